@@ -1,0 +1,1 @@
+//! The readable f32 reference executor.

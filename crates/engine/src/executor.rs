@@ -1,0 +1,89 @@
+//! The interface of the two executors: batches of rows in, token records out.
+
+use crate::error::EngineError;
+use crate::index::{Position, SequenceIndex, TokenId};
+use crate::record::TokenRecord;
+use crate::sampling::Sampler;
+use crate::steering::{ComposedChange, LayerTable};
+
+/// Where a composed change is kept on the executor. Slots are written between batches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ChangeSlot(pub u32);
+
+/// Where a row's token comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TokenSource {
+    Id(TokenId),
+    /// What the executor sampled last in this row's sequence, which the caller may not know yet.
+    Sampled,
+}
+
+/// What is wanted of the output head after a row.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Head {
+    Skip,
+    /// Sample the next token and keep it for [`TokenSource::Sampled`].
+    Sample(Sampler),
+    /// Report the log-probability of this token, and the most likely ones.
+    Score(TokenId),
+}
+
+/// One token to be consumed: it is embedded, sees its sequence's cache up to itself, and is
+/// written into it. Rows of one sequence in one batch are in order of position.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Row {
+    pub sequence: SequenceIndex,
+    pub position: Position,
+    pub token: TokenSource,
+    /// The steering change that acts on this token, if any.
+    pub change: Option<ChangeSlot>,
+    pub head: Head,
+}
+
+/// Rows of any sequences, run together.
+#[derive(Clone, Debug, Default)]
+pub struct Batch {
+    /// At most [`Limits::rows`].
+    pub rows: Vec<Row>,
+    /// Also report the residual stream of every row at every layer.
+    pub capture: bool,
+}
+
+/// What came back of a batch, rows in its order.
+#[derive(Clone, Debug, Default)]
+pub struct BatchRecord {
+    pub tokens: Vec<TokenRecord>,
+    /// `[rows, L+1, d]` when captured, else empty. Each layer after its change.
+    pub residual: Vec<f32>,
+}
+
+/// What an executor can hold, fixed when it was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Rows of one batch.
+    pub rows: usize,
+    /// Rows of one batch that may ask for the head.
+    pub head_rows: usize,
+    pub sequences: usize,
+    /// Tokens of one sequence.
+    pub context: usize,
+    pub change_slots: usize,
+    /// Batches that may be queued before one must be collected.
+    pub in_flight: usize,
+}
+
+/// A forward pass. `submit` and `collect` are apart so that a GPU can run ahead of the reader.
+pub trait Execute {
+    fn limits(&self) -> Limits;
+    /// Sets the directions that are read; each `[L+1, d]` with rows of length one (or zero). At most
+    /// [`crate::record::MAX_DIRECTIONS`]; takes effect with the next batch.
+    fn set_directions(&mut self, directions: &[LayerTable]) -> Result<(), EngineError>;
+    /// Fills a slot; takes effect with the next batch.
+    fn set_change(&mut self, slot: ChangeSlot, change: &ComposedChange) -> Result<(), EngineError>;
+    /// Replaces the set of tokens that the repetition penalty counts as seen. Consumed rows add theirs.
+    fn set_seen(&mut self, sequence: SequenceIndex, tokens: &[TokenId]) -> Result<(), EngineError>;
+    /// Queues a batch. Fails when [`Limits::in_flight`] are queued.
+    fn submit(&mut self, batch: &Batch) -> Result<(), EngineError>;
+    /// Waits for the oldest queued batch.
+    fn collect(&mut self) -> impl Future<Output = Result<BatchRecord, EngineError>>;
+}

@@ -1,0 +1,24 @@
+//! The forward pass of a decoder-only transformer, with capture and steering.
+//!
+//! One plan, two executors: [`gpu`] runs the kernels of `shaders/` through wgpu, natively and in the
+//! browser; [`cpu`] is the readable f32 reference. Both take batches of rows and give back
+//! [`record::TokenRecord`]s; [`engine::Engine`] keeps the conversations' caches on top of either.
+
+pub mod architecture;
+pub mod cpu;
+pub mod engine;
+pub mod error;
+pub mod executor;
+pub mod generate;
+pub mod gpu;
+pub mod index;
+pub mod record;
+pub mod sampling;
+pub mod steering;
+
+pub use engine::{Backend, Engine, EngineOptions, Precision};
+pub use error::EngineError;
+pub use index::{Layer, Position, SequenceIndex, TokenId};
+pub use record::{Prediction, Readings, TokenRecord};
+pub use sampling::Sampler;
+pub use steering::{LayerTable, Operation, Scope, SteeringPlan, Term};

@@ -1,0 +1,301 @@
+//! The steering plane: plans, and their composition into at most one change a layer.
+
+use crate::index::Layer;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+
+/// A `[L+1, d]` f32 table, row `l` belonging to layer `l`. Shared, because plans are rebuilt
+/// whenever a slider moves and the vectors stay.
+#[derive(Clone, Debug)]
+pub struct LayerTable {
+    values: Arc<[f32]>,
+    width: usize,
+    /// Of the values, so that two plans can be compared without comparing tables.
+    hash: u64,
+}
+
+impl LayerTable {
+    /// `values` is `[rows, width]`, row-major.
+    pub fn new(values: Vec<f32>, width: usize) -> Result<Self, PlanError> {
+        if width == 0 || values.is_empty() || values.len() % width != 0 {
+            return Err(PlanError::Shape { values: values.len(), width });
+        }
+        if !values.iter().all(|value| value.is_finite()) {
+            return Err(PlanError::NotFinite);
+        }
+        let mut hasher = DefaultHasher::new();
+        width.hash(&mut hasher);
+        for value in &values {
+            value.to_bits().hash(&mut hasher);
+        }
+        Ok(Self { values: values.into(), width, hash: hasher.finish() })
+    }
+
+    pub fn rows(&self) -> usize {
+        self.values.len() / self.width
+    }
+
+    pub fn width(&self) -> usize {
+        self.width
+    }
+
+    /// The row of `layer`, `[d]`.
+    pub fn row(&self, layer: Layer) -> &[f32] {
+        &self.values[layer.index() * self.width..][..self.width]
+    }
+
+    pub fn values(&self) -> &[f32] {
+        &self.values
+    }
+
+    /// Every row divided by its Euclidean norm; a row of zeros stays zero.
+    pub fn normalised(&self) -> Self {
+        let mut values = self.values.to_vec();
+        for row in values.chunks_mut(self.width) {
+            let norm = row.iter().map(|&v| f64::from(v) * f64::from(v)).sum::<f64>().sqrt();
+            if norm > 0.0 {
+                row.iter_mut().for_each(|v| *v = (f64::from(*v) / norm) as f32);
+            }
+        }
+        Self::new(values, self.width).unwrap_or_else(|_| self.clone())
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum PlanError {
+    #[error("a table of {values} numbers cannot be rows of {width}")]
+    Shape { values: usize, width: usize },
+    #[error("the vector holds a number that is not finite (NaN or infinity)")]
+    NotFinite,
+    #[error("{layer} does not exist: this model has layers 0 to {last}")]
+    NoSuchLayer { layer: Layer, last: u32 },
+    #[error("the vector has shape [{rows}, {width}], this model needs [{want_rows}, {want_width}]")]
+    WrongModel { rows: usize, width: usize, want_rows: usize, want_width: usize },
+    #[error("the coefficient {0} is not a finite number")]
+    Coefficient(f32),
+    #[error("at most {MAX_CLAMPS} ablations and clamps fit one layer")]
+    TooManyClamps,
+    #[error("the clamp's range runs from {low} up to {high}: the first must not be the larger")]
+    Range { low: f32, high: f32 },
+}
+
+/// Ablations and clamps that may act at one layer of one plan.
+pub const MAX_CLAMPS: usize = 4;
+
+/// Which tokens a term acts on. The response starts with the last prompt token, which produces
+/// the first response token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Scope {
+    All,
+    Prompt,
+    Response,
+}
+
+/// What a term does to the residual `h` with the layer's row `v` (`v̂ = v/‖v‖`).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Operation {
+    /// `h ← h + α v`, `v` as it is, not normalised (persona vectors, section 3.2).
+    Add { coefficient: f32 },
+    /// `h ← h − (h·v̂) v̂`; never on the first token.
+    Ablate,
+    /// Limits `h·v̂` to `low..=high`; never on the first token.
+    Clamp { low: f32, high: f32 },
+}
+
+#[derive(Clone, Debug)]
+pub struct Term {
+    pub vector: LayerTable,
+    pub layers: Vec<Layer>,
+    pub operation: Operation,
+    pub scope: Scope,
+}
+
+/// Which vectors, at which layers, with which coefficient, on which tokens, by which operation.
+#[derive(Clone, Debug, Default)]
+pub struct SteeringPlan {
+    pub terms: Vec<Term>,
+}
+
+/// What a token is to a plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum TokenRole {
+    Prompt,
+    /// The last prompt token and everything after it.
+    Response,
+}
+
+/// The change at one layer: `h ← h + add`, then every clamp's component of that sum is limited,
+/// all components being measured before any of them is changed.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct LayerChange {
+    /// `[d]`, or empty for no addition.
+    pub add: Vec<f32>,
+    pub clamps: Vec<Clamp>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Clamp {
+    /// `[d]`, of length one.
+    pub direction: Vec<f32>,
+    pub low: f32,
+    pub high: f32,
+}
+
+/// One plan as it acts on one role of token: a change for each layer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ComposedChange {
+    /// `[L+1]`; an untouched layer has an empty change.
+    pub layers: Vec<LayerChange>,
+    pub fingerprint: Fingerprint,
+}
+
+/// Equal for equal effective plans. Two cached tokens are interchangeable only when their ids and
+/// their fingerprints agree (and those of everything before them).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Fingerprint(pub u64);
+
+impl Fingerprint {
+    /// No effective term.
+    pub const UNSTEERED: Self = Self(0);
+}
+
+impl SteeringPlan {
+    /// The terms that act on tokens of `role` composed for a model of `layer_rows = L+1` rows of
+    /// `width = d`. `None` when nothing acts: `α = 0` and no plan are the same.
+    pub fn compose(
+        &self,
+        role: TokenRole,
+        layer_rows: usize,
+        width: usize,
+    ) -> Result<Option<ComposedChange>, PlanError> {
+        let mut layers = vec![LayerChange::default(); layer_rows];
+        let mut hasher = DefaultHasher::new();
+        let mut acts = false;
+        for term in &self.terms {
+            term.check(layer_rows, width)?;
+            if !term.acts_on(role) {
+                continue;
+            }
+            acts = true;
+            term.hash_into(&mut hasher);
+            for &layer in &term.layers {
+                let change = &mut layers[layer.index()];
+                let row = term.vector.row(layer);
+                match term.operation {
+                    Operation::Add { coefficient } => {
+                        change.add.resize(width, 0.0);
+                        change.add.iter_mut().zip(row).for_each(|(sum, v)| *sum += coefficient * v);
+                    }
+                    Operation::Ablate => change.push_clamp(row, 0.0, 0.0)?,
+                    Operation::Clamp { low, high } => change.push_clamp(row, low, high)?,
+                }
+            }
+        }
+        let fingerprint = Fingerprint(hasher.finish().max(1));
+        Ok(acts.then_some(ComposedChange { layers, fingerprint }))
+    }
+}
+
+impl LayerChange {
+    pub fn is_empty(&self) -> bool {
+        self.add.is_empty() && self.clamps.is_empty()
+    }
+
+    fn push_clamp(&mut self, row: &[f32], low: f32, high: f32) -> Result<(), PlanError> {
+        let norm = row.iter().map(|&v| f64::from(v) * f64::from(v)).sum::<f64>().sqrt();
+        if norm == 0.0 {
+            return Ok(());
+        }
+        if self.clamps.len() == MAX_CLAMPS {
+            return Err(PlanError::TooManyClamps);
+        }
+        let direction = row.iter().map(|&v| (f64::from(v) / norm) as f32).collect();
+        self.clamps.push(Clamp { direction, low, high });
+        Ok(())
+    }
+}
+
+impl Term {
+    fn acts_on(&self, role: TokenRole) -> bool {
+        let in_scope = match self.scope {
+            Scope::All => true,
+            Scope::Prompt => role == TokenRole::Prompt,
+            Scope::Response => role == TokenRole::Response,
+        };
+        let idle = matches!(self.operation, Operation::Add { coefficient: 0.0 });
+        in_scope && !idle && !self.layers.is_empty()
+    }
+
+    fn check(&self, layer_rows: usize, width: usize) -> Result<(), PlanError> {
+        let (rows, own_width) = (self.vector.rows(), self.vector.width());
+        if rows != layer_rows || own_width != width {
+            return Err(PlanError::WrongModel { rows, width: own_width, want_rows: layer_rows, want_width: width });
+        }
+        if let Some(&layer) = self.layers.iter().find(|layer| layer.index() >= layer_rows) {
+            return Err(PlanError::NoSuchLayer { layer, last: layer_rows as u32 - 1 });
+        }
+        match self.operation {
+            Operation::Add { coefficient } if !coefficient.is_finite() => Err(PlanError::Coefficient(coefficient)),
+            Operation::Clamp { low, high } if low.is_nan() || high.is_nan() || low > high => {
+                Err(PlanError::Range { low, high })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn hash_into(&self, hasher: &mut DefaultHasher) {
+        self.vector.hash.hash(hasher);
+        self.layers.hash(hasher);
+        match self.operation {
+            Operation::Add { coefficient } => (0_u8, coefficient.to_bits(), 0).hash(hasher),
+            Operation::Ablate => (1_u8, 0, 0).hash(hasher),
+            Operation::Clamp { low, high } => (2_u8, low.to_bits(), high.to_bits()).hash(hasher),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan(operation: Operation, scope: Scope) -> SteeringPlan {
+        let vector = LayerTable::new(vec![1.0, 2.0, 3.0, 4.0], 2).unwrap();
+        SteeringPlan { terms: vec![Term { vector, layers: vec![Layer(1)], operation, scope }] }
+    }
+
+    #[test]
+    fn a_zero_coefficient_is_no_plan() {
+        let plan = plan(Operation::Add { coefficient: 0.0 }, Scope::All);
+        assert!(plan.compose(TokenRole::Prompt, 2, 2).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_response_term_leaves_the_prompt_alone() {
+        let plan = plan(Operation::Add { coefficient: 2.0 }, Scope::Response);
+        assert!(plan.compose(TokenRole::Prompt, 2, 2).unwrap().is_none());
+        let change = plan.compose(TokenRole::Response, 2, 2).unwrap().unwrap();
+        assert!(change.layers[0].is_empty());
+        assert_eq!(change.layers[1].add, [6.0, 8.0]);
+    }
+
+    #[test]
+    fn fingerprints_tell_coefficients_apart() {
+        let of = |c| {
+            let plan = plan(Operation::Add { coefficient: c }, Scope::All);
+            plan.compose(TokenRole::Prompt, 2, 2).unwrap().unwrap().fingerprint
+        };
+        assert_eq!(of(1.0), of(1.0));
+        assert_ne!(of(1.0), of(1.5));
+    }
+
+    #[test]
+    fn a_vector_of_another_model_is_refused() {
+        let error = plan(Operation::Ablate, Scope::All).compose(TokenRole::Prompt, 31, 576).unwrap_err();
+        assert!(error.to_string().contains("[31, 576]"), "{error}");
+    }
+
+    #[test]
+    fn a_vector_with_nan_is_refused() {
+        assert_eq!(LayerTable::new(vec![f32::NAN], 1).unwrap_err(), PlanError::NotFinite);
+    }
+}

@@ -1,0 +1,212 @@
+/**
+ * What the page and its worker say to each other. Plain objects and typed arrays only; every
+ * number shown on the page was computed in Rust or WGSL and arrives here ready to draw.
+ */
+
+export type Backend = "gpu" | "cpu";
+export type Precision = "exact" | "fast";
+export type Role = "system" | "user" | "assistant";
+
+export interface Message {
+  role: Role;
+  content: string;
+}
+
+/** Where a model comes from: the catalogue (downloaded, checked, cached) or files of the visitor's own. */
+export type ModelSource =
+  | { kind: "catalogue"; id: string }
+  | { kind: "directory"; files: File[] };
+
+export interface LoadOptions {
+  backend: Backend | "auto";
+  precision: Precision;
+  /** Tokens a conversation may hold; absent: as many as the model and the device allow. */
+  context?: number;
+}
+
+/** `download` has bytes from the network (or the cache), `prepare` bytes given to the device. */
+export interface LoadProgress {
+  phase: "download" | "prepare";
+  bytesDone: number;
+  bytesTotal: number;
+  /** Absent until it can be told. */
+  secondsLeft?: number;
+  fromCache: boolean;
+}
+
+export interface ModelCard {
+  id: string;
+  name: string;
+  licence: string;
+  source: string;
+  downloadBytes: number;
+  cached: boolean;
+}
+
+export interface LoadedModel {
+  name: string;
+  sha256: string;
+  licence: string;
+  layers: number;
+  hiddenSize: number;
+  backend: Backend;
+  precision: Precision;
+  adapter: string;
+  /** The adapter is a program on the CPU. */
+  software: boolean;
+  context: number;
+  deviceBytes: number;
+  /** Sentences the visitor should see (no WebGPU so the CPU is used, software adapter, shorter context…). */
+  notices: string[];
+  traits: Trait[];
+}
+
+export interface Trait {
+  /** `cheerful` */
+  name: string;
+  /** `gloomy` */
+  opposite: string;
+  description: string;
+  /** Of the vector's tensor. */
+  hash: string;
+  recommended: { layers: number[]; min: number; max: number };
+  /** Per layer: relative dose of coefficient 1, i.e. ‖v_l‖ / median neutral ‖h_l‖. */
+  dosePerUnit: Float32Array;
+}
+
+/** One term of a steering plan. */
+export interface SteeringTerm {
+  trait: string;
+  operation: { kind: "add"; coefficient: number } | { kind: "ablate" } | { kind: "clamp"; low: number; high: number };
+  /** Absent: the vector's recommended layers. */
+  layers?: number[];
+  scope: "all" | "prompt" | "response";
+}
+
+export type Plan = SteeringTerm[];
+
+export interface Sampler {
+  temperature: number;
+  topK: number;
+  topP: number;
+  repetitionPenalty: number;
+  seed: number;
+}
+
+export interface Alternative {
+  text: string;
+  id: number;
+  logprob: number;
+}
+
+/** One token as the page draws it. */
+export interface Token {
+  id: number;
+  /** What it adds to the text; empty for a token that ends inside a character (the next one carries it). */
+  text: string;
+  /** `template` tokens are the chat template's own; they are not coloured. */
+  part: "template" | "prompt" | "response";
+  /** Natural log-probability that the model gave it; NaN for the first token. */
+  logprob: number;
+  /** What else was likely in its place, best first, the token itself included where it is among them. */
+  alternatives: Alternative[];
+}
+
+/**
+ * Calibrated readings: `[tokens, traits, layers + 1]`, in standard deviations from what is ordinary
+ * for this model (0 = ordinary). NaN where a token has no reading (the first token, template tokens).
+ */
+export interface ReadingBlock {
+  tokens: number;
+  traits: number;
+  layerRows: number;
+  values: Float32Array;
+}
+
+export interface ColumnRequest {
+  /** `unsteered` and `steered` are kept in caches of their own. */
+  column: "unsteered" | "steered";
+  /** The whole conversation so far, ending with the user's message. */
+  messages: Message[];
+  plan: Plan;
+}
+
+export interface GenerateRequest {
+  columns: ColumnRequest[];
+  sampler: Sampler;
+  maxTokens: number;
+}
+
+export type GenerateEvent =
+  | { kind: "prompt"; done: number; total: number; secondsLeft?: number }
+  /** A token of the answer, as soon as it is chosen. */
+  | { kind: "token"; column: number; token: Token }
+  /** Readings of answer tokens `from..from + tokens` inside the run (includes the push). */
+  | { kind: "readings"; column: number; from: number; block: ReadingBlock }
+  /** A slider moved: tokens from here on ran under another plan. */
+  | { kind: "segment"; column: number; fromToken: number; plan: Plan }
+  | { kind: "end"; column: number; reason: "end-token" | "max-tokens" | "context-full" | "stopped"; tokensPerSecond: number }
+  /** The unsteered model is reading the steered answer. */
+  | { kind: "reread-progress"; column: number; done: number; total: number };
+
+/** One column's finished run: every token of the conversation and what was read. */
+export interface ColumnResult {
+  column: "unsteered" | "steered";
+  text: string;
+  /** All tokens of the conversation, template and prompt included. */
+  tokens: Token[];
+  /** Index into `tokens` of the answer's first token. */
+  answerStart: number;
+  /** Inside the run (includes the push), for all `tokens`. */
+  inRun: ReadingBlock;
+  /** By the unsteered model, for all `tokens`; what heatmaps show by default. Equal to `inRun` for an unsteered run. */
+  reread: ReadingBlock;
+  /** Log-probability of each token under the unsteered model (the first is NaN). */
+  rereadLogprob: Float32Array;
+  segments: { fromToken: number; plan: Plan }[];
+}
+
+export interface ScoreResult {
+  /** `[T − 1]`, entry i about `ids[i + 1]`, natural log, negated. */
+  nll: Float32Array;
+  /** `[T − 1]`, the model's first choice in each place. */
+  top1: Uint32Array;
+  meanNll: number;
+}
+
+export interface TraceResult {
+  ids: Uint32Array;
+  /** `[L + 1, T, d]`, row-major. */
+  residual: Float32Array;
+  shape: [number, number, number];
+}
+
+/** An error as the visitor reads it: what happened, and what to do next. */
+export interface Failure {
+  kind: "no-webgpu" | "device-lost" | "out-of-memory" | "download" | "corrupt-model" | "context-full" | "quota" | "internal" | "usage";
+  message: string;
+}
+
+/** The client's methods. Implemented by `client.ts` over the worker; also what `globalThis.trimtab` offers. */
+export interface Engine {
+  /** What could be loaded, and what is already cached. */
+  catalogue(): Promise<ModelCard[]>;
+  load(source: ModelSource, options: LoadOptions, onProgress: (progress: LoadProgress) => void): Promise<LoadedModel>;
+  cancelLoad(): Promise<void>;
+  /** Runs the columns together, token by token. */
+  generate(request: GenerateRequest, onEvent: (event: GenerateEvent) => void): Promise<ColumnResult[]>;
+  /** Changes the steered column's plan while it runs, from the next token not yet queued. */
+  setPlan(plan: Plan): Promise<void>;
+  stop(): Promise<void>;
+  /** Token ids of a rendered conversation. */
+  tokenize(messages: Message[], addGenerationPrompt: boolean): Promise<Uint32Array>;
+  score(ids: Uint32Array): Promise<ScoreResult>;
+  trace(ids: Uint32Array, plan?: Plan): Promise<TraceResult>;
+  /** Mean-difference vectors from given conversations; the bytes are a safetensors vector file. */
+  extract(pairs: { side: 1 | -1; prompt_ids: number[]; full_ids: number[] }[]): Promise<Uint8Array>;
+  /** Adds a vector file as a trait of this page. */
+  addVector(name: string, file: Uint8Array): Promise<Trait>;
+  removeCached(id: string): Promise<void>;
+  /** Called when the device is lost or the worker dies. */
+  onFailure(listener: (failure: Failure) => void): void;
+}
