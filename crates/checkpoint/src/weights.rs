@@ -1,6 +1,8 @@
 //! The weight file: a safetensors header, then rows of tensors on demand.
 
 use crate::encoding::{BLOCK, Encoding};
+use crate::header::read_header;
+use crate::layout::assemble;
 use crate::source::{ByteSource, SourceError};
 use half::{bf16, f16};
 use std::collections::BTreeMap;
@@ -27,6 +29,29 @@ pub struct StoredTensor {
     pub(crate) data: Range<u64>,
     pub(crate) scale: Option<Range<u64>>,
     pub(crate) min: Option<Range<u64>>,
+}
+
+impl StoredTensor {
+    /// Bytes of data, scales and minima together.
+    pub fn stored_bytes(&self) -> u64 {
+        let length = |range: &Range<u64>| range.end - range.start;
+        let halves = self.scale.iter().chain(&self.min).map(length);
+        length(&self.data) + halves.sum::<u64>()
+    }
+
+    /// Fails unless the tensor is `[rows, cols]`.
+    pub fn check_shape(&self, rows: usize, cols: usize) -> Result<(), WeightError> {
+        if (self.rows, self.cols) == (rows, cols) {
+            return Ok(());
+        }
+        Err(WeightError::Tensor {
+            tensor: self.name.clone(),
+            reason: format!(
+                "has shape [{}, {}], the configuration needs [{rows}, {cols}]",
+                self.rows, self.cols
+            ),
+        })
+    }
 }
 
 /// A run of consecutive rows of one tensor as stored, little-endian.
@@ -103,15 +128,43 @@ impl WeightRows {
 pub struct WeightFile<S> {
     source: S,
     tensors: BTreeMap<String, StoredTensor>,
+    /// Tensors that are in the file but are neither matrices nor vectors of a known type, and why.
+    unusable: BTreeMap<String, String>,
+    metadata: BTreeMap<String, String>,
 }
 
 impl<S> std::fmt::Debug for WeightFile<S> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("WeightFile").field("tensors", &self.tensors.len()).finish_non_exhaustive()
+        f.debug_struct("WeightFile")
+            .field("tensors", &self.tensors.len())
+            .finish_non_exhaustive()
     }
 }
 
 impl<S: ByteSource> WeightFile<S> {
+    /// Reads and checks the header of a safetensors file and joins the parts of quantised tensors.
+    /// Nothing behind the header is read.
+    ///
+    /// # Errors
+    /// A file cut short or with bytes left over, a header that is too long, broken or lying
+    /// (overlaps, gaps, lengths that differ from the shapes), quantised tensors with missing or
+    /// misshapen parts or in a layout of another version. The error names the tensor.
+    pub async fn open(source: S) -> Result<Self, WeightError> {
+        let header = read_header(&source).await?;
+        let (tensors, unusable) = assemble(&header)?;
+        Ok(Self {
+            source,
+            tensors,
+            unusable,
+            metadata: header.metadata,
+        })
+    }
+
+    /// The file's own remarks (`__metadata__`).
+    pub fn metadata(&self) -> &BTreeMap<String, String> {
+        &self.metadata
+    }
+
     pub fn tensors(&self) -> impl Iterator<Item = &StoredTensor> {
         self.tensors.values()
     }
@@ -120,15 +173,24 @@ impl<S: ByteSource> WeightFile<S> {
     pub fn tensor(&self, name: &str) -> Result<&StoredTensor, WeightError> {
         self.tensors.get(name).ok_or_else(|| WeightError::Tensor {
             tensor: name.into(),
-            reason: "is missing from the weight file".into(),
+            reason: match self.unusable.get(name) {
+                Some(reason) => reason.clone(),
+                None => "is missing from the weight file".into(),
+            },
         })
     }
 
     /// Reads rows `rows` of `tensor`.
-    pub async fn read_rows(&self, tensor: &StoredTensor, rows: Range<usize>) -> Result<WeightRows, WeightError> {
+    pub async fn read_rows(
+        &self,
+        tensor: &StoredTensor,
+        rows: Range<usize>,
+    ) -> Result<WeightRows, WeightError> {
         assert!(rows.start <= rows.end && rows.end <= tensor.rows);
         let count = rows.len();
-        let part = |range: &Range<u64>, width: usize| (range.start + (rows.start * width) as u64, count * width);
+        let part = |range: &Range<u64>, width: usize| {
+            (range.start + (rows.start * width) as u64, count * width)
+        };
         let (at, length) = part(&tensor.data, tensor.encoding.data_bytes(tensor.cols));
         let data = self.source.read(at, length).await?;
         let mut halves = [Vec::new(), Vec::new()];
@@ -139,6 +201,13 @@ impl<S: ByteSource> WeightFile<S> {
             }
         }
         let [scale, min] = halves;
-        Ok(WeightRows { encoding: tensor.encoding, rows: count, cols: tensor.cols, data, scale, min })
+        Ok(WeightRows {
+            encoding: tensor.encoding,
+            rows: count,
+            cols: tensor.cols,
+            data,
+            scale,
+            min,
+        })
     }
 }

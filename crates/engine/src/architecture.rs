@@ -105,16 +105,22 @@ impl Architecture {
             "silu" => Activation::Silu,
             "gelu_pytorch_tanh" | "gelu_new" => Activation::GeluTanh,
             other => {
-                return Err(EngineError::UnsupportedModel { reason: format!("its activation {other:?} is not known") });
+                return Err(EngineError::UnsupportedModel {
+                    reason: format!("its activation {other:?} is not known"),
+                });
             }
         };
         if config.mlp_bias {
-            return Err(EngineError::UnsupportedModel { reason: "biases in the feed-forward part are not supported".into() });
+            return Err(EngineError::UnsupportedModel {
+                reason: "biases in the feed-forward part are not supported".into(),
+            });
         }
         Ok(Self {
             norm: Norm::Rms,
             activation,
-            positions: Positions::Rotary { theta: config.rope_theta },
+            positions: Positions::Rotary {
+                theta: config.rope_theta,
+            },
             qkv_bias,
             qk_norm,
             names: WeightNames::LLAMA,

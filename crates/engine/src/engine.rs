@@ -1,8 +1,13 @@
 //! The engine: an executor, and the conversations whose caches it holds.
 
+use crate::architecture::Architecture;
+use crate::cpu::CpuExecutor;
 use crate::error::EngineError;
-use crate::index::{Layer, SequenceIndex, TokenId};
-use crate::record::TokenRecord;
+use crate::executor::{Batch, BatchRecord, Execute, Head, Limits, Row, TokenSource};
+use crate::gpu::GpuExecutor;
+use crate::index::{Layer, Position, SequenceIndex, TokenId};
+use crate::record::{MAX_DIRECTIONS, TokenRecord};
+use crate::sequence::{ActivePlan, CachedToken, ChangeSlots, Sequence};
 use crate::steering::{LayerTable, SteeringPlan};
 use trimtab_checkpoint::{ByteSource, ModelConfig, WeightFile};
 
@@ -80,7 +85,31 @@ pub struct ReadOutcome {
 }
 
 #[derive(Debug)]
-pub struct Engine {}
+enum Executor {
+    Cpu(Box<CpuExecutor>),
+    Gpu(Box<GpuExecutor>),
+}
+
+/// Calls the same method on whichever executor there is.
+macro_rules! on_executor {
+    ($executor:expr, $name:ident => $call:expr) => {
+        match $executor {
+            Executor::Cpu($name) => $call,
+            Executor::Gpu($name) => $call,
+        }
+    };
+}
+
+#[derive(Debug)]
+pub struct Engine {
+    config: ModelConfig,
+    info: EngineInfo,
+    executor: Executor,
+    sequences: Vec<Sequence>,
+    slots: ChangeSlots,
+    /// Batches submitted and not yet collected.
+    in_flight: usize,
+}
 
 impl Engine {
     /// Builds an executor and loads the weights into it, tensor by tensor.
@@ -90,29 +119,74 @@ impl Engine {
         options: EngineOptions,
         progress: &mut dyn FnMut(LoadProgress),
     ) -> Result<Self, EngineError> {
-        todo!()
+        let architecture = Architecture::of(config)?;
+        if options.sequences == 0 {
+            return Err(EngineError::Usage(
+                "an engine needs room for at least one sequence".into(),
+            ));
+        }
+        let (executor, info) = match options.backend {
+            Backend::Cpu => {
+                let (cpu, info) =
+                    CpuExecutor::load(config, architecture, weights, options, progress).await?;
+                (Executor::Cpu(Box::new(cpu)), info)
+            }
+            Backend::Gpu => {
+                let (gpu, info) =
+                    GpuExecutor::load(config, architecture, weights, options, progress).await?;
+                (Executor::Gpu(Box::new(gpu)), info)
+            }
+        };
+        let limits = on_executor!(&executor, executor => executor.limits());
+        Ok(Self {
+            config: config.clone(),
+            info,
+            executor,
+            sequences: vec![Sequence::default(); limits.sequences],
+            slots: ChangeSlots::new(limits.change_slots),
+            in_flight: 0,
+        })
     }
 
     pub fn info(&self) -> &EngineInfo {
-        todo!()
+        &self.info
     }
 
     pub fn config(&self) -> &ModelConfig {
-        todo!()
+        &self.config
     }
 
     /// `L + 1`.
     pub fn layer_rows(&self) -> usize {
-        self.config().layers + 1
+        self.config.layers + 1
     }
 
     pub fn last_layer(&self) -> Layer {
-        Layer(self.config().layers as u32)
+        Layer(self.config.layers as u32)
+    }
+
+    pub fn limits(&self) -> Limits {
+        on_executor!(&self.executor, executor => executor.limits())
     }
 
     /// Sets the directions to read (normalised here), in the order in which readings report them.
+    /// Sequences read before are read again when they are next asked for.
     pub fn set_directions(&mut self, vectors: &[LayerTable]) -> Result<(), EngineError> {
-        todo!()
+        if vectors.len() > MAX_DIRECTIONS {
+            return Err(EngineError::TooManyDirections {
+                asked: vectors.len(),
+                max: MAX_DIRECTIONS,
+            });
+        }
+        for vector in vectors {
+            vector.check_shape(self.layer_rows(), self.config.hidden_size)?;
+        }
+        let normalised: Vec<_> = vectors.iter().map(LayerTable::normalised).collect();
+        on_executor!(&mut self.executor, executor => executor.set_directions(&normalised))?;
+        self.sequences
+            .iter_mut()
+            .for_each(|sequence| sequence.truncate(0));
+        Ok(())
     }
 
     /// Reads a whole sequence; see [`ReadRequest`]. `progress` hears (tokens done, tokens to do).
@@ -121,11 +195,241 @@ impl Engine {
         request: &ReadRequest<'_>,
         progress: &mut dyn FnMut(usize, usize),
     ) -> Result<ReadOutcome, EngineError> {
-        todo!()
+        self.drain().await?;
+        let plan = self.activate(request.plan)?;
+        self.check_tokens(request.sequence, request.tokens)?;
+        let reused = self.reuse(
+            request.sequence,
+            request.tokens,
+            request.prompt_length,
+            &plan,
+            |sequence, index| {
+                let target = request.tokens.get(index + 1);
+                !request.capture
+                    && (!request.score
+                        || target.is_none_or(|target| sequence.is_scored(index, *target)))
+            },
+        );
+        let mut outcome = ReadOutcome {
+            reused,
+            ..ReadOutcome::default()
+        };
+        let limits = self.limits();
+        let chunk_rows = if request.score {
+            limits.rows.min(limits.head_rows)
+        } else {
+            limits.rows
+        };
+        let total = request.tokens.len();
+        progress(reused, total);
+        let mut next = reused;
+        while next < total {
+            let end = total.min(next + chunk_rows);
+            let mut batch = Batch {
+                rows: Vec::with_capacity(end - next),
+                capture: request.capture,
+            };
+            for index in next..end {
+                let head = match request.tokens.get(index + 1) {
+                    Some(&target) if request.score => Head::Score(target),
+                    _ => Head::Skip,
+                };
+                batch.rows.push(self.row(
+                    request.sequence,
+                    index,
+                    request.tokens[index],
+                    request.prompt_length,
+                    &plan,
+                    head,
+                )?);
+            }
+            self.submit(&batch)?;
+            let record = self.collect().await?;
+            outcome.residual.extend_from_slice(&record.residual);
+            for (row, token) in batch.rows.iter().zip(record.tokens) {
+                self.cache(row, token, request.prompt_length, &plan);
+            }
+            next = end;
+            progress(next, total);
+        }
+        outcome.records = self.records(request.sequence);
+        Ok(outcome)
     }
 
     /// Forgets a sequence.
     pub fn clear(&mut self, sequence: SequenceIndex) -> Result<(), EngineError> {
-        todo!()
+        self.sequence(sequence)?;
+        self.sequences[sequence.index()].truncate(0);
+        Ok(())
+    }
+
+    pub(crate) fn sequence(&self, sequence: SequenceIndex) -> Result<&Sequence, EngineError> {
+        self.sequences.get(sequence.index()).ok_or_else(|| {
+            let count = self.sequences.len();
+            EngineError::Usage(format!(
+                "sequence {} does not exist: this engine holds {count}",
+                sequence.0
+            ))
+        })
+    }
+
+    pub(crate) fn records(&self, sequence: SequenceIndex) -> Vec<TokenRecord> {
+        self.sequences[sequence.index()]
+            .tokens
+            .iter()
+            .map(|token| token.record.clone())
+            .collect()
+    }
+
+    pub(crate) fn activate(&self, plan: &SteeringPlan) -> Result<ActivePlan, EngineError> {
+        Ok(ActivePlan::new(
+            plan,
+            self.layer_rows(),
+            self.config.hidden_size,
+        )?)
+    }
+
+    pub(crate) fn check_tokens(
+        &self,
+        sequence: SequenceIndex,
+        tokens: &[TokenId],
+    ) -> Result<(), EngineError> {
+        self.sequence(sequence)?;
+        let vocab = self.config.vocab_size;
+        if let Some(token) = tokens.iter().find(|token| token.0 as usize >= vocab) {
+            return Err(EngineError::NoSuchToken {
+                token: token.0,
+                vocab,
+            });
+        }
+        if tokens.len() > self.info.context {
+            return Err(EngineError::ContextFull {
+                tokens: tokens.len(),
+                context: self.info.context,
+            });
+        }
+        Ok(())
+    }
+
+    /// Shortens the sequence's cache to what can be used again for `tokens`, and says how much that
+    /// is. `usable` may veto a cached token.
+    pub(crate) fn reuse(
+        &mut self,
+        sequence: SequenceIndex,
+        tokens: &[TokenId],
+        prompt_length: usize,
+        plan: &ActivePlan,
+        usable: impl Fn(&Sequence, usize) -> bool,
+    ) -> usize {
+        let cached = &mut self.sequences[sequence.index()];
+        let reused = (0..tokens.len().min(cached.tokens.len()))
+            .take_while(|&index| {
+                let token = &cached.tokens[index];
+                token.record.token == tokens[index]
+                    && token.fingerprint == plan.effect(index, prompt_length).fingerprint()
+                    && usable(cached, index)
+            })
+            .count();
+        cached.truncate(reused);
+        reused
+    }
+
+    /// A row for the token at `index`, its steering change made resident.
+    pub(crate) fn row(
+        &mut self,
+        sequence: SequenceIndex,
+        index: usize,
+        token: impl Into<TokenSource>,
+        prompt_length: usize,
+        plan: &ActivePlan,
+        head: Head,
+    ) -> Result<Row, EngineError> {
+        let change = match plan.effect(index, prompt_length).change() {
+            None => None,
+            Some(change) => {
+                let (slot, resident) = self.slots.place(change.fingerprint);
+                if !resident {
+                    on_executor!(&mut self.executor, executor => executor.set_change(slot, change))?;
+                }
+                Some(slot)
+            }
+        };
+        Ok(Row {
+            sequence,
+            position: Position(index as u32),
+            token: token.into(),
+            change,
+            head,
+        })
+    }
+
+    /// Tells the executor which tokens the repetition penalty counts.
+    pub(crate) fn set_seen(
+        &mut self,
+        sequence: SequenceIndex,
+        tokens: &[TokenId],
+    ) -> Result<(), EngineError> {
+        on_executor!(&mut self.executor, executor => executor.set_seen(sequence, tokens))
+    }
+
+    pub(crate) fn submit(&mut self, batch: &Batch) -> Result<(), EngineError> {
+        on_executor!(&mut self.executor, executor => executor.submit(batch))?;
+        self.in_flight += 1;
+        Ok(())
+    }
+
+    pub(crate) async fn collect(&mut self) -> Result<BatchRecord, EngineError> {
+        let record = on_executor!(&mut self.executor, executor => executor.collect().await);
+        self.in_flight = self.in_flight.saturating_sub(1);
+        let record = record?;
+        for token in &record.tokens {
+            if token
+                .prediction
+                .as_ref()
+                .is_some_and(|prediction| !prediction.chosen_logprob.is_finite())
+            {
+                return Err(EngineError::NotFinite {
+                    position: token.position.0,
+                });
+            }
+        }
+        Ok(record)
+    }
+
+    /// Waits for batches that an abandoned run left behind.
+    pub(crate) async fn drain(&mut self) -> Result<(), EngineError> {
+        while self.in_flight > 0 {
+            self.collect().await?;
+        }
+        Ok(())
+    }
+
+    /// Notes that `row` now lies in its sequence's cache.
+    pub(crate) fn cache(
+        &mut self,
+        row: &Row,
+        record: TokenRecord,
+        prompt_length: usize,
+        plan: &ActivePlan,
+    ) {
+        let index = row.position.0 as usize;
+        let scored = match row.head {
+            Head::Score(target) => Some(target),
+            Head::Skip | Head::Sample(_) => None,
+        };
+        let fingerprint = plan.effect(index, prompt_length).fingerprint();
+        let sequence = &mut self.sequences[row.sequence.index()];
+        sequence.truncate(index);
+        sequence.tokens.push(CachedToken {
+            fingerprint,
+            scored,
+            record,
+        });
+    }
+}
+
+impl From<TokenId> for TokenSource {
+    fn from(token: TokenId) -> Self {
+        Self::Id(token)
     }
 }

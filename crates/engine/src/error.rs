@@ -5,8 +5,13 @@ use trimtab_checkpoint::{SourceError, WeightError};
 
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
-    #[error("this model's type is {model_type:?}, which Trimtab cannot run yet; it runs {supported}")]
-    UnsupportedArchitecture { model_type: String, supported: String },
+    #[error(
+        "this model's type is {model_type:?}, which Trimtab cannot run yet; it runs {supported}"
+    )]
+    UnsupportedArchitecture {
+        model_type: String,
+        supported: String,
+    },
     #[error("this model cannot run here: {reason}")]
     UnsupportedModel { reason: String },
     #[error(transparent)]
@@ -15,21 +20,31 @@ pub enum EngineError {
     Source(#[from] SourceError),
     #[error(transparent)]
     Plan(#[from] PlanError),
-    #[error("no WebGPU or Vulkan/Metal/DX12 adapter was found ({reason}); choose the CPU instead, or use a browser with WebGPU (Chrome or Edge 113 and later)")]
+    #[error(
+        "no WebGPU or Vulkan/Metal/DX12 adapter was found ({reason}); choose the CPU instead, or use a browser with WebGPU (Chrome or Edge 113 and later)"
+    )]
     NoAdapter { reason: String },
-    #[error("the graphics device was lost ({reason}); load the model again, your conversation is kept")]
+    #[error(
+        "the graphics device was lost ({reason}); load the model again, your conversation is kept"
+    )]
     DeviceLost { reason: String },
-    #[error("the graphics device has not enough memory for {what}; close other tabs, choose a shorter context, or use the CPU")]
+    #[error(
+        "the graphics device has not enough memory for {what}; close other tabs, choose a shorter context, or use the CPU"
+    )]
     OutOfMemory { what: String },
     #[error("the graphics device refused {what}: {reason}")]
     Device { what: String, reason: String },
-    #[error("{tokens} tokens do not fit: this engine holds {context}; shorten the conversation or load the model with a longer context")]
+    #[error(
+        "{tokens} tokens do not fit: this engine holds {context}; shorten the conversation or load the model with a longer context"
+    )]
     ContextFull { tokens: usize, context: usize },
     #[error("token {token} is not in the vocabulary of {vocab}")]
     NoSuchToken { token: u32, vocab: usize },
     #[error("at most {max} directions can be read at once, {asked} were asked for")]
     TooManyDirections { asked: usize, max: usize },
-    #[error("the model computed a number that is not finite at position {position}; this device computes wrongly, choose the CPU or the exact precision")]
+    #[error(
+        "the model computed a number that is not finite at position {position}; this device computes wrongly, choose the CPU or the exact precision"
+    )]
     NotFinite { position: u32 },
     #[error("{0}")]
     Usage(String),

@@ -8,12 +8,15 @@
 //! let answers = run.finish(&mut engine).await?;
 //! ```
 
-use crate::engine::Engine;
+use crate::engine::{Backend, Engine};
 use crate::error::EngineError;
+use crate::executor::{Batch, Head, Row, TokenSource};
 use crate::index::{Position, SequenceIndex, TokenId};
-use crate::record::TokenRecord;
+use crate::record::{Prediction, TokenRecord};
 use crate::sampling::Sampler;
+use crate::sequence::ActivePlan;
 use crate::steering::SteeringPlan;
+use std::collections::VecDeque;
 
 #[derive(Clone, Debug)]
 pub struct GenerateRequest {
@@ -44,12 +47,31 @@ pub enum EndReason {
 /// What happened. `request` is the index into the requests.
 #[derive(Clone, Debug)]
 pub enum Event {
-    /// Prompt tokens of all requests consumed so far.
-    Prompt { done: usize, total: usize },
-    /// A token was chosen. `logprob` is the steered model's own. Its readings come with the event
-    /// of the token after it ([`Answer::records`] has them all).
-    Token { request: usize, position: Position, token: TokenId, logprob: f32 },
-    End { request: usize, reason: EndReason },
+    /// Prompt tokens of all requests consumed so far, cached ones included.
+    Prompt {
+        done: usize,
+        total: usize,
+    },
+    /// A token was chosen, not yet read: its readings arrive with [`Event::Read`].
+    Token {
+        request: usize,
+        position: Position,
+        prediction: Prediction,
+    },
+    /// A token of the answer was consumed.
+    Read {
+        request: usize,
+        record: TokenRecord,
+    },
+    /// From this token on the answer runs under another plan.
+    Segment {
+        request: usize,
+        from: Position,
+    },
+    End {
+        request: usize,
+        reason: EndReason,
+    },
 }
 
 /// A finished answer.
@@ -59,39 +81,313 @@ pub struct Answer {
     pub prompt_length: usize,
     /// The new tokens, without the end token.
     pub tokens: Vec<TokenId>,
-    /// One for every token of prompt and answer that the model consumed (in a run that ended by
-    /// length or was stopped, the last token too).
+    /// One for every token of prompt and answer that the model consumed: all of them, except the
+    /// last one of an answer that was stopped or filled the context.
     pub records: Vec<TokenRecord>,
+    /// The first is the request's own plan from its first token.
     pub segments: Vec<Segment>,
     pub reason: EndReason,
 }
 
 #[derive(Debug)]
-pub struct Generation {}
+struct Run {
+    request: GenerateRequest,
+    plan: ActivePlan,
+    segments: Vec<Segment>,
+    /// Of the next token to queue.
+    next: usize,
+    /// Accepted so far.
+    tokens: Vec<TokenId>,
+    ended: Option<EndReason>,
+}
+
+impl Run {
+    fn prompt_length(&self) -> usize {
+        self.request.prompt.len()
+    }
+
+    fn in_prompt(&self) -> bool {
+        self.next < self.prompt_length()
+    }
+
+    /// Whether another token is to be queued, given the context's length.
+    fn has_more(&self, context: usize) -> bool {
+        self.ended.is_none()
+            && self.next < context
+            && (self.in_prompt() || self.next < self.prompt_length() + self.request.max_tokens)
+    }
+
+    fn head(&self, index: usize) -> Head {
+        let last = self.prompt_length() + self.request.max_tokens;
+        if index + 1 >= self.prompt_length() && index + 1 < last {
+            Head::Sample(self.request.sampler)
+        } else {
+            Head::Skip
+        }
+    }
+}
+
+/// A queued batch: its rows, each with the index of its request and the plan that it ran under.
+#[derive(Debug)]
+struct Queued {
+    rows: Vec<(usize, Row, ActivePlanIndex)>,
+}
+
+/// Into [`Generation::plans`].
+type ActivePlanIndex = usize;
+
+#[derive(Debug)]
+pub struct Generation {
+    runs: Vec<Run>,
+    /// Every plan that any run has had, so that queued rows can name theirs.
+    plans: Vec<ActivePlan>,
+    /// The current plan of each run.
+    current: Vec<ActivePlanIndex>,
+    queued: VecDeque<Queued>,
+    events: VecDeque<Event>,
+    run_ahead: usize,
+}
 
 impl Generation {
-    /// Checks the requests. Each has a sequence of its own.
-    pub fn start(engine: &mut Engine, requests: Vec<GenerateRequest>) -> Result<Self, EngineError> {
-        todo!()
+    /// Checks the requests. Each has a sequence of its own and a prompt of at least one token.
+    pub async fn start(
+        engine: &mut Engine,
+        requests: Vec<GenerateRequest>,
+    ) -> Result<Self, EngineError> {
+        engine.drain().await?;
+        let mut runs = Vec::with_capacity(requests.len());
+        for (index, request) in requests.into_iter().enumerate() {
+            engine.check_tokens(request.sequence, &request.prompt)?;
+            if request.prompt.is_empty() {
+                return Err(EngineError::Usage(
+                    "a prompt needs at least one token".into(),
+                ));
+            }
+            if runs
+                .iter()
+                .any(|run: &Run| run.request.sequence == request.sequence)
+            {
+                return Err(EngineError::Usage(format!(
+                    "request {index} shares its sequence with another"
+                )));
+            }
+            let plan = engine.activate(&request.plan)?;
+            let length = request.prompt.len();
+            // The last prompt token is always computed: the answer begins with its prediction.
+            let next = engine.reuse(
+                request.sequence,
+                &request.prompt,
+                length,
+                &plan,
+                |_, index| index + 1 < length,
+            );
+            engine.set_seen(request.sequence, &request.prompt[..next])?;
+            let segments = vec![Segment {
+                from: Position(0),
+                plan: request.plan.clone(),
+            }];
+            let ended = (request.max_tokens == 0).then_some(EndReason::MaxTokens);
+            runs.push(Run {
+                request,
+                plan,
+                segments,
+                next,
+                tokens: Vec::new(),
+                ended,
+            });
+        }
+        let plans = runs.iter().map(|run| run.plan.clone()).collect();
+        let current = (0..runs.len()).collect();
+        let info = engine.info();
+        // A slow adapter gains nothing by running ahead, and a slider would feel dead.
+        let run_ahead = if info.software || info.backend == Backend::Cpu {
+            1
+        } else {
+            4
+        };
+        Ok(Self {
+            runs,
+            plans,
+            current,
+            queued: VecDeque::new(),
+            events: VecDeque::new(),
+            run_ahead,
+        })
     }
 
     /// Advances until something happened; `None` when every answer has ended.
     pub async fn next(&mut self, engine: &mut Engine) -> Result<Option<Event>, EngineError> {
-        todo!()
+        loop {
+            if let Some(event) = self.events.pop_front() {
+                return Ok(Some(event));
+            }
+            while self.queued.len() < self.run_ahead.min(engine.limits().in_flight) {
+                if !self.queue(engine)? {
+                    break;
+                }
+            }
+            if self.queued.is_empty() {
+                return Ok(None);
+            }
+            self.accept(engine).await?;
+        }
     }
 
     /// From the next token that is not yet queued on, `request` runs under `plan`: a new segment.
-    pub fn set_plan(&mut self, request: usize, plan: SteeringPlan) {
-        todo!()
+    pub fn set_plan(
+        &mut self,
+        engine: &Engine,
+        request: usize,
+        plan: SteeringPlan,
+    ) -> Result<(), EngineError> {
+        let active = engine.activate(&plan)?;
+        let Some(run) = self.runs.get_mut(request) else {
+            return Err(EngineError::Usage(format!("there is no request {request}")));
+        };
+        let from = Position(run.next as u32);
+        match run.segments.last_mut() {
+            Some(last) if last.from == from => last.plan = plan,
+            _ => run.segments.push(Segment { from, plan }),
+        }
+        self.current[request] = self.plans.len();
+        self.plans.push(active);
+        self.events.push_back(Event::Segment { request, from });
+        Ok(())
     }
 
     /// Ends `request` after the tokens already reported.
     pub fn stop(&mut self, request: usize) {
-        todo!()
+        self.end(request, EndReason::Stopped);
     }
 
     /// Waits for what is queued and returns the answers, in the order of the requests.
-    pub async fn finish(self, engine: &mut Engine) -> Result<Vec<Answer>, EngineError> {
-        todo!()
+    pub async fn finish(mut self, engine: &mut Engine) -> Result<Vec<Answer>, EngineError> {
+        for request in 0..self.runs.len() {
+            self.end(request, EndReason::Stopped);
+        }
+        engine.drain().await?;
+        let answers = self.runs.into_iter().map(|run| Answer {
+            sequence: run.request.sequence,
+            prompt_length: run.request.prompt.len(),
+            records: engine.records(run.request.sequence),
+            tokens: run.tokens,
+            segments: run.segments,
+            reason: run.ended.unwrap_or(EndReason::Stopped),
+        });
+        Ok(answers.collect())
+    }
+
+    fn end(&mut self, request: usize, reason: EndReason) {
+        let run = &mut self.runs[request];
+        if run.ended.is_none() {
+            run.ended = Some(reason);
+            self.events.push_back(Event::End { request, reason });
+        }
+    }
+
+    /// Submits the next batch: prompt tokens first, else one token of every running answer.
+    fn queue(&mut self, engine: &mut Engine) -> Result<bool, EngineError> {
+        let (context, limits) = (engine.info().context, engine.limits());
+        let prompts = self
+            .runs
+            .iter()
+            .any(|run| run.ended.is_none() && run.in_prompt());
+        let mut queued = Queued { rows: Vec::new() };
+        for (request, run) in self.runs.iter_mut().enumerate() {
+            let plan_index = self.current[request];
+            while queued.rows.len() < limits.rows
+                && run.has_more(context)
+                && run.in_prompt() == prompts
+            {
+                let index = run.next;
+                let token = run
+                    .request
+                    .prompt
+                    .get(index)
+                    .map_or(TokenSource::Sampled, |&id| TokenSource::Id(id));
+                let (sequence, length) = (run.request.sequence, run.prompt_length());
+                let row = engine.row(
+                    sequence,
+                    index,
+                    token,
+                    length,
+                    &self.plans[plan_index],
+                    run.head(index),
+                )?;
+                queued.rows.push((request, row, plan_index));
+                run.next += 1;
+                if !prompts {
+                    break;
+                }
+            }
+        }
+        if queued.rows.is_empty() {
+            return Ok(false);
+        }
+        let batch = Batch {
+            rows: queued.rows.iter().map(|(_, row, _)| *row).collect(),
+            capture: false,
+        };
+        engine.submit(&batch)?;
+        self.queued.push_back(queued);
+        Ok(true)
+    }
+
+    /// Collects the oldest batch and turns it into events.
+    async fn accept(&mut self, engine: &mut Engine) -> Result<(), EngineError> {
+        let record = engine.collect().await?;
+        let Some(queued) = self.queued.pop_front() else {
+            return Ok(());
+        };
+        let context = engine.info().context;
+        let mut prompt_rows = false;
+        for ((request, row, plan), token) in queued.rows.iter().zip(record.tokens) {
+            let run = &mut self.runs[*request];
+            let length = run.prompt_length();
+            let index = row.position.0 as usize;
+            if run.ended.is_some() {
+                // Queued before the end was known; the cache forgets it.
+                continue;
+            }
+            prompt_rows |= index < length;
+            engine.cache(row, token.clone(), length, &self.plans[*plan]);
+            let prediction = token.prediction.clone();
+            if index >= length {
+                self.events.push_back(Event::Read {
+                    request: *request,
+                    record: token,
+                });
+            }
+            let Some(prediction) = prediction else {
+                if index + 1 == length + run.request.max_tokens {
+                    self.end(*request, EndReason::MaxTokens);
+                }
+                continue;
+            };
+            if run.request.end_tokens.contains(&prediction.chosen) {
+                self.end(*request, EndReason::EndToken);
+                continue;
+            }
+            run.tokens.push(prediction.chosen);
+            let position = Position(row.position.0 + 1);
+            self.events.push_back(Event::Token {
+                request: *request,
+                position,
+                prediction,
+            });
+            if index + 1 >= context {
+                self.end(*request, EndReason::ContextFull);
+            }
+        }
+        if prompt_rows {
+            let total = self.runs.iter().map(Run::prompt_length).sum();
+            let done = self
+                .runs
+                .iter()
+                .map(|run| run.next.min(run.prompt_length()))
+                .sum();
+            self.events.push_front(Event::Prompt { done, total });
+        }
+        Ok(())
     }
 }

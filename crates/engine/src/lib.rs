@@ -14,6 +14,7 @@ pub mod gpu;
 pub mod index;
 pub mod record;
 pub mod sampling;
+mod sequence;
 pub mod steering;
 
 pub use engine::{Backend, Engine, EngineOptions, Precision};

@@ -18,7 +18,10 @@ impl LayerTable {
     /// `values` is `[rows, width]`, row-major.
     pub fn new(values: Vec<f32>, width: usize) -> Result<Self, PlanError> {
         if width == 0 || values.is_empty() || values.len() % width != 0 {
-            return Err(PlanError::Shape { values: values.len(), width });
+            return Err(PlanError::Shape {
+                values: values.len(),
+                width,
+            });
         }
         if !values.iter().all(|value| value.is_finite()) {
             return Err(PlanError::NotFinite);
@@ -28,7 +31,11 @@ impl LayerTable {
         for value in &values {
             value.to_bits().hash(&mut hasher);
         }
-        Ok(Self { values: values.into(), width, hash: hasher.finish() })
+        Ok(Self {
+            values: values.into(),
+            width,
+            hash: hasher.finish(),
+        })
     }
 
     pub fn rows(&self) -> usize {
@@ -48,13 +55,32 @@ impl LayerTable {
         &self.values
     }
 
+    /// Fails unless the table is `[rows, width]`.
+    pub fn check_shape(&self, want_rows: usize, want_width: usize) -> Result<(), PlanError> {
+        let (rows, width) = (self.rows(), self.width);
+        if (rows, width) == (want_rows, want_width) {
+            return Ok(());
+        }
+        Err(PlanError::WrongModel {
+            rows,
+            width,
+            want_rows,
+            want_width,
+        })
+    }
+
     /// Every row divided by its Euclidean norm; a row of zeros stays zero.
     pub fn normalised(&self) -> Self {
         let mut values = self.values.to_vec();
         for row in values.chunks_mut(self.width) {
-            let norm = row.iter().map(|&v| f64::from(v) * f64::from(v)).sum::<f64>().sqrt();
+            let norm = row
+                .iter()
+                .map(|&v| f64::from(v) * f64::from(v))
+                .sum::<f64>()
+                .sqrt();
             if norm > 0.0 {
-                row.iter_mut().for_each(|v| *v = (f64::from(*v) / norm) as f32);
+                row.iter_mut()
+                    .for_each(|v| *v = (f64::from(*v) / norm) as f32);
             }
         }
         Self::new(values, self.width).unwrap_or_else(|_| self.clone())
@@ -70,7 +96,12 @@ pub enum PlanError {
     #[error("{layer} does not exist: this model has layers 0 to {last}")]
     NoSuchLayer { layer: Layer, last: u32 },
     #[error("the vector has shape [{rows}, {width}], this model needs [{want_rows}, {want_width}]")]
-    WrongModel { rows: usize, width: usize, want_rows: usize, want_width: usize },
+    WrongModel {
+        rows: usize,
+        width: usize,
+        want_rows: usize,
+        want_width: usize,
+    },
     #[error("the coefficient {0} is not a finite number")]
     Coefficient(f32),
     #[error("at most {MAX_CLAMPS} ablations and clamps fit one layer")]
@@ -184,7 +215,11 @@ impl SteeringPlan {
                 match term.operation {
                     Operation::Add { coefficient } => {
                         change.add.resize(width, 0.0);
-                        change.add.iter_mut().zip(row).for_each(|(sum, v)| *sum += coefficient * v);
+                        change
+                            .add
+                            .iter_mut()
+                            .zip(row)
+                            .for_each(|(sum, v)| *sum += coefficient * v);
                     }
                     Operation::Ablate => change.push_clamp(row, 0.0, 0.0)?,
                     Operation::Clamp { low, high } => change.push_clamp(row, low, high)?,
@@ -192,7 +227,10 @@ impl SteeringPlan {
             }
         }
         let fingerprint = Fingerprint(hasher.finish().max(1));
-        Ok(acts.then_some(ComposedChange { layers, fingerprint }))
+        Ok(acts.then_some(ComposedChange {
+            layers,
+            fingerprint,
+        }))
     }
 }
 
@@ -202,7 +240,11 @@ impl LayerChange {
     }
 
     fn push_clamp(&mut self, row: &[f32], low: f32, high: f32) -> Result<(), PlanError> {
-        let norm = row.iter().map(|&v| f64::from(v) * f64::from(v)).sum::<f64>().sqrt();
+        let norm = row
+            .iter()
+            .map(|&v| f64::from(v) * f64::from(v))
+            .sum::<f64>()
+            .sqrt();
         if norm == 0.0 {
             return Ok(());
         }
@@ -210,7 +252,11 @@ impl LayerChange {
             return Err(PlanError::TooManyClamps);
         }
         let direction = row.iter().map(|&v| (f64::from(v) / norm) as f32).collect();
-        self.clamps.push(Clamp { direction, low, high });
+        self.clamps.push(Clamp {
+            direction,
+            low,
+            high,
+        });
         Ok(())
     }
 }
@@ -227,15 +273,17 @@ impl Term {
     }
 
     fn check(&self, layer_rows: usize, width: usize) -> Result<(), PlanError> {
-        let (rows, own_width) = (self.vector.rows(), self.vector.width());
-        if rows != layer_rows || own_width != width {
-            return Err(PlanError::WrongModel { rows, width: own_width, want_rows: layer_rows, want_width: width });
-        }
+        self.vector.check_shape(layer_rows, width)?;
         if let Some(&layer) = self.layers.iter().find(|layer| layer.index() >= layer_rows) {
-            return Err(PlanError::NoSuchLayer { layer, last: layer_rows as u32 - 1 });
+            return Err(PlanError::NoSuchLayer {
+                layer,
+                last: layer_rows as u32 - 1,
+            });
         }
         match self.operation {
-            Operation::Add { coefficient } if !coefficient.is_finite() => Err(PlanError::Coefficient(coefficient)),
+            Operation::Add { coefficient } if !coefficient.is_finite() => {
+                Err(PlanError::Coefficient(coefficient))
+            }
             Operation::Clamp { low, high } if low.is_nan() || high.is_nan() || low > high => {
                 Err(PlanError::Range { low, high })
             }
@@ -260,7 +308,14 @@ mod tests {
 
     fn plan(operation: Operation, scope: Scope) -> SteeringPlan {
         let vector = LayerTable::new(vec![1.0, 2.0, 3.0, 4.0], 2).unwrap();
-        SteeringPlan { terms: vec![Term { vector, layers: vec![Layer(1)], operation, scope }] }
+        SteeringPlan {
+            terms: vec![Term {
+                vector,
+                layers: vec![Layer(1)],
+                operation,
+                scope,
+            }],
+        }
     }
 
     #[test]
@@ -282,7 +337,10 @@ mod tests {
     fn fingerprints_tell_coefficients_apart() {
         let of = |c| {
             let plan = plan(Operation::Add { coefficient: c }, Scope::All);
-            plan.compose(TokenRole::Prompt, 2, 2).unwrap().unwrap().fingerprint
+            plan.compose(TokenRole::Prompt, 2, 2)
+                .unwrap()
+                .unwrap()
+                .fingerprint
         };
         assert_eq!(of(1.0), of(1.0));
         assert_ne!(of(1.0), of(1.5));
@@ -290,12 +348,17 @@ mod tests {
 
     #[test]
     fn a_vector_of_another_model_is_refused() {
-        let error = plan(Operation::Ablate, Scope::All).compose(TokenRole::Prompt, 31, 576).unwrap_err();
+        let error = plan(Operation::Ablate, Scope::All)
+            .compose(TokenRole::Prompt, 31, 576)
+            .unwrap_err();
         assert!(error.to_string().contains("[31, 576]"), "{error}");
     }
 
     #[test]
     fn a_vector_with_nan_is_refused() {
-        assert_eq!(LayerTable::new(vec![f32::NAN], 1).unwrap_err(), PlanError::NotFinite);
+        assert_eq!(
+            LayerTable::new(vec![f32::NAN], 1).unwrap_err(),
+            PlanError::NotFinite
+        );
     }
 }
