@@ -67,11 +67,18 @@ class Pass:
 
 
 class Model:
-    """transformers' model in f32 (or f64, to learn how far f32 rounding goes), eager attention."""
+    """transformers' model in f32 (or f64, to learn how far f32 rounding goes), eager attention.
+
+    Weights are unpacked to dense matrices at load time, so that no quantised kernel takes part.
+    """
 
     def __init__(self, path: Path, dtype: torch.dtype = torch.float32):
         self.model = transformers.AutoModelForCausalLM.from_pretrained(
-            path.parent, gguf_file=path.name, dtype=dtype, attn_implementation="eager"
+            path.parent,
+            gguf_file=path.name,
+            quantization_config=transformers.GgufConfig(dequantize=True),
+            dtype=dtype,
+            attn_implementation="eager",
         ).eval()
         self.layer_rows = self.model.config.num_hidden_layers + 1
         self.width = self.model.config.hidden_size
