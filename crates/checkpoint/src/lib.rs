@@ -5,10 +5,14 @@
 
 pub mod config;
 pub mod encoding;
+pub mod header;
+pub mod layout;
 pub mod source;
 pub mod weights;
 
-pub use config::ModelConfig;
+pub use config::{ConfigError, ModelConfig};
 pub use encoding::Encoding;
+#[cfg(not(target_arch = "wasm32"))]
+pub use source::FileSource;
 pub use source::{ByteSource, SourceError};
 pub use weights::{StoredTensor, WeightError, WeightFile, WeightRows};
