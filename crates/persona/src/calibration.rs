@@ -1,0 +1,443 @@
+//! What is ordinary for a model: readings of neutral conversations, and readings measured in them.
+
+use crate::conversation::{Part, TokenisedConversation};
+use crate::vector_file::norm;
+use serde::{Deserialize, Serialize};
+use trimtab_engine::engine::ReadRequest;
+use trimtab_engine::{
+    Engine, EngineError, Layer, LayerTable, Readings, SequenceIndex, SteeringPlan, TokenRecord,
+};
+
+/// Mean and standard deviation at each layer, `[L+1]` each.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LayerStatistics {
+    pub mean: Vec<f32>,
+    /// Of the sample (divided by n − 1).
+    pub deviation: Vec<f32>,
+}
+
+/// Readings of one direction on neutral conversations, without the first token and the template's own.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Calibration {
+    /// Over response tokens.
+    pub token: LayerStatistics,
+    /// Over the means of whole answers.
+    pub answer: LayerStatistics,
+    /// Over prompt tokens.
+    pub prompt: LayerStatistics,
+    /// How many conversations it comes from.
+    pub conversations: u32,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum CalibrationError {
+    #[error(
+        "a calibration needs at least two neutral conversations with answers of two tokens or more; there are {usable}"
+    )]
+    TooFew { usable: usize },
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+}
+
+/// Calibrations of several directions on the same conversations, and the unit of relative doses.
+#[derive(Clone, Debug)]
+pub struct NeutralStatistics {
+    /// In the order of the directions.
+    pub calibrations: Vec<Calibration>,
+    /// Median norm of the residual over response tokens at each layer, `[L+1]`.
+    pub neutral_norm: Vec<f32>,
+}
+
+impl Calibration {
+    /// Checks the shape against `rows = L+1`, and the numbers.
+    pub fn check(&self, rows: usize) -> Result<(), String> {
+        for (name, part) in [
+            ("token", &self.token),
+            ("answer", &self.answer),
+            ("prompt", &self.prompt),
+        ] {
+            if part.mean.len() != rows || part.deviation.len() != rows {
+                return Err(format!(
+                    "{name} must have {rows} means and {rows} deviations"
+                ));
+            }
+            let sound = |value: &f32| value.is_finite();
+            if !part.mean.iter().all(sound)
+                || !part
+                    .deviation
+                    .iter()
+                    .all(|value| sound(value) && *value >= 0.0)
+            {
+                return Err(format!(
+                    "{name} has a number that is not finite, or a negative deviation"
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// A token's reading in deviations from what is ordinary for its part of the conversation; NaN
+    /// for the template's own tokens, and where the direction has no length.
+    pub fn of_token(&self, part: Part, layer: Layer, reading: f32) -> f32 {
+        match part {
+            Part::Template => f32::NAN,
+            Part::Prompt => self.prompt.standardise(layer, reading),
+            Part::Response => self.token.standardise(layer, reading),
+        }
+    }
+
+    /// The mean reading of a whole answer in deviations of neutral answers' means.
+    pub fn of_answer(&self, layer: Layer, mean_reading: f32) -> f32 {
+        self.answer.standardise(layer, mean_reading)
+    }
+}
+
+impl LayerStatistics {
+    fn standardise(&self, layer: Layer, reading: f32) -> f32 {
+        match (
+            self.mean.get(layer.index()),
+            self.deviation.get(layer.index()),
+        ) {
+            (Some(mean), Some(&deviation)) if deviation > 0.0 => (reading - mean) / deviation,
+            _ => f32::NAN,
+        }
+    }
+}
+
+/// Calibrated readings as a page draws them.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ReadingBlock {
+    pub tokens: usize,
+    pub traits: usize,
+    /// `L + 1`.
+    pub layer_rows: usize,
+    /// `[tokens, traits, L+1]` in deviations, 0 = ordinary. NaN where a token has no reading: the
+    /// first token (an attention sink whose residual dwarfs all others), the template's own tokens,
+    /// and directions without a calibration.
+    pub values: Vec<f32>,
+}
+
+impl ReadingBlock {
+    /// `records` and `parts` belong to the same tokens; `calibrations` are in the order of the
+    /// directions that the engine read.
+    pub fn calibrated(
+        records: &[TokenRecord],
+        parts: &[Part],
+        calibrations: &[Option<&Calibration>],
+    ) -> Self {
+        let layer_rows = records
+            .first()
+            .map_or(0, |record| record.readings.layer_rows);
+        let mut values = Vec::with_capacity(records.len() * calibrations.len() * layer_rows);
+        for (record, &part) in records.iter().zip(parts) {
+            let part = if record.position.0 == 0 {
+                Part::Template
+            } else {
+                part
+            };
+            for (direction, calibration) in calibrations.iter().enumerate() {
+                values.extend(
+                    (0..layer_rows as u32)
+                        .map(Layer)
+                        .map(|layer| match calibration {
+                            Some(calibration) if direction < record.readings.directions() => {
+                                calibration.of_token(
+                                    part,
+                                    layer,
+                                    record.readings.at(direction, layer),
+                                )
+                            }
+                            _ => f32::NAN,
+                        }),
+                );
+            }
+        }
+        Self {
+            tokens: records.len().min(parts.len()),
+            traits: calibrations.len(),
+            layer_rows,
+            values,
+        }
+    }
+
+    pub fn at(&self, token: usize, direction: usize, layer: Layer) -> f32 {
+        self.values[(token * self.traits + direction) * self.layer_rows + layer.index()]
+    }
+}
+
+/// `h_l · v̂_l` at every layer, in f64. `residual` is `[L+1, d]` of one token; `direction`'s rows have
+/// length one (or zero).
+pub fn readings_of(residual: &[f32], direction: &LayerTable) -> Vec<f64> {
+    residual
+        .chunks(direction.width())
+        .zip(direction.values().chunks(direction.width()))
+        .map(|(h, v)| {
+            h.iter()
+                .zip(v)
+                .map(|(&h, &v)| f64::from(h) * f64::from(v))
+                .sum()
+        })
+        .collect()
+}
+
+/// Reads neutral conversations with the unsteered model and calibrates `vectors` (`[L+1, d]` each,
+/// any length) on them. `progress` hears (conversations done, conversations).
+pub async fn calibrate(
+    engine: &mut Engine,
+    conversations: &[TokenisedConversation],
+    vectors: &[LayerTable],
+    progress: &mut dyn FnMut(usize, usize),
+) -> Result<NeutralStatistics, CalibrationError> {
+    let directions: Vec<LayerTable> = vectors.iter().map(LayerTable::normalised).collect();
+    let (rows, width) = (engine.layer_rows(), engine.config().hidden_size);
+    let mut sums: Vec<Sums> = directions.iter().map(|_| Sums::new(rows)).collect();
+    let mut norms: Vec<Vec<f32>> = vec![Vec::new(); rows];
+    let mut usable = 0;
+    for (done, conversation) in conversations.iter().enumerate() {
+        progress(done, conversations.len());
+        let answer = conversation
+            .parts
+            .iter()
+            .filter(|part| **part == Part::Response)
+            .count();
+        if answer < 2 {
+            continue;
+        }
+        usable += 1;
+        let request = ReadRequest {
+            sequence: SequenceIndex(0),
+            tokens: &conversation.tokens,
+            prompt_length: conversation.prompt_length,
+            plan: &SteeringPlan::default(),
+            score: false,
+            capture: true,
+        };
+        let outcome = engine.read(&request, &mut |_, _| {}).await?;
+        let tokens = || {
+            outcome
+                .residual
+                .chunks(rows * width)
+                .zip(&conversation.parts)
+                .skip(1)
+        };
+        for (residual, _) in tokens().filter(|(_, part)| **part == Part::Response) {
+            for (norms, row) in norms.iter_mut().zip(residual.chunks(width)) {
+                norms.push(norm(row) as f32);
+            }
+        }
+        for (sums, direction) in sums.iter_mut().zip(&directions) {
+            let mut mean = vec![0.0; rows];
+            for (residual, part) in tokens() {
+                let readings = readings_of(residual, direction);
+                match part {
+                    Part::Template => {}
+                    Part::Prompt => sums.prompt.add(&readings),
+                    Part::Response => {
+                        sums.token.add(&readings);
+                        mean.iter_mut()
+                            .zip(&readings)
+                            .for_each(|(mean, reading)| *mean += reading / answer as f64);
+                    }
+                }
+            }
+            sums.answer.add(&mean);
+        }
+    }
+    progress(conversations.len(), conversations.len());
+    if usable < 2 {
+        return Err(CalibrationError::TooFew { usable });
+    }
+    let calibrations = sums
+        .into_iter()
+        .map(|sums| sums.finish(usable as u32))
+        .collect();
+    Ok(NeutralStatistics {
+        calibrations,
+        neutral_norm: norms.into_iter().map(median).collect(),
+    })
+}
+
+/// The mean reading of an answer's tokens at each layer, `[L+1]`; `None` for an empty answer.
+pub fn answer_mean<'a>(
+    readings: impl Iterator<Item = &'a Readings>,
+    direction: usize,
+) -> Option<Vec<f32>> {
+    let mut sum: Vec<f64> = Vec::new();
+    let mut count = 0.0;
+    for reading in readings {
+        sum.resize(reading.layer_rows, 0.0);
+        for (layer, sum) in sum.iter_mut().enumerate() {
+            *sum += f64::from(reading.at(direction, Layer(layer as u32)));
+        }
+        count += 1.0;
+    }
+    (count > 0.0).then(|| sum.iter().map(|sum| (sum / count) as f32).collect())
+}
+
+fn median(mut values: Vec<f32>) -> f32 {
+    values.sort_by(f32::total_cmp);
+    match values.len() {
+        0 => 0.0,
+        n if n % 2 == 1 => values[n / 2],
+        n => (values[n / 2 - 1] + values[n / 2]) / 2.0,
+    }
+}
+
+/// Running sums of one direction's three kinds of reading.
+#[derive(Debug)]
+struct Sums {
+    token: Running,
+    answer: Running,
+    prompt: Running,
+}
+
+impl Sums {
+    fn new(rows: usize) -> Self {
+        Self {
+            token: Running::new(rows),
+            answer: Running::new(rows),
+            prompt: Running::new(rows),
+        }
+    }
+
+    fn finish(self, conversations: u32) -> Calibration {
+        Calibration {
+            token: self.token.finish(),
+            answer: self.answer.finish(),
+            prompt: self.prompt.finish(),
+            conversations,
+        }
+    }
+}
+
+/// Welford's running mean and sum of squared deviations, a number a layer.
+#[derive(Debug)]
+struct Running {
+    count: f64,
+    mean: Vec<f64>,
+    squares: Vec<f64>,
+}
+
+impl Running {
+    fn new(rows: usize) -> Self {
+        Self {
+            count: 0.0,
+            mean: vec![0.0; rows],
+            squares: vec![0.0; rows],
+        }
+    }
+
+    fn add(&mut self, values: &[f64]) {
+        self.count += 1.0;
+        for ((mean, squares), value) in self.mean.iter_mut().zip(&mut self.squares).zip(values) {
+            let difference = value - *mean;
+            *mean += difference / self.count;
+            *squares += difference * (value - *mean);
+        }
+    }
+
+    fn finish(self) -> LayerStatistics {
+        let freedom = (self.count - 1.0).max(1.0);
+        LayerStatistics {
+            mean: self.mean.iter().map(|mean| *mean as f32).collect(),
+            deviation: self
+                .squares
+                .iter()
+                .map(|squares| (squares / freedom).sqrt() as f32)
+                .collect(),
+        }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use trimtab_engine::{Position, TokenId};
+
+    pub(crate) fn sample(rows: usize) -> Calibration {
+        let statistics = |mean: f32| LayerStatistics {
+            mean: vec![mean; rows],
+            deviation: vec![2.0; rows],
+        };
+        Calibration {
+            token: statistics(1.0),
+            answer: statistics(1.0),
+            prompt: statistics(-1.0),
+            conversations: 3,
+        }
+    }
+
+    fn record(position: u32, reading: f32) -> TokenRecord {
+        TokenRecord {
+            sequence: SequenceIndex(0),
+            position: Position(position),
+            token: TokenId(5),
+            readings: Readings {
+                values: vec![reading; 2],
+                layer_rows: 2,
+            },
+            prediction: None,
+        }
+    }
+
+    #[test]
+    fn each_part_of_a_conversation_has_its_own_zero() {
+        let calibration = sample(2);
+        let records = [
+            record(0, 3.0),
+            record(1, 3.0),
+            record(2, 3.0),
+            record(3, 3.0),
+        ];
+        let parts = [Part::Prompt, Part::Template, Part::Prompt, Part::Response];
+        let block = ReadingBlock::calibrated(&records, &parts, &[Some(&calibration), None]);
+        assert_eq!((block.tokens, block.traits, block.layer_rows), (4, 2, 2));
+        assert!(
+            block.at(0, 0, Layer(1)).is_nan(),
+            "the first token has no reading"
+        );
+        assert!(
+            block.at(1, 0, Layer(1)).is_nan(),
+            "a template token has no reading"
+        );
+        assert_eq!(block.at(2, 0, Layer(1)), 2.0);
+        assert_eq!(block.at(3, 0, Layer(1)), 1.0);
+        assert!(
+            block.at(3, 1, Layer(1)).is_nan(),
+            "no calibration, no reading"
+        );
+    }
+
+    #[test]
+    fn running_statistics_are_those_of_the_sample() {
+        let mut running = Running::new(1);
+        for value in [2.0, 4.0, 4.0, 4.0, 5.0, 5.0, 7.0, 9.0] {
+            running.add(&[value]);
+        }
+        let statistics = running.finish();
+        assert_eq!(statistics.mean, [5.0]);
+        // The squared deviations sum to 32.
+        assert!((statistics.deviation[0] - (32.0_f32 / 7.0).sqrt()).abs() < 1e-6);
+    }
+
+    #[test]
+    fn a_direction_without_length_reads_nothing() {
+        let mut calibration = sample(1);
+        calibration.token.deviation[0] = 0.0;
+        assert!(calibration.of_token(Part::Response, Layer(0), 1.0).is_nan());
+    }
+
+    #[test]
+    fn medians() {
+        assert_eq!(median(vec![3.0, 1.0, 2.0]), 2.0);
+        assert_eq!(median(vec![4.0, 1.0, 2.0, 3.0]), 2.5);
+    }
+
+    #[test]
+    fn a_calibration_of_the_wrong_length_is_refused() {
+        assert!(sample(3).check(3).is_ok());
+        assert!(sample(3).check(4).unwrap_err().contains("4 means"));
+    }
+}

@@ -1,0 +1,635 @@
+//! Vector files: safetensors with one `[L+1, d]` tensor per estimator, and what is known about them.
+
+use crate::calibration::Calibration;
+use crate::trait_pack::is_plain_name;
+use safetensors::SafeTensors;
+use safetensors::tensor::{Dtype, SafeTensorError, TensorView};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use std::collections::{BTreeMap, HashMap};
+use trimtab_engine::{Layer, LayerTable};
+
+/// Largest vector file read. The vectors of a 70B model (`[81, 8192]`) take 2.7 MB each.
+pub const MAX_FILE_BYTES: usize = 64 << 20;
+/// Most tensors in one file.
+pub const MAX_TENSORS: usize = 64;
+/// The tensor that is meant where none is named.
+pub const DEFAULT_TENSOR: &str = "response_avg";
+
+/// Metadata text longer than this is not read.
+const MAX_METADATA_CHARS: usize = 1 << 20;
+const FORMAT: &str = "trimtab-vector-1";
+
+#[derive(Debug, thiserror::Error)]
+pub enum VectorFileError {
+    #[error(
+        "the vector file is {bytes} bytes long, more than the {MAX_FILE_BYTES} that are read; is it a model instead?"
+    )]
+    TooLarge { bytes: usize },
+    #[error("this is not a usable safetensors file: {0}")]
+    Safetensors(#[from] SafeTensorError),
+    #[error("the vector file holds no tensor")]
+    Empty,
+    #[error(
+        "the vector file holds {count} tensors, more than {MAX_TENSORS}; is it a model instead?"
+    )]
+    TooManyTensors { count: usize },
+    #[error("tensor {tensor}: {reason}")]
+    Tensor { tensor: String, reason: String },
+    #[error("there is no tensor {asked:?} in this vector file; it has {present}")]
+    NoSuchTensor { asked: String, present: String },
+    #[error(
+        "this vector file holds {present} and no {DEFAULT_TENSOR}; choose one by writing #NAME after the file's name"
+    )]
+    Ambiguous { present: String },
+    #[error("the vector file's {key} is not usable: {reason}")]
+    Metadata { key: &'static str, reason: String },
+    #[error(
+        "the vector has shape [{rows}, {width}], this model needs [{want_rows}, {want_width}]: it was made for another model"
+    )]
+    WrongModel {
+        rows: usize,
+        width: usize,
+        want_rows: usize,
+        want_width: usize,
+    },
+}
+
+/// Where pushing works and the text stays whole.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Recommended {
+    /// Ascending, at least one.
+    pub layers: Vec<u32>,
+    /// Coefficients, `min <= 0 <= max`.
+    pub min: f32,
+    pub max: f32,
+}
+
+impl Recommended {
+    /// Checks the layers against a table of `rows = L+1` rows, and the range.
+    pub fn check(&self, rows: usize) -> Result<(), String> {
+        if self.layers.is_empty() || !self.layers.is_sorted_by(|a, b| a < b) {
+            return Err("layers must be ascending, and at least one".into());
+        }
+        if let Some(layer) = self.layers.iter().find(|&&layer| layer as usize >= rows) {
+            return Err(format!(
+                "layer {layer} does not exist: the vector has layers 0 to {}",
+                rows - 1
+            ));
+        }
+        if !(self.min.is_finite() && self.max.is_finite() && self.min <= 0.0 && self.max >= 0.0) {
+            return Err(format!(
+                "the range {} to {} must be finite and contain 0",
+                self.min, self.max
+            ));
+        }
+        Ok(())
+    }
+
+    pub fn layers(&self) -> Vec<Layer> {
+        self.layers.iter().copied().map(Layer).collect()
+    }
+}
+
+/// What a vector file says about itself. Everything may be missing: a file of one bare tensor loads.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct VectorMetadata {
+    /// `cheerful`
+    pub name: Option<String>,
+    /// `gloomy`
+    pub opposite: Option<String>,
+    pub description: Option<String>,
+    pub licence: Option<String>,
+    /// Of the weight file that the activations came from.
+    pub model_sha256: Option<String>,
+    /// Of the trait pack.
+    pub trait_sha256: Option<String>,
+    /// How it was made, for people.
+    pub made: Option<String>,
+    /// Median norm of the neutral responses' residual at each layer, `[L+1]`: the unit of relative doses.
+    pub neutral_norm: Option<Vec<f32>>,
+    /// By tensor name.
+    pub calibration: BTreeMap<String, Calibration>,
+    pub recommended: Option<Recommended>,
+}
+
+/// A parsed vector file.
+#[derive(Clone, Debug)]
+pub struct VectorFile {
+    /// By name, each `[L+1, d]`, all of one shape.
+    pub tensors: BTreeMap<String, LayerTable>,
+    pub metadata: VectorMetadata,
+}
+
+/// One chosen direction with what is known about it: what sliders and readings use.
+#[derive(Clone, Debug)]
+pub struct TraitVector {
+    /// As the person calls it: the ready-made name, or the path they gave.
+    pub name: String,
+    pub opposite: String,
+    pub description: String,
+    pub table: LayerTable,
+    /// [`tensor_hash`] of `table`.
+    pub hash: String,
+    pub recommended: Option<Recommended>,
+    pub calibration: Option<Calibration>,
+    pub neutral_norm: Option<Vec<f32>>,
+    /// The model it was made on, where the file says.
+    pub model_sha256: Option<String>,
+}
+
+impl VectorFile {
+    /// Parses the bytes of a file. Refuses other shapes than `[rows, width]`, other types than F32,
+    /// F16 and BF16, and numbers that are not finite.
+    pub fn parse(bytes: &[u8]) -> Result<Self, VectorFileError> {
+        if bytes.len() > MAX_FILE_BYTES {
+            return Err(VectorFileError::TooLarge { bytes: bytes.len() });
+        }
+        let (_, header) = SafeTensors::read_metadata(bytes)?;
+        let file = SafeTensors::deserialize(bytes)?;
+        if file.len() > MAX_TENSORS {
+            return Err(VectorFileError::TooManyTensors { count: file.len() });
+        }
+        let mut tensors = BTreeMap::new();
+        for (name, view) in file.iter() {
+            tensors.insert(name.to_owned(), read_table(name, &view)?);
+        }
+        let Some(first) = tensors.values().next() else {
+            return Err(VectorFileError::Empty);
+        };
+        let rows = first.rows();
+        let metadata = header.metadata().as_ref().map_or_else(
+            || Ok(VectorMetadata::default()),
+            |map| read_metadata(map, rows),
+        )?;
+        Ok(Self { tensors, metadata })
+    }
+
+    /// The file's bytes, the same for the same contents.
+    pub fn to_bytes(&self) -> Result<Vec<u8>, VectorFileError> {
+        let data: Vec<(&String, Vec<u8>, [usize; 2])> = self
+            .tensors
+            .iter()
+            .map(|(name, table)| {
+                let bytes = table
+                    .values()
+                    .iter()
+                    .flat_map(|value| value.to_le_bytes())
+                    .collect();
+                (name, bytes, [table.rows(), table.width()])
+            })
+            .collect();
+        let views = data
+            .iter()
+            .map(|(name, bytes, shape)| {
+                Ok((
+                    name.as_str(),
+                    TensorView::new(Dtype::F32, shape.to_vec(), bytes)?,
+                ))
+            })
+            .collect::<Result<Vec<_>, SafeTensorError>>()?;
+        let bytes = safetensors::serialize(views, Some(write_metadata(&self.metadata)))?;
+        sort_metadata(bytes)
+    }
+
+    /// The tensor of that name; without a name the only one, or [`DEFAULT_TENSOR`].
+    pub fn choose(&self, tensor: Option<&str>) -> Result<(&str, &LayerTable), VectorFileError> {
+        let present = || {
+            self.tensors
+                .keys()
+                .map(String::as_str)
+                .collect::<Vec<_>>()
+                .join(", ")
+        };
+        let name = match tensor {
+            Some(name) => name,
+            None if self.tensors.len() == 1 => {
+                self.tensors.keys().next().map_or("", String::as_str)
+            }
+            None if self.tensors.contains_key(DEFAULT_TENSOR) => DEFAULT_TENSOR,
+            None => return Err(VectorFileError::Ambiguous { present: present() }),
+        };
+        self.tensors
+            .get_key_value(name)
+            .map(|(name, table)| (name.as_str(), table))
+            .ok_or_else(|| VectorFileError::NoSuchTensor {
+                asked: name.to_owned(),
+                present: present(),
+            })
+    }
+
+    /// One direction of the file for a model of `layer_rows = L+1` rows of `width = d`, under the
+    /// name that the person used.
+    pub fn into_vector(
+        self,
+        name: &str,
+        tensor: Option<&str>,
+        layer_rows: usize,
+        width: usize,
+    ) -> Result<TraitVector, VectorFileError> {
+        let (tensor_name, table) = self.choose(tensor)?;
+        if (table.rows(), table.width()) != (layer_rows, width) {
+            return Err(VectorFileError::WrongModel {
+                rows: table.rows(),
+                width: table.width(),
+                want_rows: layer_rows,
+                want_width: width,
+            });
+        }
+        Ok(TraitVector {
+            name: name.to_owned(),
+            opposite: self.metadata.opposite.clone().unwrap_or_default(),
+            description: self.metadata.description.clone().unwrap_or_default(),
+            hash: tensor_hash(table),
+            table: table.clone(),
+            recommended: self.metadata.recommended.clone(),
+            calibration: self.metadata.calibration.get(tensor_name).cloned(),
+            neutral_norm: self.metadata.neutral_norm.clone(),
+            model_sha256: self.metadata.model_sha256.clone(),
+        })
+    }
+}
+
+impl TraitVector {
+    /// A sentence where the file was made on other weights than `model_sha256` (the shape fits).
+    pub fn model_warning(&self, model_sha256: &str) -> Option<String> {
+        let made_on = self
+            .model_sha256
+            .as_deref()
+            .filter(|made_on| *made_on != model_sha256)?;
+        Some(format!(
+            "the vector {} was made on other weights (sha256 {}…) than the model that is loaded ({}…): its shape fits, but its direction may mean less here",
+            self.name,
+            made_on.get(..8).unwrap_or(made_on),
+            model_sha256.get(..8).unwrap_or(model_sha256),
+        ))
+    }
+
+    /// Relative dose of coefficient 1 at each layer, `‖v_l‖ / median neutral ‖h_l‖`, `[L+1]`; `None`
+    /// without the neutral norms.
+    pub fn dose_per_unit(&self) -> Option<Vec<f32>> {
+        let norms = self.neutral_norm.as_ref()?;
+        let doses = norms.iter().enumerate().map(|(layer, &neutral)| {
+            let length = norm(self.table.row(Layer(layer as u32)));
+            if neutral > 0.0 {
+                (length / f64::from(neutral)) as f32
+            } else {
+                0.0
+            }
+        });
+        Some(doses.collect())
+    }
+}
+
+/// Euclidean norm, summed in f64.
+pub fn norm(row: &[f32]) -> f64 {
+    row.iter()
+        .map(|&value| f64::from(value) * f64::from(value))
+        .sum::<f64>()
+        .sqrt()
+}
+
+/// Lower-case hexadecimal sha256 of the tensor's shape (two u32) and values, little-endian: the
+/// name by which links refer to a vector, whatever file it lies in.
+pub fn tensor_hash(table: &LayerTable) -> String {
+    let mut digest = Sha256::new();
+    digest.update((table.rows() as u32).to_le_bytes());
+    digest.update((table.width() as u32).to_le_bytes());
+    for value in table.values() {
+        digest.update(value.to_le_bytes());
+    }
+    hexadecimal(&digest.finalize())
+}
+
+/// Lower-case hexadecimal sha256.
+pub fn sha256(bytes: &[u8]) -> String {
+    hexadecimal(&Sha256::digest(bytes))
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn read_table(name: &str, view: &TensorView<'_>) -> Result<LayerTable, VectorFileError> {
+    let refuse = |reason: String| VectorFileError::Tensor {
+        tensor: name.to_owned(),
+        reason,
+    };
+    let &[rows, width] = view.shape() else {
+        return Err(refuse(format!(
+            "has shape {:?}, a vector file needs [layers + 1, width]",
+            view.shape()
+        )));
+    };
+    if rows < 2 || width == 0 {
+        return Err(refuse(format!(
+            "has shape [{rows}, {width}], a vector file needs [layers + 1, width]"
+        )));
+    }
+    let halves = |bytes: &[u8], read: fn([u8; 2]) -> f32| {
+        bytes
+            .as_chunks::<2>()
+            .0
+            .iter()
+            .map(|two| read(*two))
+            .collect()
+    };
+    let values: Vec<f32> = match view.dtype() {
+        Dtype::F32 => view
+            .data()
+            .as_chunks::<4>()
+            .0
+            .iter()
+            .map(|four| f32::from_le_bytes(*four))
+            .collect(),
+        Dtype::F16 => halves(view.data(), |two| half::f16::from_le_bytes(two).to_f32()),
+        Dtype::BF16 => halves(view.data(), |two| half::bf16::from_le_bytes(two).to_f32()),
+        other => {
+            return Err(refuse(format!(
+                "has type {other:?}, a vector file needs F32, F16 or BF16"
+            )));
+        }
+    };
+    LayerTable::new(values, width).map_err(|error| refuse(error.to_string()))
+}
+
+fn read_metadata(
+    map: &HashMap<String, String>,
+    rows: usize,
+) -> Result<VectorMetadata, VectorFileError> {
+    let text = |key: &'static str| -> Result<Option<String>, VectorFileError> {
+        match map.get(key) {
+            Some(value) if value.len() > MAX_METADATA_CHARS => Err(VectorFileError::Metadata {
+                key,
+                reason: format!("it is longer than {MAX_METADATA_CHARS} bytes"),
+            }),
+            value => Ok(value.cloned()),
+        }
+    };
+    let refuse = |key| move |reason: String| VectorFileError::Metadata { key, reason };
+    let calibration: BTreeMap<String, Calibration> =
+        json(&text("calibration")?, "calibration")?.unwrap_or_default();
+    for one in calibration.values() {
+        one.check(rows).map_err(refuse("calibration"))?;
+    }
+    let recommended: Option<Recommended> = json(&text("recommended")?, "recommended")?;
+    if let Some(recommended) = &recommended {
+        recommended.check(rows).map_err(refuse("recommended"))?;
+    }
+    let neutral_norm: Option<Vec<f32>> = json(&text("neutral_norm")?, "neutral_norm")?;
+    if let Some(norms) = &neutral_norm
+        && (norms.len() != rows || !norms.iter().all(|norm| norm.is_finite() && *norm >= 0.0))
+    {
+        return Err(refuse("neutral_norm")(format!(
+            "it must be {rows} numbers, none negative"
+        )));
+    }
+    Ok(VectorMetadata {
+        name: text("trait")?.filter(|name| is_plain_name(name)),
+        opposite: text("opposite")?,
+        description: text("description")?,
+        licence: text("licence")?,
+        model_sha256: text("model_sha256")?,
+        trait_sha256: text("trait_sha256")?,
+        made: text("made")?,
+        neutral_norm,
+        calibration,
+        recommended,
+    })
+}
+
+fn json<T: serde::de::DeserializeOwned>(
+    text: &Option<String>,
+    key: &'static str,
+) -> Result<Option<T>, VectorFileError> {
+    text.as_deref()
+        .map(|text| {
+            serde_json::from_str(text).map_err(|error| VectorFileError::Metadata {
+                key,
+                reason: error.to_string(),
+            })
+        })
+        .transpose()
+}
+
+fn write_metadata(metadata: &VectorMetadata) -> HashMap<String, String> {
+    let VectorMetadata {
+        name,
+        opposite,
+        description,
+        licence,
+        model_sha256,
+        trait_sha256,
+        made,
+        neutral_norm,
+        calibration,
+        recommended,
+    } = metadata;
+    let json_of = |value: Result<String, serde_json::Error>| value.ok();
+    let calibration = (!calibration.is_empty()).then_some(calibration);
+    let pairs = [
+        ("format", Some(FORMAT.to_owned())),
+        ("trait", name.clone()),
+        ("opposite", opposite.clone()),
+        ("description", description.clone()),
+        ("licence", licence.clone()),
+        ("model_sha256", model_sha256.clone()),
+        ("trait_sha256", trait_sha256.clone()),
+        ("made", made.clone()),
+        (
+            "neutral_norm",
+            neutral_norm
+                .as_ref()
+                .and_then(|norms| json_of(serde_json::to_string(norms))),
+        ),
+        (
+            "calibration",
+            calibration.and_then(|map| json_of(serde_json::to_string(map))),
+        ),
+        (
+            "recommended",
+            recommended
+                .as_ref()
+                .and_then(|value| json_of(serde_json::to_string(value))),
+        ),
+    ];
+    pairs
+        .into_iter()
+        .filter_map(|(key, value)| Some((key.to_owned(), value?)))
+        .collect()
+}
+
+/// Rewrites the header with its keys in order, because the safetensors crate writes metadata in the
+/// order of a hash map, and a committed file should be the same bytes each time it is made.
+fn sort_metadata(bytes: Vec<u8>) -> Result<Vec<u8>, VectorFileError> {
+    let unreadable = || VectorFileError::Safetensors(SafeTensorError::InvalidHeaderLength);
+    let length = bytes
+        .first_chunk::<8>()
+        .map(|eight| u64::from_le_bytes(*eight) as usize)
+        .ok_or_else(unreadable)?;
+    let header = bytes.get(8..8 + length).ok_or_else(unreadable)?;
+    let header: BTreeMap<String, serde_json::Value> =
+        serde_json::from_slice(header).map_err(|_| unreadable())?;
+    let mut text = serde_json::to_vec(&header).map_err(|_| unreadable())?;
+    text.resize(text.len().next_multiple_of(8), b' ');
+    let mut sorted = (text.len() as u64).to_le_bytes().to_vec();
+    sorted.extend(text);
+    sorted.extend(&bytes[8 + length..]);
+    Ok(sorted)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(names: &[&str]) -> VectorFile {
+        let table =
+            |scale: f32| LayerTable::new((0..6).map(|i| i as f32 * scale).collect(), 2).unwrap();
+        let tensors = names
+            .iter()
+            .enumerate()
+            .map(|(i, name)| ((*name).to_owned(), table(i as f32 + 1.0)))
+            .collect();
+        VectorFile {
+            tensors,
+            metadata: VectorMetadata::default(),
+        }
+    }
+
+    #[test]
+    fn a_file_comes_back_as_it_was_written_and_always_with_the_same_bytes() {
+        let mut file = file(&["response_avg", "prompt_avg"]);
+        file.metadata.name = Some("cheerful".into());
+        file.metadata.model_sha256 = Some("ab".into());
+        file.metadata.neutral_norm = Some(vec![1.0, 2.0, 4.0]);
+        file.metadata.recommended = Some(Recommended {
+            layers: vec![1, 2],
+            min: -2.0,
+            max: 2.0,
+        });
+        file.metadata
+            .calibration
+            .insert("response_avg".into(), crate::calibration::tests::sample(3));
+        let bytes = file.to_bytes().unwrap();
+        let back = VectorFile::parse(&bytes).unwrap();
+        assert_eq!(back.metadata, file.metadata);
+        assert_eq!(
+            back.tensors["prompt_avg"].values(),
+            file.tensors["prompt_avg"].values()
+        );
+        assert!((0..8).all(|_| file.to_bytes().unwrap() == bytes));
+    }
+
+    #[test]
+    fn one_tensor_is_chosen_whatever_its_name_and_several_default_to_response_avg() {
+        assert_eq!(file(&["odd"]).choose(None).unwrap().0, "odd");
+        assert_eq!(
+            file(&["prompt_avg", "response_avg"])
+                .choose(None)
+                .unwrap()
+                .0,
+            "response_avg"
+        );
+        assert_eq!(file(&["a", "b"]).choose(Some("b")).unwrap().0, "b");
+        let error = file(&["a", "b"]).choose(None).unwrap_err().to_string();
+        assert!(error.contains("a, b") && error.contains("#NAME"), "{error}");
+        let error = file(&["a"]).choose(Some("c")).unwrap_err().to_string();
+        assert!(
+            error.contains("\"c\"") && error.contains("it has a"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn another_shape_is_refused_and_another_model_is_a_warning() {
+        let error = file(&["v"])
+            .into_vector("v", None, 31, 576)
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("[3, 2]") && error.contains("[31, 576]"),
+            "{error}"
+        );
+        let mut file = file(&["v"]);
+        file.metadata.model_sha256 = Some("aaaaaaaaaa".into());
+        let vector = file.into_vector("v", None, 3, 2).unwrap();
+        assert!(
+            vector
+                .model_warning("bbbbbbbbbb")
+                .unwrap()
+                .contains("aaaaaaaa…")
+        );
+        assert_eq!(vector.model_warning("aaaaaaaaaa"), None);
+    }
+
+    #[test]
+    fn bare_f16_tensors_load_and_hostile_ones_do_not() {
+        let one = |dtype, shape: Vec<usize>, bytes: &[u8]| {
+            safetensors::serialize([("v", TensorView::new(dtype, shape, bytes).unwrap())], None)
+                .unwrap()
+        };
+        let halves: Vec<u8> = [1.0_f32, -2.0, 0.5, 4.0]
+            .iter()
+            .flat_map(|v| half::f16::from_f32(*v).to_le_bytes())
+            .collect();
+        let file = VectorFile::parse(&one(Dtype::F16, vec![2, 2], &halves)).unwrap();
+        assert_eq!(file.tensors["v"].values(), [1.0, -2.0, 0.5, 4.0]);
+
+        let nan: Vec<u8> = [f32::NAN, 0.0, 0.0, 0.0]
+            .iter()
+            .flat_map(|v| v.to_le_bytes())
+            .collect();
+        let error = VectorFile::parse(&one(Dtype::F32, vec![2, 2], &nan))
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("tensor v") && error.contains("not finite"),
+            "{error}"
+        );
+        let error = VectorFile::parse(&one(Dtype::F32, vec![4], &nan))
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("shape [4]"), "{error}");
+        let error = VectorFile::parse(&one(Dtype::I32, vec![2, 2], &nan))
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("I32"), "{error}");
+        assert!(matches!(
+            VectorFile::parse(b"not a file"),
+            Err(VectorFileError::Safetensors(_))
+        ));
+    }
+
+    #[test]
+    fn a_recommendation_outside_the_vector_is_refused() {
+        let mut file = file(&["v"]);
+        file.metadata.recommended = Some(Recommended {
+            layers: vec![3],
+            min: -1.0,
+            max: 1.0,
+        });
+        let error = VectorFile::parse(&file.to_bytes().unwrap())
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("recommended") && error.contains("layer 3"),
+            "{error}"
+        );
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_bytes_give_an_error_or_a_file(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..200)) {
+            let _ = VectorFile::parse(&bytes);
+        }
+
+        #[test]
+        fn a_damaged_file_never_panics(at in 0_usize..400, byte in proptest::num::u8::ANY) {
+            let mut bytes = file(&["response_avg", "prompt_avg"]).to_bytes().unwrap();
+            let at = at % bytes.len();
+            bytes[at] = byte;
+            let _ = VectorFile::parse(&bytes);
+        }
+    }
+}
