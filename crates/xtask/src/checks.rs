@@ -1,0 +1,141 @@
+//! Everything that has to hold before a change is good: formats, lints, tests natively and in a browser.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+
+use crate::summary::{self, Runner};
+use crate::{model, node, page, process, server, system, wasm};
+
+/// Every check and test, the quick ones first; stops at the first that fails.
+pub fn test(root: &Path, full: bool) -> Result<()> {
+    let mut report = Report::default();
+    let outcome = run_all(root, full, &mut report);
+    report.print();
+    outcome
+}
+
+/// The checks that need no model and no browser.
+pub fn lint(root: &Path) -> Result<()> {
+    let mut report = Report::default();
+    let outcome = run_lints(root, &mut report);
+    report.print();
+    outcome
+}
+
+fn run_all(root: &Path, full: bool, report: &mut Report) -> Result<()> {
+    let web = root.join("web");
+    let tests = root.join("tests");
+    let browser = system::ensure_browser()?;
+    system::ensure_vulkan()?;
+    report.step("model", || model::ensure_model(root))?;
+    run_lints(root, report)?;
+    report.tests("Rust tests", Runner::Rust, &mut rust_tests(root))?;
+    report.tests(
+        "page tests",
+        Runner::Vitest,
+        &mut node::script(&web, "test"),
+    )?;
+    report.step("page", || page::build(root))?;
+
+    node::ensure_packages(&tests)?;
+    report.step("types and style of the end-to-end tests", || {
+        process::run(&mut node::script(&tests, "check"))
+    })?;
+    let address = server::serve_in_background(root)?;
+    let mut end_to_end = node::script(&tests, "test");
+    end_to_end.env("TRIMTAB_URL", format!("http://{address}"));
+    end_to_end.env("CHROMIUM", browser);
+    if full {
+        end_to_end.env("TRIMTAB_FULL", "1");
+    }
+    report.tests("end-to-end tests", Runner::Playwright, &mut end_to_end)
+}
+
+fn run_lints(root: &Path, report: &mut Report) -> Result<()> {
+    let web = root.join("web");
+    report.step("rustfmt", || {
+        process::run(process::cargo(root).args(["fmt", "--all", "--check"]))
+    })?;
+    report.step("clippy", || {
+        let mut clippy = process::cargo(root);
+        clippy.args([
+            "clippy",
+            "--release",
+            "--workspace",
+            "--all-targets",
+            "--",
+            "--deny",
+            "warnings",
+        ]);
+        process::run(&mut clippy)
+    })?;
+    report.step("node packages", || node::ensure_packages(&web))?;
+    // The page's types come from the module's glue, so the module is built before they are checked.
+    report.step("wasm module", || wasm::build(root))?;
+    report.step("clippy for wasm", || wasm::lint(root))?;
+    report.step("TypeScript compiler", || {
+        process::run(&mut node::script(&web, "check"))
+    })?;
+    report.step("TypeScript linter", || {
+        process::run(&mut node::script(&web, "lint"))
+    })
+}
+
+/// cargo-nextest where it is installed, else cargo's own runner.
+fn rust_tests(root: &Path) -> Command {
+    let mut command = process::cargo(root);
+    if process::find("cargo-nextest").is_some() {
+        command.args([
+            "nextest",
+            "run",
+            "--release",
+            "--workspace",
+            "--no-fail-fast",
+        ]);
+    } else {
+        command.args(["test", "--release", "--workspace", "--no-fail-fast"]);
+    }
+    command
+}
+
+/// What was run, how long it took, and what the test runners said last.
+#[derive(Debug, Default)]
+struct Report {
+    steps: Vec<(String, Duration, bool)>,
+    summaries: Vec<String>,
+}
+
+impl Report {
+    fn step(&mut self, name: &str, run: impl FnOnce() -> Result<()>) -> Result<()> {
+        let start = Instant::now();
+        let outcome = run();
+        self.steps
+            .push((name.to_owned(), start.elapsed(), outcome.is_ok()));
+        outcome.with_context(|| format!("the step \"{name}\" failed"))
+    }
+
+    fn tests(&mut self, name: &str, runner: Runner, command: &mut Command) -> Result<()> {
+        let mut lines = Vec::new();
+        let outcome = self.step(name, || {
+            summary::run_collecting(command, runner, &mut lines)
+        });
+        self.summaries.push(format!("{name}:"));
+        self.summaries.extend(lines);
+        outcome
+    }
+
+    fn print(&self) {
+        println!();
+        for (name, time, good) in &self.steps {
+            let mark = if *good { "ok    " } else { "FAILED" };
+            println!("{mark} {:>7.1} s  {name}", time.as_secs_f64());
+        }
+        println!();
+        for line in &self.summaries {
+            println!("{line}");
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! Commands run on the person's behalf: each is printed before it runs, so that it can be repeated by hand.
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+
+/// Variables that `cargo run` and rustup's proxies set for this process and that must not steer a child's toolchain.
+const INHERITED: &[&str] = &["RUSTC", "RUSTDOC", "RUSTUP_TOOLCHAIN", "CARGO"];
+
+/// A cargo command with the toolchain that the person's own `cargo` names.
+pub fn cargo(root: &Path) -> Command {
+    command("cargo", root)
+}
+
+pub fn command(program: impl AsRef<std::ffi::OsStr>, directory: &Path) -> Command {
+    let mut command = Command::new(program);
+    command.current_dir(directory);
+    for (name, _) in env::vars_os() {
+        let name = name.to_string_lossy();
+        if INHERITED.contains(&name.as_ref())
+            || name.starts_with("CARGO_PKG_")
+            || name.starts_with("CARGO_MANIFEST_")
+        {
+            command.env_remove(name.as_ref());
+        }
+    }
+    command
+}
+
+/// Runs to the end with the terminal's own output; a failure names the command.
+pub fn run(command: &mut Command) -> Result<()> {
+    let line = announce(command);
+    let status = command.stdin(Stdio::null()).status().with_context(|| {
+        format!("`{line}` could not be started; is it installed and on the PATH?")
+    })?;
+    if !status.success() {
+        bail!("`{line}` failed ({status})");
+    }
+    Ok(())
+}
+
+/// Standard output of a quiet question to a tool; `None` when it is missing or says no.
+pub fn answer(command: &mut Command) -> Option<String> {
+    let output = command
+        .stdin(Stdio::null())
+        .stderr(Stdio::null())
+        .output()
+        .ok()?;
+    let text = String::from_utf8(output.stdout).ok()?;
+    output.status.success().then(|| text.trim().to_owned())
+}
+
+/// Where a program lies on the PATH.
+pub fn find(program: &str) -> Option<PathBuf> {
+    let path = env::var_os("PATH")?;
+    env::split_paths(&path)
+        .map(|folder| folder.join(format!("{program}{}", env::consts::EXE_SUFFIX)))
+        .find(|candidate| candidate.is_file())
+}
+
+/// Shows the command that is about to run; returns it as shown.
+pub fn announce(command: &Command) -> String {
+    let line = line(command);
+    eprintln!("$ {line}");
+    line
+}
+
+/// The command as a person would type it, with the variables it adds.
+fn line(command: &Command) -> String {
+    let variables = command.get_envs().filter_map(|(name, value)| {
+        Some(format!(
+            "{}={}",
+            name.to_string_lossy(),
+            value?.to_string_lossy()
+        ))
+    });
+    let words = std::iter::once(command.get_program())
+        .chain(command.get_args())
+        .map(|word| word.to_string_lossy().into_owned());
+    variables.chain(words).collect::<Vec<_>>().join(" ")
+}
