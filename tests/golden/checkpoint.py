@@ -5,7 +5,7 @@ Nothing of this project takes part, so that what comes out is an independent ref
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Callable
+from typing import Callable, Iterator
 
 import gguf
 import jinja2
@@ -109,13 +109,14 @@ class Model:
         return Pass(logits, torch.stack(residual))
 
     @torch.no_grad()
-    def greedy(self, prompt: list[int], count: int) -> list[int]:
-        """The `count` most likely tokens after `prompt`, one by one; an end token does not end it."""
-        output = self.model(torch.tensor([prompt]), use_cache=True)
-        chosen = [int(output.logits[0, -1].argmax())]
-        while len(chosen) < count:
-            output = self.model(
-                torch.tensor([[chosen[-1]]]), past_key_values=output.past_key_values, use_cache=True
-            )
-            chosen.append(int(output.logits[0, -1].argmax()))
-        return chosen
+    def steps(self, prompt: list[int], count: int, choose: Callable) -> Iterator:
+        """Decodes `count` tokens one by one; an end token does not end it.
+
+        `choose` takes the last logits and all ids so far; what it returns is yielded, a token first.
+        """
+        ids, fresh, cache = list(prompt), prompt, None
+        for _ in range(count):
+            output = self.model(torch.tensor([fresh]), past_key_values=cache, use_cache=True)
+            choice = choose(output.logits[0, -1], ids)
+            yield choice
+            ids, fresh, cache = [*ids, choice[0]], [choice[0]], output.past_key_values

@@ -14,17 +14,19 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
+import sampling
 import steering
 from checkpoint import Model, Tokens
 
 HERE = Path(__file__).parent
 TEXTS = HERE / "texts"
 GREEDY_TOKENS = 48
+SAMPLED_TOKENS = 32
 PLAIN_TOKENS = 64
 
 
 def write_json(name: str, content: dict):
-    text = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
+    text = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     # One line an entry of the outer lists, so that a change is readable in a diff.
     (HERE / name).write_text(text.replace('},{"', '},\n{"') + "\n")
     print(f"{name}: {len(text):,} bytes")
@@ -77,7 +79,7 @@ def greedy(model: Model, tokens: Tokens, conversations: dict):
     entries = []
     for messages in conversations["greedy"]:
         prompt = tokens.chat(messages, answer_next=True)
-        chosen = model.greedy(prompt, GREEDY_TOKENS)
+        chosen = [token for (token,) in model.steps(prompt, GREEDY_TOKENS, lambda logits, _: (int(logits.argmax()),))]
         logits = model.run(prompt + chosen[:-1]).logits[len(prompt) - 1:]
         margin = gap(logits)
         argmax = logits.argmax(-1).tolist()
@@ -87,6 +89,16 @@ def greedy(model: Model, tokens: Tokens, conversations: dict):
                         "top5_ids": best.indices.tolist(), "top5_logprobs": [rounded(row) for row in best.values],
                         "text": tokens.text(chosen)})
     write_json("greedy.json", {"prompts": entries})
+
+
+def sampled(model: Model, tokens: Tokens, conversations: dict):
+    """One run for each case, each from another of the greedy prompts."""
+    entries = []
+    for case, messages in zip(sampling.CASES, conversations["greedy"]):
+        prompt = tokens.chat(messages, answer_next=True)
+        chosen, gaps = sampling.run(model, prompt, case, SAMPLED_TOKENS)
+        entries.append({"sampler": case, "prompt_ids": prompt, "ids": chosen, "gap": gaps, "text": tokens.text(chosen)})
+    write_json("sampled.json", {"runs": entries})
 
 
 def extract(model: Model, tokens: Tokens, conversations: dict):
@@ -145,7 +157,7 @@ def main():
         noise(model, options.gguf, tokens, conversations)
         return
     print("sha256", hashlib.sha256(options.gguf.read_bytes()).hexdigest())
-    for write in (nll, residual, steered, extract, greedy):
+    for write in (nll, residual, steered, extract, greedy, sampled):
         write(model, tokens, conversations)
 
 
