@@ -1,1 +1,51 @@
-fn main() {}
+//! The program `trimtab`: generate, score and trace with a model, steer it, and make trait vectors.
+
+mod generate;
+mod input;
+mod model;
+mod progress;
+mod score;
+mod trace;
+mod vectors;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+#[derive(Debug, Parser)]
+#[command(
+    name = "trimtab",
+    version,
+    about = "Turn a language model with a small vector"
+)]
+struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Write an answer, steered or not.
+    Generate(generate::Arguments),
+    /// How likely the model finds each token of a text.
+    Score(score::Arguments),
+    /// Write the residual stream at every layer for every token.
+    Trace(trace::Arguments),
+}
+
+/// 0: done; 1: it could not be done, and a sentence on standard error says why; 2: the arguments
+/// make no sense (from clap).
+fn main() -> ExitCode {
+    let done = match Arguments::parse().verb {
+        Verb::Generate(arguments) => generate::run(&arguments),
+        Verb::Score(arguments) => score::run(&arguments),
+        Verb::Trace(arguments) => trace::run(&arguments),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            progress::finish();
+            eprintln!("trimtab: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! Ready-made traits and vector files, by the names that `--steer` and `--read` use.
+
+use crate::model::{find_up, read_bounded};
+use crate::progress;
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use std::path::PathBuf;
+use trimtab_engine::{Engine, SteeringPlan};
+use trimtab_persona::plan::{NamedTerm, resolve};
+use trimtab_persona::trait_pack::is_plain_name;
+use trimtab_persona::vector_file::{MAX_FILE_BYTES, TraitVector, VectorFile};
+
+/// Where ready-made vectors lie, found like the default model.
+const READY_MADE: &str = "models/vectors";
+
+#[derive(Clone, Debug, Default, Args)]
+pub struct SteeringArguments {
+    /// Add a vector: NAME=α@LAYER[,LAYER…|a-b][:prompt|:response]. NAME is a ready-made trait or the
+    /// path of a vector file (PATH#TENSOR chooses its tensor); no @ means its recommended layers, no
+    /// suffix all tokens. In place of α also ablate or clamp(low,high). Repeatable
+    #[arg(
+        long = "steer",
+        value_name = "NAME=α@LAYERS",
+        allow_hyphen_values = true
+    )]
+    pub steer: Vec<String>,
+}
+
+/// The terms of `--steer`, their vectors loaded.
+#[derive(Debug)]
+pub struct Steering {
+    pub vectors: Vec<TraitVector>,
+    pub plan: SteeringPlan,
+}
+
+impl SteeringArguments {
+    /// Loads the vectors for `engine`'s model and makes the plan; warns about vectors made on other
+    /// weights than `model_sha256`. Vectors in `also` are loaded too.
+    pub fn load(
+        &self,
+        engine: &Engine,
+        model_sha256: Option<&str>,
+        also: &[String],
+    ) -> Result<Steering> {
+        let terms = self
+            .steer
+            .iter()
+            .map(|text| text.parse())
+            .collect::<Result<Vec<NamedTerm>, _>>()?;
+        let mut vectors: Vec<TraitVector> = Vec::new();
+        for name in terms.iter().map(|term| &term.vector).chain(also) {
+            if vectors.iter().all(|vector| vector.name != *name) {
+                let vector = load_vector(name, engine)?;
+                if let Some(warning) = model_sha256.and_then(|sha256| vector.model_warning(sha256))
+                {
+                    progress::warn(&warning);
+                }
+                vectors.push(vector);
+            }
+        }
+        let plan = resolve(&terms, &vectors, engine.layer_rows())?;
+        Ok(Steering { vectors, plan })
+    }
+}
+
+/// The vector called `name`: a ready-made trait, or `PATH[#TENSOR]`.
+pub fn load_vector(name: &str, engine: &Engine) -> Result<TraitVector> {
+    let (path, tensor) = locate(name)?;
+    let bytes = read_bounded(&path, MAX_FILE_BYTES as u64)?;
+    let file = VectorFile::parse(&bytes).with_context(|| path.display().to_string())?;
+    let width = engine.config().hidden_size;
+    file.into_vector(name, tensor.as_deref(), engine.layer_rows(), width)
+        .with_context(|| path.display().to_string())
+}
+
+fn locate(name: &str) -> Result<(PathBuf, Option<String>)> {
+    // A file's own name may contain a #; a tensor is meant only where no such file exists.
+    if std::path::Path::new(name).is_file() {
+        return Ok((name.into(), None));
+    }
+    let (path, tensor) = match name.rsplit_once('#') {
+        Some((path, tensor)) => (path, Some(tensor.to_owned())),
+        None => (name, None),
+    };
+    if std::path::Path::new(path).is_file() {
+        return Ok((path.into(), tensor));
+    }
+    if is_plain_name(path)
+        && let Some(found) = find_up(&format!("{READY_MADE}/{path}.safetensors"))
+    {
+        return Ok((found, tensor));
+    }
+    bail!(
+        "there is neither a file {path} nor a ready-made trait of that name; there are {}",
+        ready_made().join(", ")
+    )
+}
+
+/// Names of the ready-made traits, in order.
+pub fn ready_made() -> Vec<String> {
+    let entries = find_up(READY_MADE).and_then(|directory| std::fs::read_dir(directory).ok());
+    let mut names: Vec<String> = entries
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| {
+            entry
+                .file_name()
+                .to_str()?
+                .strip_suffix(".safetensors")
+                .map(str::to_owned)
+        })
+        .filter(|name| is_plain_name(name))
+        .collect();
+    names.sort();
+    names
+}
