@@ -4,9 +4,12 @@
 //! tensor through a [`ByteSource`], so that a caller never holds the whole file.
 
 pub mod config;
+#[cfg(all(feature = "convert", not(target_arch = "wasm32")))]
+pub mod convert;
 pub mod encoding;
 pub mod header;
 pub mod layout;
+pub mod manifest;
 pub mod source;
 pub mod weights;
 

@@ -84,7 +84,7 @@ impl FileSource {
         })
     }
 
-    fn read_now(&self, offset: u64, length: usize) -> Result<Vec<u8>, SourceError> {
+    pub(crate) fn read_now(&self, offset: u64, length: usize) -> Result<Vec<u8>, SourceError> {
         let end = offset.saturating_add(length as u64);
         if end > self.length {
             return Err(SourceError::OutOfBounds {

@@ -1,0 +1,186 @@
+//! `tokenizer.json` from the vocabulary of a GGUF file.
+
+use super::ConvertError;
+use super::gguf::GgufFile;
+use candle_core::quantized::gguf_file::Value;
+use serde::ser::SerializeMap;
+use serde::{Serialize, Serializer};
+use serde_json::json;
+
+/// GGUF token types (llama.cpp's `llama_token_type`): 1 normal, 2 unknown, 3 control, 4 user-defined,
+/// 5 unused, 6 byte.
+const CONTROL: i64 = 3;
+const USER_DEFINED: i64 = 4;
+
+#[derive(Serialize)]
+struct TokenizerJson<'a> {
+    version: &'static str,
+    truncation: (),
+    padding: (),
+    added_tokens: Vec<AddedToken<'a>>,
+    normalizer: (),
+    pre_tokenizer: serde_json::Value,
+    post_processor: (),
+    decoder: serde_json::Value,
+    model: Bpe<'a>,
+}
+
+#[derive(Serialize)]
+struct AddedToken<'a> {
+    id: usize,
+    content: &'a str,
+    single_word: bool,
+    lstrip: bool,
+    rstrip: bool,
+    normalized: bool,
+    special: bool,
+}
+
+#[derive(Serialize)]
+struct Bpe<'a> {
+    r#type: &'static str,
+    dropout: (),
+    unk_token: (),
+    continuing_subword_prefix: (),
+    end_of_word_suffix: (),
+    fuse_unk: bool,
+    byte_fallback: bool,
+    ignore_merges: bool,
+    #[serde(serialize_with = "in_id_order")]
+    vocab: Vec<&'a str>,
+    merges: Vec<(&'a str, &'a str)>,
+}
+
+fn in_id_order<S: Serializer>(tokens: &[&str], serializer: S) -> Result<S::Ok, S::Error> {
+    let mut map = serializer.serialize_map(Some(tokens.len()))?;
+    for (id, token) in tokens.iter().enumerate() {
+        map.serialize_entry(token, &id)?;
+    }
+    map.end()
+}
+
+/// Byte-level BPE as Hugging Face's `tokenizers` reads it: the file's vocabulary and merges, the
+/// pre-tokenizer that its `tokenizer.ggml.pre` names, control tokens special.
+///
+/// # Errors
+/// Other kinds of tokenizer, pre-tokenizers that are not known here, inconsistent lists.
+pub fn tokenizer_json(gguf: &GgufFile) -> Result<Vec<u8>, ConvertError> {
+    let unsupported = |what: String| ConvertError::Unsupported {
+        path: gguf.path().into(),
+        reason: format!(
+            "{what}; put the model's own tokenizer.json beside the GGUF file, and it will be used"
+        ),
+    };
+    let broken = |reason: &str| ConvertError::Read {
+        path: gguf.path().into(),
+        reason: reason.into(),
+    };
+    match gguf.text("tokenizer.ggml.model") {
+        Some("gpt2") => {}
+        other => {
+            return Err(unsupported(format!(
+                "its tokenizer is of kind {other:?}, not byte-level BPE (`gpt2`)"
+            )));
+        }
+    }
+    let (pre_tokenizer, ignore_merges) = match gguf.text("tokenizer.ggml.pre") {
+        Some("smollm") => (
+            json!({"type": "Sequence", "pretokenizers": [
+                {"type": "Digits", "individual_digits": true},
+                {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true}]}),
+            false,
+        ),
+        Some("gpt-2" | "default") | None => (
+            json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true}),
+            false,
+        ),
+        Some("llama-bpe" | "llama3" | "llama-v3") => (split_then_bytes(LLAMA_3), true),
+        Some(other) => {
+            return Err(unsupported(format!(
+                "its pre-tokenizer `{other}` is not known here"
+            )));
+        }
+    };
+
+    let texts = |key: &str| -> Result<Vec<&str>, ConvertError> {
+        gguf.array(key)
+            .ok_or_else(|| broken(&format!("lacks {key}")))?
+            .iter()
+            .map(|value| match value {
+                Value::String(text) => Ok(text.as_str()),
+                _ => Err(broken(&format!("{key} holds something else than texts"))),
+            })
+            .collect()
+    };
+    let tokens = texts("tokenizer.ggml.tokens")?;
+    let merges = texts("tokenizer.ggml.merges")?
+        .into_iter()
+        .map(|merge| {
+            merge
+                .split_once(' ')
+                .ok_or_else(|| broken("a merge is not a pair"))
+        })
+        .collect::<Result<Vec<_>, _>>()?;
+    let types: Vec<i64> = gguf
+        .array("tokenizer.ggml.token_type")
+        .unwrap_or_default()
+        .iter()
+        .map(|value| {
+            value
+                .to_i32()
+                .map(i64::from)
+                .or_else(|_| value.to_i64())
+                .unwrap_or(1)
+        })
+        .collect();
+    if !types.is_empty() && types.len() != tokens.len() {
+        return Err(broken("has another number of token types than of tokens"));
+    }
+    let added_tokens = types
+        .iter()
+        .enumerate()
+        .filter(|(_, kind)| matches!(**kind, CONTROL | USER_DEFINED))
+        .map(|(id, &kind)| AddedToken {
+            id,
+            content: tokens[id],
+            single_word: false,
+            lstrip: false,
+            rstrip: false,
+            normalized: false,
+            special: kind == CONTROL,
+        })
+        .collect();
+
+    let tokenizer = TokenizerJson {
+        version: "1.0",
+        truncation: (),
+        padding: (),
+        added_tokens,
+        normalizer: (),
+        pre_tokenizer,
+        post_processor: (),
+        decoder: json!({"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true}),
+        model: Bpe {
+            r#type: "BPE",
+            dropout: (),
+            unk_token: (),
+            continuing_subword_prefix: (),
+            end_of_word_suffix: (),
+            fuse_unk: false,
+            byte_fallback: false,
+            ignore_merges,
+            vocab: tokens,
+            merges,
+        },
+    };
+    serde_json::to_vec(&tokenizer).map_err(|error| ConvertError::Output(error.to_string()))
+}
+
+/// Llama 3's, from the tokenizer.json that Meta published.
+const LLAMA_3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+
+fn split_then_bytes(pattern: &str) -> serde_json::Value {
+    json!({"type": "Sequence", "pretokenizers": [
+        {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": false},
+        {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": false}]})
+}
