@@ -1,0 +1,91 @@
+/** The browser under test, and what every test watches in it. */
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { test as base, chromium, expect, type BrowserContext, type LaunchOptions, type Page } from "@playwright/test";
+import type { Engine } from "../../web/src/engine/protocol.ts";
+
+declare global {
+  var trimtab: Engine;
+}
+
+export { expect };
+
+export const address = process.env["TRIMTAB_URL"] ?? "http://127.0.0.1:8420";
+export const full = process.env["TRIMTAB_FULL"] === "1";
+export const modelId = "smollm2-135m-instruct";
+
+/** Software WebGPU (SwiftShader), and nothing of the browser's own on the network. */
+export const launch: LaunchOptions = {
+  executablePath: process.env["CHROMIUM"] ?? "/usr/bin/chromium",
+  args: [
+    "--no-sandbox",
+    "--enable-unsafe-webgpu",
+    "--use-webgpu-adapter=swiftshader",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+    "--disable-quic",
+  ],
+};
+
+/** Everything a page says on its console as an error, or throws. */
+export function complaints(context: BrowserContext): string[] {
+  const heard: string[] = [];
+  context.on("console", (message) => {
+    if (message.type() === "error") heard.push(message.text());
+  });
+  context.on("weberror", (error) => heard.push(String(error.error())));
+  return heard;
+}
+
+interface Fixtures {
+  /** A page without a model; the test fails when it complains. */
+  fresh: Page;
+}
+
+interface WorkerFixtures {
+  /** A browser whose storage is kept from page to page, as a visitor's is; the model is cached after its first load. */
+  visitor: BrowserContext;
+}
+
+export const test = base.extend<Fixtures, WorkerFixtures>({
+  fresh: async ({ context, page }, use) => {
+    const heard = complaints(context);
+    await page.goto(address);
+    await use(page);
+    expect(heard, "errors on the console").toEqual([]);
+  },
+  visitor: [
+    async ({}, use) => {
+      const folder = mkdtempSync(join(tmpdir(), "trimtab-visitor-"));
+      const context = await chromium.launchPersistentContext(folder, launch);
+      await use(context);
+      await context.close();
+      rmSync(folder, { recursive: true, force: true });
+    },
+    { scope: "worker" },
+  ],
+});
+
+test.use({ launchOptions: launch });
+
+/** A page of the visitor's with the model loaded by its verb. */
+export async function pageWithModel(visitor: BrowserContext, precision: "exact" | "fast"): Promise<Page> {
+  const page = await visitor.newPage();
+  await page.goto(address);
+  await load(page, precision);
+  return page;
+}
+
+export async function load(page: Page, precision: "exact" | "fast"): Promise<void> {
+  const loaded = await page.evaluate(
+    async ({ id, precision }) => {
+      const model = await globalThis.trimtab.load({ kind: "catalogue", id }, { backend: "gpu", precision }, () => undefined);
+      return { backend: model.backend, precision: model.precision };
+    },
+    { id: modelId, precision },
+  );
+  expect(loaded).toEqual({ backend: "gpu", precision });
+}

@@ -1,0 +1,131 @@
+/** The engine in the browser against Hugging Face transformers. `--full` takes all of the golden data. */
+import type { Page } from "@playwright/test";
+import { expect, full, pageWithModel, test } from "./browser.ts";
+import { greedyMessages, greedyPrompts, residualPrompts, sequences, tensor } from "./golden.ts";
+
+/** Where the reference's two best logits are nearer than this, either may be chosen. */
+const TIE = 0.01;
+
+const limits = {
+  exact: { nll: 0.0002, agreement: 1, residual: 1e-3 },
+  fast: { nll: 0.005, agreement: 0.97, residual: undefined },
+};
+
+for (const precision of ["exact", "fast"] as const) {
+  test.describe(`GPU ${precision} against the reference`, () => {
+    test.describe.configure({ mode: "default" });
+    let page: Page;
+
+    test.beforeAll(async ({ visitor }) => {
+      page = await pageWithModel(visitor, precision);
+    });
+    test.afterAll(async () => {
+      await page.close();
+    });
+
+    test("negative log-likelihood of real text, and its first choices", async () => {
+      const texts = full ? sequences : sequences.slice(0, 1).map((text) => ({ ...text, ids: text.ids.slice(0, 129) }));
+      let ours = 0;
+      let reference = 0;
+      let tokens = 0;
+      let decided = 0;
+      let agreed = 0;
+      for (const text of texts) {
+        const score = await page.evaluate(async (ids) => {
+          const { nll, top1 } = await globalThis.trimtab.score(Uint32Array.from(ids));
+          return { nll: [...nll], top1: [...top1] };
+        }, text.ids);
+        expect(score.nll).toHaveLength(text.ids.length - 1);
+        for (const [index, nll] of score.nll.entries()) {
+          ours += nll;
+          reference += text.nll[index] ?? Number.NaN;
+          tokens += 1;
+          if ((text.gap[index] ?? 0) <= TIE) continue;
+          decided += 1;
+          if (score.top1[index] === text.top1[index]) agreed += 1;
+        }
+      }
+      const difference = Math.abs(ours - reference) / reference;
+      console.log(`${precision}: mean NLL ${String(ours / tokens)} on ${String(tokens)} tokens, off by ${String(difference)}; top-1 agreement ${String(agreed / decided)}`);
+      expect(difference).toBeLessThanOrEqual(limits[precision].nll);
+      expect(agreed / decided).toBeGreaterThanOrEqual(limits[precision].agreement);
+    });
+
+    test("residual stream at every layer", async () => {
+      const tokens = full ? Infinity : 32;
+      for (const prompt of full ? residualPrompts : residualPrompts.slice(0, 1)) {
+        const reference = tensor("residual.safetensors", prompt.name);
+        const ids = prompt.ids.slice(0, tokens);
+        const trace = await page.evaluate(async (ids) => {
+          const { residual, shape } = await globalThis.trimtab.trace(Uint32Array.from(ids));
+          return { residual: [...residual], shape };
+        }, ids);
+        const [rows, length, width] = reference.shape as [number, number, number];
+        expect(trace.shape).toEqual([rows, ids.length, width]);
+        const { first, others } = largestDifference(trace.residual, reference.values, { rows, ours: ids.length, theirs: length, width });
+        console.log(`${precision}: residual of ${prompt.name}, largest ‖Δh‖/‖h‖ ${String(others)}; of the first token ${String(first)}`);
+        expect(Number.isFinite(others)).toBe(true);
+        const limit = limits[precision].residual;
+        if (limit !== undefined) expect(others).toBeLessThanOrEqual(limit);
+      }
+    });
+
+    test("greedy answers", async () => {
+      const chosen = full ? greedyPrompts : greedyPrompts.slice(0, 2);
+      const length = full && precision === "exact" ? 48 : 16;
+      let alike = 0;
+      for (const [index, prompt] of chosen.entries()) {
+        const messages = greedyMessages[index] ?? [];
+        const run = await page.evaluate(
+          async ({ messages, length }) => {
+            const prompt = await globalThis.trimtab.tokenize(messages, true);
+            const [result] = await globalThis.trimtab.generate(
+              {
+                columns: [{ column: "unsteered", messages, plan: [] }],
+                sampler: { temperature: 0, topK: 0, topP: 1, repetitionPenalty: 1, seed: 1 },
+                maxTokens: length,
+              },
+              () => undefined,
+            );
+            const answer = result?.tokens.slice(result.answerStart).map((token) => token.id) ?? [];
+            return { prompt: [...prompt], answer };
+          },
+          { messages, length },
+        );
+        expect(run.prompt).toEqual(prompt.prompt_ids);
+        const parted = run.answer.findIndex((id, place) => id !== prompt.ids[place]);
+        const gap = parted < 0 ? undefined : prompt.gap[parted];
+        console.log(`${precision}: greedy prompt ${String(index)}: ${gap === undefined ? `${String(run.answer.length)} tokens alike` : `parts at token ${String(parted)}, where the reference's two best are ${String(gap)} apart`}`);
+        expect(run.answer.length).toBeGreaterThan(0);
+        if (gap === undefined || gap <= TIE) alike += 1;
+      }
+      expect(alike / chosen.length).toBeGreaterThanOrEqual(precision === "exact" ? 1 : 0.75);
+    });
+  });
+}
+
+/** Largest ‖Δh‖/‖h‖ over layers and tokens, the first token apart. */
+function largestDifference(
+  ours: number[],
+  theirs: Float32Array,
+  shape: { rows: number; ours: number; theirs: number; width: number },
+): { first: number; others: number } {
+  let first = 0;
+  let others = 0;
+  for (let row = 0; row < shape.rows; row++) {
+    for (let token = 0; token < shape.ours; token++) {
+      let change = 0;
+      let norm = 0;
+      for (let column = 0; column < shape.width; column++) {
+        const expected = theirs[(row * shape.theirs + token) * shape.width + column] ?? Number.NaN;
+        const found = ours[(row * shape.ours + token) * shape.width + column] ?? Number.NaN;
+        change += (found - expected) ** 2;
+        norm += expected ** 2;
+      }
+      const relative = Math.sqrt(change / norm);
+      if (token === 0) first = Math.max(first, relative);
+      else others = Math.max(others, relative);
+    }
+  }
+  return { first, others };
+}

@@ -1,0 +1,53 @@
+/** The reference's numbers, as `tests/golden/README.md` describes them. */
+import { readFileSync } from "node:fs";
+
+const folder = new URL("../golden/", import.meta.url);
+
+interface Sequence {
+  name: string;
+  ids: number[];
+  nll: number[];
+  top1: number[];
+  gap: number[];
+}
+
+interface GreedyPrompt {
+  prompt_ids: number[];
+  ids: number[];
+  argmax: number[];
+  gap: number[];
+}
+
+export interface Message {
+  role: "system" | "user" | "assistant";
+  content: string;
+}
+
+function json<T>(name: string): T {
+  return JSON.parse(readFileSync(new URL(name, folder), "utf8")) as T;
+}
+
+export const sequences = json<{ sequences: Sequence[] }>("nll.json").sequences;
+export const residualPrompts = json<{ prompts: { name: string; ids: number[] }[] }>("residual.json").prompts;
+export const greedyPrompts = json<{ prompts: GreedyPrompt[] }>("greedy.json").prompts;
+export const greedyMessages = json<{ greedy: Message[][] }>("texts/conversations.json").greedy;
+
+export interface Tensor {
+  shape: number[];
+  values: Float32Array;
+}
+
+/** One F32 tensor of a golden safetensors file. */
+export function tensor(file: string, name: string): Tensor {
+  const bytes = readFileSync(new URL(file, folder));
+  const headerLength = Number(bytes.readBigUInt64LE(0));
+  const header = JSON.parse(bytes.toString("utf8", 8, 8 + headerLength)) as Record<
+    string,
+    { dtype: string; shape: number[]; data_offsets: [number, number] }
+  >;
+  const entry = header[name];
+  if (!entry || entry.dtype !== "F32") throw new Error(`${file} has no F32 tensor ${name}`);
+  const [begin, end] = entry.data_offsets;
+  const data = bytes.subarray(8 + headerLength + begin, 8 + headerLength + end);
+  return { shape: entry.shape, values: new Float32Array(data.buffer.slice(data.byteOffset, data.byteOffset + data.byteLength)) };
+}

@@ -1,0 +1,16 @@
+import { defineConfig } from "@playwright/test";
+
+const full = process.env["TRIMTAB_FULL"] === "1";
+
+export default defineConfig({
+  testDir: "e2e",
+  // The model runs on the CPU here (SwiftShader): one browser at a time, and no clock that a slow machine could miss.
+  workers: 1,
+  fullyParallel: false,
+  timeout: (full ? 90 : 10) * 60_000,
+  expect: { timeout: 30_000 },
+  forbidOnly: process.env["CI"] !== undefined,
+  retries: 0,
+  reporter: [["list"]],
+  outputDir: "test-results",
+});
