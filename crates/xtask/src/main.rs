@@ -2,6 +2,7 @@
 
 mod checks;
 mod digest;
+mod model;
 mod node;
 mod page;
 mod process;
@@ -88,10 +89,4 @@ fn repository_root() -> Result<PathBuf> {
         .nth(2)
         .context("crates/xtask is no longer two folders below the repository's root")?;
     Ok(root.to_path_buf())
-}
-
-mod model {
-    pub fn ensure_model(_root: &std::path::Path) -> anyhow::Result<()> {
-        Ok(())
-    }
 }
