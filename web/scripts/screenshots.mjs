@@ -1,0 +1,155 @@
+// Pictures of the page in its states, with an invented engine, and axe's findings in each.
+// `node scripts/screenshots.mjs [OUT] [NAME…]`; CHROMIUM names the browser (default /usr/bin/chromium).
+import { mkdirSync, readFileSync } from "node:fs";
+import { createRequire } from "node:module";
+import { chromium } from "playwright-core";
+import { createServer } from "vite";
+
+const [out = "screenshots", ...only] = process.argv.slice(2);
+mkdirSync(out, { recursive: true });
+const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
+
+const load = (page) => page.getByRole("button", { name: /load the model/i }).first().click();
+const ready = async (page) => {
+  await load(page);
+  await page.getByRole("slider", { name: /villainous/ }).waitFor();
+};
+const slide = (page, name, value) => page.getByRole("slider", { name }).fill(String(value));
+const ask = async (page, text = "How was your weekend?") => {
+  await page.getByLabel("Your question").fill(text);
+  await page.keyboard.press("Enter");
+};
+const answered = (page) => page.getByRole("button", { name: /answer again/i }).last().waitFor();
+const tokens = (page, which) => page.getByRole("region", { name: which }).last().getByRole("option");
+
+/** Name, address, and what is done before the picture. */
+const scenes = [
+  ["landing", "?mock", async (page) => page.waitForTimeout(1500)],
+  ["landing-played", "?mock", async (page) => {
+    await page.getByRole("button", { name: "Play again" }).waitFor();
+    await page.getByRole("slider").fill("0");
+    await page.waitForTimeout(300);
+  }],
+  ["loading", "?mock&hold=0.44", async (page) => {
+    await load(page);
+    await page.waitForTimeout(900);
+  }],
+  ["download-failed", "?mock&fail=download", async (page) => {
+    await load(page);
+    await page.getByRole("alert").waitFor();
+  }],
+  ["empty", "?mock", ready],
+  ["mid-answer", "?mock&tokenMs=90", async (page) => {
+    await ready(page);
+    await slide(page, /cheerful/, 1.5);
+    await ask(page);
+    await page.waitForTimeout(1800);
+    await slide(page, /cheerful/, 2);
+    await page.waitForTimeout(900);
+  }],
+  ["answered", "?mock&tokenMs=1", async (page) => {
+    await ready(page);
+    await slide(page, /cheerful/, 2);
+    await slide(page, /poetic/, -0.7);
+    await ask(page);
+    await answered(page);
+    await ask(page, "And what will you do next weekend?");
+    await page.waitForTimeout(200);
+    await answered(page);
+    await page.waitForTimeout(400);
+  }],
+  ["token", "?mock&tokenMs=1", async (page) => {
+    await ready(page);
+    await slide(page, /cheerful/, 2);
+    await ask(page);
+    await answered(page);
+    await tokens(page, "Steered answer").nth(9).focus();
+    await page.waitForTimeout(300);
+  }],
+  ["surprise-inside", "?mock&tokenMs=1", async (page) => {
+    await ready(page);
+    await slide(page, /cheerful/, 2.6);
+    await ask(page);
+    await answered(page);
+    await page.getByLabel("Colour by").selectOption("surprise");
+    await page.getByRole("switch").check();
+    await page.waitForTimeout(300);
+  }],
+  ["device-lost", "?mock&tokenMs=5&lose=20&software", async (page) => {
+    await ready(page);
+    await slide(page, /cheerful/, 2);
+    await ask(page);
+    await page.getByRole("alert").waitFor();
+    await page.waitForTimeout(300);
+  }],
+  ["conversations", "?mock&tokenMs=1", async (page) => {
+    await ready(page);
+    await ask(page);
+    await answered(page);
+    await page.getByRole("button", { name: "Conversations" }).click();
+    await page.waitForTimeout(300);
+  }],
+  ["settings", "?mock&tokenMs=1", async (page) => {
+    await ready(page);
+    await page.getByRole("button", { name: "Settings" }).click();
+    await page.getByText("Advanced").click();
+    await page.waitForTimeout(200);
+  }],
+  ["model", "?mock&tokenMs=1&cached", async (page) => {
+    await page.getByRole("button", { name: "Start the model" }).click();
+    await page.getByRole("slider", { name: /villainous/ }).waitFor();
+    await page.getByRole("button", { name: /^Model/ }).click();
+    await page.waitForTimeout(200);
+  }],
+];
+const looks = [
+  { name: "light-1440", width: 1440, height: 900, colorScheme: "light" },
+  { name: "dark-390", width: 390, height: 844, colorScheme: "dark" },
+  { name: "dark-1440", width: 1440, height: 900, colorScheme: "dark" },
+  { name: "light-390", width: 390, height: 844, colorScheme: "light" },
+  { name: "light-360", width: 360, height: 640, colorScheme: "light" },
+];
+
+const server = await createServer({ server: { port: 0, hmr: false, watch: null }, logLevel: "error" });
+await server.listen();
+const address = server.resolvedUrls.local[0];
+const browser = await chromium.launch({
+  executablePath: process.env["CHROMIUM"] ?? "/usr/bin/chromium",
+  args: ["--headless=new", "--no-sandbox", "--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run", "--disable-quic"],
+});
+let findings = 0;
+try {
+  for (const { name: look, width, height, colorScheme } of looks) {
+    for (const [scene, query, act] of scenes) {
+      const name = `${scene}-${look}`;
+      if (only.length > 0 && !only.some((wanted) => name.includes(wanted))) continue;
+      const context = await browser.newContext({ viewport: { width, height }, colorScheme });
+      const page = await context.newPage();
+      page.setDefaultTimeout(15_000);
+      page.on("pageerror", (error) => console.log(`${name}: page error: ${error.message}`));
+      page.on("console", (message) => message.type() === "error" && console.log(`${name}: console: ${message.text()}`));
+      try {
+        await page.goto(address + query);
+        await act(page);
+        await page.screenshot({ path: `${out}/${name}.png` });
+        await page.evaluate(axe);
+        const { violations } = await page.evaluate(() => globalThis.axe.run());
+        for (const { id, impact, nodes } of violations) {
+          findings += 1;
+          console.log(`${name}: axe ${impact} ${id}: ${nodes.slice(0, 3).map((node) => `${node.target} ${node.any[0]?.message ?? ""}`).join(" | ")}`);
+        }
+        const wide = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
+        if (wide > 0) console.log(`${name}: ${wide} px too wide`);
+      } catch (error) {
+        findings += 1;
+        console.log(`${name}: ${error.message}`);
+      }
+      await context.close();
+    }
+  }
+} finally {
+  await browser.close();
+  await server.close();
+}
+console.log(`${findings} findings`);
+process.exitCode = findings > 0 ? 1 : 0;

@@ -1,0 +1,26 @@
+import { mount } from "svelte";
+import App from "./App.svelte";
+import "./shell/theme.css";
+import { createEngine } from "./engine/client.ts";
+import type { Engine } from "./engine/protocol.ts";
+import { Session } from "./session/session.svelte.ts";
+import { openConversations } from "./storage/conversations.ts";
+
+async function chooseEngine(): Promise<Engine> {
+  const query = new URLSearchParams(location.search);
+  if (import.meta.env.DEV && query.has("mock")) {
+    const { mockFromAddress } = await import("./fixtures/mock_engine.ts");
+    return mockFromAddress(query);
+  }
+  return createEngine();
+}
+
+const target = document.getElementById("app");
+if (target !== null) {
+  const engine = await chooseEngine();
+  Object.assign(globalThis, { trimtab: engine });
+  const session = new Session(engine, await openConversations());
+  await session.chat.restore();
+  mount(App, { target, props: { session } });
+  await session.model.readCatalogue();
+}

@@ -1,0 +1,93 @@
+/** The model: what could be loaded, what is being loaded, what is there. */
+
+import type { Engine, Failure, LoadedModel, LoadProgress, ModelCard, ModelSource } from "../engine/protocol.ts";
+import { asFailure } from "./failure.ts";
+import type { Preferences } from "./preferences.svelte.ts";
+
+export type Stage = { kind: "idle" } | { kind: "loading"; progress: LoadProgress | null } | { kind: "ready"; model: LoadedModel };
+
+export class ModelState {
+  cards: ModelCard[] = $state.raw([]);
+  stage: Stage = $state.raw({ kind: "idle" });
+  failure: Failure | null = $state.raw(null);
+  notices: string[] = $state.raw([]);
+  readonly loaded: LoadedModel | null = $derived(this.stage.kind === "ready" ? this.stage.model : null);
+  #source: ModelSource | null = null;
+  #attempt = 0;
+
+  constructor(
+    readonly engine: Engine,
+    private readonly preferences: Preferences,
+  ) {
+    engine.onFailure((failure) => {
+      this.failure = failure;
+      if (failure.kind === "device-lost" || failure.kind === "internal") this.stage = { kind: "idle" };
+    });
+  }
+
+  async readCatalogue(): Promise<void> {
+    try {
+      this.cards = await this.engine.catalogue();
+    } catch (thrown) {
+      this.failure = asFailure(thrown);
+    }
+  }
+
+  /** True when the model is there afterwards. */
+  async load(source: ModelSource): Promise<boolean> {
+    this.#source = source;
+    this.#attempt += 1;
+    const attempt = this.#attempt;
+    this.failure = null;
+    this.notices = [];
+    this.stage = { kind: "loading", progress: null };
+    const { backend, precision, context } = this.preferences.choices;
+    try {
+      const model = await this.engine.load(
+        source,
+        { backend, precision, ...(context === null ? {} : { context }) },
+        (progress) => {
+          if (attempt === this.#attempt && this.stage.kind === "loading") this.stage = { kind: "loading", progress };
+        },
+      );
+      if (attempt !== this.#attempt) return false;
+      this.stage = { kind: "ready", model };
+      this.notices = model.notices;
+      void this.readCatalogue();
+      return true;
+    } catch (thrown) {
+      if (attempt !== this.#attempt) return false;
+      this.stage = { kind: "idle" };
+      this.failure = asFailure(thrown);
+      void this.readCatalogue();
+      return false;
+    }
+  }
+
+  /** The one that was asked for last, or the catalogue's first. */
+  async loadAgain(): Promise<boolean> {
+    const first = this.cards[0];
+    const source = this.#source ?? (first === undefined ? null : { kind: "catalogue" as const, id: first.id });
+    return source === null ? false : this.load(source);
+  }
+
+  async cancel(): Promise<void> {
+    this.#attempt += 1;
+    this.stage = { kind: "idle" };
+    try {
+      await this.engine.cancelLoad();
+    } catch (thrown) {
+      this.failure = asFailure(thrown);
+    }
+    await this.readCatalogue();
+  }
+
+  async removeCached(id: string): Promise<void> {
+    try {
+      await this.engine.removeCached(id);
+    } catch (thrown) {
+      this.failure = asFailure(thrown);
+    }
+    await this.readCatalogue();
+  }
+}

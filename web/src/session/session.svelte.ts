@@ -1,0 +1,87 @@
+/** Everything on the screen that is not layout: one object, given to the components by context. */
+
+import { createContext } from "svelte";
+import type { Engine, Plan, Trait } from "../engine/protocol.ts";
+import { type ConversationStore, memoryStore } from "../storage/conversations.ts";
+import type { HeatView } from "../heatmap/view.ts";
+import { Chat } from "./chat.svelte.ts";
+import type { Remedy } from "./failure.ts";
+import { ModelState } from "./model.svelte.ts";
+import { Preferences } from "./preferences.svelte.ts";
+import { Sliders } from "./sliders.svelte.ts";
+
+export class Session {
+  readonly preferences = new Preferences();
+  readonly sliders = new Sliders();
+  readonly model: ModelState;
+  readonly chat: Chat;
+  view: HeatView = $state({ by: { kind: "nothing" }, layer: null, insideRun: false });
+  /** Colours follow the slider that moved last, until the visitor chooses what they show. */
+  viewChosen = false;
+
+  constructor(
+    readonly engine: Engine,
+    store: ConversationStore = memoryStore(),
+  ) {
+    this.model = new ModelState(engine, this.preferences);
+    this.chat = new Chat(engine, store, this.preferences, this.model, () => this.plan());
+  }
+
+  get traits(): readonly Trait[] {
+    return this.model.loaded?.traits ?? [];
+  }
+
+  plan(): Plan {
+    return this.sliders.plan(this.traits, this.preferences.choices.scope);
+  }
+
+  moveSlider(trait: string, coefficient: number): void {
+    this.sliders.set(trait, coefficient);
+    if (!this.viewChosen) this.view.by = { kind: "trait", trait };
+  }
+
+  chooseView(by: HeatView["by"]): void {
+    this.viewChosen = true;
+    this.view.by = by;
+  }
+
+  async load(source: Parameters<ModelState["load"]>[0]): Promise<void> {
+    if (await this.model.load(source)) await this.afterLoad();
+  }
+
+  async loadAgain(): Promise<void> {
+    if (await this.model.loadAgain()) await this.afterLoad();
+  }
+
+  private async afterLoad(): Promise<void> {
+    const first = this.traits[0];
+    const by = this.view.by;
+    const known = by.kind !== "trait" || this.traits.some((trait) => trait.name === by.trait);
+    if (first !== undefined && (by.kind === "nothing" || !known)) this.view.by = { kind: "trait", trait: first.name };
+    await this.chat.answerWaiting();
+  }
+
+  async remedy(remedy: Remedy): Promise<void> {
+    const choices = this.preferences.choices;
+    switch (remedy) {
+      case "use-cpu":
+        choices.backend = "cpu";
+        return this.loadAgain();
+      case "shorter-context":
+        choices.context = Math.max(256, Math.floor((choices.context ?? 2048) / 2));
+        return this.loadAgain();
+      case "download-again":
+        for (const card of this.model.cards) await this.model.removeCached(card.id);
+        return this.loadAgain();
+      case "reload-model":
+        return this.loadAgain();
+      case "new-conversation":
+        this.model.failure = null;
+        return this.chat.startNew();
+      case "reload-page":
+        location.reload();
+    }
+  }
+}
+
+export const [getSession, setSession] = createContext<Session>();

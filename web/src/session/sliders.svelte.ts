@@ -1,0 +1,51 @@
+/** The sliders' positions, and the steering plan they make. */
+
+import type { Plan, SteeringTerm, Trait } from "../engine/protocol.ts";
+
+export class Sliders {
+  #coefficients: Record<string, number> = $state({});
+
+  coefficient(trait: string): number {
+    return this.#coefficients[trait] ?? 0;
+  }
+
+  set(trait: string, coefficient: number): void {
+    this.#coefficients[trait] = coefficient;
+  }
+
+  reset(): void {
+    this.#coefficients = {};
+  }
+
+  /** A slider at 0 makes no term: no plan and α = 0 are the same run. */
+  plan(traits: readonly Trait[], scope: SteeringTerm["scope"]): Plan {
+    return traits
+      .filter((trait) => this.coefficient(trait.name) !== 0)
+      .map((trait) => ({
+        trait: trait.name,
+        operation: { kind: "add", coefficient: this.coefficient(trait.name) },
+        scope,
+      }));
+  }
+
+  /** Puts the sliders where a plan had them. */
+  show(plan: Plan): void {
+    const next: Record<string, number> = {};
+    for (const term of plan) {
+      if (term.operation.kind === "add") next[term.trait] = term.operation.coefficient;
+    }
+    this.#coefficients = next;
+  }
+}
+
+/** How far a slider goes: half as far again as recommended, in round steps. */
+export function sliderReach(recommended: { min: number; max: number }): { min: number; max: number } {
+  const reach = Math.max(Math.abs(recommended.min), Math.abs(recommended.max), 0.5) * 1.5;
+  const rounded = Math.ceil(reach * 2) / 2;
+  return { min: -rounded, max: rounded };
+}
+
+/** Relative dose of a coefficient: the push beside the ordinary length of the residual stream, summed over its layers. */
+export function relativeDose(trait: Trait, coefficient: number): number {
+  return trait.recommended.layers.reduce((sum, layer) => sum + coefficient * (trait.dosePerUnit[layer] ?? 0), 0);
+}
