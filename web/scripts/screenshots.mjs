@@ -16,11 +16,11 @@ const ready = async (page) => {
 };
 const slide = (page, name, value) => page.getByRole("slider", { name }).fill(String(value));
 const ask = async (page, text = "How was your weekend?") => {
-  await page.getByLabel("Your question").fill(text);
+  await page.getByLabel("Your message").fill(text);
   await page.keyboard.press("Enter");
 };
 const answered = (page) => page.getByRole("button", { name: /answer again/i }).last().waitFor();
-const tokens = (page, which) => page.getByRole("region", { name: which }).last().getByRole("option");
+const tokens = (page, which) => page.getByRole("group", { name: which }).last().getByRole("option");
 
 /** Name, address, and what is done before the picture. */
 const scenes = [
@@ -72,6 +72,8 @@ const scenes = [
     await ask(page);
     await answered(page);
     await page.getByLabel("Colour by").selectOption("surprise");
+    const more = page.getByRole("button", { name: "More about the colours" });
+    if (await more.isVisible()) await more.click();
     await page.getByRole("switch").check();
     await page.waitForTimeout(300);
   }],

@@ -24,8 +24,11 @@ export const surpriseSpan = Math.log(1000);
 
 export type Scale = "reading" | "surprise";
 
+/** Above 1, so that what is nearly ordinary stays calm. */
+const gamma = 1.3;
+
 function blend(anchor: Anchor, strength: number): string {
-  const alpha = Math.round(strength * 1000) / 1000;
+  const alpha = Math.round(strength ** gamma * 1000) / 1000;
   return `light-dark(rgb(${anchor.light.join(" ")} / ${alpha}), rgb(${anchor.dark.join(" ")} / ${alpha}))`;
 }
 

@@ -1,4 +1,4 @@
-import type { ReadingBlock } from "../engine/protocol.ts";
+import type { Plan, ReadingBlock } from "../engine/protocol.ts";
 
 /** What the colours on the tokens stand for. */
 export interface HeatView {
@@ -28,6 +28,12 @@ export function signed(value: number, digits = 1): string {
   const text = Math.abs(value).toFixed(digits);
   if (Number(text) === 0) return text;
   return value < 0 ? `−${text}` : `+${text}`;
+}
+
+/** A plan in a few words. */
+export function planText(plan: Plan): string {
+  if (plan.length === 0) return "no push";
+  return plan.map(({ trait, operation }) => (operation.kind === "add" ? `${trait} ${signed(operation.coefficient)}` : `${trait}: ${operation.kind}`)).join(", ");
 }
 
 export function percent(logprob: number): string {

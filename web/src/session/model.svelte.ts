@@ -21,8 +21,13 @@ export class ModelState {
   ) {
     engine.onFailure((failure) => {
       this.failure = failure;
-      if (failure.kind === "device-lost" || failure.kind === "internal") this.stage = { kind: "idle" };
+      if (failure.kind === "device-lost" || failure.kind === "internal") this.unload();
     });
+  }
+
+  private unload(): void {
+    this.stage = { kind: "idle" };
+    this.notices = [];
   }
 
   async readCatalogue(): Promise<void> {
