@@ -6,6 +6,7 @@ use crate::error::EngineError;
 use crate::executor::{Batch, BatchRecord, Execute, Head, Limits, Row, TokenSource};
 use crate::gpu::GpuExecutor;
 use crate::index::{Layer, Position, SequenceIndex, TokenId};
+use crate::reading::Reading;
 use crate::record::{MAX_DIRECTIONS, TokenRecord};
 use crate::sequence::{ActivePlan, CachedToken, ChangeSlots, Sequence};
 use crate::steering::{LayerTable, SteeringPlan};
@@ -189,71 +190,19 @@ impl Engine {
         Ok(())
     }
 
-    /// Reads a whole sequence; see [`ReadRequest`]. `progress` hears (tokens done, tokens to do).
+    /// Reads a whole sequence; see [`ReadRequest`]. `progress` hears (tokens done, tokens to do). A
+    /// caller that wants to do something in between drives a [`Reading`] instead.
     pub async fn read(
         &mut self,
         request: &ReadRequest<'_>,
         progress: &mut dyn FnMut(usize, usize),
     ) -> Result<ReadOutcome, EngineError> {
-        self.drain().await?;
-        let plan = self.activate(request.plan)?;
-        self.check_tokens(request.sequence, request.tokens)?;
-        let reused = self.reuse(
-            request.sequence,
-            request.tokens,
-            request.prompt_length,
-            &plan,
-            |sequence, index| {
-                let target = request.tokens.get(index + 1);
-                !request.capture
-                    && (!request.score
-                        || target.is_none_or(|target| sequence.is_scored(index, *target)))
-            },
-        );
-        let mut outcome = ReadOutcome {
-            reused,
-            ..ReadOutcome::default()
-        };
-        let limits = self.limits();
-        let chunk_rows = if request.score {
-            limits.rows.min(limits.head_rows)
-        } else {
-            limits.rows
-        };
-        let total = request.tokens.len();
-        progress(reused, total);
-        let mut next = reused;
-        while next < total {
-            let end = total.min(next + chunk_rows);
-            let mut batch = Batch {
-                rows: Vec::with_capacity(end - next),
-                capture: request.capture,
-            };
-            for index in next..end {
-                let head = match request.tokens.get(index + 1) {
-                    Some(&target) if request.score => Head::Score(target),
-                    _ => Head::Skip,
-                };
-                batch.rows.push(self.row(
-                    request.sequence,
-                    index,
-                    request.tokens[index],
-                    request.prompt_length,
-                    &plan,
-                    head,
-                )?);
-            }
-            self.submit(&batch)?;
-            let record = self.collect().await?;
-            outcome.residual.extend_from_slice(&record.residual);
-            for (row, token) in batch.rows.iter().zip(record.tokens) {
-                self.cache(row, token, request.prompt_length, &plan);
-            }
-            next = end;
-            progress(next, total);
+        let mut reading = Reading::start(self, request).await?;
+        progress(reading.done(), request.tokens.len());
+        while reading.next(self).await? {
+            progress(reading.done(), request.tokens.len());
         }
-        outcome.records = self.records(request.sequence);
-        Ok(outcome)
+        Ok(reading.finish(self))
     }
 
     /// Forgets a sequence.
@@ -408,14 +357,19 @@ impl Engine {
     pub(crate) fn cache(
         &mut self,
         row: &Row,
-        record: TokenRecord,
+        mut record: TokenRecord,
         prompt_length: usize,
         plan: &ActivePlan,
     ) {
         let index = row.position.0 as usize;
-        let scored = match row.head {
-            Head::Score(target) => Some(target),
-            Head::Skip | Head::Sample(_) => None,
+        let scored = match (row.head, &mut record.prediction) {
+            (Head::Score(target), _) => Some(target),
+            // What was sampled has been scored by the way.
+            (Head::Sample(_), Some(prediction)) => {
+                prediction.target_logprob = prediction.chosen_logprob;
+                Some(prediction.chosen)
+            }
+            _ => None,
         };
         let fingerprint = plan.effect(index, prompt_length).fingerprint();
         let sequence = &mut self.sequences[row.sequence.index()];

@@ -12,6 +12,7 @@ pub mod executor;
 pub mod generate;
 pub mod gpu;
 pub mod index;
+pub mod reading;
 pub mod record;
 pub mod sampling;
 mod sequence;

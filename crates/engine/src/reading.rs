@@ -1,0 +1,107 @@
+//! Reading a given sequence batch by batch, so that the caller can report, pause or give up in between.
+
+use crate::engine::{Engine, ReadOutcome, ReadRequest};
+use crate::error::EngineError;
+use crate::executor::{Batch, Head};
+use crate::sequence::ActivePlan;
+
+/// A [`ReadRequest`] under way. Dropped early, it leaves what it has read in the sequence's cache.
+#[derive(Debug)]
+pub struct Reading<'a> {
+    request: &'a ReadRequest<'a>,
+    plan: ActivePlan,
+    /// Rows of one batch.
+    chunk: usize,
+    outcome: ReadOutcome,
+    next: usize,
+}
+
+impl<'a> Reading<'a> {
+    /// Checks the request and finds what the cache already holds of it.
+    pub async fn start(
+        engine: &mut Engine,
+        request: &'a ReadRequest<'a>,
+    ) -> Result<Self, EngineError> {
+        engine.drain().await?;
+        let plan = engine.activate(request.plan)?;
+        engine.check_tokens(request.sequence, request.tokens)?;
+        let reused = engine.reuse(
+            request.sequence,
+            request.tokens,
+            request.prompt_length,
+            &plan,
+            |sequence, index| {
+                let target = request.tokens.get(index + 1);
+                !request.capture
+                    && (!request.score
+                        || target.is_none_or(|target| sequence.is_scored(index, *target)))
+            },
+        );
+        let limits = engine.limits();
+        let chunk = if request.score {
+            limits.rows.min(limits.head_rows)
+        } else {
+            limits.rows
+        };
+        let outcome = ReadOutcome {
+            reused,
+            ..ReadOutcome::default()
+        };
+        Ok(Self {
+            request,
+            plan,
+            chunk,
+            outcome,
+            next: reused,
+        })
+    }
+
+    /// Tokens read so far, cached ones included.
+    pub fn done(&self) -> usize {
+        self.next
+    }
+
+    /// Reads the next batch; false when there was none left.
+    pub async fn next(&mut self, engine: &mut Engine) -> Result<bool, EngineError> {
+        let request = self.request;
+        let end = request.tokens.len().min(self.next + self.chunk);
+        if self.next >= end {
+            return Ok(false);
+        }
+        let mut batch = Batch {
+            rows: Vec::with_capacity(end - self.next),
+            capture: request.capture,
+        };
+        for index in self.next..end {
+            let head = match request.tokens.get(index + 1) {
+                Some(&target) if request.score => Head::Score(target),
+                _ => Head::Skip,
+            };
+            let token = request.tokens[index];
+            batch.rows.push(engine.row(
+                request.sequence,
+                index,
+                token,
+                request.prompt_length,
+                &self.plan,
+                head,
+            )?);
+        }
+        engine.submit(&batch)?;
+        let record = engine.collect().await?;
+        self.outcome.residual.extend_from_slice(&record.residual);
+        for (row, token) in batch.rows.iter().zip(record.tokens) {
+            engine.cache(row, token, request.prompt_length, &self.plan);
+        }
+        self.next = end;
+        Ok(true)
+    }
+
+    /// What was read: everything, once [`Self::next`] has said so.
+    pub fn finish(self, engine: &Engine) -> ReadOutcome {
+        ReadOutcome {
+            records: engine.records(self.request.sequence),
+            ..self.outcome
+        }
+    }
+}
