@@ -3,12 +3,17 @@
 use crate::engine::{Engine, ReadOutcome, ReadRequest};
 use crate::error::EngineError;
 use crate::executor::{Batch, Head};
+use crate::index::{SequenceIndex, TokenId};
 use crate::sequence::ActivePlan;
 
 /// A [`ReadRequest`] under way. Dropped early, it leaves what it has read in the sequence's cache.
 #[derive(Debug)]
-pub struct Reading<'a> {
-    request: &'a ReadRequest<'a>,
+pub struct Reading {
+    sequence: SequenceIndex,
+    tokens: Vec<TokenId>,
+    prompt_length: usize,
+    score: bool,
+    capture: bool,
     plan: ActivePlan,
     /// Rows of one batch.
     chunk: usize,
@@ -16,11 +21,11 @@ pub struct Reading<'a> {
     next: usize,
 }
 
-impl<'a> Reading<'a> {
+impl Reading {
     /// Checks the request and finds what the cache already holds of it.
     pub async fn start(
         engine: &mut Engine,
-        request: &'a ReadRequest<'a>,
+        request: &ReadRequest<'_>,
     ) -> Result<Self, EngineError> {
         engine.drain().await?;
         let plan = engine.activate(request.plan)?;
@@ -48,7 +53,11 @@ impl<'a> Reading<'a> {
             ..ReadOutcome::default()
         };
         Ok(Self {
-            request,
+            sequence: request.sequence,
+            tokens: request.tokens.to_vec(),
+            prompt_length: request.prompt_length,
+            score: request.score,
+            capture: request.capture,
             plan,
             chunk,
             outcome,
@@ -61,28 +70,32 @@ impl<'a> Reading<'a> {
         self.next
     }
 
+    /// Tokens to read in all.
+    pub fn total(&self) -> usize {
+        self.tokens.len()
+    }
+
     /// Reads the next batch; false when there was none left.
     pub async fn next(&mut self, engine: &mut Engine) -> Result<bool, EngineError> {
-        let request = self.request;
-        let end = request.tokens.len().min(self.next + self.chunk);
+        let end = self.tokens.len().min(self.next + self.chunk);
         if self.next >= end {
             return Ok(false);
         }
         let mut batch = Batch {
             rows: Vec::with_capacity(end - self.next),
-            capture: request.capture,
+            capture: self.capture,
         };
         for index in self.next..end {
-            let head = match request.tokens.get(index + 1) {
-                Some(&target) if request.score => Head::Score(target),
+            let head = match self.tokens.get(index + 1) {
+                Some(&target) if self.score => Head::Score(target),
                 _ => Head::Skip,
             };
-            let token = request.tokens[index];
+            let token = self.tokens[index];
             batch.rows.push(engine.row(
-                request.sequence,
+                self.sequence,
                 index,
                 token,
-                request.prompt_length,
+                self.prompt_length,
                 &self.plan,
                 head,
             )?);
@@ -91,7 +104,7 @@ impl<'a> Reading<'a> {
         let record = engine.collect().await?;
         self.outcome.residual.extend_from_slice(&record.residual);
         for (row, token) in batch.rows.iter().zip(record.tokens) {
-            engine.cache(row, token, request.prompt_length, &self.plan);
+            engine.cache(row, token, self.prompt_length, &self.plan);
         }
         self.next = end;
         Ok(true)
@@ -100,7 +113,7 @@ impl<'a> Reading<'a> {
     /// What was read: everything, once [`Self::next`] has said so.
     pub fn finish(self, engine: &Engine) -> ReadOutcome {
         ReadOutcome {
-            records: engine.records(self.request.sequence),
+            records: engine.records(self.sequence),
             ..self.outcome
         }
     }
