@@ -21,5 +21,6 @@ export default ts.config(
       "svelte/no-at-html-tags": "error",
     },
   },
+  { files: ["**/*.test.ts"], rules: { "@typescript-eslint/no-non-null-assertion": "off" } },
   { files: ["scripts/**"], languageOptions: { globals: { ...globals.node } }, rules: { "no-console": "off" } },
 );
