@@ -1,0 +1,34 @@
+/** What a visitor reads when something is missing or breaks. */
+import { chromium } from "@playwright/test";
+import { address, expect, launch, test } from "./browser.ts";
+import { BrokenServer } from "./broken_server.ts";
+
+test("without WebGPU a sentence says so, and what to do", async () => {
+  const browser = await chromium.launch({ executablePath: launch.executablePath as string, args: ["--no-sandbox", "--disable-features=WebGPU", "--disable-gpu"] });
+  const page = await browser.newPage();
+  await page.goto(address);
+  await page.getByRole("button", { name: /98 MB/ }).click();
+  await expect(page.getByText(/no graphics device \(WebGPU\).*processor/)).toBeVisible({ timeout: 300_000 });
+  await browser.close();
+});
+
+test("a download that breaks off says so, and goes on from where it was", async ({ page }) => {
+  const allowance = 30_000_000;
+  const server = await BrokenServer.start(allowance);
+  await page.goto(server.address);
+  await page.getByRole("button", { name: /98 MB/ }).click();
+  const alert = page.getByRole("alert");
+  await expect(alert).toContainText(/again/, { timeout: 120_000 });
+  expect(server.ranges[0]).toBe("");
+
+  const broken = server.ranges.length;
+  server.allowance = undefined;
+  await page.getByRole("button", { name: /try again|98 MB|load/i }).first().click();
+  await expect(page.getByRole("textbox", { name: /message|prompt|say|ask/i })).toBeEnabled({ timeout: 300_000 });
+  const resumed = server.ranges.slice(broken);
+  expect(resumed).toHaveLength(1);
+  const from = Number(/^bytes=(\d+)-$/.exec(resumed[0] ?? "")?.[1]);
+  expect(from).toBeGreaterThan(allowance / 2);
+  expect(from).toBeLessThanOrEqual(allowance);
+  await server.stop();
+});
