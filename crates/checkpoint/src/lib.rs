@@ -3,6 +3,7 @@
 //! Nothing here knows a GPU or a browser. Weights are read header first and then tensor by
 //! tensor through a [`ByteSource`], so that a caller never holds the whole file.
 
+pub mod chat;
 pub mod config;
 #[cfg(all(feature = "convert", not(target_arch = "wasm32")))]
 pub mod convert;
@@ -10,12 +11,16 @@ pub mod encoding;
 pub mod header;
 pub mod layout;
 pub mod manifest;
+pub mod pieces;
 pub mod source;
+pub mod tokenizer;
 pub mod weights;
 
+pub use chat::{ChatError, ChatTemplate, ChatTokens, Message, Part};
 pub use config::{ConfigError, ModelConfig};
 pub use encoding::Encoding;
 #[cfg(not(target_arch = "wasm32"))]
 pub use source::FileSource;
 pub use source::{ByteSource, SourceError};
+pub use tokenizer::{Tokenizer, TokenizerError};
 pub use weights::{StoredTensor, WeightError, WeightFile, WeightRows};
