@@ -71,10 +71,10 @@ pub enum ColumnEvent {
         from: usize,
         block: ReadingBlock,
     },
-    /// Answer tokens from this one on run under another plan.
+    /// Tokens from this position on run under another plan.
     Segment {
         column: usize,
-        from: usize,
+        from: Position,
     },
     End {
         column: usize,
@@ -180,8 +180,10 @@ impl ColumnRun {
         }
     }
 
-    /// Gives the steered columns another plan from the next token that is not yet queued.
-    pub fn set_plan(&mut self, engine: &Engine, plan: &SteeringPlan) -> Result<(), EngineError> {
+    /// Gives the steered columns another plan from the next token that is not yet queued. True where
+    /// that opens a segment (which its event announces); before the answers it replaces the first plan.
+    pub fn set_plan(&mut self, engine: &Engine, plan: &SteeringPlan) -> Result<bool, EngineError> {
+        let opens = matches!(self.stage, Stage::Answers(_));
         for (index, column) in self.columns.iter_mut().enumerate() {
             if column.request.kind == ColumnKind::Unsteered {
                 continue;
@@ -192,7 +194,7 @@ impl ColumnRun {
                 Stage::Rereading(_) | Stage::Done => {}
             }
         }
-        Ok(())
+        Ok(opens)
     }
 
     /// Advances until something happened; `None` when everything is written and read.
@@ -371,10 +373,7 @@ impl ColumnRun {
             Event::Segment {
                 request: column,
                 from,
-            } => ColumnEvent::Segment {
-                column,
-                from: answer_index(column, from),
-            },
+            } => ColumnEvent::Segment { column, from },
             Event::End {
                 request: column,
                 reason,

@@ -1,0 +1,81 @@
+//! A JavaScript `Blob` (or `File`) as a source of bytes.
+
+use js_sys::Uint8Array;
+use trimtab_checkpoint::source::LocalFuture;
+use trimtab_checkpoint::{ByteSource, SourceError};
+use wasm_bindgen::JsValue;
+use wasm_bindgen_futures::JsFuture;
+use web_sys::Blob;
+
+/// Bytes of one `ArrayBuffer`: the file's bytes pass through JavaScript's memory in such pieces.
+const PIECE: usize = 4 << 20;
+
+#[derive(Debug)]
+pub struct BlobSource {
+    name: String,
+    blob: Blob,
+}
+
+impl BlobSource {
+    pub fn new(name: &str, blob: Blob) -> Self {
+        Self {
+            name: name.to_owned(),
+            blob,
+        }
+    }
+
+    fn unreadable(&self, error: &JsValue) -> SourceError {
+        SourceError::Unreadable {
+            name: self.name.clone(),
+            reason: format!(
+                "the browser cannot read it ({}); if it lies on a removable disk or was changed meanwhile, open it again",
+                crate::failure::text_of(error)
+            ),
+        }
+    }
+
+    async fn read_piece(&self, offset: u64, into: &mut [u8]) -> Result<(), SourceError> {
+        let end = offset + into.len() as u64;
+        let part = self
+            .blob
+            .slice_with_f64_and_f64(offset as f64, end as f64)
+            .map_err(|error| self.unreadable(&error))?;
+        let buffer = JsFuture::from(part.array_buffer())
+            .await
+            .map_err(|error| self.unreadable(&error))?;
+        let bytes = Uint8Array::new(&buffer);
+        if bytes.length() as usize != into.len() {
+            return Err(self.unreadable(&JsValue::from_str("it is shorter than it was")));
+        }
+        bytes.copy_to(into);
+        Ok(())
+    }
+}
+
+impl ByteSource for BlobSource {
+    fn length(&self) -> u64 {
+        // A blob's size is an integer below 2^53.
+        self.blob.size() as u64
+    }
+
+    fn read(&self, offset: u64, length: usize) -> LocalFuture<'_, Result<Vec<u8>, SourceError>> {
+        Box::pin(async move {
+            let end = offset.saturating_add(length as u64);
+            if end > self.length() {
+                return Err(SourceError::OutOfBounds {
+                    name: self.name.clone(),
+                    offset,
+                    end,
+                    length: self.length(),
+                });
+            }
+            let mut bytes = vec![0; length];
+            let mut at = offset;
+            for piece in bytes.chunks_mut(PIECE) {
+                self.read_piece(at, piece).await?;
+                at += piece.len() as u64;
+            }
+            Ok(bytes)
+        })
+    }
+}

@@ -1,0 +1,109 @@
+//! Errors as the page's `Failure`s.
+
+use serde::Serialize;
+use trimtab_checkpoint::manifest::ManifestError;
+use trimtab_checkpoint::{ChatError, ConfigError, SourceError, TokenizerError, WeightError};
+use trimtab_engine::EngineError;
+use trimtab_engine::steering::PlanError;
+use trimtab_persona::extract::ExtractError;
+use trimtab_persona::plan::NamedPlanError;
+use trimtab_persona::vector_file::VectorFileError;
+use wasm_bindgen::{JsCast, JsValue};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    #[serde(rename = "no-webgpu")]
+    NoWebGpu,
+    DeviceLost,
+    OutOfMemory,
+    CorruptModel,
+    ContextFull,
+    Internal,
+    Usage,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct Failure {
+    pub kind: Kind,
+    pub message: String,
+}
+
+impl Failure {
+    pub fn new(kind: Kind, message: impl Into<String>) -> Self {
+        Self {
+            kind,
+            message: message.into(),
+        }
+    }
+
+    pub fn usage(message: impl Into<String>) -> Self {
+        Self::new(Kind::Usage, message)
+    }
+}
+
+impl From<Failure> for JsValue {
+    fn from(failure: Failure) -> Self {
+        serde_wasm_bindgen::to_value(&failure)
+            .unwrap_or_else(|_| JsValue::from_str(&failure.message))
+    }
+}
+
+impl From<EngineError> for Failure {
+    fn from(error: EngineError) -> Self {
+        let kind = match &error {
+            EngineError::UnsupportedArchitecture { .. }
+            | EngineError::UnsupportedModel { .. }
+            | EngineError::Weights(_)
+            | EngineError::Source(_) => Kind::CorruptModel,
+            EngineError::NoAdapter { .. } => Kind::NoWebGpu,
+            EngineError::DeviceLost { .. } => Kind::DeviceLost,
+            EngineError::OutOfMemory { .. } => Kind::OutOfMemory,
+            EngineError::ContextFull { .. } => Kind::ContextFull,
+            EngineError::Plan(_)
+            | EngineError::NoSuchToken { .. }
+            | EngineError::TooManyDirections { .. }
+            | EngineError::Usage(_) => Kind::Usage,
+            _ => Kind::Internal,
+        };
+        Self::new(kind, error.to_string())
+    }
+}
+
+/// Errors of one kind.
+macro_rules! failures {
+    ($kind:expr => $($error:ty),+) => {
+        $(impl From<$error> for Failure {
+            fn from(error: $error) -> Self {
+                Self::new($kind, error.to_string())
+            }
+        })+
+    };
+}
+
+failures!(Kind::CorruptModel => ConfigError, SourceError, WeightError, TokenizerError, ManifestError);
+failures!(Kind::Usage => ChatError, NamedPlanError, VectorFileError, PlanError);
+
+impl From<ExtractError> for Failure {
+    fn from(error: ExtractError) -> Self {
+        match error {
+            ExtractError::Engine(error) => error.into(),
+            other => Self::usage(other.to_string()),
+        }
+    }
+}
+
+impl From<serde_wasm_bindgen::Error> for Failure {
+    fn from(error: serde_wasm_bindgen::Error) -> Self {
+        Self::usage(format!("what was asked has not the expected form: {error}"))
+    }
+}
+
+/// What JavaScript threw, in words.
+pub fn text_of(thrown: &JsValue) -> String {
+    thrown
+        .dyn_ref::<js_sys::Error>()
+        .map(|error| String::from(error.message()))
+        .or_else(|| thrown.as_string())
+        .unwrap_or_else(|| format!("{thrown:?}"))
+}
