@@ -1,6 +1,6 @@
 //! `trimtab generate`: one answer, steered or not.
 
-use crate::input::{InputArguments, numbers};
+use crate::input::InputArguments;
 use crate::model::{ModelArguments, end_tokens};
 use crate::progress;
 use crate::vectors::{Steering, SteeringArguments, load_vector, ready_made};
@@ -9,9 +9,11 @@ use clap::Args;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::io::Write;
+use trimtab_checkpoint::Tokenizer;
 use trimtab_engine::generate::{Answer, Event, GenerateRequest, Generation};
 use trimtab_engine::record::MAX_DIRECTIONS;
-use trimtab_engine::{Engine, Sampler, SequenceIndex};
+use trimtab_engine::{Engine, Sampler, SequenceIndex, TokenId};
+use trimtab_persona::conversation::numbers;
 use trimtab_persona::vector_file::TraitVector;
 
 #[derive(Debug, Args)]
@@ -93,6 +95,7 @@ struct Generated {
     prompt_ids: Vec<u32>,
     /// The new tokens only, without the one that ended the answer.
     ids: Vec<u32>,
+    /// Empty where the model directory has no tokenizer.
     text: String,
     /// By direction: for every token of prompt and answer, `h_l · v̂_l` at every layer,
     /// `[prompt_ids + ids, L+1]`, `h_l` taken after that layer's change.
@@ -107,7 +110,10 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let mut engine = arguments
         .model
         .engine(Some(prompt.len() + arguments.max_tokens), 1)?;
-    let Steering { mut vectors, plan } = arguments.steering.load(&engine, None, &arguments.read)?;
+    let Steering { mut vectors, plan } =
+        arguments
+            .steering
+            .load(&engine, &arguments.model, &arguments.read)?;
     add_ready_made(&mut vectors, &engine);
     let tables: Vec<_> = vectors.iter().map(|vector| vector.table.clone()).collect();
     engine.set_directions(&tables)?;
@@ -120,16 +126,28 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         end_tokens: end_tokens(engine.config()),
     };
     let prompt_ids = numbers(&request.prompt);
-    let answer = pollster::block_on(write(&mut engine, request, !arguments.json))?;
+    let tokenizer = arguments.model.tokenizer()?;
+    let mut pieces = tokenizer.as_ref().map(Tokenizer::piece_stream);
+    let mut show = |token: TokenId| match &mut pieces {
+        Some(pieces) => pieces.push(token.0),
+        None => format!("{} ", token.0),
+    };
+    let answer = pollster::block_on(write(
+        &mut engine,
+        request,
+        (!arguments.json).then_some(&mut show),
+    ))?;
     let readings = vectors
         .iter()
         .enumerate()
         .map(|(direction, vector)| (vector.name.clone(), readings_of(&answer, direction)))
         .collect();
+    let ids = numbers(&answer.tokens);
+    let text = tokenizer.map(|tokenizer| tokenizer.decode(&ids));
     let generated = Generated {
         prompt_ids,
-        ids: numbers(&answer.tokens),
-        text: String::new(),
+        ids,
+        text: text.unwrap_or_default(),
         readings,
     };
     if arguments.json {
@@ -147,26 +165,35 @@ fn add_ready_made(vectors: &mut Vec<TraitVector>, engine: &Engine) {
     }
 }
 
-async fn write(engine: &mut Engine, request: GenerateRequest, show: bool) -> Result<Answer> {
+/// Runs the request; `show` turns a token into what is printed as it comes.
+async fn write(
+    engine: &mut Engine,
+    request: GenerateRequest,
+    mut show: Option<&mut dyn FnMut(TokenId) -> String>,
+) -> Result<Answer> {
     let mut run = Generation::start(engine, vec![request]).await?;
     while let Some(event) = run.next(engine).await? {
         match event {
             Event::Prompt { done, total } => {
                 progress::show(&format!("reading the prompt: {done} of {total} tokens"))
             }
-            Event::Token { prediction, .. } if show => {
-                progress::finish();
-                print!("{} ", prediction.chosen.0);
-                std::io::stdout().flush()?;
-            }
-            Event::Token { position, .. } => {
-                progress::show(&format!("writing: token {}", position.0))
-            }
+            Event::Token {
+                position,
+                prediction,
+                ..
+            } => match &mut show {
+                Some(show) => {
+                    progress::finish();
+                    print!("{}", show(prediction.chosen));
+                    std::io::stdout().flush()?;
+                }
+                None => progress::show(&format!("writing: token {}", position.0)),
+            },
             _ => {}
         }
     }
     progress::finish();
-    if show {
+    if show.is_some() {
         println!();
     }
     let answer = run.finish(engine).await?.into_iter().next();

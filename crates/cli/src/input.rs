@@ -1,11 +1,13 @@
 //! What a verb reads: token ids, messages, or a prompt.
 
 use crate::model::{ModelArguments, read_json};
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 use clap::Args;
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
+use trimtab_checkpoint::Message;
 use trimtab_engine::TokenId;
+use trimtab_persona::conversation::message;
 
 #[derive(Clone, Debug, Args)]
 #[group(id = "input", required = true, multiple = false)]
@@ -37,19 +39,43 @@ pub fn read_ids(path: &Path) -> Result<Vec<TokenId>> {
     Ok(ids.into_iter().map(TokenId).collect())
 }
 
-impl InputArguments {
-    /// The tokens to start from; a chat is rendered up to where the answer begins.
-    pub fn tokens(&self, _model: &ModelArguments, _system: Option<&str>) -> Result<Vec<TokenId>> {
-        match self {
-            Self {
-                ids: Some(path), ..
-            } => read_ids(path),
-            _ => bail!("give --ids FILE.json"),
-        }
-    }
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum ChatFile {
+    Object { messages: Vec<Message> },
+    List(Vec<Message>),
 }
 
-/// Ids as plain numbers, for JSON.
-pub fn numbers(ids: &[TokenId]) -> Vec<u32> {
-    ids.iter().map(|id| id.0).collect()
+impl InputArguments {
+    /// The tokens to start from; a chat is rendered up to where the answer begins. `system` takes
+    /// the place of the chat's own system message.
+    pub fn tokens(&self, model: &ModelArguments, system: Option<&str>) -> Result<Vec<TokenId>> {
+        let mut messages = match self {
+            Self {
+                ids: Some(path), ..
+            } => {
+                ensure!(
+                    system.is_none(),
+                    "--system goes with --prompt or --chat; before --ids nothing is put"
+                );
+                return read_ids(path);
+            }
+            Self {
+                chat: Some(path), ..
+            } => {
+                let (ChatFile::Object { messages } | ChatFile::List(messages)) = read_json(path)?;
+                messages
+            }
+            Self {
+                prompt: Some(prompt),
+                ..
+            } => vec![message("user", prompt)],
+            _ => bail!("give --ids, --chat or --prompt"),
+        };
+        if let Some(system) = system {
+            messages.retain(|message| message.role != "system");
+            messages.insert(0, message("system", system));
+        }
+        Ok(model.chat()?.prompt(&messages)?.tokens)
+    }
 }

@@ -1,9 +1,12 @@
 //! The program `trimtab`: generate, score and trace with a model, steer it, and make trait vectors.
 
+mod convert;
+mod extract;
 mod generate;
 mod input;
 mod model;
 mod progress;
+mod recommend;
 mod score;
 mod trace;
 mod vectors;
@@ -28,6 +31,12 @@ enum Verb {
     Generate(generate::Arguments),
     /// How likely the model finds each token of a text.
     Score(score::Arguments),
+    /// Make a trait vector, from given conversations or from a trait pack.
+    Extract(extract::Arguments),
+    /// Set the layers and the range of coefficients that a vector file recommends.
+    Recommend(recommend::Arguments),
+    /// Make a model directory of a GGUF file or of a Hugging Face directory.
+    Convert(convert::Arguments),
     /// Write the residual stream at every layer for every token.
     Trace(trace::Arguments),
 }
@@ -38,6 +47,9 @@ fn main() -> ExitCode {
     let done = match Arguments::parse().verb {
         Verb::Generate(arguments) => generate::run(&arguments),
         Verb::Score(arguments) => score::run(&arguments),
+        Verb::Extract(arguments) => extract::run(&arguments),
+        Verb::Recommend(arguments) => recommend::run(&arguments),
+        Verb::Convert(arguments) => convert::run(&arguments),
         Verb::Trace(arguments) => trace::run(&arguments),
     };
     match done {

@@ -4,10 +4,12 @@ use crate::progress;
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use std::path::{Path, PathBuf};
-use trimtab_checkpoint::source::FileSource;
-use trimtab_checkpoint::{ModelConfig, WeightFile};
+use trimtab_checkpoint::manifest::{self, Manifest};
+use trimtab_checkpoint::{ChatTemplate, FileSource, ModelConfig, Tokenizer, WeightFile};
 use trimtab_engine::engine::LoadProgress;
 use trimtab_engine::{Backend, Engine, EngineOptions, Precision, TokenId};
+use trimtab_persona::conversation::ChatText;
+use trimtab_persona::vector_file::sha256;
 
 /// Below the current directory, one of those above it, or those above the program.
 const DEFAULT_MODEL: &str = "models/smollm2-135m-instruct";
@@ -51,15 +53,77 @@ impl ModelArguments {
     }
 
     pub fn config(&self) -> Result<ModelConfig> {
-        let path = self.directory()?.join("config.json");
+        let path = self.directory()?.join(manifest::CONFIG);
         let bytes = read_bounded(&path, MAX_JSON_BYTES)?;
         ModelConfig::from_json(&bytes).with_context(|| path.display().to_string())
+    }
+
+    /// What the directory's manifest says, where it has one.
+    pub fn manifest(&self) -> Result<Option<Manifest>> {
+        let path = self.directory()?.join(manifest::MANIFEST);
+        if !path.exists() {
+            return Ok(None);
+        }
+        let bytes = read_bounded(&path, manifest::MAX_MANIFEST_BYTES as u64)?;
+        Ok(Some(
+            Manifest::from_json(&bytes).with_context(|| path.display().to_string())?,
+        ))
+    }
+
+    /// The sha256 of the weights as the manifest has it; without a manifest, of the file itself.
+    pub fn weights_sha256(&self) -> Result<String> {
+        let manifest = self.manifest()?;
+        if let Some(weights) = manifest.as_ref().and_then(Manifest::weights) {
+            return Ok(weights.sha256.clone());
+        }
+        let path = self.directory()?.join(manifest::WEIGHTS);
+        Ok(sha256(
+            &std::fs::read(&path).with_context(|| path.display().to_string())?,
+        ))
+    }
+
+    /// The tokenizer and chat template.
+    pub fn chat(&self) -> Result<ChatText> {
+        let directory = self.directory()?;
+        let read = |name: &str| {
+            let path = directory.join(name);
+            path.exists()
+                .then(|| read_bounded(&path, MAX_JSON_BYTES))
+                .transpose()
+        };
+        let Some(tokenizer) = read(manifest::TOKENIZER)? else {
+            bail!(
+                "{} has no {}; give token ids with --ids",
+                directory.display(),
+                manifest::TOKENIZER
+            );
+        };
+        let (template, config) = (
+            read(manifest::CHAT_TEMPLATE)?,
+            read(manifest::TOKENIZER_CONFIG)?,
+        );
+        Ok(ChatText {
+            tokenizer: Tokenizer::from_json(&tokenizer)?,
+            template: ChatTemplate::from_files(template.as_deref(), config.as_deref())?,
+        })
+    }
+
+    /// The tokenizer alone, where the directory has one.
+    pub fn tokenizer(&self) -> Result<Option<Tokenizer>> {
+        let path = self.directory()?.join(manifest::TOKENIZER);
+        if !path.exists() {
+            return Ok(None);
+        }
+        Ok(Some(Tokenizer::from_json(&read_bounded(
+            &path,
+            MAX_JSON_BYTES,
+        )?)?))
     }
 
     /// Loads the engine with room for `sequences` conversations of `context` tokens.
     pub fn engine(&self, context: Option<usize>, sequences: usize) -> Result<Engine> {
         let config = self.config()?;
-        let path = self.directory()?.join("model.safetensors");
+        let path = self.directory()?.join(manifest::WEIGHTS);
         let options = EngineOptions {
             backend: match self.backend.unwrap_or(BackendArgument::Cpu) {
                 BackendArgument::Gpu => Backend::Gpu,

@@ -1,6 +1,6 @@
 //! `trimtab score`: how likely the model finds each token of a text.
 
-use crate::input::{numbers, read_ids};
+use crate::input::read_ids;
 use crate::model::ModelArguments;
 use crate::progress;
 use anyhow::{Result, bail};
@@ -8,6 +8,7 @@ use clap::Args;
 use serde::Serialize;
 use std::path::PathBuf;
 use trimtab_engine::{SequenceIndex, TokenId};
+use trimtab_persona::conversation::numbers;
 use trimtab_persona::reread::reread;
 
 #[derive(Debug, Args)]

@@ -38,7 +38,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         .input
         .tokens(&arguments.model, arguments.system.as_deref())?;
     let mut engine = arguments.model.engine(Some(tokens.len()), 1)?;
-    let steering = arguments.steering.load(&engine, None, &[])?;
+    let steering = arguments.steering.load(&engine, &arguments.model, &[])?;
     let request = ReadRequest {
         sequence: SequenceIndex(0),
         tokens: &tokens,

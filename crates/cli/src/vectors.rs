@@ -1,6 +1,6 @@
 //! Ready-made traits and vector files, by the names that `--steer` and `--read` use.
 
-use crate::model::{find_up, read_bounded};
+use crate::model::{ModelArguments, find_up, read_bounded};
 use crate::progress;
 use anyhow::{Context, Result, bail};
 use clap::Args;
@@ -35,11 +35,11 @@ pub struct Steering {
 
 impl SteeringArguments {
     /// Loads the vectors for `engine`'s model and makes the plan; warns about vectors made on other
-    /// weights than `model_sha256`. Vectors in `also` are loaded too.
+    /// weights than those of `model`. Vectors in `also` are loaded too.
     pub fn load(
         &self,
         engine: &Engine,
-        model_sha256: Option<&str>,
+        model: &ModelArguments,
         also: &[String],
     ) -> Result<Steering> {
         let terms = self
@@ -48,11 +48,15 @@ impl SteeringArguments {
             .map(|text| text.parse())
             .collect::<Result<Vec<NamedTerm>, _>>()?;
         let mut vectors: Vec<TraitVector> = Vec::new();
+        let sha256 = if terms.is_empty() {
+            String::new()
+        } else {
+            model.weights_sha256()?
+        };
         for name in terms.iter().map(|term| &term.vector).chain(also) {
             if vectors.iter().all(|vector| vector.name != *name) {
                 let vector = load_vector(name, engine)?;
-                if let Some(warning) = model_sha256.and_then(|sha256| vector.model_warning(sha256))
-                {
+                if let Some(warning) = vector.model_warning(&sha256) {
                     progress::warn(&warning);
                 }
                 vectors.push(vector);

@@ -1,9 +1,13 @@
 //! Trait packs, contrast sets, trait vectors, calibrations and readings: the method of persona
 //! vectors (arXiv 2507.21509) over the engine. Knows no browser, no files and no threads.
 
+pub mod answers;
 pub mod calibration;
+pub mod columns;
+pub mod contrast;
 pub mod conversation;
 pub mod extract;
+pub mod neutral;
 pub mod plan;
 pub mod reread;
 pub mod trait_pack;

@@ -109,7 +109,8 @@ fn parse_number(text: &str) -> Result<f32, String> {
     }
 }
 
-fn parse_layers(text: &str) -> Result<Vec<Layer>, String> {
+/// `LAYER[,LAYER…|a-b]`, ascending and each once.
+pub fn parse_layers(text: &str) -> Result<Vec<Layer>, String> {
     let number = |text: &str| {
         let layer: u32 = text
             .trim()

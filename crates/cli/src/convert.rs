@@ -1,0 +1,66 @@
+//! `trimtab convert`: make a model directory.
+
+use crate::progress;
+use anyhow::Result;
+use clap::{Args, ValueEnum};
+use std::path::PathBuf;
+use trimtab_checkpoint::convert::{Options, Quantisation, convert};
+
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// A .gguf file of the llama family, or a Hugging Face directory with safetensors
+    #[arg(value_name = "IN")]
+    input: PathBuf,
+    /// The model directory to make; must not exist, or be empty
+    #[arg(value_name = "OUT")]
+    output: PathBuf,
+    /// Quantise the weights of a safetensors directory; without it they are kept as they are
+    #[arg(long)]
+    quant: Option<QuantArgument>,
+    /// Name for the manifest
+    #[arg(long)]
+    name: Option<String>,
+    /// Licence for the manifest
+    #[arg(long)]
+    licence: Option<String>,
+    /// Print the manifest
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum QuantArgument {
+    Q4,
+    Q8,
+}
+
+pub fn run(arguments: &Arguments) -> Result<()> {
+    let options = Options {
+        quantisation: arguments.quant.map(|quant| match quant {
+            QuantArgument::Q4 => Quantisation::Q4,
+            QuantArgument::Q8 => Quantisation::Q8,
+        }),
+        name: arguments.name.clone(),
+        licence: arguments.licence.clone(),
+        ..Options::default()
+    };
+    let manifest = convert(&arguments.input, &arguments.output, &options, &mut |done| {
+        let share = done.bytes_done as f64 / done.bytes_total.max(1) as f64;
+        progress::show(&format!("converting: {:.0} %", 100.0 * share));
+    })?;
+    progress::finish();
+    if arguments.json {
+        println!("{}", serde_json::to_string(&manifest)?);
+        return Ok(());
+    }
+    println!(
+        "{}: {}, {}",
+        arguments.output.display(),
+        manifest.name,
+        manifest.licence
+    );
+    for note in &manifest.notes {
+        println!("note: {note}");
+    }
+    Ok(())
+}

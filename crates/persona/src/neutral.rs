@@ -1,0 +1,131 @@
+//! Neutral conversations: ordinary questions under the chat template's own system prompt, answered
+//! by the unsteered model. All traits of a model are calibrated on the same ones.
+
+use crate::answers::{AnswerSettings, write_answers};
+use crate::contrast::{ContrastError, MIN_RESPONSE_TOKENS};
+use crate::conversation::{ChatText, TokenisedConversation, message};
+use serde::{Deserialize, Serialize};
+use trimtab_engine::{Engine, SteeringPlan, TokenId};
+
+/// About people, things, plans and facts, without a mood of their own.
+pub const QUESTIONS: [&str; 32] = [
+    "What is a good way to learn a new language?",
+    "How do I boil an egg?",
+    "What is the difference between a lake and a pond?",
+    "Can you recommend a sport for beginners?",
+    "Why is the sky blue?",
+    "How should I prepare for a job interview?",
+    "What does a librarian do?",
+    "Tell me about the city of Lisbon.",
+    "How can I sleep better?",
+    "What are the parts of a plant?",
+    "Write a short message to my landlord about a broken tap.",
+    "What is a healthy lunch?",
+    "How does a bicycle brake work?",
+    "Explain what a budget is.",
+    "What should I pack for a weekend away?",
+    "Who invented the telephone?",
+    "How do I change a light bulb?",
+    "What is the capital of Canada?",
+    "Give me three ideas for a birthday present.",
+    "What is photosynthesis?",
+    "How do I write a good summary?",
+    "What can I do on a Sunday afternoon?",
+    "Describe how a bridge is built.",
+    "What makes a good neighbour?",
+    "How many legs does a spider have?",
+    "Tell me about the history of tea.",
+    "What is the best time to visit Japan?",
+    "How do I keep a houseplant alive?",
+    "What is a prime number?",
+    "How do I introduce myself to new colleagues?",
+    "What are common kinds of clouds?",
+    "Tell me a story about a fisherman.",
+];
+
+/// The answers that a model's traits are all calibrated on; kept in a file beside the vectors.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NeutralSet {
+    pub model_sha256: String,
+    pub settings: AnswerSettings,
+    pub answers: Vec<NeutralAnswer>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NeutralAnswer {
+    pub question: String,
+    /// The answer's tokens, the end token left out.
+    pub ids: Vec<u32>,
+    pub text: String,
+}
+
+impl NeutralSet {
+    /// Writes an answer to each of [`QUESTIONS`] as far as it is missing. `progress` hears (answers
+    /// done, answers).
+    pub async fn write(
+        &mut self,
+        engine: &mut Engine,
+        chat: &ChatText,
+        progress: &mut dyn FnMut(usize, usize),
+    ) -> Result<(), ContrastError> {
+        let plan = SteeringPlan::default();
+        let at_once = engine.info().sequences.max(1);
+        while self.answers.len() < QUESTIONS.len() {
+            let first = self.answers.len();
+            progress(first, QUESTIONS.len());
+            let questions = &QUESTIONS[first..QUESTIONS.len().min(first + at_once)];
+            let prompts = questions
+                .iter()
+                .map(|question| chat.prompt(&[message("user", question)]))
+                .collect::<Result<Vec<_>, _>>()?;
+            let numbers: Vec<usize> = (first..first + prompts.len()).collect();
+            let answers = write_answers(
+                engine,
+                &prompts,
+                &numbers,
+                &plan,
+                &self.settings,
+                &mut |_| {},
+            )
+            .await?;
+            self.answers
+                .extend(
+                    questions
+                        .iter()
+                        .zip(answers)
+                        .map(|(question, answer)| NeutralAnswer {
+                            question: (*question).to_owned(),
+                            text: chat.decode(&answer),
+                            ids: answer.iter().map(|id| id.0).collect(),
+                        }),
+                );
+        }
+        progress(QUESTIONS.len(), QUESTIONS.len());
+        Ok(())
+    }
+
+    /// Whether the answers were written by that model.
+    pub fn is_of(&self, model_sha256: &str) -> bool {
+        self.model_sha256 == model_sha256
+    }
+
+    /// The conversations as tokens; answers too short to say anything are left out.
+    pub fn conversations(
+        &self,
+        chat: &ChatText,
+    ) -> Result<Vec<TokenisedConversation>, ContrastError> {
+        let long = self
+            .answers
+            .iter()
+            .filter(|answer| answer.ids.len() >= MIN_RESPONSE_TOKENS);
+        long.map(|answer| {
+            let ids: Vec<TokenId> = answer.ids.iter().copied().map(TokenId).collect();
+            Ok(chat
+                .prompt(&[message("user", &answer.question)])?
+                .answered(&ids))
+        })
+        .collect()
+    }
+}
