@@ -25,7 +25,8 @@ fn repository() -> PathBuf {
 }
 
 fn golden(name: &str) -> Vec<u8> {
-    std::fs::read(repository().join("tests/golden").join(name)).unwrap()
+    std::fs::read(repository().join("tests/golden").join(name))
+        .expect("golden data belongs to the repository")
 }
 
 fn engine() -> (Engine, Vec<TokenId>) {
@@ -39,8 +40,8 @@ fn engine() -> (Engine, Vec<TokenId>) {
             directory.display()
         );
     };
-    let config = ModelConfig::from_json(&config).unwrap();
-    let source = FileSource::open(&directory.join("model.safetensors")).unwrap();
+    let config = ModelConfig::from_json(&config).expect("the config is usable");
+    let source = FileSource::open(&directory.join("model.safetensors")).expect("the weights open");
     let options = EngineOptions {
         backend: Backend::Cpu,
         precision: Precision::Exact,
@@ -48,10 +49,12 @@ fn engine() -> (Engine, Vec<TokenId>) {
         sequences: 1,
     };
     let engine = pollster::block_on(async {
-        let weights = WeightFile::open(source).await.unwrap();
+        let weights = WeightFile::open(source)
+            .await
+            .expect("the header is usable");
         Engine::load(&config, &weights, options, &mut |_| ())
             .await
-            .unwrap()
+            .expect("the model loads")
     });
     let end_tokens = config.end_tokens.iter().copied().map(TokenId).collect();
     (engine, end_tokens)

@@ -290,8 +290,7 @@ pub fn changed_plan_opens_a_segment(engine: &mut Engine) {
     let shift = coefficient * super::norm(vector.row(LAYER).iter().copied()) as f32;
     for (index, (a, b)) in answer.records.iter().zip(&unsteered.records).enumerate() {
         assert_eq!(a.token, tokens[index]);
-        for layer in 0..engine.layer_rows() {
-            let (x, y) = (a.readings.values[layer], b.readings.values[layer]);
+        for (layer, (&x, &y)) in a.readings.values.iter().zip(&b.readings.values).enumerate() {
             let pushed = index >= from && layer == LAYER.index();
             let expected = if pushed { y + shift } else { y };
             let same = (x - expected).abs() <= ROUNDING * typical[layer].max(expected.abs());
@@ -355,7 +354,7 @@ pub fn seed_decides_the_answer(engine: &mut Engine) {
     let (prompt, _) = &chats()[1];
     let mut run = |seed: u32| {
         engine.clear(SequenceIndex(0)).expect("sequence 0 exists");
-        let mut request = request(0, prompt, 12);
+        let mut request = request(0, prompt, 8);
         request.sampler.seed = seed;
         answers(engine, vec![request]).remove(0).tokens
     };

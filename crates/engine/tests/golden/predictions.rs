@@ -85,13 +85,13 @@ pub fn greedy_teacher_forced(engine: &mut Engine, demands: Demands) {
         let tokens = [start.clone(), prompt.ids.tokens()].concat();
         let plan = SteeringPlan::default();
         let outcome = read(engine, &tokens, start.len(), &plan, true, false);
-        let argmax = prompt.argmax.tokens();
+        let answer = &outcome.records[start.len() - 1..];
         let before = wrong.len();
-        for step in 0..count {
-            let record = &outcome.records[start.len() - 1 + step];
-            let prediction = record.prediction.as_ref().expect("a scored row predicts");
+        for (step, argmax) in prompt.argmax.tokens().into_iter().enumerate().take(count) {
+            let prediction = answer[step].prediction.as_ref();
+            let prediction = prediction.expect("a scored row predicts");
             positions += usize::from(prompt.gap[step] > NEAR_TIE);
-            if prediction.chosen != argmax[step] && prompt.gap[step] > NEAR_TIE {
+            if prediction.chosen != argmax && prompt.gap[step] > NEAR_TIE {
                 wrong.push((number, step, prompt.gap[step]));
             }
         }
@@ -188,30 +188,35 @@ struct SamplerFields {
     seed: u32,
 }
 
-/// Temperature, top-k, top-p, repetition penalty and noise.
+impl SamplerFields {
+    const fn sampler(&self) -> Sampler {
+        Sampler {
+            temperature: self.temperature,
+            top_k: self.top_k,
+            top_p: self.top_p,
+            repetition_penalty: self.repetition_penalty,
+            seed: self.seed,
+        }
+    }
+}
+
+/// Temperature, top-k, top-p, repetition penalty and noise; each sequence of a batch has its own.
 pub fn sampling(engine: &mut Engine) {
-    for (number, run) in json::<SampledFile>("sampled.json").runs.iter().enumerate() {
-        let SamplerFields {
-            temperature,
-            top_k,
-            top_p,
-            repetition_penalty,
-            seed,
-        } = run.sampler;
-        let sampler = Sampler {
-            temperature,
-            top_k,
-            top_p,
-            repetition_penalty,
-            seed,
-        };
-        let answers = answers(
-            engine,
-            vec![request(0, &run.prompt_ids, sampler, run.gap.len())],
-        );
-        let name = format!("sampled run {number}");
-        let same =
-            assert_parts_only_at_ties(&name, &answers[0].tokens, &run.ids.tokens(), &run.gap);
-        println!("{name}: {same} of {} tokens", run.gap.len());
+    let runs = json::<SampledFile>("sampled.json").runs;
+    for runs in runs.chunks(SEQUENCES) {
+        let requests = runs
+            .iter()
+            .enumerate()
+            .map(|(sequence, run)| {
+                let sampler = run.sampler.sampler();
+                request(sequence, &run.prompt_ids, sampler, run.gap.len())
+            })
+            .collect();
+        for (answer, run) in answers(engine, requests).iter().zip(runs) {
+            let name = format!("{:?}", run.sampler.sampler());
+            let same =
+                assert_parts_only_at_ties(&name, &answer.tokens, &run.ids.tokens(), &run.gap);
+            println!("{name}: {same} of {} tokens", run.gap.len());
+        }
     }
 }
