@@ -106,7 +106,10 @@ export interface Token {
   text: string;
   /** `template` tokens are the chat template's own; they are not coloured. */
   part: "template" | "prompt" | "response";
-  /** Natural log-probability that the model gave it; NaN for the first token. */
+  /**
+   * Natural log-probability that the model gave it: in this run, or, for prompt tokens of a steered
+   * column, when the unsteered model read it. NaN for the first token.
+   */
   logprob: number;
   /** What else was likely in its place, best first, the token itself included where it is among them. */
   alternatives: Alternative[];
@@ -143,7 +146,7 @@ export type GenerateEvent =
   | { kind: "token"; column: number; token: Token }
   /** Readings of answer tokens `from..from + tokens` inside the run (includes the push). */
   | { kind: "readings"; column: number; from: number; block: ReadingBlock }
-  /** A slider moved: tokens from here on ran under another plan. */
+  /** A slider moved: answer tokens from `fromToken` (0 = the answer's first) on ran under another plan. */
   | { kind: "segment"; column: number; fromToken: number; plan: Plan }
   | { kind: "end"; column: number; reason: "end-token" | "max-tokens" | "context-full" | "stopped"; tokensPerSecond: number }
   /** The unsteered model is reading the steered answer. */
@@ -163,6 +166,7 @@ export interface ColumnResult {
   reread: ReadingBlock;
   /** Log-probability of each token under the unsteered model (the first is NaN). */
   rereadLogprob: Float32Array;
+  /** `fromToken` is an index into `tokens`; the first segment begins at 0. */
   segments: { fromToken: number; plan: Plan }[];
 }
 
@@ -179,6 +183,13 @@ export interface TraceResult {
   /** `[L + 1, T, d]`, row-major. */
   residual: Float32Array;
   shape: [number, number, number];
+}
+
+/** Bytes in use. WebAssembly memory never shrinks, so `wasmBytes` is also its peak. */
+export interface Memory {
+  wasmBytes: number;
+  /** What the engine counts as allocated on its device (weights, caches, buffers); 0 without a model. */
+  deviceBytes: number;
 }
 
 /** An error as the visitor reads it: what happened, and what to do next. */
@@ -207,6 +218,7 @@ export interface Engine {
   /** Adds a vector file as a trait of this page. */
   addVector(name: string, file: Uint8Array): Promise<Trait>;
   removeCached(id: string): Promise<void>;
+  memory(): Promise<Memory>;
   /** Called when the device is lost or the worker dies. */
   onFailure(listener: (failure: Failure) => void): void;
 }

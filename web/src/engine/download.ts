@@ -1,0 +1,243 @@
+/** One file from the network into a store: resumed where it broke off, checked by length and hash. */
+import { EngineFailure } from "./failure.ts";
+import { MemoryStore, PIECE, type FileStore, type PartialFile } from "./store.ts";
+
+/** A file as a manifest names it. */
+export interface FileEntry {
+  name: string;
+  bytes: number;
+  /** Lower-case hexadecimal. */
+  sha256: string;
+}
+
+/** SHA-256 over pieces: `crypto.subtle` hashes only what is whole in memory. */
+export interface Hasher {
+  update(bytes: Uint8Array): void;
+  /** Lower-case hexadecimal; ends the hasher's life. */
+  finish(): string;
+}
+
+export interface DownloadOptions {
+  store: FileStore;
+  fetch: (url: string, init: RequestInit) => Promise<Response>;
+  hasher: () => Hasher;
+  signal: AbortSignal;
+  /** Bytes of this file at hand (kept ones included), and whether they came from the network. */
+  onBytes: (bytes: number, fromNetwork: boolean) => void;
+  /** Milliseconds before each further try after the connection broke. */
+  retryAfter?: readonly number[];
+}
+
+export interface Downloaded {
+  blob: Blob;
+  fromCache: boolean;
+  /** Whether the file will be there at the next visit. */
+  kept: boolean;
+}
+
+const megabytes = (bytes: number) => (bytes / 1e6).toFixed(bytes < 1e6 ? 2 : 0);
+
+/** The connection broke; another try may do. */
+class Interrupted extends Error {}
+
+/** `bytes A-B/N` → A. */
+function rangeStart(response: Response): number | undefined {
+  const match = /^bytes (\d+)-\d+\/(?:\d+|\*)$/.exec(response.headers.get("Content-Range") ?? "");
+  return match?.[1] === undefined ? undefined : Number(match[1]);
+}
+
+function pause(milliseconds: number, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const timer = setTimeout(resolve, milliseconds);
+    signal.addEventListener("abort", () => {
+      clearTimeout(timer);
+      reject(signal.reason as Error);
+    });
+  });
+}
+
+function isQuota(error: unknown): boolean {
+  return error instanceof DOMException && error.name === "QuotaExceededError";
+}
+
+class Download {
+  #store: FileStore;
+  #file: PartialFile;
+  #hasher: Hasher;
+  /** Bytes kept and hashed. */
+  #arrived = 0;
+
+  private constructor(
+    private readonly url: string,
+    private readonly entry: FileEntry,
+    private readonly options: DownloadOptions,
+    file: PartialFile,
+  ) {
+    this.#store = options.store;
+    this.#file = file;
+    this.#hasher = options.hasher();
+  }
+
+  static async start(url: string, entry: FileEntry, options: DownloadOptions): Promise<Download> {
+    const download = new Download(url, entry, options, await options.store.open(entry.sha256));
+    try {
+      await download.#takeUp();
+    } catch (error) {
+      download.#file.close();
+      throw error;
+    }
+    return download;
+  }
+
+  async run(): Promise<Downloaded> {
+    try {
+      const retryAfter = this.options.retryAfter ?? [500, 2_000, 5_000];
+      for (let attempt = 0; this.#arrived < this.entry.bytes; attempt++) {
+        const before = this.#arrived;
+        try {
+          await this.#request();
+        } catch (error) {
+          if (!(error instanceof Interrupted)) throw error;
+          // A connection that brings something is worth as many tries as it needs.
+          if (this.#arrived > before) attempt = 0;
+          const wait = retryAfter[attempt];
+          if (wait === undefined) throw this.#brokenOff(error);
+          await pause(wait, this.options.signal);
+        }
+      }
+    } finally {
+      this.#file.close();
+    }
+    const found = this.#hasher.finish();
+    if (found !== this.entry.sha256) {
+      await this.#store.remove(this.entry.sha256);
+      throw new EngineFailure(
+        "corrupt-model",
+        `${this.entry.name} arrived complete but is not the file that was promised (its SHA-256 is ${found}, not ${this.entry.sha256}). It was thrown away; try again, and if that fails too, the server has the wrong file.`,
+      );
+    }
+    return { blob: await this.#store.seal(this.entry.sha256), fromCache: false, kept: this.#store.durable };
+  }
+
+  /** Hashes what an earlier visit left. */
+  async #takeUp(): Promise<void> {
+    if (this.#file.length > this.entry.bytes) this.#restart();
+    while (this.#arrived < this.#file.length) {
+      this.options.signal.throwIfAborted();
+      const bytes = await this.#file.read(this.#arrived, Math.min(PIECE, this.#file.length - this.#arrived));
+      if (bytes.length === 0) return this.#restart();
+      this.#hasher.update(bytes);
+      this.#arrived += bytes.length;
+    }
+    this.options.onBytes(this.#arrived, false);
+  }
+
+  #restart(): void {
+    this.#file.clear();
+    this.#arrived = 0;
+    this.#hasher = this.options.hasher();
+  }
+
+  async #request(): Promise<void> {
+    const { signal } = this.options;
+    const from = this.#arrived;
+    // The store keeps the file; the browser's own cache would keep it a second time.
+    const init: RequestInit = { signal, cache: "no-store", ...(from > 0 && { headers: { Range: `bytes=${String(from)}-` } }) };
+    let response: Response;
+    try {
+      response = await this.options.fetch(this.url, init);
+    } catch (error) {
+      signal.throwIfAborted();
+      throw new Interrupted(error instanceof Error ? error.message : String(error));
+    }
+    if (response.status === 416 || (response.status === 206 && rangeStart(response) !== from)) {
+      // The server's file is not the one whose beginning is kept.
+      this.#restart();
+      throw new Interrupted("the server could not continue the file");
+    }
+    if (response.status >= 500 || response.status === 429) throw new Interrupted(`the server answered ${String(response.status)}`);
+    if (!response.ok || !response.body) {
+      throw new EngineFailure(
+        "download",
+        `${this.entry.name} could not be fetched: the server answered ${String(response.status)} for ${this.url}. Check that the model's files are beside the page, and try again.`,
+      );
+    }
+    // A plain server ignores Range and sends everything again.
+    if (response.status !== 206) this.#restart();
+    await this.#receive(response.body.getReader());
+  }
+
+  async #receive(reader: ReadableStreamDefaultReader<Uint8Array<ArrayBuffer>>): Promise<void> {
+    const { signal } = this.options;
+    try {
+      for (;;) {
+        let step: ReadableStreamReadResult<Uint8Array<ArrayBuffer>>;
+        try {
+          step = await reader.read();
+        } catch (error) {
+          signal.throwIfAborted();
+          throw new Interrupted(error instanceof Error ? error.message : String(error));
+        }
+        signal.throwIfAborted();
+        if (step.done) break;
+        await this.#append(step.value);
+        this.options.onBytes(this.#arrived, true);
+      }
+    } finally {
+      // Closes the connection when the loop was left early; a finished stream ignores it.
+      await reader.cancel().catch(() => undefined);
+    }
+    if (this.#arrived < this.entry.bytes) throw new Interrupted("the connection closed too early");
+  }
+
+  async #append(bytes: Uint8Array<ArrayBuffer>): Promise<void> {
+    if (this.#arrived + bytes.length > this.entry.bytes) {
+      this.#restart();
+      throw new EngineFailure(
+        "corrupt-model",
+        `${this.entry.name} is longer than the ${String(this.entry.bytes)} bytes that were promised. It was thrown away; the server has the wrong file.`,
+      );
+    }
+    try {
+      this.#file.append(bytes);
+    } catch (error) {
+      if (!isQuota(error)) throw error;
+      await this.#moveToMemory();
+      this.#file.append(bytes);
+    }
+    this.#arrived += bytes.length;
+    this.#hasher.update(bytes);
+  }
+
+  /** Goes on in memory when there is no room on disk. */
+  async #moveToMemory(): Promise<void> {
+    const memory = new MemoryStore();
+    const copy = await memory.open(this.entry.sha256);
+    for (let at = 0; at < this.#arrived; at += PIECE) {
+      copy.append(await this.#file.read(at, Math.min(PIECE, this.#arrived - at)));
+    }
+    this.#file.close();
+    await this.#store.remove(this.entry.sha256);
+    this.#store = memory;
+    this.#file = copy;
+  }
+
+  #brokenOff(cause: Error): EngineFailure {
+    const kept = this.#store.durable ? "What has arrived is kept: try again and it goes on from there." : "Check the connection and try again.";
+    return new EngineFailure(
+      "download",
+      `The download of ${this.entry.name} broke off after ${megabytes(this.#arrived)} of ${megabytes(this.entry.bytes)} MB (${cause.message}). ${kept}`,
+    );
+  }
+}
+
+/** Finds the file in the store, or brings it there. Rejects with an {@link EngineFailure} or the signal's reason. */
+export async function obtain(url: string, entry: FileEntry, options: DownloadOptions): Promise<Downloaded> {
+  const found = await options.store.find(entry.sha256, entry.bytes);
+  if (found) {
+    options.onBytes(entry.bytes, false);
+    return { blob: found, fromCache: true, kept: options.store.durable };
+  }
+  const download = await Download.start(url, entry, options);
+  return download.run();
+}

@@ -1,0 +1,44 @@
+import type { LoadProgress } from "./protocol.ts";
+
+/** Reports at most this often, in milliseconds. */
+const INTERVAL = 100;
+/** The rate is that of the last so many milliseconds. */
+const WINDOW = 5_000;
+
+/** Turns byte counts into {@link LoadProgress}, with the time left at the present rate. */
+export class Meter {
+  /** Bytes that cost time, and when they were there. */
+  readonly #samples: { at: number; bytes: number }[] = [];
+  #reported = Number.NEGATIVE_INFINITY;
+
+  constructor(
+    private readonly phase: LoadProgress["phase"],
+    private readonly bytesTotal: number,
+    private readonly report: (progress: LoadProgress) => void,
+    private readonly now: () => number = () => performance.now(),
+  ) {}
+
+  /** `bytesDone` in all; `bytesWorked` of them were not simply there already. */
+  update(bytesDone: number, bytesWorked: number, fromCache: boolean): void {
+    const at = this.now();
+    this.#samples.push({ at, bytes: bytesWorked });
+    while (this.#samples.length > 2 && (this.#samples[0]?.at ?? at) < at - WINDOW) this.#samples.shift();
+    if (at - this.#reported < INTERVAL && bytesDone < this.bytesTotal) return;
+    this.#reported = at;
+    const secondsLeft = this.#secondsLeft(this.bytesTotal - bytesDone);
+    this.report({
+      phase: this.phase,
+      bytesDone,
+      bytesTotal: this.bytesTotal,
+      fromCache,
+      ...(secondsLeft !== undefined && { secondsLeft }),
+    });
+  }
+
+  #secondsLeft(bytes: number): number | undefined {
+    const [first, last] = [this.#samples.at(0), this.#samples.at(-1)];
+    if (!first || !last || last.at - first.at < INTERVAL) return undefined;
+    const perSecond = ((last.bytes - first.bytes) / (last.at - first.at)) * 1_000;
+    return perSecond > 0 ? bytes / perSecond : undefined;
+  }
+}

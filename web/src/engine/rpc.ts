@@ -1,0 +1,41 @@
+/**
+ * What the client and the worker post to each other. By hand rather than with Comlink, because calls
+ * in flight must fail with a sentence when the worker dies, and errors must cross as {@link Failure}s.
+ */
+import type { Engine, Failure } from "./protocol.ts";
+
+/** Everything the worker does for the page. */
+export type Verbs = Omit<Engine, "onFailure">;
+export type Verb = keyof Verbs;
+
+export interface Call {
+  call: number;
+  verb: Verb;
+  /** Without the listener that `load` and `generate` take last. */
+  inputs: unknown[];
+  /** Whether the caller listens to events. */
+  listens: boolean;
+}
+
+export type Reply =
+  | { call: number; event: unknown }
+  | { call: number; result: unknown }
+  | { call: number; failure: Failure };
+
+/** Of no call: the device was lost, or nothing more will come from this worker (`fatal`). */
+export interface Alarm {
+  alarm: Failure;
+  fatal: boolean;
+}
+
+export type FromWorker = Reply | Alarm;
+
+/** The buffers of a result's typed arrays, to be moved instead of copied. */
+export function transferable(result: unknown): Transferable[] {
+  const values = ArrayBuffer.isView(result) ? [result] : typeof result === "object" && result !== null ? Object.values(result) : [];
+  const buffers = new Set<ArrayBuffer>();
+  for (const value of values) {
+    if (ArrayBuffer.isView(value) && value.buffer instanceof ArrayBuffer) buffers.add(value.buffer);
+  }
+  return [...buffers];
+}

@@ -1,0 +1,270 @@
+/** The worker: everything heavy, one call after another; `setPlan`, `stop` and `cancelLoad` get through at once. */
+import init, { Hasher, Trimtab, onPanic, type InitOutput } from "../generated/trimtab_wasm.js";
+import { chooseBackend } from "./adapter.ts";
+import { readCatalogue, type ModelEntry } from "./catalogue.ts";
+import type { FileEntry } from "./download.ts";
+import { EngineFailure, toFailure } from "./failure.ts";
+import { Meter } from "./meter.ts";
+import { isCached, obtainModel, openStore, ownModel, removeModel, type ModelFiles, type Tools } from "./model_files.ts";
+import type { GenerateEvent, LoadedModel, LoadOptions, LoadProgress, ModelSource, Trait } from "./protocol.ts";
+import { transferable, type Call, type FromWorker, type Verb, type Verbs } from "./rpc.ts";
+import type { FileStore } from "./store.ts";
+
+/** Beside the page; a built worker lies in a folder of its own. */
+const MODELS = new URL(import.meta.env.DEV ? "/models/" : "../models/", self.location.href).href;
+const MAX_VECTOR_BYTES = 64 << 20;
+
+const post = (message: FromWorker, transfer: Transferable[] = []) => {
+  (self as unknown as { postMessage(message: FromWorker, transfer: Transferable[]): void }).postMessage(message, transfer);
+};
+
+let fatal = false;
+const die = (message: string) => {
+  if (fatal) return;
+  fatal = true;
+  const memory = /memory|out of bounds/i.test(message);
+  post({
+    alarm: memory
+      ? {
+          kind: "out-of-memory",
+          message: `The model ran out of this tab's memory (${message}). Close other tabs or choose a shorter context, then load it again; your conversation is kept.`,
+        }
+      : { kind: "internal", message: `The model's program stopped unexpectedly (${message}). Load the model again; your conversation is kept.` },
+    fatal: true,
+  });
+};
+
+self.addEventListener("error", (event) => {
+  die(event.message);
+});
+self.addEventListener("unhandledrejection", (event) => {
+  die(toFailure(event.reason).message);
+});
+
+/** Resolves after the messages that wait have been handled; timers would take 4 ms. */
+const pause = (() => {
+  const { port1, port2 } = new MessageChannel();
+  const waiting: (() => void)[] = [];
+  port1.onmessage = () => waiting.shift()?.();
+  return () =>
+    new Promise<void>((resolve) => {
+      waiting.push(resolve);
+      port2.postMessage(null);
+    });
+})();
+
+let started: Promise<{ wasm: InitOutput; trimtab: Trimtab }> | undefined;
+
+/** Compiles the program once. */
+function start(): Promise<{ wasm: InitOutput; trimtab: Trimtab }> {
+  started ??= init().then(
+    (wasm) => {
+      onPanic(die);
+      return { wasm, trimtab: new Trimtab(pause) };
+    },
+    (error: unknown) => {
+      started = undefined;
+      const reason = error instanceof Error ? error.message : String(error);
+      throw new EngineFailure("download", `The page's own program could not be loaded (${reason}). Check the connection and reload the page.`);
+    },
+  );
+  return started;
+}
+
+let store: Promise<FileStore> | undefined;
+let entries: Promise<ModelEntry[]> | undefined;
+let loading: AbortController | undefined;
+
+const fetchFile = (url: string, init?: RequestInit) => fetch(url, init);
+
+async function readEntries(): Promise<ModelEntry[]> {
+  entries ??= readCatalogue(fetchFile, MODELS);
+  try {
+    return await entries;
+  } catch (error) {
+    entries = undefined;
+    throw error;
+  }
+}
+
+async function entryOf(id: string): Promise<ModelEntry> {
+  const entry = (await readEntries()).find((one) => one.id === id);
+  if (!entry) throw new EngineFailure("usage", `There is no model ${JSON.stringify(id)} in this page's catalogue.`);
+  return entry;
+}
+
+async function tools(): Promise<Tools> {
+  await start();
+  store ??= openStore();
+  return { store: await store, fetch: fetchFile, hasher: () => new Hasher() };
+}
+
+/** The catalogue's vector files of a model, checked; one that cannot be had is left out, with a sentence. */
+async function readyVectors(vectors: readonly FileEntry[], signal: AbortSignal, notices: string[]): Promise<{ name: string; bytes: Uint8Array }[]> {
+  const fetched = vectors.map(async (entry) => {
+    try {
+      const response = await fetch(`${MODELS}vectors/${entry.name}`, { signal });
+      if (!response.ok || entry.bytes > MAX_VECTOR_BYTES) throw new Error(`the server answered ${String(response.status)}`);
+      const bytes = new Uint8Array(await response.arrayBuffer());
+      const hasher = new Hasher();
+      hasher.update(bytes);
+      if (hasher.finish() !== entry.sha256) throw new Error("its SHA-256 is not the promised one");
+      return { name: entry.name.replace(/\.safetensors$/, ""), bytes };
+    } catch (error) {
+      signal.throwIfAborted();
+      const reason = error instanceof Error ? error.message : String(error);
+      notices.push(`The ready-made trait ${entry.name} could not be loaded (${reason}), so it is missing here. Reload the page to try again.`);
+      return undefined;
+    }
+  });
+  return (await Promise.all(fetched)).filter((vector) => vector !== undefined);
+}
+
+interface Found extends ModelFiles {
+  name: string;
+  licence: string;
+  vectors: readonly FileEntry[];
+}
+
+async function findFiles(source: ModelSource, signal: AbortSignal, onProgress: (progress: LoadProgress) => void): Promise<Found> {
+  const own = await tools();
+  if (source.kind === "catalogue") {
+    const entry = await entryOf(source.id);
+    const found = await obtainModel(entry, MODELS, own, signal, onProgress);
+    return { ...found, name: entry.name, licence: entry.licence, vectors: entry.vectors };
+  }
+  const found = await ownModel(source.files, own, signal, onProgress);
+  // The same weights deserve the same traits, wherever they lay.
+  const twin = await readEntries().then(
+    (all) => all.find((entry) => entry.files.some((file) => file.sha256 === found.sha256)),
+    () => undefined,
+  );
+  return { ...found, vectors: twin?.vectors ?? [] };
+}
+
+async function load(source: ModelSource, options: LoadOptions, onProgress: (progress: LoadProgress) => void): Promise<LoadedModel> {
+  const abort = new AbortController();
+  loading = abort;
+  const { signal } = abort;
+  try {
+    const { trimtab } = await start();
+    const choice = await chooseBackend(options.backend);
+    const found = await findFiles(source, signal, onProgress);
+    const notices = [...choice.notices, ...found.notices];
+    const vectors = await readyVectors(found.vectors, signal, notices);
+    signal.throwIfAborted();
+    let meter: Meter | undefined;
+    await trimtab.open(
+      found.files,
+      {
+        backend: choice.backend,
+        precision: options.precision,
+        context: options.context,
+        name: found.name,
+        licence: found.licence,
+        sha256: found.sha256,
+      },
+      ({ bytesDone, bytesTotal }: { bytesDone: number; bytesTotal: number }) => {
+        meter ??= new Meter("prepare", bytesTotal, onProgress);
+        meter.update(bytesDone, bytesDone, true);
+      },
+    );
+    for (const { name, bytes } of vectors) {
+      try {
+        trimtab.addVector(name, bytes);
+      } catch (thrown) {
+        notices.push(`The ready-made trait ${name} does not fit this model (${toFailure(thrown).message}).`);
+      }
+    }
+    const card = trimtab.card() as LoadedModel;
+    return { ...card, notices: [...notices, ...card.notices] };
+  } catch (thrown) {
+    if (signal.aborted) throw new EngineFailure("usage", "Loading was cancelled. What has arrived is kept, so the next try goes on from there.");
+    throw thrown;
+  } finally {
+    loading = undefined;
+  }
+}
+
+/** A verb of the loaded model. */
+async function model(): Promise<Trimtab> {
+  return (await start()).trimtab;
+}
+
+const verbs: Verbs = {
+  catalogue: async () => {
+    const all = await readEntries();
+    store ??= openStore();
+    const kept = await store;
+    return Promise.all(
+      all.map(async (entry) => ({
+        id: entry.id,
+        name: entry.name,
+        licence: entry.licence,
+        source: entry.source,
+        downloadBytes: entry.files.reduce((sum, file) => sum + file.bytes, 0),
+        cached: await isCached(entry, kept),
+      })),
+    );
+  },
+  load,
+  cancelLoad: () => {
+    loading?.abort();
+    return Promise.resolve();
+  },
+  generate: async (request, onEvent) => {
+    const listener = (event: GenerateEvent) => {
+      onEvent(event);
+    };
+    return (await (await model()).generate(request, listener)) as Awaited<ReturnType<Verbs["generate"]>>;
+  },
+  setPlan: async (plan) => {
+    (await model()).setPlan(plan);
+  },
+  stop: async () => {
+    (await model()).stop();
+  },
+  tokenize: async (messages, addGenerationPrompt) => (await model()).tokenize(messages, addGenerationPrompt),
+  score: async (ids) => (await (await model()).score(ids)) as Awaited<ReturnType<Verbs["score"]>>,
+  trace: async (ids, plan) => (await (await model()).trace(ids, plan)) as Awaited<ReturnType<Verbs["trace"]>>,
+  extract: async (pairs) => (await model()).extract(pairs),
+  addVector: async (name, file) => {
+    if (file.byteLength > MAX_VECTOR_BYTES) {
+      throw new EngineFailure("usage", `This file has ${String(file.byteLength)} bytes; vector files have at most ${String(MAX_VECTOR_BYTES)}. Is it a model? Those are opened as a folder.`);
+    }
+    return (await model()).addVector(name, file) as Trait;
+  },
+  removeCached: async (id) => {
+    store ??= openStore();
+    await removeModel(await entryOf(id), await store);
+  },
+  memory: async () => {
+    const { wasm, trimtab } = await start();
+    return { wasmBytes: wasm.memory.buffer.byteLength, deviceBytes: trimtab.deviceBytes() };
+  },
+};
+
+/** These do not wait for the call before them. */
+const immediate: ReadonlySet<Verb> = new Set<Verb>(["catalogue", "cancelLoad", "setPlan", "stop", "memory"]);
+let queue: Promise<unknown> = Promise.resolve();
+
+async function answer({ call, verb, inputs, listens }: Call): Promise<void> {
+  const emit = (event: unknown) => {
+    post({ call, event });
+  };
+  try {
+    const perform = verbs[verb] as (...inputs: unknown[]) => Promise<unknown>;
+    const result = await perform(...inputs, ...(listens ? [emit] : []));
+    post({ call, result }, transferable(result));
+  } catch (thrown) {
+    const failure = toFailure(thrown);
+    post({ call, failure });
+    // Nothing computed on that device can be trusted or continued.
+    if (failure.kind === "device-lost") post({ alarm: failure, fatal: true });
+  }
+}
+
+self.addEventListener("message", ({ data }: MessageEvent<Call>) => {
+  if (immediate.has(data.verb)) void answer(data);
+  else queue = queue.then(() => answer(data));
+});
