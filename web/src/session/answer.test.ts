@@ -49,7 +49,10 @@ describe("a finished run", () => {
     inRun: block(1, 2, 3, 4, 5, 6, 7, 8),
     reread: block(11, 12, 13, 14, 15, 16, 17, 18),
     rereadLogprob: Float32Array.from([Number.NaN, -2, -3, -4, -5, -6, -7, -8]),
-    segments: [],
+    segments: [
+      { fromToken: 0, plan: [] },
+      { fromToken: 7, plan: [{ trait: "poetic", operation: { kind: "ablate" }, scope: "all" }] },
+    ],
   };
 
   it("gives the answer its own rows", () => {
@@ -58,6 +61,13 @@ describe("a finished run", () => {
     expect(Array.from(answer.inRun?.values ?? [])).toEqual([7, 7, 8, 8]);
     expect(Array.from(answer.reread?.values ?? [])).toEqual([17, 17, 18, 18]);
     expect(Array.from(answer.rereadLogprob ?? [])).toEqual([-7, -8]);
+  });
+
+  it("counts segments from the answer's first token", () => {
+    expect(finish(emptyAnswer([]), result).segments.map(({ fromToken, plan }) => [fromToken, plan.length])).toEqual([
+      [0, 0],
+      [1, 1],
+    ]);
   });
 
   it("holds no memory of the rows that were left out", () => {

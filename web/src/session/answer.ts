@@ -13,7 +13,7 @@ export function grow(answer: Answer, event: GenerateEvent): Answer {
     case "segment":
       return { ...answer, segments: addSegment(answer.segments, event.fromToken, event.plan) };
     case "end":
-      return { ...answer, end: event.reason, tokensPerSecond: event.tokensPerSecond };
+      return { ...answer, end: event.reason, tokensPerSecond: Number.isFinite(event.tokensPerSecond) ? event.tokensPerSecond : null };
     case "prompt":
     case "reread-progress":
       return answer;
@@ -52,6 +52,11 @@ export function finish(answer: Answer, result: ColumnResult): Answer {
     inRun: rows(result.inRun, start, all),
     reread: rows(result.reread, start, all),
     rereadLogprob: result.rereadLogprob.slice(start),
+    segments: result.segments.length === 0 ? answer.segments : result.segments.reduce<Answer["segments"]>(
+      // The result counts from the conversation's first token, an answer from its own.
+      (segments, { fromToken, plan }) => addSegment(segments, Math.max(0, fromToken - start), plan),
+      [],
+    ),
     end: answer.end ?? "stopped",
   };
 }
