@@ -27,7 +27,7 @@ export const MODEL_FILES: ReadonlySet<string> = new Set([
 const MAX_JSON = 1 << 20;
 const MAX_MODELS = 64;
 const MAX_FILES = 64;
-const PLAIN_NAME = /^[a-z0-9][a-z0-9._-]{0,63}$/;
+const PLAIN_NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$/;
 const SHA256 = /^[0-9a-f]{64}$/;
 
 type Fetch = (url: string, init?: RequestInit) => Promise<Response>;

@@ -57,7 +57,7 @@ class MemoryFile implements PartialFile {
 
 /** Keeps files as long as the worker lives: where the browser offers no storage, or has no room. */
 export class MemoryStore implements FileStore {
-  readonly durable = false;
+  readonly durable: boolean = false;
   readonly #partial = new Map<string, MemoryFile>();
   readonly #whole = new Map<string, Blob>();
 
