@@ -1,5 +1,6 @@
 //! The program `trimtab`: generate, score and trace with a model, steer it, and make trait vectors.
 
+mod control;
 mod convert;
 mod extract;
 mod generate;
@@ -7,7 +8,9 @@ mod input;
 mod model;
 mod progress;
 mod recommend;
+mod record;
 mod score;
+mod sweep;
 mod trace;
 mod vectors;
 
@@ -35,6 +38,12 @@ enum Verb {
     Extract(extract::Arguments),
     /// Set the layers and the range of coefficients that a vector file recommends.
     Recommend(recommend::Arguments),
+    /// Try a vector at several layers and doses.
+    Sweep(sweep::Arguments),
+    /// Make a random direction as long as a vector, to compare with.
+    Control(control::Arguments),
+    /// Make the recorded run that the page plays before a model is there.
+    Record(record::Arguments),
     /// Make a model directory of a GGUF file or of a Hugging Face directory.
     Convert(convert::Arguments),
     /// Write the residual stream at every layer for every token.
@@ -49,6 +58,9 @@ fn main() -> ExitCode {
         Verb::Score(arguments) => score::run(&arguments),
         Verb::Extract(arguments) => extract::run(&arguments),
         Verb::Recommend(arguments) => recommend::run(&arguments),
+        Verb::Sweep(arguments) => sweep::run(&arguments),
+        Verb::Control(arguments) => control::run(&arguments),
+        Verb::Record(arguments) => record::run(&arguments),
         Verb::Convert(arguments) => convert::run(&arguments),
         Verb::Trace(arguments) => trace::run(&arguments),
     };
