@@ -138,6 +138,13 @@ fn download(cache: &Path, package: &Package) -> Result<PathBuf> {
     pip.args(["-m", "pip", "download", "--no-deps", "--only-binary=:all:"])
         .args(["--disable-pip-version-check", "--dest", "."])
         .arg(&package.requirement);
+    let help = process::command(python, cache)
+        .args(["-m", "pip", "download", "--help"])
+        .output();
+    if help.is_ok_and(|help| String::from_utf8_lossy(&help.stdout).contains("--resume-retries")) {
+        // Where a connection breaks off, newer pips go on from there.
+        pip.args(["--resume-retries", "20"]);
+    }
     process::run(&mut pip).with_context(|| {
         format!(
             "{} could not be downloaded. Check the connection and run the command again, or put the file {} \

@@ -71,7 +71,8 @@ fn bind(compiled: &Path, generated: &Path) -> Result<()> {
         .web(true)
         .map_err(|error| anyhow!("wasm-bindgen: {error}"))?
         .typescript(true)
-        .omit_default_module_path(false);
+        .remove_name_section(true)
+        .remove_producers_section(true);
     bindgen.generate(generated).map_err(|error| {
         anyhow!(
             "wasm-bindgen could not make the glue of {}: {error}",
