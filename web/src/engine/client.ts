@@ -1,4 +1,5 @@
 import { EngineFailure, toError } from "./failure.ts";
+import { directFiles } from "./folder_paths.ts";
 import type { Engine, Failure } from "./protocol.ts";
 import type { Alarm, Call, FromWorker, Verb, Verbs } from "./rpc.ts";
 
@@ -100,13 +101,16 @@ export function createEngine(start: () => WorkerPort = startWorker): Engine {
     (...inputs: Parameters<Verbs[V]>): ReturnType<Verbs[V]> => {
       const last: unknown = inputs.at(-1);
       const listens = typeof last === "function";
-      const sent = listens ? inputs.slice(0, -1) : inputs;
+      const sent = listens || last === undefined ? inputs.slice(0, -1) : inputs;
       return post(name, sent, listens ? (last as (event: never) => void) : undefined) as ReturnType<Verbs[V]>;
     };
 
+  const load = verb("load");
   return {
     catalogue: verb("catalogue"),
-    load: verb("load"),
+    load: (source, options, onProgress) =>
+      // Here, because paths inside the folder may be lost on the way to the worker.
+      load(source.kind === "directory" ? { ...source, files: directFiles(source.files) } : source, options, onProgress),
     cancelLoad: verb("cancelLoad"),
     generate: verb("generate"),
     setPlan: verb("setPlan"),

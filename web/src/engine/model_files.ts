@@ -1,13 +1,10 @@
-/** A model's files, from the network, from the browser's storage or from a folder of the visitor's own. */
-import { MODEL_FILES, WEIGHTS, modelFiles, type ModelEntry } from "./catalogue.ts";
-import { obtain, type DownloadOptions, type FileEntry } from "./download.ts";
-import { EngineFailure } from "./failure.ts";
+/** A catalogue model's files, from the network or from the browser's storage. */
+import { WEIGHTS, type ModelEntry } from "./catalogue.ts";
+import { obtain, type DownloadOptions } from "./download.ts";
 import { Meter } from "./meter.ts";
 import { OpfsStore } from "./opfs.ts";
 import type { LoadProgress } from "./protocol.ts";
-import { MemoryStore, PIECE, type FileStore } from "./store.ts";
-
-const MAX_MANIFEST = 1 << 20;
+import { MemoryStore, type FileStore } from "./store.ts";
 
 export interface ModelFiles {
   /** By name: `config.json`, `model.safetensors`, … */
@@ -32,8 +29,9 @@ export async function openStore(): Promise<FileStore> {
 /** Lets one tab at a time write a file; another one waits, and then finds it. */
 async function exclusively<T>(sha256: string, signal: AbortSignal, work: () => Promise<T>): Promise<T> {
   // Insecure pages have no locks; they have no shared storage either.
-  if (!("locks" in navigator)) return work();
-  return (await navigator.locks.request(`trimtab-file-${sha256}`, { signal }, work)) as T;
+  const { locks } = navigator as Partial<Pick<Navigator, "locks">>;
+  if (!locks) return work();
+  return (await locks.request(`trimtab-file-${sha256}`, { signal }, work)) as T;
 }
 
 export type Tools = Pick<DownloadOptions, "store" | "fetch" | "hasher" | "retryAfter">;
@@ -49,7 +47,8 @@ export async function obtainModel(
   const total = entry.files.reduce((sum, file) => sum + file.bytes, 0);
   const meter = new Meter("download", total, onProgress);
   const files = new Map<string, Blob>();
-  let [before, received, fromCache, kept] = [0, 0, true, true];
+  const fromCache = await isCached(entry, tools.store);
+  let [before, received, kept] = [0, 0, true];
   for (const file of entry.files) {
     let at = 0;
     const downloaded = await exclusively(file.sha256, signal, () =>
@@ -57,10 +56,7 @@ export async function obtainModel(
         ...tools,
         signal,
         onBytes: (bytes, fromNetwork) => {
-          if (fromNetwork) {
-            received += Math.max(0, bytes - at);
-            fromCache = false;
-          }
+          if (fromNetwork) received += Math.max(0, bytes - at);
           at = bytes;
           meter.update(before + bytes, received, fromCache);
         },
@@ -83,84 +79,4 @@ export async function isCached(entry: ModelEntry, store: FileStore): Promise<boo
 
 export async function removeModel(entry: ModelEntry, store: FileStore): Promise<void> {
   for (const file of entry.files) await store.remove(file.sha256);
-}
-
-async function hash(blob: Blob, tools: Pick<Tools, "hasher">, signal: AbortSignal, onBytes: (bytes: number) => void): Promise<string> {
-  const hasher = tools.hasher();
-  for (let at = 0; at < blob.size; at += PIECE) {
-    signal.throwIfAborted();
-    hasher.update(new Uint8Array(await blob.slice(at, at + PIECE).arrayBuffer()));
-    onBytes(Math.min(at + PIECE, blob.size));
-  }
-  return hasher.finish();
-}
-
-/** What a folder's own `manifest.json` says. */
-async function readManifest(file: File): Promise<{ files: FileEntry[]; name: string | undefined; licence: string | undefined }> {
-  let manifest: unknown;
-  try {
-    manifest = file.size > MAX_MANIFEST ? undefined : JSON.parse(await file.text());
-  } catch {
-    // Reported below, with the other ways of being no manifest.
-  }
-  if (typeof manifest !== "object" || manifest === null) {
-    throw new EngineFailure("corrupt-model", "The folder's manifest.json is not usable. Remove it, or convert the model again.");
-  }
-  const { files, name, licence } = manifest as Partial<Record<string, unknown>>;
-  const text = (value: unknown) => (typeof value === "string" && value.length <= 4096 ? value : undefined);
-  return { files: modelFiles("manifest.json", files), name: text(name), licence: text(licence) };
-}
-
-/** Picks a model out of the files that the visitor chose, and checks them where a manifest says what they are. */
-export async function ownModel(
-  chosen: readonly File[],
-  tools: Pick<Tools, "hasher">,
-  signal: AbortSignal,
-  onProgress: (progress: LoadProgress) => void,
-): Promise<ModelFiles & { name: string; licence: string }> {
-  const files = new Map<string, Blob>();
-  let manifest: File | undefined;
-  let name: string | undefined;
-  for (const file of chosen) {
-    // A chosen folder's own files only, none of its subfolders'.
-    const path = file.webkitRelativePath.split("/");
-    if (path.length > 2) continue;
-    if (file.name === "manifest.json") manifest = file;
-    if (!MODEL_FILES.has(file.name)) continue;
-    files.set(file.name, file);
-    if (path.length === 2) name = path[0];
-  }
-  const missing = ["config.json", "tokenizer.json", WEIGHTS].filter((file) => !files.has(file));
-  if (missing.length > 0) {
-    throw new EngineFailure(
-      "usage",
-      `What you opened has no ${missing.join(" and no ")}. Choose the folder of a model (config.json, tokenizer.json and one model.safetensors), as Hugging Face publishes it or "trimtab convert" writes it.`,
-    );
-  }
-  const described = manifest ? await readManifest(manifest) : undefined;
-  const promised = described?.files ?? [];
-  const weights = files.get(WEIGHTS);
-  const meter = new Meter("download", weights?.size ?? 0, onProgress);
-  let sha256 = "";
-  for (const [file, blob] of files) {
-    const entry = promised.find((one) => one.name === file);
-    if (!entry && file !== WEIGHTS) continue;
-    const found = await hash(blob, tools, signal, (bytes) => {
-      if (file === WEIGHTS) meter.update(bytes, bytes, true);
-    });
-    if (entry && entry.sha256 !== found) {
-      throw new EngineFailure(
-        "corrupt-model",
-        `${file} is not the file that the folder's manifest.json describes (SHA-256 ${found}, not ${entry.sha256}). It is damaged or was replaced: copy it again, or remove the manifest if you changed it on purpose.`,
-      );
-    }
-    if (file === WEIGHTS) sha256 = found;
-  }
-  return {
-    files,
-    sha256,
-    notices: [],
-    name: described?.name ?? name ?? "your own model",
-    licence: described?.licence ?? "unknown",
-  };
 }

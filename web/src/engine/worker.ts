@@ -1,12 +1,14 @@
 /** The worker: everything heavy, one call after another; `setPlan`, `stop` and `cancelLoad` get through at once. */
 import init, { Hasher, Trimtab, onPanic, type InitOutput } from "../generated/trimtab_wasm.js";
+import program from "../generated/trimtab_wasm_bg.wasm?url";
 import { chooseBackend } from "./adapter.ts";
 import { readCatalogue, type ModelEntry } from "./catalogue.ts";
 import type { FileEntry } from "./download.ts";
 import { EngineFailure, toFailure } from "./failure.ts";
 import { Meter } from "./meter.ts";
-import { isCached, obtainModel, openStore, ownModel, removeModel, type ModelFiles, type Tools } from "./model_files.ts";
-import type { GenerateEvent, LoadedModel, LoadOptions, LoadProgress, ModelSource, Trait } from "./protocol.ts";
+import { isCached, obtainModel, openStore, removeModel, type ModelFiles, type Tools } from "./model_files.ts";
+import { ownModel } from "./own_folder.ts";
+import type { Backend, Failure, GenerateEvent, LoadedModel, LoadOptions, LoadProgress, ModelSource, Trait } from "./protocol.ts";
 import { transferable, type Call, type FromWorker, type Verb, type Verbs } from "./rpc.ts";
 import type { FileStore } from "./store.ts";
 
@@ -57,7 +59,7 @@ let started: Promise<{ wasm: InitOutput; trimtab: Trimtab }> | undefined;
 
 /** Compiles the program once. */
 function start(): Promise<{ wasm: InitOutput; trimtab: Trimtab }> {
-  started ??= init().then(
+  started ??= init({ module_or_path: program }).then(
     (wasm) => {
       onPanic(die);
       return { wasm, trimtab: new Trimtab(pause) };
@@ -142,6 +144,9 @@ async function findFiles(source: ModelSource, signal: AbortSignal, onProgress: (
   return { ...found, vectors: twin?.vectors ?? [] };
 }
 
+/** Failures that another backend does not share. */
+const ofTheDevice: ReadonlySet<Failure["kind"]> = new Set<Failure["kind"]>(["no-webgpu", "device-lost", "out-of-memory", "internal"]);
+
 async function load(source: ModelSource, options: LoadOptions, onProgress: (progress: LoadProgress) => void): Promise<LoadedModel> {
   const abort = new AbortController();
   loading = abort;
@@ -153,22 +158,23 @@ async function load(source: ModelSource, options: LoadOptions, onProgress: (prog
     const notices = [...choice.notices, ...found.notices];
     const vectors = await readyVectors(found.vectors, signal, notices);
     signal.throwIfAborted();
-    let meter: Meter | undefined;
-    await trimtab.open(
-      found.files,
-      {
-        backend: choice.backend,
-        precision: options.precision,
-        context: options.context,
-        name: found.name,
-        licence: found.licence,
-        sha256: found.sha256,
-      },
-      ({ bytesDone, bytesTotal }: { bytesDone: number; bytesTotal: number }) => {
+    const open = (backend: Backend) => {
+      let meter: Meter | undefined;
+      const prepared = ({ bytesDone, bytesTotal }: { bytesDone: number; bytesTotal: number }) => {
         meter ??= new Meter("prepare", bytesTotal, onProgress);
         meter.update(bytesDone, bytesDone, true);
-      },
-    );
+      };
+      const { name, licence, sha256 } = found;
+      return trimtab.open(found.files, { backend, precision: options.precision, context: options.context, name, licence, sha256 }, prepared);
+    };
+    try {
+      await open(choice.backend);
+    } catch (thrown) {
+      const { kind, message } = toFailure(thrown);
+      if (options.backend !== "auto" || choice.backend === "cpu" || !ofTheDevice.has(kind)) throw thrown;
+      notices.push(`The graphics device could not be used (${message}), so the model runs on the processor, which is slower.`);
+      await open("cpu");
+    }
     for (const { name, bytes } of vectors) {
       try {
         trimtab.addVector(name, bytes);
@@ -254,7 +260,9 @@ async function answer({ call, verb, inputs, listens }: Call): Promise<void> {
   };
   try {
     const perform = verbs[verb] as (...inputs: unknown[]) => Promise<unknown>;
-    const result = await perform(...inputs, ...(listens ? [emit] : []));
+    // From the console these may be called without a listener; the client then drops their events.
+    const listener = listens || verb === "load" || verb === "generate" ? [emit] : [];
+    const result = await perform(...inputs, ...listener);
     post({ call, result }, transferable(result));
   } catch (thrown) {
     const failure = toFailure(thrown);
