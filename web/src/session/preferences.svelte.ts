@@ -96,6 +96,12 @@ export class Preferences {
     }
   }
 
+  /** Everything about how answers are written; the page's looks and the place where the model runs stay. */
+  resetSampling(): void {
+    const { sampler, maxTokens, system, scope } = defaults;
+    Object.assign(this.choices, { sampler: { ...sampler }, maxTokens, system, scope });
+  }
+
   newSeed(): void {
     this.choices.sampler.seed = crypto.getRandomValues(new Uint32Array(1))[0] ?? 1;
   }

@@ -57,7 +57,8 @@ export class Session {
     const first = this.traits[0];
     const by = this.view.by;
     const known = by.kind !== "trait" || this.traits.some((trait) => trait.name === by.trait);
-    if (first !== undefined && (by.kind === "nothing" || !known)) this.view.by = { kind: "trait", trait: first.name };
+    if (by.kind === "nothing" || !known) this.view.by = first === undefined ? { kind: "surprise" } : { kind: "trait", trait: first.name };
+    this.chat.announcement = "The model is ready.";
     await this.chat.answerWaiting();
   }
 

@@ -1,8 +1,18 @@
 import { beforeEach, describe, expect, it } from "vitest";
 import { IDBFactory } from "fake-indexeddb";
-import { newConversation } from "../session/conversation.ts";
+import { type Conversation, emptyAnswer, newConversation, type Run } from "../session/conversation.ts";
 import { type ConversationStore, memoryStore, openConversations } from "./conversations.ts";
 import { exported } from "./exported.ts";
+
+const run = (id: string, seed = 1): Run => ({
+  id,
+  sampler: { temperature: 0, topK: 0, topP: 1, repetitionPenalty: 1, seed },
+  maxTokens: 1,
+  model: { name: "m", sha256: "", backend: "cpu", precision: "exact", traits: [] },
+  answers: { unsteered: { ...emptyAnswer([]), rereadLogprob: Float32Array.of(-1, Number.NaN) }, steered: emptyAnswer([]) },
+  prompt: null,
+});
+const asked = (id: string, ...runs: Run[]): Conversation => ({ ...newConversation(""), id, turns: [{ id: `${id}-turn`, user: "?", runs, shown: 0 }] });
 
 const titled = (title: string, updated: number) => ({ ...newConversation(""), title, updated });
 
@@ -25,6 +35,31 @@ describe.each<[string, () => Promise<ConversationStore>]>([
     await store.remove(fresh.id);
     expect((await store.list()).map(({ title }) => title)).toEqual(["old"]);
     expect(await store.get(fresh.id)).toBeNull();
+  });
+});
+
+describe.each<[string, () => Promise<ConversationStore>]>([
+  ["the browser's database", openConversations],
+  ["memory", async () => memoryStore()],
+])("answers in %s", (_, open) => {
+  it("come back with their conversation, as they were last", async () => {
+    const store = await open();
+    const first = run("first");
+    const conversation = asked("c", first, run("second"));
+    await store.put(conversation);
+    const grown = asked("c", first, run("second", 2), run("third"));
+    await store.put(grown);
+    expect(await store.get("c")).toEqual(grown);
+  });
+
+  it("go with their conversation alone", async () => {
+    const store = await open();
+    const shared = run("shared");
+    await store.put(asked("c", shared));
+    await store.put(asked("copy", shared));
+    await store.remove("c");
+    expect(await store.get("c")).toBeNull();
+    expect((await store.get("copy"))?.turns[0]?.runs).toEqual([shared]);
   });
 });
 

@@ -2,7 +2,7 @@
 
 // idb: IndexedDB with promises in 1 kB; the bare interface is events all the way down.
 import { type DBSchema, type IDBPDatabase, openDB } from "idb";
-import type { Conversation, ConversationHead } from "../session/conversation.ts";
+import type { Conversation, ConversationHead, Run, Turn } from "../session/conversation.ts";
 
 export interface ConversationStore {
   /** False where nothing outlives the page. */
@@ -14,10 +14,16 @@ export interface ConversationStore {
   remove(id: string): Promise<void>;
 }
 
+/** Answers are large (readings at every layer) and kept apart: only those that changed are written. */
+interface Body extends Omit<Conversation, "turns"> {
+  turns: (Omit<Turn, "runs"> & { runs: string[] })[];
+}
+
 interface Schema extends DBSchema {
   /** Kept apart from the bodies so that the list loads without any answer. */
   heads: { key: string; value: ConversationHead };
-  bodies: { key: string; value: Conversation };
+  bodies: { key: string; value: Body };
+  runs: { key: [conversation: string, run: string]; value: Run };
 }
 
 export function headOf(conversation: Conversation): ConversationHead {
@@ -38,6 +44,7 @@ export async function openConversations(): Promise<ConversationStore> {
       upgrade(fresh) {
         fresh.createObjectStore("heads", { keyPath: "id" });
         fresh.createObjectStore("bodies", { keyPath: "id" });
+        fresh.createObjectStore("runs");
       },
     });
     return lastingStore(database);
@@ -46,26 +53,50 @@ export async function openConversations(): Promise<ConversationStore> {
   }
 }
 
+/** Every run of a conversation: an array sorts after every string. */
+const runsOf = (id: string) => IDBKeyRange.bound([id], [id, []]);
+
 function lastingStore(database: IDBPDatabase<Schema>): ConversationStore {
+  /** By conversation, the runs that stand in the database as they are. */
+  const written = new Map<string, WeakSet<Run>>();
   return {
     lasting: true,
     async list() {
       return (await database.getAll("heads")).sort(newestFirst);
     },
     async get(id) {
-      return (await database.get("bodies", id)) ?? null;
+      const read = database.transaction(["bodies", "runs"]);
+      const body = await read.objectStore("bodies").get(id);
+      if (body === undefined) return null;
+      const runs = await read.objectStore("runs").getAll(runsOf(id));
+      const byId = new Map(runs.map((run) => [run.id, run]));
+      written.set(id, new WeakSet(runs));
+      return { ...body, turns: body.turns.map((turn) => ({ ...turn, runs: turn.runs.flatMap((run) => byId.get(run) ?? []) })) };
     },
     async put(conversation) {
-      const write = database.transaction(["heads", "bodies"], "readwrite");
+      const { id } = conversation;
+      const known = written.get(id) ?? new WeakSet();
+      written.set(id, known);
+      const changed = conversation.turns.flatMap((turn) => turn.runs).filter((run) => !known.has(run));
+      const body: Body = { ...conversation, turns: conversation.turns.map((turn) => ({ ...turn, runs: turn.runs.map((run) => run.id) })) };
+      const write = database.transaction(["heads", "bodies", "runs"], "readwrite");
       await Promise.all([
         write.objectStore("heads").put(headOf(conversation)),
-        write.objectStore("bodies").put(conversation),
+        write.objectStore("bodies").put(body),
+        ...changed.map((run) => write.objectStore("runs").put(run, [id, run.id])),
         write.done,
       ]);
+      for (const run of changed) known.add(run);
     },
     async remove(id) {
-      const write = database.transaction(["heads", "bodies"], "readwrite");
-      await Promise.all([write.objectStore("heads").delete(id), write.objectStore("bodies").delete(id), write.done]);
+      written.delete(id);
+      const write = database.transaction(["heads", "bodies", "runs"], "readwrite");
+      await Promise.all([
+        write.objectStore("heads").delete(id),
+        write.objectStore("bodies").delete(id),
+        write.objectStore("runs").delete(runsOf(id)),
+        write.done,
+      ]);
     },
   };
 }
