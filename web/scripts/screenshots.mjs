@@ -2,6 +2,7 @@
 // `node scripts/screenshots.mjs [OUT] [NAME…]`; CHROMIUM names the browser (default /usr/bin/chromium).
 import { mkdirSync, readFileSync } from "node:fs";
 import { createRequire } from "node:module";
+import { fileURLToPath } from "node:url";
 import { chromium } from "playwright-core";
 import { createServer } from "vite";
 
@@ -112,7 +113,8 @@ const looks = [
   { name: "light-360", width: 360, height: 640, colorScheme: "light" },
 ];
 
-const server = await createServer({ server: { port: 0, hmr: false, watch: null }, logLevel: "error" });
+const root = fileURLToPath(new URL("..", import.meta.url));
+const server = await createServer({ root, server: { port: 0, hmr: false, watch: null }, logLevel: "error" });
 await server.listen();
 const address = server.resolvedUrls.local[0];
 const browser = await chromium.launch({
