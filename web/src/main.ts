@@ -3,6 +3,7 @@ import App from "./App.svelte";
 import "./shell/theme.css";
 import { createEngine } from "./engine/client.ts";
 import type { Engine } from "./engine/protocol.ts";
+import { automation } from "./session/automation.ts";
 import { Session } from "./session/session.svelte.ts";
 import { openConversations } from "./storage/conversations.ts";
 
@@ -18,8 +19,8 @@ async function chooseEngine(): Promise<Engine> {
 const target = document.getElementById("app");
 if (target !== null) {
   const engine = await chooseEngine();
-  Object.assign(globalThis, { trimtab: engine });
   const session = new Session(engine, await openConversations());
+  Object.assign(globalThis, { trimtab: automation(engine, session.model) });
   await session.chat.restore();
   mount(App, { target, props: { session } });
   await session.model.readCatalogue();

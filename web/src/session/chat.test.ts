@@ -1,6 +1,8 @@
 import { beforeEach, describe, expect, it, vi } from "vitest";
-import { MockEngine, type MockOptions } from "../fixtures/mock_engine.ts";
+import type { Engine } from "../engine/protocol.ts";
+import { MockEngine, type MockOptions, mockTraits } from "../fixtures/mock_engine.ts";
 import { memoryStore } from "../storage/conversations.ts";
+import { automation } from "./automation.ts";
 import { answerText, shownRun } from "./conversation.ts";
 import { Session } from "./session.svelte.ts";
 
@@ -160,6 +162,28 @@ describe("a conversation", () => {
     await session.loadAgain();
     expect(session.chat.waiting).toBeNull();
     expect(answerText(shownRun(session.chat.conversation.turns[0]!)!.answers.unsteered)).not.toBe("");
+  });
+});
+
+describe("scripts", () => {
+  it("load a model and add a trait, and the page shows both", async () => {
+    const engine = new MockEngine({ tokenMs: 0, loadMs: 0 });
+    const trait = { ...mockTraits[0]!, name: "sleepy" };
+    const session = new Session(engine, memoryStore());
+    const verbs = automation(
+      {
+        ...(engine as unknown as Engine),
+        load: (...inputs) => engine.load(...inputs),
+        catalogue: () => engine.catalogue(),
+        addVector: async () => trait,
+      },
+      session.model,
+    );
+    await verbs.load({ kind: "catalogue", id: "smollm2-135m-instruct" }, { backend: "cpu", precision: "exact" }, () => undefined);
+    expect(session.model.loaded?.backend).toBe("cpu");
+    await verbs.addVector("sleepy", new Uint8Array());
+    await verbs.addVector("sleepy", new Uint8Array());
+    expect(session.traits.map(({ name }) => name)).toEqual(["cheerful", "poetic", "villainous", "sleepy"]);
   });
 });
 

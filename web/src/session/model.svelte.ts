@@ -1,6 +1,6 @@
 /** The model: what could be loaded, what is being loaded, what is there. */
 
-import type { Engine, Failure, LoadedModel, LoadProgress, ModelCard, ModelSource } from "../engine/protocol.ts";
+import type { Engine, Failure, LoadedModel, LoadProgress, ModelCard, ModelSource, Trait } from "../engine/protocol.ts";
 import { asFailure } from "./failure.ts";
 import type { Preferences } from "./preferences.svelte.ts";
 
@@ -23,6 +23,28 @@ export class ModelState {
       this.failure = failure;
       if (failure.kind === "device-lost" || failure.kind === "internal") this.unload();
     });
+  }
+
+  /** A model that was loaded without the page's doing. */
+  adopt(source: ModelSource, model: LoadedModel): void {
+    this.#source = source;
+    this.#attempt += 1;
+    this.failure = null;
+    this.ready(model);
+  }
+
+  /** A trait of the same name is replaced. */
+  addTrait(trait: Trait): void {
+    const model = this.loaded;
+    if (model === null) return;
+    const traits = [...model.traits.filter(({ name }) => name !== trait.name), trait];
+    this.stage = { kind: "ready", model: { ...model, traits } };
+  }
+
+  private ready(model: LoadedModel): void {
+    this.stage = { kind: "ready", model };
+    this.notices = model.notices;
+    void this.readCatalogue();
   }
 
   private unload(): void {
@@ -56,9 +78,7 @@ export class ModelState {
         },
       );
       if (attempt !== this.#attempt) return false;
-      this.stage = { kind: "ready", model };
-      this.notices = model.notices;
-      void this.readCatalogue();
+      this.ready(model);
       return true;
     } catch (thrown) {
       if (attempt !== this.#attempt) return false;

@@ -1,0 +1,19 @@
+import type { Engine } from "../engine/protocol.ts";
+import type { ModelState } from "./model.svelte.ts";
+
+/** The engine as scripts meet it (`globalThis.trimtab`): what they load and add, the page shows. */
+export function automation(engine: Engine, model: ModelState): Engine {
+  return {
+    ...engine,
+    async load(source, options, onProgress) {
+      const loaded = await engine.load(source, options, onProgress);
+      model.adopt(source, loaded);
+      return loaded;
+    },
+    async addVector(name, file) {
+      const trait = await engine.addVector(name, file);
+      model.addTrait(trait);
+      return trait;
+    },
+  };
+}
