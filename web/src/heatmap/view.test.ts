@@ -33,7 +33,7 @@ describe("numbers as people read them", () => {
   });
 
   it("are shares of 100", () => {
-    expect([0, Math.log(0.5), Math.log(0.034), -20, Number.NaN].map(percent)).toEqual(["100 %", "50 %", "3.4 %", "under 0.1 %", "unknown"]);
+    expect([0, Math.log(0.5), Math.log(0.034), -20, Number.NaN].map(percent)).toEqual(["100 %", "50 %", "3.4 %", "< 0.1 %", "unknown"]);
   });
 
   it("name a plan", () => {

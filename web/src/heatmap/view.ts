@@ -42,5 +42,5 @@ export function percent(logprob: number): string {
   if (share >= 99.95) return "100 %";
   if (share >= 10) return `${share.toFixed(0)} %`;
   if (share >= 0.1) return `${share.toFixed(1)} %`;
-  return "under 0.1 %";
+  return "< 0.1 %";
 }
