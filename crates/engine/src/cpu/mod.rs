@@ -2,9 +2,12 @@
 //! no GPU. Weights stay as stored and are dequantised a row at a time.
 
 mod attention;
+
 mod matrix;
 mod sample;
 mod weights;
+
+pub(crate) use attention::rotation;
 
 use crate::architecture::{Activation, Architecture, Norm, Positions};
 use crate::engine::{Backend, EngineInfo, EngineOptions, LoadProgress, Precision};

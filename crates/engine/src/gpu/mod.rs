@@ -1,47 +1,379 @@
-//! The wgpu executor.
+//! The wgpu executor: the kernels of `shaders/`, natively and in the browser.
+//!
+//! Everything is built before the first token. A batch writes one small uniform buffer, makes one
+//! submission and reads one buffer back.
 
-use crate::architecture::Architecture;
-use crate::engine::{EngineInfo, EngineOptions, LoadProgress};
+mod buffers;
+mod device;
+mod graph;
+mod layout;
+mod model;
+mod shader;
+mod step;
+mod upload;
+
+use crate::architecture::{Architecture, Norm};
+use crate::engine::{Backend, EngineInfo, EngineOptions, LoadProgress, Precision};
 use crate::error::EngineError;
 use crate::executor::{Batch, BatchRecord, ChangeSlot, Execute, Limits};
-use crate::index::{SequenceIndex, TokenId};
+use crate::index::{Layer, SequenceIndex, TokenId};
+use crate::record::MAX_DIRECTIONS;
 use crate::steering::{ComposedChange, LayerTable};
+use buffers::Buffers;
+use device::Device;
+use futures_channel::oneshot;
+use model::{CHANGE_HEADER, GpuWeights, Graph, GraphParts, StateBuffers, change_words, seen_words};
+use std::collections::VecDeque;
 use trimtab_checkpoint::{ByteSource, ModelConfig, WeightFile};
+use upload::Uploader;
+
+/// Rows of a batch. A software adapter takes a second or two for sixteen, which is as long as a
+/// progress bar may stand still.
+const ROWS: usize = 64;
+const SOFTWARE_ROWS: usize = 16;
+const IN_FLIGHT: usize = 4;
+/// The shortest context worth having when memory is short.
+const SHORTEST_CONTEXT: usize = 256;
 
 #[derive(Debug)]
-pub enum GpuExecutor {}
+pub struct GpuExecutor {
+    device: Device,
+    limits: Limits,
+    state: StateBuffers,
+    graph: Graph,
+    staging: Vec<wgpu::Buffer>,
+    directions: usize,
+    layer_rows: usize,
+    width: usize,
+    vocab: usize,
+    queued: VecDeque<Queued>,
+    /// Batches submitted so far; names the staging buffer of the next one.
+    submitted: usize,
+    /// Reused for every step's bytes.
+    step: Vec<u8>,
+}
+
+/// A batch on its way.
+#[derive(Debug)]
+struct Queued {
+    batch: Batch,
+    directions: usize,
+    staging: usize,
+    records: oneshot::Receiver<Result<(), wgpu::BufferAsyncError>>,
+    captured: Option<(
+        wgpu::Buffer,
+        oneshot::Receiver<Result<(), wgpu::BufferAsyncError>>,
+    )>,
+    submission: wgpu::SubmissionIndex,
+}
 
 impl GpuExecutor {
     pub async fn load<S: ByteSource>(
-        _: &ModelConfig,
-        _: Architecture,
-        _: &WeightFile<S>,
-        _: EngineOptions,
-        _: &mut dyn FnMut(LoadProgress),
+        config: &ModelConfig,
+        architecture: Architecture,
+        weights: &WeightFile<S>,
+        options: EngineOptions,
+        progress: &mut dyn FnMut(LoadProgress),
     ) -> Result<(Self, EngineInfo), EngineError> {
-        Err(EngineError::NoAdapter {
-            reason: "the GPU executor is not built yet".into(),
-        })
+        check_shape(config, &architecture)?;
+        let device = Device::open().await?;
+        let rows = if device.software { SOFTWARE_ROWS } else { ROWS };
+        let mut limits = Limits {
+            rows,
+            head_rows: rows,
+            sequences: options.sequences,
+            context: options
+                .context
+                .unwrap_or(config.context)
+                .min(config.context),
+            change_slots: 2 * options.sequences + 2,
+            in_flight: IN_FLIGHT,
+        };
+        let buffers = Buffers::new(&device.device);
+        let mut uploader = Uploader::new(&device, &buffers, weights, progress);
+        let gpu_weights = GpuWeights::upload(&mut uploader, config, &architecture).await?;
+        let weight_bytes = buffers.bytes();
+        let (state, state_bytes) = loop {
+            let buffers = Buffers::new(&device.device);
+            let what = format!("a context of {} tokens", limits.context);
+            let cache = limits.sequences * limits.context * config.kv_heads * config.head_dim * 4;
+            let fits = cache as u64 <= device.device.limits().max_storage_buffer_binding_size;
+            let made = match fits {
+                true => {
+                    device
+                        .allocate(&what, || StateBuffers::new(&buffers, config, &limits))
+                        .await
+                }
+                false => Err(EngineError::OutOfMemory { what }),
+            };
+            match made {
+                Ok(state) => break (state, buffers.bytes()),
+                Err(error) if limits.context / 2 < SHORTEST_CONTEXT => return Err(error),
+                Err(_) => limits.context /= 2,
+            }
+        };
+        state.initialise(&device.queue, config, &architecture, limits.context);
+        let precision = if gpu_weights.all_quantised() {
+            options.precision
+        } else {
+            Precision::Exact
+        };
+        let graph = GraphParts {
+            device: &device,
+            config,
+            architecture: &architecture,
+            limits: &limits,
+            precision,
+            state: &state,
+        }
+        .build(&gpu_weights)?;
+        device.check("the kernels")?;
+        let staging_buffers = Buffers::new(&device.device);
+        let layer_rows = config.layers + 1;
+        let record_words = limits.rows * step::record_words(layer_rows);
+        let staging = (0..IN_FLIGHT)
+            .map(|_| staging_buffers.staging("staging", record_words))
+            .collect();
+        let info = EngineInfo {
+            backend: Backend::Gpu,
+            precision,
+            adapter: device.name.clone(),
+            software: device.software,
+            context: limits.context,
+            sequences: limits.sequences,
+            device_bytes: weight_bytes + state_bytes + staging_buffers.bytes(),
+        };
+        let executor = Self {
+            device,
+            limits,
+            state,
+            graph,
+            staging,
+            directions: 0,
+            layer_rows,
+            width: config.hidden_size,
+            vocab: config.vocab_size,
+            queued: VecDeque::new(),
+            submitted: 0,
+            step: Vec::with_capacity(step::step_bytes(rows)),
+        };
+        Ok((executor, info))
+    }
+
+    /// Dispatches of one batch that asks for the head.
+    pub fn dispatches(&self) -> usize {
+        self.graph.dispatches()
+    }
+
+    fn write<T: bytemuck::NoUninit>(&self, buffer: &wgpu::Buffer, word: usize, values: &[T]) {
+        self.device
+            .queue
+            .write_buffer(buffer, word as u64 * 4, bytemuck::cast_slice(values));
     }
 }
 
 impl Execute for GpuExecutor {
     fn limits(&self) -> Limits {
-        match *self {}
+        self.limits
     }
-    fn set_directions(&mut self, _: &[LayerTable]) -> Result<(), EngineError> {
-        match *self {}
+
+    fn set_directions(&mut self, directions: &[LayerTable]) -> Result<(), EngineError> {
+        let d = self.width;
+        let mut words = vec![0.0_f32; self.layer_rows * d * MAX_DIRECTIONS];
+        for (index, table) in directions.iter().enumerate() {
+            for layer in 0..self.layer_rows {
+                for (i, value) in table.row(Layer(layer as u32)).iter().enumerate() {
+                    words[(layer * d + i) * MAX_DIRECTIONS + index] = *value;
+                }
+            }
+        }
+        self.write(&self.state.directions, 0, &words);
+        self.directions = directions.len();
+        Ok(())
     }
-    fn set_change(&mut self, _: ChangeSlot, _: &ComposedChange) -> Result<(), EngineError> {
-        match *self {}
+
+    fn set_change(&mut self, slot: ChangeSlot, change: &ComposedChange) -> Result<(), EngineError> {
+        let (d, words) = (self.width, change_words(self.width));
+        for (layer, change) in change.layers.iter().enumerate() {
+            let at = (slot.0 as usize * self.layer_rows + layer) * words;
+            let adds = f32::from(u8::from(!change.add.is_empty()));
+            let mut values = vec![adds, change.clamps.len() as f32, 0.0, 0.0];
+            if !change.is_empty() {
+                values.extend_from_slice(&change.add);
+                values.resize(CHANGE_HEADER + d, 0.0);
+                for clamp in &change.clamps {
+                    // An open side of a range is a number that no component reaches.
+                    values.extend([clamp.low.max(f32::MIN), clamp.high.min(f32::MAX)]);
+                    values.extend_from_slice(&clamp.direction);
+                }
+            }
+            self.write(&self.state.changes, at, &values);
+        }
+        Ok(())
     }
-    fn set_seen(&mut self, _: SequenceIndex, _: &[TokenId]) -> Result<(), EngineError> {
-        match *self {}
+
+    fn set_seen(&mut self, sequence: SequenceIndex, tokens: &[TokenId]) -> Result<(), EngineError> {
+        let words = seen_words(self.vocab);
+        let mut seen = vec![0_u32; words];
+        for token in tokens {
+            seen[token.0 as usize / 32] |= 1 << (token.0 % 32);
+        }
+        self.write(&self.state.seen, sequence.index() * words, &seen);
+        Ok(())
     }
-    fn submit(&mut self, _: &Batch) -> Result<(), EngineError> {
-        match *self {}
+
+    fn submit(&mut self, batch: &Batch) -> Result<(), EngineError> {
+        if self.queued.len() >= self.limits.in_flight || batch.rows.len() > self.limits.rows {
+            return Err(EngineError::Usage("too much was queued at once".into()));
+        }
+        self.device.check("the last step")?;
+        let head_rows = step::encode(batch, self.directions, &mut self.step) as u32;
+        let rows = batch.rows.len() as u32;
+        self.device
+            .queue
+            .write_buffer(&self.state.step, 0, &self.step);
+        let mut encoder = self
+            .device
+            .device
+            .create_command_encoder(&Default::default());
+        {
+            let mut pass = encoder.begin_compute_pass(&Default::default());
+            self.graph.record(&mut pass, rows, head_rows);
+        }
+        let staging = self.submitted % self.staging.len();
+        let bytes = batch.rows.len() as u64 * step::record_words(self.layer_rows) as u64 * 4;
+        encoder.copy_buffer_to_buffer(&self.state.records, 0, &self.staging[staging], 0, bytes);
+        let captured = batch.capture.then(|| {
+            let bytes = self.state.captured.size();
+            let buffer = Buffers::new(&self.device.device).staging("captured", bytes as usize / 4);
+            encoder.copy_buffer_to_buffer(&self.state.captured, 0, &buffer, 0, bytes);
+            buffer
+        });
+        let submission = self.device.queue.submit([encoder.finish()]);
+        let records = map(&self.staging[staging], bytes);
+        let captured = captured.map(|buffer| {
+            let mapped = map(&buffer, buffer.size());
+            (buffer, mapped)
+        });
+        let (batch, directions) = (batch.clone(), self.directions);
+        self.queued.push_back(Queued {
+            batch,
+            directions,
+            staging,
+            records,
+            captured,
+            submission,
+        });
+        self.submitted += 1;
+        Ok(())
     }
+
     async fn collect(&mut self) -> Result<BatchRecord, EngineError> {
-        match *self {}
+        let Some(queued) = self.queued.pop_front() else {
+            return Err(EngineError::Usage("nothing is queued".into()));
+        };
+        // In a browser this does nothing: the mapping resolves by itself.
+        let wait = wgpu::PollType::Wait {
+            submission_index: Some(queued.submission),
+            timeout: None,
+        };
+        let polled = self.device.device.poll(wait);
+        self.device.check("the step")?;
+        if let Err(error) = polled {
+            return Err(EngineError::DeviceLost {
+                reason: error.to_string(),
+            });
+        }
+        self.mapped(queued.records).await?;
+        let layer_rows = self.layer_rows;
+        let staging = &self.staging[queued.staging];
+        let bytes = queued.batch.rows.len() as u64 * step::record_words(layer_rows) as u64 * 4;
+        let tokens = read(staging, bytes, |words| {
+            step::decode(&queued.batch, words, queued.directions, layer_rows)
+        })?;
+        let mut residual = Vec::new();
+        if let Some((buffer, mapped)) = queued.captured {
+            self.mapped(mapped).await?;
+            let rows = queued.batch.rows.len();
+            residual = read(&buffer, buffer.size(), |words| {
+                step::decode_captured(
+                    bytemuck::cast_slice(words),
+                    rows,
+                    self.limits.rows,
+                    layer_rows,
+                    self.width,
+                )
+            })?;
+            buffer.destroy();
+        }
+        Ok(BatchRecord { tokens, residual })
     }
+}
+
+impl GpuExecutor {
+    async fn mapped(
+        &self,
+        mapping: oneshot::Receiver<Result<(), wgpu::BufferAsyncError>>,
+    ) -> Result<(), EngineError> {
+        match mapping.await {
+            Ok(Ok(())) => Ok(()),
+            failed => {
+                self.device.check("the result")?;
+                let reason = match failed {
+                    Ok(Err(error)) => error.to_string(),
+                    _ => "the result never came back".into(),
+                };
+                Err(EngineError::DeviceLost { reason })
+            }
+        }
+    }
+}
+
+fn map(buffer: &wgpu::Buffer, bytes: u64) -> oneshot::Receiver<Result<(), wgpu::BufferAsyncError>> {
+    let (sender, receiver) = oneshot::channel();
+    buffer.map_async(wgpu::MapMode::Read, 0..bytes, move |result| {
+        // Nobody listens when the run was dropped.
+        let _ = sender.send(result);
+    });
+    receiver
+}
+
+/// Lets `decode` see the mapped words, then unmaps.
+fn read<T>(
+    buffer: &wgpu::Buffer,
+    bytes: u64,
+    decode: impl FnOnce(&[u32]) -> T,
+) -> Result<T, EngineError> {
+    let decoded = {
+        let view = buffer
+            .get_mapped_range(0..bytes)
+            .map_err(|error| EngineError::Device {
+                what: "to show a result".into(),
+                reason: error.to_string(),
+            })?;
+        decode(bytemuck::cast_slice(&view))
+    };
+    buffer.unmap();
+    Ok(decoded)
+}
+
+/// Refuses what the kernels do not cover.
+fn check_shape(config: &ModelConfig, architecture: &Architecture) -> Result<(), EngineError> {
+    let widths = [
+        ("width", config.hidden_size, 32),
+        ("feed-forward width", config.ffn_size, 32),
+        ("head width", config.head_dim, 32),
+    ];
+    for (what, value, multiple) in widths {
+        if value % multiple != 0 {
+            let reason = format!("its {what} {value} is not a multiple of {multiple}");
+            return Err(EngineError::UnsupportedModel { reason });
+        }
+    }
+    if architecture.norm != Norm::Rms || architecture.qk_norm {
+        return Err(EngineError::UnsupportedModel {
+            reason: "its normalisation is not supported yet".into(),
+        });
+    }
+    Ok(())
 }

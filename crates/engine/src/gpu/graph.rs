@@ -1,0 +1,199 @@
+//! The static graph: every dispatch of a forward pass with its pipeline and bind group, built once.
+
+use super::shader::{Kernel, ShaderSources};
+use crate::error::EngineError;
+use std::collections::HashMap;
+
+/// Rows of the batch that one invocation of a projection computes, in the variants that exist.
+pub const WIDTHS: [u32; 3] = [1, 2, 8];
+
+/// The variant for a batch of `rows` rows: the widest that is not mostly idle.
+pub const fn width_for(rows: u32) -> usize {
+    match rows {
+        0 | 1 => 0,
+        2..=4 => 1,
+        _ => 2,
+    }
+}
+
+/// How many workgroups along y.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Over {
+    /// One for every row of the batch, in groups of this many.
+    Rows(u32),
+    /// One for every row that asks for the head, in groups of this many.
+    HeadRows(u32),
+}
+
+/// One dispatch, ready to record.
+#[derive(Debug)]
+pub struct Dispatch {
+    pub pipeline: wgpu::ComputePipeline,
+    pub bindings: wgpu::BindGroup,
+    pub x: u32,
+    pub y: Over,
+    /// Workgroups along x follow `y`, and there is one along y.
+    pub rows_along_x: bool,
+}
+
+impl Dispatch {
+    pub fn record(&self, pass: &mut wgpu::ComputePass<'_>, rows: u32, head_rows: u32) {
+        let y = match self.y {
+            Over::Rows(width) => rows.div_ceil(width),
+            Over::HeadRows(width) => head_rows.div_ceil(width),
+        };
+        if y == 0 {
+            return;
+        }
+        pass.set_pipeline(&self.pipeline);
+        pass.set_bind_group(0, &self.bindings, &[]);
+        if self.rows_along_x {
+            pass.dispatch_workgroups(y, 1, 1);
+        } else {
+            pass.dispatch_workgroups(self.x, y, 1);
+        }
+    }
+}
+
+/// What a binding is to its kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Access {
+    Uniform,
+    Read,
+    Write,
+}
+
+/// The bindings of each kernel in the order of its WGSL: `u`niform, `r`ead, `w`rite.
+const fn signature(kernel: Kernel) -> &'static str {
+    match kernel {
+        Kernel::Embed => "urrwwww",
+        Kernel::Boundary => "uuwrrrwwww",
+        Kernel::ProjectQkv => "urrrrrwww",
+        Kernel::Attention => "urrrww",
+        Kernel::ProjectResidual => "urrrrwrww",
+        Kernel::ProjectGated => "urrrrww",
+        Kernel::ProjectLogits => "urrrrw",
+        Kernel::Sample => "uwrww",
+    }
+}
+
+fn accesses(kernel: Kernel, bindings: usize) -> impl Iterator<Item = Access> {
+    signature(kernel)
+        .bytes()
+        .take(bindings)
+        .map(|letter| match letter {
+            b'u' => Access::Uniform,
+            b'r' => Access::Read,
+            _ => Access::Write,
+        })
+}
+
+/// Builds pipelines, each rendered source once.
+#[derive(Debug)]
+pub struct Pipelines<'a> {
+    device: &'a wgpu::Device,
+    sources: &'a ShaderSources,
+    built: HashMap<String, wgpu::ComputePipeline>,
+}
+
+impl<'a> Pipelines<'a> {
+    pub fn new(device: &'a wgpu::Device, sources: &'a ShaderSources) -> Self {
+        Self {
+            device,
+            sources,
+            built: HashMap::new(),
+        }
+    }
+
+    /// The dispatch of `kernel` rendered with `variables`, over `buffers` in the order of its bindings.
+    /// A kernel without its last bindings (the norm of `project_residual.wgsl`) is given fewer buffers.
+    pub fn dispatch(
+        &mut self,
+        kernel: Kernel,
+        variables: minijinja::Value,
+        buffers: &[&wgpu::Buffer],
+        x: u32,
+        y: Over,
+    ) -> Result<Dispatch, EngineError> {
+        let source = self.sources.render(kernel, variables)?;
+        let pipeline = match self.built.get(&source) {
+            Some(pipeline) => pipeline.clone(),
+            None => {
+                let pipeline = self.build(kernel, &source, buffers.len());
+                self.built.insert(source, pipeline.clone());
+                pipeline
+            }
+        };
+        let entries: Vec<_> = (0..)
+            .zip(buffers)
+            .map(|(binding, buffer)| wgpu::BindGroupEntry {
+                binding,
+                resource: buffer.as_entire_binding(),
+            })
+            .collect();
+        let bindings = self.device.create_bind_group(&wgpu::BindGroupDescriptor {
+            label: Some(kernel.file()),
+            layout: &pipeline.get_bind_group_layout(0),
+            entries: &entries,
+        });
+        Ok(Dispatch {
+            pipeline,
+            bindings,
+            x,
+            y,
+            rows_along_x: kernel == Kernel::Boundary || kernel == Kernel::Sample,
+        })
+    }
+
+    fn build(&self, kernel: Kernel, source: &str, bindings: usize) -> wgpu::ComputePipeline {
+        let label = Some(kernel.file());
+        let entries: Vec<_> = (0..)
+            .zip(accesses(kernel, bindings))
+            .map(|(binding, access)| wgpu::BindGroupLayoutEntry {
+                binding,
+                visibility: wgpu::ShaderStages::COMPUTE,
+                ty: wgpu::BindingType::Buffer {
+                    ty: match access {
+                        Access::Uniform => wgpu::BufferBindingType::Uniform,
+                        Access::Read => wgpu::BufferBindingType::Storage { read_only: true },
+                        Access::Write => wgpu::BufferBindingType::Storage { read_only: false },
+                    },
+                    has_dynamic_offset: false,
+                    min_binding_size: None,
+                },
+                count: None,
+            })
+            .collect();
+        let layout = self
+            .device
+            .create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
+                label,
+                entries: &entries,
+            });
+        let pipeline_layout = self
+            .device
+            .create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+                label,
+                bind_group_layouts: &[Some(&layout)],
+                immediate_size: 0,
+            });
+        let module = self
+            .device
+            .create_shader_module(wgpu::ShaderModuleDescriptor {
+                label,
+                source: wgpu::ShaderSource::Wgsl(source.into()),
+            });
+        self.device
+            .create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+                label,
+                layout: Some(&pipeline_layout),
+                module: &module,
+                entry_point: Some("main"),
+                compilation_options: wgpu::PipelineCompilationOptions {
+                    zero_initialize_workgroup_memory: false,
+                    ..Default::default()
+                },
+                cache: None,
+            })
+    }
+}

@@ -1,0 +1,563 @@
+//! One model's weights, buffers and dispatches on the GPU.
+
+use super::buffers::Buffers;
+use super::device::Device;
+use super::graph::{Dispatch, Over, Pipelines, WIDTHS, width_for};
+use super::layout::{RowOrder, TILE};
+use super::shader::{Kernel, ShaderSources};
+use super::step::{READINGS_AT, record_words, step_bytes};
+use super::upload::{GpuMatrix, Uploader};
+use crate::architecture::{Activation, Architecture, Positions, in_block};
+use crate::engine::Precision;
+use crate::error::EngineError;
+use crate::executor::Limits;
+use crate::record::{ALTERNATIVES, MAX_DIRECTIONS};
+use crate::steering::MAX_CLAMPS;
+use minijinja::context;
+use trimtab_checkpoint::{ByteSource, ModelConfig};
+
+/// Invocations of the sampling kernel.
+const SAMPLE_LANES: usize = 256;
+/// Words of a layer's change before its addition: whether it adds, how many clamps, two unused.
+pub const CHANGE_HEADER: usize = 4;
+
+/// Words of one layer's change.
+pub const fn change_words(d: usize) -> usize {
+    CHANGE_HEADER + d + MAX_CLAMPS * (2 + d)
+}
+
+pub const fn seen_words(vocab: usize) -> usize {
+    vocab.div_ceil(32)
+}
+
+/// Buffers that the host writes or reads, and those that live between dispatches.
+#[derive(Debug)]
+pub struct StateBuffers {
+    pub step: wgpu::Buffer,
+    pub residual: wgpu::Buffer,
+    pub changes: wgpu::Buffer,
+    pub directions: wgpu::Buffer,
+    pub records: wgpu::Buffer,
+    pub captured: wgpu::Buffer,
+    pub seen: wgpu::Buffer,
+    pub sampled: wgpu::Buffer,
+    logits: wgpu::Buffer,
+    rotations: wgpu::Buffer,
+    queries: wgpu::Buffer,
+    /// Blocks and block scales that enter q, k, v, the feed-forward part and the head.
+    normalised: Activations,
+    attended: Activations,
+    gated: Activations,
+    layers: Vec<wgpu::Buffer>,
+    /// Of each block.
+    keys: Vec<wgpu::Buffer>,
+    values: Vec<wgpu::Buffer>,
+}
+
+#[derive(Debug)]
+struct Activations {
+    blocks: wgpu::Buffer,
+    scales: wgpu::Buffer,
+}
+
+impl Activations {
+    /// For `[rows, cols]`, with room for a sum of squares a tile after the scales.
+    fn new(buffers: &Buffers<'_>, label: &str, rows: usize, cols: usize) -> Self {
+        let scales = rows * (cols / 32 + cols.div_ceil(TILE));
+        // Sized for exact activations, which are the larger.
+        Self {
+            blocks: buffers.storage(label, rows * cols),
+            scales: buffers.storage(label, scales * 2),
+        }
+    }
+}
+
+impl StateBuffers {
+    pub fn new(buffers: &Buffers<'_>, config: &ModelConfig, limits: &Limits) -> Self {
+        let (d, layer_rows, rows) = (config.hidden_size, config.layers + 1, limits.rows);
+        let attention = config.heads * config.head_dim;
+        let cache = limits.sequences * limits.context * config.kv_heads * config.head_dim;
+        let per_block = |label: &str| {
+            (0..config.layers)
+                .map(|_| buffers.storage(label, cache))
+                .collect()
+        };
+        Self {
+            step: buffers.uniform("step", step_bytes(rows)),
+            residual: buffers.storage("residual", rows * d),
+            changes: buffers.storage(
+                "changes",
+                limits.change_slots * layer_rows * change_words(d),
+            ),
+            directions: buffers.storage("directions", layer_rows * d * MAX_DIRECTIONS),
+            records: buffers.storage("records", rows * record_words(layer_rows)),
+            captured: buffers.storage("captured", layer_rows * rows * d),
+            seen: buffers.storage("seen", limits.sequences * seen_words(config.vocab_size)),
+            sampled: buffers.storage("sampled", limits.sequences),
+            logits: buffers.storage("logits", limits.head_rows * config.vocab_size),
+            rotations: buffers.storage("rotations", limits.context * config.head_dim),
+            queries: buffers.storage("queries", rows * attention),
+            normalised: Activations::new(buffers, "normalised", rows, d),
+            attended: Activations::new(buffers, "attended", rows, attention),
+            gated: Activations::new(buffers, "gated", rows, config.ffn_size),
+            layers: (0..layer_rows)
+                .map(|_| buffers.uniform("layer", 16))
+                .collect(),
+            keys: per_block("keys"),
+            values: per_block("values"),
+        }
+    }
+
+    /// Fills what never changes: layer indices and rotations.
+    pub fn initialise(
+        &self,
+        queue: &wgpu::Queue,
+        config: &ModelConfig,
+        architecture: &Architecture,
+        context: usize,
+    ) {
+        for (layer, buffer) in (0_u32..).zip(&self.layers) {
+            queue.write_buffer(buffer, 0, bytemuck::cast_slice(&[layer, 0, 0, 0]));
+        }
+        let Positions::Rotary { theta } = architecture.positions;
+        let half = config.head_dim / 2;
+        let mut rotations = Vec::with_capacity(context * config.head_dim);
+        for position in 0..context {
+            for pair in 0..half {
+                let (sin, cos) =
+                    crate::cpu::rotation(pair, config.head_dim, position as u32, theta);
+                rotations.extend([cos, sin]);
+            }
+        }
+        queue.write_buffer(&self.rotations, 0, bytemuck::cast_slice(&rotations));
+    }
+}
+
+/// Every dispatch of a forward pass, projections in each of [`WIDTHS`].
+#[derive(Debug)]
+pub struct Graph {
+    embed: Dispatch,
+    /// One a layer, 0..=L.
+    boundaries: Vec<Dispatch>,
+    blocks: Vec<BlockDispatches>,
+    logits: Vec<Dispatch>,
+    sample: Dispatch,
+}
+
+#[derive(Debug)]
+struct BlockDispatches {
+    qkv: Vec<Dispatch>,
+    attention: Dispatch,
+    o: Vec<Dispatch>,
+    gated: Vec<Dispatch>,
+    down: Vec<Dispatch>,
+}
+
+impl Graph {
+    /// Records a forward pass over `rows` rows.
+    pub fn record(&self, pass: &mut wgpu::ComputePass<'_>, rows: u32, head_rows: u32) {
+        let width = width_for(rows);
+        let mut record = |dispatch: &Dispatch| dispatch.record(pass, rows, head_rows);
+        record(&self.embed);
+        record(&self.boundaries[0]);
+        for (block, boundary) in self.blocks.iter().zip(&self.boundaries[1..]) {
+            record(&block.qkv[width]);
+            record(&block.attention);
+            record(&block.o[width]);
+            record(&block.gated[width]);
+            record(&block.down[width]);
+            record(boundary);
+        }
+        record(&self.logits[width_for(head_rows)]);
+        record(&self.sample);
+    }
+
+    /// Dispatches that a batch takes.
+    pub fn dispatches(&self) -> usize {
+        1 + self.boundaries.len() + 5 * self.blocks.len() + 2
+    }
+}
+
+/// Weights as they come from the file.
+struct BlockWeights {
+    attention_norm: wgpu::Buffer,
+    qkv: GpuMatrix,
+    o: GpuMatrix,
+    ffn_norm: wgpu::Buffer,
+    gated: GpuMatrix,
+    down: GpuMatrix,
+}
+
+/// All weights on the GPU.
+pub struct GpuWeights {
+    embedding: GpuMatrix,
+    blocks: Vec<BlockWeights>,
+    final_norm: wgpu::Buffer,
+    head: Option<GpuMatrix>,
+}
+
+impl GpuWeights {
+    pub async fn upload<S: ByteSource>(
+        uploader: &mut Uploader<'_, S>,
+        config: &ModelConfig,
+        architecture: &Architecture,
+    ) -> Result<Self, EngineError> {
+        let names = &architecture.names;
+        let (d, ffn) = (config.hidden_size, config.ffn_size);
+        let heads = [config.heads, config.kv_heads, config.kv_heads];
+        let vocab = [(names.embedding.to_owned(), config.vocab_size)];
+        let plain = |rows| RowOrder::Plain { rows };
+        let embedding = uploader.tensors(&vocab, d)?;
+        let embedding = uploader
+            .matrix("embedding", &embedding, &plain(config.vocab_size), &[])
+            .await?;
+        let mut blocks = Vec::with_capacity(config.layers);
+        for block in 0..config.layers {
+            let name = |name| in_block(name, block);
+            let order = RowOrder::RotaryPairs {
+                heads,
+                head_dim: config.head_dim,
+            };
+            let mut biases = Vec::new();
+            if architecture.qkv_bias {
+                let mut whole = Vec::new();
+                for (bias, heads) in [names.q_bias, names.k_bias, names.v_bias]
+                    .into_iter()
+                    .zip(heads)
+                {
+                    whole.push(
+                        uploader
+                            .vector(&name(bias), heads * config.head_dim)
+                            .await?,
+                    );
+                }
+                biases = pair_biases(&whole, &order);
+            }
+            let stacked = [names.q, names.k, names.v].into_iter().zip(heads);
+            let stacked: Vec<_> = stacked
+                .map(|(weight, heads)| (name(weight), heads * config.head_dim))
+                .collect();
+            let qkv = uploader.tensors(&stacked, d)?;
+            let gate_up = uploader.tensors(&[(name(names.gate), ffn), (name(names.up), ffn)], d)?;
+            let o = uploader.tensors(&[(name(names.o), d)], config.heads * config.head_dim)?;
+            let down = uploader.tensors(&[(name(names.down), d)], ffn)?;
+            blocks.push(BlockWeights {
+                attention_norm: uploader
+                    .vector_buffer(&name(names.attention_norm), d)
+                    .await?,
+                qkv: uploader
+                    .matrix(&name("q, k, v of block {i}"), &qkv, &order, &biases)
+                    .await?,
+                o: uploader.matrix(&name(names.o), &o, &plain(d), &[]).await?,
+                ffn_norm: uploader.vector_buffer(&name(names.ffn_norm), d).await?,
+                gated: uploader
+                    .matrix(
+                        &name("gate, up of block {i}"),
+                        &gate_up,
+                        &RowOrder::Interleaved { rows: ffn },
+                        &[],
+                    )
+                    .await?,
+                down: uploader
+                    .matrix(&name(names.down), &down, &plain(d), &[])
+                    .await?,
+            });
+        }
+        let final_norm = uploader.vector_buffer(names.final_norm, d).await?;
+        let head = match config.tied_embeddings {
+            true => None,
+            false => {
+                let head = uploader.tensors(&[(names.head.to_owned(), config.vocab_size)], d)?;
+                Some(
+                    uploader
+                        .matrix("output head", &head, &plain(config.vocab_size), &[])
+                        .await?,
+                )
+            }
+        };
+        Ok(Self {
+            embedding,
+            blocks,
+            final_norm,
+            head,
+        })
+    }
+
+    /// Whether every projection has integer weights, so that integer dot products can serve.
+    pub fn all_quantised(&self) -> bool {
+        let of_block = |block: &BlockWeights| {
+            [&block.qkv, &block.o, &block.gated, &block.down]
+                .iter()
+                .all(|matrix| matrix.form.is_quantised())
+        };
+        self.head().form.is_quantised() && self.blocks.iter().all(of_block)
+    }
+
+    fn head(&self) -> &GpuMatrix {
+        self.head.as_ref().unwrap_or(&self.embedding)
+    }
+}
+
+/// What a graph is built from.
+pub struct GraphParts<'a> {
+    pub device: &'a Device,
+    pub config: &'a ModelConfig,
+    pub architecture: &'a Architecture,
+    pub limits: &'a Limits,
+    pub precision: Precision,
+    pub state: &'a StateBuffers,
+}
+
+impl GraphParts<'_> {
+    /// Renders and compiles every kernel and binds its buffers.
+    pub fn build(&self, weights: &GpuWeights) -> Result<Graph, EngineError> {
+        let sources = shader_sources(self.config, self.architecture, self.limits, self.precision)?;
+        let mut pipelines = Pipelines::new(&self.device.device, &sources);
+        let (config, state) = (self.config, self.state);
+        let d_tiles = config.hidden_size.div_ceil(TILE) as u32;
+        let blocks = (0..config.layers)
+            .map(|block| self.block(&mut pipelines, block, &weights.blocks[block]))
+            .collect::<Result<Vec<_>, _>>()?;
+        let gain = |layer: usize| {
+            weights
+                .blocks
+                .get(layer)
+                .map_or(&weights.final_norm, |block| &block.attention_norm)
+        };
+        let boundaries = (0..=config.layers)
+            .map(|layer| {
+                let buffers = [
+                    &state.step,
+                    &state.layers[layer],
+                    &state.residual,
+                    &state.changes,
+                    &state.directions,
+                    gain(layer),
+                    &state.normalised.blocks,
+                    &state.normalised.scales,
+                    &state.records,
+                    &state.captured,
+                ];
+                pipelines.dispatch(Kernel::Boundary, context! {}, &buffers, 1, Over::Rows(1))
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+        let embedding = &weights.embedding;
+        let embed = pipelines.dispatch(
+            Kernel::Embed,
+            context! { form => embedding.form.name() },
+            &[
+                &state.step,
+                &embedding.data,
+                &embedding.scales,
+                &state.residual,
+                &state.seen,
+                &state.sampled,
+                &state.records,
+            ],
+            d_tiles,
+            Over::Rows(1),
+        )?;
+        let head = weights.head();
+        let buffers = [
+            &state.step,
+            &state.normalised.blocks,
+            &state.normalised.scales,
+            &head.data,
+            &head.scales,
+            &state.logits,
+        ];
+        let logits = WIDTHS
+            .map(|tokens| {
+                let variables = context! { form => head.form.name(), tokens };
+                pipelines.dispatch(
+                    Kernel::ProjectLogits,
+                    variables,
+                    &buffers,
+                    head.tiles as u32,
+                    Over::HeadRows(tokens),
+                )
+            })
+            .into_iter()
+            .collect::<Result<Vec<_>, _>>()?;
+        let buffers = [
+            &state.step,
+            &state.logits,
+            &state.seen,
+            &state.sampled,
+            &state.records,
+        ];
+        let sample =
+            pipelines.dispatch(Kernel::Sample, context! {}, &buffers, 1, Over::HeadRows(1))?;
+        Ok(Graph {
+            embed,
+            boundaries,
+            blocks,
+            logits,
+            sample,
+        })
+    }
+
+    fn block(
+        &self,
+        pipelines: &mut Pipelines<'_>,
+        block: usize,
+        weights: &BlockWeights,
+    ) -> Result<BlockDispatches, EngineError> {
+        let (config, state) = (self.config, self.state);
+        let (keys, values) = (&state.keys[block], &state.values[block]);
+        let normalised = [
+            &state.step,
+            &state.normalised.blocks,
+            &state.normalised.scales,
+        ];
+        let attended = [&state.step, &state.attended.blocks, &state.attended.scales];
+        let gated = [&state.step, &state.gated.blocks, &state.gated.scales];
+        let mut in_widths = |kernel,
+                             variables: &dyn Fn(u32) -> minijinja::Value,
+                             buffers: &[&wgpu::Buffer],
+                             x: usize| {
+            let dispatch = |tokens| {
+                pipelines.dispatch(
+                    kernel,
+                    variables(tokens),
+                    buffers,
+                    x as u32,
+                    Over::Rows(tokens),
+                )
+            };
+            WIDTHS
+                .map(dispatch)
+                .into_iter()
+                .collect::<Result<Vec<_>, _>>()
+        };
+
+        let matrix = &weights.qkv;
+        let qkv = in_widths(
+            Kernel::ProjectQkv,
+            &|tokens| context! { form => matrix.form.name(), tokens, bias => self.architecture.qkv_bias, bias_at => matrix.bias_at },
+            &[
+                &normalised[..],
+                &[
+                    &matrix.data,
+                    &matrix.scales,
+                    &state.rotations,
+                    &state.queries,
+                    keys,
+                    values,
+                ],
+            ]
+            .concat(),
+            matrix.tiles / 2,
+        )?;
+        let matrix = &weights.o;
+        let o = in_widths(
+            Kernel::ProjectResidual,
+            &|tokens| context! { form => matrix.form.name(), tokens, cols => config.heads * config.head_dim, norm => true },
+            &[
+                &attended[..],
+                &[
+                    &matrix.data,
+                    &matrix.scales,
+                    &state.residual,
+                    &weights.ffn_norm,
+                    normalised[1],
+                    normalised[2],
+                ],
+            ]
+            .concat(),
+            matrix.tiles,
+        )?;
+        let matrix = &weights.gated;
+        let gated_dispatch = in_widths(
+            Kernel::ProjectGated,
+            &|tokens| context! { form => matrix.form.name(), tokens },
+            &[
+                &normalised[..],
+                &[&matrix.data, &matrix.scales, gated[1], gated[2]],
+            ]
+            .concat(),
+            matrix.tiles / 2,
+        )?;
+        let matrix = &weights.down;
+        let down = in_widths(
+            Kernel::ProjectResidual,
+            &|tokens| context! { form => matrix.form.name(), tokens, cols => config.ffn_size, norm => false },
+            &[&gated[..], &[&matrix.data, &matrix.scales, &state.residual]].concat(),
+            matrix.tiles,
+        )?;
+        let buffers = [
+            &state.step,
+            &state.queries,
+            keys,
+            values,
+            attended[1],
+            attended[2],
+        ];
+        let attention = pipelines.dispatch(
+            Kernel::Attention,
+            context! {},
+            &buffers,
+            config.heads as u32,
+            Over::Rows(1),
+        )?;
+        Ok(BlockDispatches {
+            qkv,
+            attention,
+            o,
+            gated: gated_dispatch,
+            down,
+        })
+    }
+}
+
+/// The templates with everything that is the same for all kernels of one engine.
+pub fn shader_sources(
+    config: &ModelConfig,
+    architecture: &Architecture,
+    limits: &Limits,
+    precision: Precision,
+) -> Result<ShaderSources, EngineError> {
+    let layer_rows = config.layers + 1;
+    let activation = match architecture.activation {
+        Activation::Silu => "silu",
+        Activation::GeluTanh => "gelu_tanh",
+    };
+    let common = context! {
+        d => config.hidden_size,
+        ffn => config.ffn_size,
+        heads => config.heads,
+        kv_heads => config.kv_heads,
+        head_dim => config.head_dim,
+        vocab => config.vocab_size,
+        layer_rows,
+        context => limits.context,
+        max_rows => limits.rows,
+        record_words => record_words(layer_rows),
+        readings_at => READINGS_AT,
+        change_words => change_words(config.hidden_size),
+        seen_words => seen_words(config.vocab_size),
+        alternatives => ALTERNATIVES,
+        sample_lanes => SAMPLE_LANES,
+        epsilon => format!("{:e}", config.norm_epsilon),
+        attention_scale => format!("{:e}", 1.0 / (config.head_dim as f32).sqrt()),
+        activation,
+        precision => match precision {
+            Precision::Exact => "exact",
+            Precision::Fast => "fast",
+        },
+    };
+    ShaderSources::new(common, true)
+}
+
+/// Biases of stacked tensors in the order of the pairs: first and second member in turn.
+fn pair_biases(biases: &[Vec<f32>], order: &RowOrder) -> Vec<f32> {
+    let at = |tile: usize, lane: usize| {
+        order
+            .source(tile, lane)
+            .map_or(0.0, |source| biases[source.tensor][source.row])
+    };
+    let pairs = (0..order.tiles() / 2).flat_map(|pair| (0..TILE).map(move |lane| (2 * pair, lane)));
+    pairs
+        .flat_map(|(tile, lane)| [at(tile, lane), at(tile + 1, lane)])
+        .collect()
+}

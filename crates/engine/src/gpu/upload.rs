@@ -1,0 +1,285 @@
+//! Weights on their way from the file to GPU memory, in pieces of a few MiB.
+
+use super::buffers::Buffers;
+use super::device::Device;
+use super::layout::{Form, RowOrder, TILE, place_row};
+use crate::engine::LoadProgress;
+use crate::error::EngineError;
+use std::ops::Range;
+use trimtab_checkpoint::encoding::BLOCK;
+use trimtab_checkpoint::{ByteSource, Encoding, StoredTensor, WeightFile, WeightRows};
+
+/// Bytes read from the file, and bytes given to the queue, at once.
+const PIECE: usize = 4 << 20;
+/// The queue keeps written bytes in host memory until a submission: make one this often.
+const FLUSH: u64 = 16 << 20;
+
+/// A matrix in tiles on the GPU.
+#[derive(Debug)]
+pub struct GpuMatrix {
+    pub data: wgpu::Buffer,
+    pub scales: wgpu::Buffer,
+    pub form: Form,
+    pub tiles: usize,
+    /// Word of `scales` where biases begin.
+    pub bias_at: usize,
+}
+
+/// Reads tensors, checks their shapes, uploads them and reports how far it is.
+pub struct Uploader<'a, S> {
+    pub device: &'a Device,
+    pub buffers: &'a Buffers<'a>,
+    pub file: &'a WeightFile<S>,
+    progress: &'a mut dyn FnMut(LoadProgress),
+    done: LoadProgress,
+    unflushed: u64,
+}
+
+impl<'a, S: ByteSource> Uploader<'a, S> {
+    pub fn new(
+        device: &'a Device,
+        buffers: &'a Buffers<'a>,
+        file: &'a WeightFile<S>,
+        progress: &'a mut dyn FnMut(LoadProgress),
+    ) -> Self {
+        let bytes_total = file.tensors().map(StoredTensor::stored_bytes).sum();
+        let done = LoadProgress {
+            bytes_done: 0,
+            bytes_total,
+        };
+        Self {
+            device,
+            buffers,
+            file,
+            progress,
+            done,
+            unflushed: 0,
+        }
+    }
+
+    /// The tensors of these names, checked to be `[rows, cols]`.
+    pub fn tensors(
+        &self,
+        shapes: &[(String, usize)],
+        cols: usize,
+    ) -> Result<Vec<&'a StoredTensor>, EngineError> {
+        let find = |(name, rows): &(String, usize)| {
+            let tensor = self.file.tensor(name)?;
+            tensor.check_shape(*rows, cols)?;
+            Ok(tensor)
+        };
+        shapes.iter().map(find).collect()
+    }
+
+    /// A vector as f32 on the host.
+    pub async fn vector(&mut self, name: &str, length: usize) -> Result<Vec<f32>, EngineError> {
+        let tensor = self.file.tensor(name)?;
+        tensor.check_shape(1, length)?;
+        let rows = self.file.read_rows(tensor, 0..1).await?;
+        let mut values = vec![0.0; length];
+        rows.dequantise_row(0, &mut values);
+        self.advance(tensor.stored_bytes());
+        Ok(values)
+    }
+
+    /// A vector as a storage buffer.
+    pub async fn vector_buffer(
+        &mut self,
+        name: &str,
+        length: usize,
+    ) -> Result<wgpu::Buffer, EngineError> {
+        let values = self.vector(name, length).await?;
+        let buffer = self.buffers.storage(name, length);
+        self.device
+            .queue
+            .write_buffer(&buffer, 0, bytemuck::cast_slice(&values));
+        Ok(buffer)
+    }
+
+    /// Stacks `tensors` in `order` into one matrix; `biases` (in pair order) follow the scales.
+    pub async fn matrix(
+        &mut self,
+        label: &str,
+        tensors: &[&StoredTensor],
+        order: &RowOrder,
+        biases: &[f32],
+    ) -> Result<GpuMatrix, EngineError> {
+        let cols = tensors[0].cols;
+        let form = common_form(tensors);
+        let blocks = cols / BLOCK;
+        let tiles = order.tiles();
+        let (tile_words, tile_scales) = (
+            blocks * form.block_words() * TILE,
+            if form.is_quantised() {
+                blocks * TILE
+            } else {
+                0
+            },
+        );
+        let bias_at = tiles * tile_scales;
+        let largest = self.device.device.limits().max_storage_buffer_binding_size;
+        if (tiles * tile_words * 4) as u64 > largest {
+            let (size, most) = (tiles * tile_words * 4 >> 20, largest >> 20);
+            let reason = format!(
+                "{label} needs {size} MiB in one piece, and this device allows {most}; convert the model with --quant q8 or q4"
+            );
+            return Err(EngineError::UnsupportedModel { reason });
+        }
+        let (data, scales) = self
+            .device
+            .allocate("the weights", || {
+                (
+                    self.buffers.storage(label, tiles * tile_words),
+                    self.buffers.storage(label, bias_at + biases.len()),
+                )
+            })
+            .await?;
+        let mut windows: Vec<_> = tensors
+            .iter()
+            .map(|tensor| Window::new(self.file, tensor, form))
+            .collect();
+        let step = (PIECE / (tile_words * 4)).max(1);
+        for first in (0..tiles).step_by(step) {
+            let count = step.min(tiles - first);
+            let mut words = vec![0; count * tile_words];
+            let mut scale_words = vec![0; count * tile_scales];
+            for tile in 0..count {
+                for lane in 0..TILE {
+                    let Some(source) = order.source(first + tile, lane) else {
+                        continue;
+                    };
+                    let window = &mut windows[source.tensor];
+                    let row = window.locate(source.row).await?;
+                    place_row(
+                        &window.rows,
+                        row,
+                        lane,
+                        &mut words[tile * tile_words..][..tile_words],
+                        &mut scale_words[tile * tile_scales..][..tile_scales],
+                    );
+                }
+            }
+            let queue = &self.device.queue;
+            queue.write_buffer(
+                &data,
+                (first * tile_words * 4) as u64,
+                bytemuck::cast_slice(&words),
+            );
+            if tile_scales > 0 {
+                queue.write_buffer(
+                    &scales,
+                    (first * tile_scales * 4) as u64,
+                    bytemuck::cast_slice(&scale_words),
+                );
+            }
+            let read = windows
+                .iter_mut()
+                .map(|window| std::mem::take(&mut window.bytes_read))
+                .sum();
+            self.advance(read);
+        }
+        if !biases.is_empty() {
+            self.device.queue.write_buffer(
+                &scales,
+                (bias_at * 4) as u64,
+                bytemuck::cast_slice(biases),
+            );
+        }
+        Ok(GpuMatrix {
+            data,
+            scales,
+            form,
+            tiles,
+            bias_at,
+        })
+    }
+
+    fn advance(&mut self, bytes: u64) {
+        self.done.bytes_done += bytes;
+        self.unflushed += bytes;
+        if self.unflushed >= FLUSH {
+            self.unflushed = 0;
+            self.device.queue.submit([]);
+        }
+        (self.progress)(self.done);
+    }
+}
+
+/// The form in which stacked tensors are kept: their own, or f32 where they differ.
+fn common_form(tensors: &[&StoredTensor]) -> Form {
+    let form = Form::of(tensors[0].encoding);
+    if tensors
+        .iter()
+        .all(|tensor| Form::of(tensor.encoding) == form)
+    {
+        form
+    } else {
+        Form::F32
+    }
+}
+
+/// The part of a tensor that is in host memory.
+struct Window<'a, S> {
+    file: &'a WeightFile<S>,
+    tensor: &'a StoredTensor,
+    form: Form,
+    range: Range<usize>,
+    rows: WeightRows,
+    bytes_read: u64,
+}
+
+impl<'a, S: ByteSource> Window<'a, S> {
+    fn new(file: &'a WeightFile<S>, tensor: &'a StoredTensor, form: Form) -> Self {
+        let rows = WeightRows {
+            encoding: tensor.encoding,
+            rows: 0,
+            cols: tensor.cols,
+            data: vec![],
+            scale: vec![],
+            min: vec![],
+        };
+        Self {
+            file,
+            tensor,
+            form,
+            range: 0..0,
+            rows,
+            bytes_read: 0,
+        }
+    }
+
+    /// Makes `row` part of the window and returns its place there.
+    async fn locate(&mut self, row: usize) -> Result<usize, EngineError> {
+        if !self.range.contains(&row) {
+            let count = (PIECE / self.tensor.encoding.data_bytes(self.tensor.cols)).max(1);
+            self.range = row..self.tensor.rows.min(row + count);
+            // The old rows go before the new ones come.
+            self.rows.data = Vec::new();
+            let rows = self.file.read_rows(self.tensor, self.range.clone()).await?;
+            self.bytes_read += (rows.data.len() + rows.scale.len() + rows.min.len()) as u64;
+            self.rows = if Form::of(rows.encoding) == self.form {
+                rows
+            } else {
+                as_f32(&rows)
+            };
+        }
+        Ok(row - self.range.start)
+    }
+}
+
+fn as_f32(rows: &WeightRows) -> WeightRows {
+    let mut values = vec![0.0; rows.cols];
+    let mut data = Vec::with_capacity(rows.rows * rows.cols * 4);
+    for row in 0..rows.rows {
+        rows.dequantise_row(row, &mut values);
+        data.extend(values.iter().flat_map(|value| value.to_le_bytes()));
+    }
+    WeightRows {
+        encoding: Encoding::F32,
+        rows: rows.rows,
+        cols: rows.cols,
+        data,
+        scale: vec![],
+        min: vec![],
+    }
+}

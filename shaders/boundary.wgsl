@@ -1,0 +1,137 @@
+// The boundary between two blocks: steers layer l, reads its directions, captures it, and normalises it
+// for what comes next. One kernel, because all of it needs the whole row.
+//
+//   residual       [rows, d] f32, changed in place where a steering change acts
+//   changes        [slots, L+1] of CHANGE words: additions?, clamps, -, -, add[d], then MAX_CLAMPS of low, high, direction[d]
+//   directions     [L+1, d, 16] f32, unit length along d
+//   gain           [d] f32, of the norm that follows
+//   outputs        [rows, d] activations in blocks (see weights.wgsl), normalised
+//   records        [rows, RECORD] f32 bits: word READINGS + 16 l + k is the reading of direction k
+//   captured       [L+1, MAX_ROWS, d] f32, written when asked for
+//
+// One workgroup of 64 a row.
+{% import "outputs.wgsl" as outputs %}
+{% include "step.wgsl" %}
+struct LayerIndex {
+    layer: u32,
+    pad0: u32,
+    pad1: u32,
+    pad2: u32,
+}
+
+const D: u32 = {{ d }}u;
+const BLOCKS: u32 = {{ d // 32 }}u;
+const LAYER_ROWS: u32 = {{ layer_rows }}u;
+const MAX_ROWS: u32 = {{ max_rows }}u;
+const RECORD: u32 = {{ record_words }}u;
+const READINGS: u32 = {{ readings_at }}u;
+const CHANGE: u32 = {{ change_words }}u;
+const EPSILON: f32 = {{ epsilon }};
+
+@group(0) @binding(0) var<uniform> step: Step;
+@group(0) @binding(1) var<uniform> here: LayerIndex;
+@group(0) @binding(2) var<storage, read_write> residual: array<f32>;
+@group(0) @binding(3) var<storage, read> changes: array<f32>;
+@group(0) @binding(4) var<storage, read> directions: array<f32>;
+@group(0) @binding(5) var<storage, read> gain: array<f32>;
+@group(0) @binding(6) var<storage, read_write> outputs: array<vec4<u32>>;
+@group(0) @binding(7) var<storage, read_write> output_scales: array<vec2<f32>>;
+@group(0) @binding(8) var<storage, read_write> records: array<u32>;
+@group(0) @binding(9) var<storage, read_write> captured: array<f32>;
+
+var<workgroup> values: array<f32, D>;
+var<workgroup> partial: array<f32, 64>;
+
+@compute @workgroup_size(64)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let index = group.x;
+    let position = step.row[index].position;
+    let slot = step.row[index].change;
+    let change = ((max(slot, 1u) - 1u) * LAYER_ROWS + here.layer) * CHANGE;
+    let adds = slot != 0u && changes[change] != 0.0;
+    // Ablation and clamping leave the first token alone.
+    let clamps = select(0u, u32(changes[change + 1u]), slot != 0u && position != 0u);
+
+    for (var i = lane; i < D; i += 64u) {
+        var value = residual[index * D + i];
+        if (adds) {
+            value += changes[change + 4u + i];
+        }
+        values[i] = value;
+    }
+    workgroupBarrier();
+
+    if (clamps > 0u) {
+        // Sixteen lanes share a clamp; all components are measured before any is changed.
+        let clamp_index = lane / 16u;
+        let at = change + 4u + D + clamp_index * (D + 2u);
+        var sum = 0.0;
+        if (clamp_index < clamps) {
+            for (var i = lane % 16u; i < D; i += 16u) {
+                sum += values[i] * changes[at + 2u + i];
+            }
+        }
+        partial[lane] = sum;
+        workgroupBarrier();
+        for (var i = lane; i < D; i += 64u) {
+            var value = values[i];
+            for (var c = 0u; c < clamps; c++) {
+                var component = 0.0;
+                for (var part = 0u; part < 16u; part++) {
+                    component += partial[c * 16u + part];
+                }
+                let own = change + 4u + D + c * (D + 2u);
+                let shift = clamp(component, changes[own], changes[own + 1u]) - component;
+                value += shift * changes[own + 2u + i];
+            }
+            values[i] = value;
+        }
+        workgroupBarrier();
+    }
+
+    if (slot != 0u || step.capture != 0u) {
+        for (var i = lane; i < D; i += 64u) {
+            residual[index * D + i] = values[i];
+            if (step.capture != 0u) {
+                captured[(here.layer * MAX_ROWS + index) * D + i] = values[i];
+            }
+        }
+    }
+
+    if (step.directions > 0u) {
+        // Four lanes share a direction.
+        let direction = lane % 16u;
+        var sum = 0.0;
+        if (direction < step.directions) {
+            for (var i = lane / 16u; i < D; i += 4u) {
+                sum += values[i] * directions[(here.layer * D + i) * 16u + direction];
+            }
+        }
+        partial[lane] = sum;
+        workgroupBarrier();
+        if (lane < step.directions) {
+            let reading = partial[lane] + partial[lane + 16u] + partial[lane + 32u] + partial[lane + 48u];
+            records[index * RECORD + READINGS + here.layer * 16u + lane] = bitcast<u32>(reading);
+        }
+        workgroupBarrier();
+    }
+
+    var squares = 0.0;
+    for (var i = lane; i < D; i += 64u) {
+        squares += values[i] * values[i];
+    }
+    partial[lane] = squares;
+    workgroupBarrier();
+    var total = 0.0;
+    for (var i = 0u; i < 64u; i++) {
+        total += partial[i];
+    }
+    let scale = inverseSqrt(total / f32(D) + EPSILON);
+    for (var i = lane; i < D; i += 64u) {
+        values[i] *= scale * gain[i];
+    }
+    workgroupBarrier();
+    for (var block = lane; block < BLOCKS; block += 64u) {
+{{ outputs.write_block(precision, "values", "block * 32u", "index * BLOCKS + block") }}
+    }
+}

@@ -1,0 +1,62 @@
+// Embedding lookup: starts the residual stream of every row of the batch, and marks its token as seen.
+//
+//   weights, scales   the embedding matrix [vocab, d] in tiles (see weights.wgsl)
+//   residual          [rows, d] f32, written
+//   seen              [sequences, vocab / 32] bits: tokens that the repetition penalty counts
+//   sampled           [sequences] the last sampled token of each
+//   records           [rows, RECORD] word 0 of a row: the token it consumed
+//
+// One invocation a weight; workgroups of 64 along d, one row of them a row of the batch.
+{% import "weights.wgsl" as weights %}
+{% include "step.wgsl" %}
+const D: u32 = {{ d }}u;
+const BLOCKS: u32 = {{ d // 32 }}u;
+const RECORD: u32 = {{ record_words }}u;
+const SEEN_WORDS: u32 = {{ seen_words }}u;
+
+@group(0) @binding(0) var<uniform> step: Step;
+@group(0) @binding(1) var<storage, read> weights: array<vec4<u32>>;
+@group(0) @binding(2) var<storage, read> scales: array<u32>;
+@group(0) @binding(3) var<storage, read_write> residual: array<f32>;
+@group(0) @binding(4) var<storage, read_write> seen: array<atomic<u32>>;
+@group(0) @binding(5) var<storage, read_write> sampled: array<u32>;
+@group(0) @binding(6) var<storage, read_write> records: array<u32>;
+
+{{ weights.functions() }}
+
+@compute @workgroup_size(64)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+    let index = group.y;
+    let column = group.x * 64u + local;
+    if (column >= D) {
+        return;
+    }
+    let sequence = step.row[index].sequence;
+    var token = step.row[index].token;
+    if (token == SAMPLED) {
+        token = sampled[sequence];
+    }
+    if (column == 0u) {
+        records[index * RECORD] = token;
+        atomicOr(&seen[sequence * SEEN_WORDS + token / 32u], 1u << (token % 32u));
+    }
+    let at = ((token / 64u) * BLOCKS + column / 32u);
+    let lane = token % 64u;
+    let within = column % 32u;
+{%- if form == "q4" %}
+    let word = weights[at * 64u + lane][(within % 16u) / 4u];
+    let scale = unpack2x16float(scales[at * 64u + lane]);
+    let value = f32((word >> ((within % 4u) * 8u + (within / 16u) * 4u)) & 15u) * scale.x + scale.y;
+{%- elif form == "q8" %}
+    let word = weights[(at * 2u + within / 16u) * 64u + lane][(within % 16u) / 4u];
+    let scale = unpack2x16float(scales[at * 64u + lane]);
+    let value = signed_bytes(word)[within % 4u] * scale.x;
+{%- elif form == "f32" %}
+    let value = bitcast<f32>(weights[(at * 8u + within / 4u) * 64u + lane][within % 4u]);
+{%- else %}
+    let words = weights[(at * 4u + within / 8u) * 64u + lane];
+    let pair = select(words.xy, words.zw, (within / 4u) % 2u == 1u);
+    let value = {{ form }}_pair(pair)[within % 4u];
+{%- endif %}
+    residual[index * D + column] = value;
+}
