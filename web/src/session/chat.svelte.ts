@@ -13,6 +13,7 @@ import {
   messagesFor,
   newConversation,
   newId,
+  runsBefore,
   type Run,
   samePlan,
   shownRun,
@@ -137,7 +138,7 @@ export class Chat {
     if (turn === undefined) return;
     if (index < this.conversation.turns.length - 1) this.fork(index);
     const run = shownRun(turn);
-    const reusable = run !== null && this.unsteeredHolds(run);
+    const reusable = run !== null && this.unsteeredHolds(run, index);
     if (reusable && samePlan(lastPlan(run), this.plan())) {
       // Nothing was changed, so the same words would come: choose others.
       this.preferences.newSeed();
@@ -187,11 +188,12 @@ export class Chat {
   }
 
   /** Whether only the steered column has to be run again. */
-  private unsteeredHolds(run: Run): boolean {
+  private unsteeredHolds(run: Run, index: number): boolean {
     const { sampler, maxTokens } = this.preferences.choices;
     const model = this.model.loaded;
     return (
       model !== null &&
+      run.after.join() === runsBefore(this.conversation, index).join() &&
       run.model.sha256 === model.sha256 &&
       run.model.backend === model.backend &&
       run.model.precision === model.precision &&
@@ -252,6 +254,7 @@ export class Chat {
     const before = shownRun(turn);
     const run: Run = {
       id: newId(),
+      after: runsBefore(this.conversation, index),
       sampler,
       maxTokens,
       model: {

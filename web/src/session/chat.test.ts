@@ -82,6 +82,19 @@ describe("a conversation", () => {
     expect(answerText(shownRun(chat.conversation.turns[0]!)!.answers.steered)).toContain("wonderful");
   });
 
+  it("runs both columns again when it goes on from another version of the answer before", async () => {
+    const { chat, session, engine } = await loaded();
+    await chat.ask("One?");
+    await chat.again(0);
+    await chat.ask("Two?");
+    const seed = session.preferences.choices.sampler.seed;
+    chat.show(0, 0);
+    session.moveSlider("cheerful", 2);
+    await chat.again(1);
+    expect(engine.requests.at(-1)?.sampler.seed).toBe(seed);
+    expect(engine.requests.at(-1)?.columns.map(({ column }) => column)).toEqual(["unsteered", "steered"]);
+  });
+
   it("takes a new seed when nothing was changed, and both columns when the sampler was", async () => {
     const { chat, session, engine } = await loaded();
     await chat.ask("Hello?");

@@ -39,6 +39,8 @@ export interface PromptReading {
 
 export interface Run {
   id: string;
+  /** The runs that it went on from: those shown in the turns before it. */
+  after: string[];
   sampler: Sampler;
   maxTokens: number;
   model: ModelStamp;
@@ -105,6 +107,11 @@ export function answerText(answer: Answer): string {
 
 export function shownRun(turn: Turn): Run | null {
   return turn.runs[turn.shown] ?? null;
+}
+
+/** The runs that turn `last` goes on from. */
+export function runsBefore(conversation: Conversation, last: number): string[] {
+  return conversation.turns.slice(0, last).flatMap((turn) => shownRun(turn)?.id ?? []);
 }
 
 /** The messages that one column goes on from: shared questions, its own answers, ending with turn `last`'s question. */

@@ -6,6 +6,7 @@ import { exported } from "./exported.ts";
 
 const run = (id: string, seed = 1): Run => ({
   id,
+  after: [],
   sampler: { temperature: 0, topK: 0, topP: 1, repetitionPenalty: 1, seed },
   maxTokens: 1,
   model: { name: "m", sha256: "", backend: "cpu", precision: "exact", traits: [] },
