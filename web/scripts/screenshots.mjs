@@ -1,12 +1,12 @@
 // Pictures of the page in its states, with an invented engine, and axe's findings in each.
-// `node scripts/screenshots.mjs [OUT] [NAME…]`; CHROMIUM names the browser (default /usr/bin/chromium).
+// `node scripts/screenshots.mjs [OUT] [NAME…]` (OUT: target/screenshots); CHROMIUM names the browser (default /usr/bin/chromium).
 import { mkdirSync, readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { fileURLToPath } from "node:url";
 import { chromium } from "playwright-core";
 import { createServer } from "vite";
 
-const [out = "screenshots", ...only] = process.argv.slice(2);
+const [out = fileURLToPath(new URL("../../target/screenshots", import.meta.url)), ...only] = process.argv.slice(2);
 mkdirSync(out, { recursive: true });
 const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 
