@@ -38,7 +38,7 @@ pub fn build(root: &Path) -> Result<()> {
     fs::create_dir_all(&generated)
         .with_context(|| format!("{} cannot be made", generated.display()))?;
     let glue = generated.join(format!("{NAME}.js"));
-    let version = format!("{OPTIMISATION} {FEATURES:?}");
+    let version = format!("2 {OPTIMISATION} {FEATURES:?}");
     let lock = root.join("web/package-lock.json");
     let stamp = Stamp::new(generated.join(".inputs"), &version, &[&compiled, &lock])?;
     if stamp.current() && glue.is_file() {
@@ -72,7 +72,9 @@ fn bind(compiled: &Path, generated: &Path) -> Result<()> {
         .map_err(|error| anyhow!("wasm-bindgen: {error}"))?
         .typescript(true)
         .remove_name_section(true)
-        .remove_producers_section(true);
+        .remove_producers_section(true)
+        // The glue finds the module beside itself, and the bundler sees the file it names.
+        .omit_default_module_path(false);
     bindgen.generate(generated).map_err(|error| {
         anyhow!(
             "wasm-bindgen could not make the glue of {}: {error}",
