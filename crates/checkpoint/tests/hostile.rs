@@ -1,6 +1,8 @@
 //! Headers, manifests and configurations from somebody who means harm: errors, never a panic, and
 //! nothing accepted that does not hold.
 
+#![allow(clippy::unwrap_used, reason = "in a test, a panic is the report")]
+
 use pollster::block_on;
 use proptest::prelude::*;
 use safetensors::tensor::SafeTensors;

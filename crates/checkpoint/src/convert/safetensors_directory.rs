@@ -33,19 +33,22 @@ pub(super) fn convert(
         });
     }
     write_file(directory, manifest::CONFIG, &config_json)?;
-    write_file(
-        directory,
+    let mut notes = Vec::new();
+    for name in [
         manifest::TOKENIZER,
-        &read(input, manifest::TOKENIZER)?,
-    )?;
-    for optional in [manifest::TOKENIZER_CONFIG, manifest::CHAT_TEMPLATE] {
-        if input.join(optional).is_file() {
-            write_file(directory, optional, &read(input, optional)?)?;
+        manifest::TOKENIZER_CONFIG,
+        manifest::CHAT_TEMPLATE,
+    ] {
+        if input.join(name).is_file() {
+            write_file(directory, name, &read(input, name)?)?;
+        } else if name == manifest::TOKENIZER {
+            notes.push(
+                "there is no tokenizer.json: the model reads and writes token ids only".into(),
+            );
         }
     }
 
     let files = weight_files(input)?;
-    let mut notes = Vec::new();
     let mut found: BTreeMap<&str, (&WeightFile<FileSource>, &StoredTensor)> = BTreeMap::new();
     for file in &files {
         for tensor in file.tensors() {
