@@ -5,7 +5,8 @@ use anyhow::{Context, Result};
 use clap::Args;
 use std::path::PathBuf;
 use trimtab_persona::control::random_like;
-use trimtab_persona::vector_file::{MAX_FILE_BYTES, VectorFile, VectorMetadata, tensor_hash};
+use trimtab_persona::trait_vector::tensor_hash;
+use trimtab_persona::vector_file::{MAX_FILE_BYTES, VectorFile, VectorMetadata};
 
 #[derive(Debug, Args)]
 pub struct Arguments {

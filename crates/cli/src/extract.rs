@@ -15,7 +15,8 @@ use trimtab_persona::conversation::ChatText;
 use trimtab_persona::extract::{Example, MeanDifferences, extract};
 use trimtab_persona::neutral::NeutralSet;
 use trimtab_persona::trait_pack::{MAX_PACK_BYTES, TraitPack};
-use trimtab_persona::vector_file::{VectorFile, VectorMetadata, sha256, tensor_hash};
+use trimtab_persona::trait_vector::{sha256, tensor_hash};
+use trimtab_persona::vector_file::{VectorFile, VectorMetadata};
 
 /// Largest pairs file read.
 const MAX_PAIRS_BYTES: u64 = 256 << 20;

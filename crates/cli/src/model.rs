@@ -9,7 +9,7 @@ use trimtab_checkpoint::{ChatTemplate, FileSource, ModelConfig, Tokenizer, Weigh
 use trimtab_engine::engine::LoadProgress;
 use trimtab_engine::{Backend, Engine, EngineOptions, Precision, TokenId};
 use trimtab_persona::conversation::ChatText;
-use trimtab_persona::vector_file::sha256;
+use trimtab_persona::trait_vector::sha256;
 
 /// Below the current directory, one of those above it, or those above the program.
 const DEFAULT_MODEL: &str = "models/smollm2-135m-instruct";

@@ -11,9 +11,9 @@ use serde::Serialize;
 use std::path::PathBuf;
 use trimtab_engine::generate::{Answer, EndReason, Event, GenerateRequest, Generation};
 use trimtab_engine::{Engine, Operation, Scope, SequenceIndex, SteeringPlan, Term, TokenId};
-use trimtab_persona::calibration::ReadingBlock;
 use trimtab_persona::conversation::{ChatText, TokenisedConversation, message};
 use trimtab_persona::plan::relative_dose;
+use trimtab_persona::reading_block::ReadingBlock;
 use trimtab_persona::reread::reread;
 use trimtab_persona::vector_file::{Recommended, TraitVector};
 

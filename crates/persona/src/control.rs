@@ -1,6 +1,6 @@
 //! Directions that mean nothing, to compare a trait vector with.
 
-use crate::vector_file::norm;
+use crate::trait_vector::norm;
 use trimtab_engine::sampling::{pcg, uniform};
 use trimtab_engine::steering::PlanError;
 use trimtab_engine::{Layer, LayerTable};

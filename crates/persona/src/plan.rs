@@ -1,6 +1,6 @@
 //! Steering plans by trait name: what sliders, `--steer` and links say, made into the engine's plan.
 
-use crate::vector_file::TraitVector;
+use crate::trait_vector::TraitVector;
 use std::str::FromStr;
 use trimtab_engine::steering::PlanError;
 use trimtab_engine::{Layer, Operation, Scope, SteeringPlan, Term};
@@ -204,7 +204,7 @@ pub fn relative_dose(vector: &TraitVector, coefficient: f32, layers: &[Layer]) -
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::vector_file::Recommended;
+    use crate::vector_metadata::Recommended;
     use trimtab_engine::LayerTable;
 
     fn term(text: &str) -> NamedTerm {

@@ -1,13 +1,14 @@
 //! Vector files: safetensors with one `[L+1, d]` tensor per estimator, and what is known about them.
 
-use crate::calibration::Calibration;
-use crate::trait_pack::is_plain_name;
+use crate::trait_vector::tensor_hash;
+use crate::vector_metadata::{read_metadata, write_metadata};
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, SafeTensorError, TensorView};
-use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
-use std::collections::{BTreeMap, HashMap};
-use trimtab_engine::{Layer, LayerTable};
+use std::collections::BTreeMap;
+use trimtab_engine::LayerTable;
+
+pub use crate::trait_vector::TraitVector;
+pub use crate::vector_metadata::{Recommended, VectorMetadata};
 
 /// Largest vector file read. The vectors of a 70B model (`[81, 8192]`) take 2.7 MB each.
 pub const MAX_FILE_BYTES: usize = 64 << 20;
@@ -15,10 +16,6 @@ pub const MAX_FILE_BYTES: usize = 64 << 20;
 pub const MAX_TENSORS: usize = 64;
 /// The tensor that is meant where none is named.
 pub const DEFAULT_TENSOR: &str = "response_avg";
-
-/// Metadata text longer than this is not read.
-const MAX_METADATA_CHARS: usize = 1 << 20;
-const FORMAT: &str = "trimtab-vector-1";
 
 #[derive(Debug, thiserror::Error)]
 pub enum VectorFileError {
@@ -55,88 +52,12 @@ pub enum VectorFileError {
     },
 }
 
-/// Where pushing works and the text stays whole.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Recommended {
-    /// Ascending, at least one.
-    pub layers: Vec<u32>,
-    /// Coefficients, `min <= 0 <= max`.
-    pub min: f32,
-    pub max: f32,
-}
-
-impl Recommended {
-    /// Checks the layers against a table of `rows = L+1` rows, and the range.
-    pub fn check(&self, rows: usize) -> Result<(), String> {
-        if self.layers.is_empty() || !self.layers.is_sorted_by(|a, b| a < b) {
-            return Err("layers must be ascending, and at least one".into());
-        }
-        if let Some(layer) = self.layers.iter().find(|&&layer| layer as usize >= rows) {
-            return Err(format!(
-                "layer {layer} does not exist: the vector has layers 0 to {}",
-                rows - 1
-            ));
-        }
-        if !(self.min.is_finite() && self.max.is_finite() && self.min <= 0.0 && self.max >= 0.0) {
-            return Err(format!(
-                "the range {} to {} must be finite and contain 0",
-                self.min, self.max
-            ));
-        }
-        Ok(())
-    }
-
-    pub fn layers(&self) -> Vec<Layer> {
-        self.layers.iter().copied().map(Layer).collect()
-    }
-}
-
-/// What a vector file says about itself. Everything may be missing: a file of one bare tensor loads.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct VectorMetadata {
-    /// `cheerful`
-    pub name: Option<String>,
-    /// `gloomy`
-    pub opposite: Option<String>,
-    pub description: Option<String>,
-    pub licence: Option<String>,
-    /// Of the weight file that the activations came from.
-    pub model_sha256: Option<String>,
-    /// Of the trait pack.
-    pub trait_sha256: Option<String>,
-    /// How it was made, for people.
-    pub made: Option<String>,
-    /// Median norm of the neutral responses' residual at each layer, `[L+1]`: the unit of relative doses.
-    pub neutral_norm: Option<Vec<f32>>,
-    /// By tensor name.
-    pub calibration: BTreeMap<String, Calibration>,
-    pub recommended: Option<Recommended>,
-}
-
 /// A parsed vector file.
 #[derive(Clone, Debug)]
 pub struct VectorFile {
     /// By name, each `[L+1, d]`, all of one shape.
     pub tensors: BTreeMap<String, LayerTable>,
     pub metadata: VectorMetadata,
-}
-
-/// One chosen direction with what is known about it: what sliders and readings use.
-#[derive(Clone, Debug)]
-pub struct TraitVector {
-    /// As the person calls it: the ready-made name, or the path they gave.
-    pub name: String,
-    pub opposite: String,
-    pub description: String,
-    pub table: LayerTable,
-    /// [`tensor_hash`] of `table`.
-    pub hash: String,
-    pub recommended: Option<Recommended>,
-    pub calibration: Option<Calibration>,
-    pub neutral_norm: Option<Vec<f32>>,
-    /// The model it was made on, where the file says.
-    pub model_sha256: Option<String>,
 }
 
 impl VectorFile {
@@ -251,66 +172,6 @@ impl VectorFile {
     }
 }
 
-impl TraitVector {
-    /// A sentence where the file was made on other weights than `model_sha256` (the shape fits).
-    pub fn model_warning(&self, model_sha256: &str) -> Option<String> {
-        let made_on = self
-            .model_sha256
-            .as_deref()
-            .filter(|made_on| *made_on != model_sha256)?;
-        Some(format!(
-            "the vector {} was made on other weights (sha256 {}…) than the model that is loaded ({}…): its shape fits, but its direction may mean less here",
-            self.name,
-            made_on.get(..8).unwrap_or(made_on),
-            model_sha256.get(..8).unwrap_or(model_sha256),
-        ))
-    }
-
-    /// Relative dose of coefficient 1 at each layer, `‖v_l‖ / median neutral ‖h_l‖`, `[L+1]`; `None`
-    /// without the neutral norms.
-    pub fn dose_per_unit(&self) -> Option<Vec<f32>> {
-        let norms = self.neutral_norm.as_ref()?;
-        let doses = norms.iter().enumerate().map(|(layer, &neutral)| {
-            let length = norm(self.table.row(Layer(layer as u32)));
-            if neutral > 0.0 {
-                (length / f64::from(neutral)) as f32
-            } else {
-                0.0
-            }
-        });
-        Some(doses.collect())
-    }
-}
-
-/// Euclidean norm, summed in f64.
-pub fn norm(row: &[f32]) -> f64 {
-    row.iter()
-        .map(|&value| f64::from(value) * f64::from(value))
-        .sum::<f64>()
-        .sqrt()
-}
-
-/// Lower-case hexadecimal sha256 of the tensor's shape (two u32) and values, little-endian: the
-/// name by which links refer to a vector, whatever file it lies in.
-pub fn tensor_hash(table: &LayerTable) -> String {
-    let mut digest = Sha256::new();
-    digest.update((table.rows() as u32).to_le_bytes());
-    digest.update((table.width() as u32).to_le_bytes());
-    for value in table.values() {
-        digest.update(value.to_le_bytes());
-    }
-    hexadecimal(&digest.finalize())
-}
-
-/// Lower-case hexadecimal sha256.
-pub fn sha256(bytes: &[u8]) -> String {
-    hexadecimal(&Sha256::digest(bytes))
-}
-
-fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 fn read_table(name: &str, view: &TensorView<'_>) -> Result<LayerTable, VectorFileError> {
     let refuse = |reason: String| VectorFileError::Tensor {
         tensor: name.to_owned(),
@@ -352,112 +213,6 @@ fn read_table(name: &str, view: &TensorView<'_>) -> Result<LayerTable, VectorFil
         }
     };
     LayerTable::new(values, width).map_err(|error| refuse(error.to_string()))
-}
-
-fn read_metadata(
-    map: &HashMap<String, String>,
-    rows: usize,
-) -> Result<VectorMetadata, VectorFileError> {
-    let text = |key: &'static str| -> Result<Option<String>, VectorFileError> {
-        match map.get(key) {
-            Some(value) if value.len() > MAX_METADATA_CHARS => Err(VectorFileError::Metadata {
-                key,
-                reason: format!("it is longer than {MAX_METADATA_CHARS} bytes"),
-            }),
-            value => Ok(value.cloned()),
-        }
-    };
-    let refuse = |key| move |reason: String| VectorFileError::Metadata { key, reason };
-    let calibration: BTreeMap<String, Calibration> =
-        json(&text("calibration")?, "calibration")?.unwrap_or_default();
-    for one in calibration.values() {
-        one.check(rows).map_err(refuse("calibration"))?;
-    }
-    let recommended: Option<Recommended> = json(&text("recommended")?, "recommended")?;
-    if let Some(recommended) = &recommended {
-        recommended.check(rows).map_err(refuse("recommended"))?;
-    }
-    let neutral_norm: Option<Vec<f32>> = json(&text("neutral_norm")?, "neutral_norm")?;
-    if let Some(norms) = &neutral_norm
-        && (norms.len() != rows || !norms.iter().all(|norm| norm.is_finite() && *norm >= 0.0))
-    {
-        return Err(refuse("neutral_norm")(format!(
-            "it must be {rows} numbers, none negative"
-        )));
-    }
-    Ok(VectorMetadata {
-        name: text("trait")?.filter(|name| is_plain_name(name)),
-        opposite: text("opposite")?,
-        description: text("description")?,
-        licence: text("licence")?,
-        model_sha256: text("model_sha256")?,
-        trait_sha256: text("trait_sha256")?,
-        made: text("made")?,
-        neutral_norm,
-        calibration,
-        recommended,
-    })
-}
-
-fn json<T: serde::de::DeserializeOwned>(
-    text: &Option<String>,
-    key: &'static str,
-) -> Result<Option<T>, VectorFileError> {
-    text.as_deref()
-        .map(|text| {
-            serde_json::from_str(text).map_err(|error| VectorFileError::Metadata {
-                key,
-                reason: error.to_string(),
-            })
-        })
-        .transpose()
-}
-
-fn write_metadata(metadata: &VectorMetadata) -> HashMap<String, String> {
-    let VectorMetadata {
-        name,
-        opposite,
-        description,
-        licence,
-        model_sha256,
-        trait_sha256,
-        made,
-        neutral_norm,
-        calibration,
-        recommended,
-    } = metadata;
-    let json_of = |value: Result<String, serde_json::Error>| value.ok();
-    let calibration = (!calibration.is_empty()).then_some(calibration);
-    let pairs = [
-        ("format", Some(FORMAT.to_owned())),
-        ("trait", name.clone()),
-        ("opposite", opposite.clone()),
-        ("description", description.clone()),
-        ("licence", licence.clone()),
-        ("model_sha256", model_sha256.clone()),
-        ("trait_sha256", trait_sha256.clone()),
-        ("made", made.clone()),
-        (
-            "neutral_norm",
-            neutral_norm
-                .as_ref()
-                .and_then(|norms| json_of(serde_json::to_string(norms))),
-        ),
-        (
-            "calibration",
-            calibration.and_then(|map| json_of(serde_json::to_string(map))),
-        ),
-        (
-            "recommended",
-            recommended
-                .as_ref()
-                .and_then(|value| json_of(serde_json::to_string(value))),
-        ),
-    ];
-    pairs
-        .into_iter()
-        .filter_map(|(key, value)| Some((key.to_owned(), value?)))
-        .collect()
 }
 
 /// Rewrites the header with its keys in order, because the safetensors crate writes metadata in the
