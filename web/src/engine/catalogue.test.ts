@@ -1,3 +1,6 @@
+import { createHash } from "node:crypto";
+import { readFileSync } from "node:fs";
+import { resolve } from "node:path";
 import { describe, expect, it } from "vitest";
 import { readCatalogue } from "./catalogue.ts";
 
@@ -51,5 +54,15 @@ describe("the catalogue", () => {
 
   it("says that a page without one was not copied completely", async () => {
     await expect(read({}, 404)).rejects.toMatchObject({ message: expect.stringContaining("404") as string });
+  });
+
+  it("describes the vectors that are in the repository", async () => {
+    const models = resolve(import.meta.dirname, "../../../models");
+    const [entry] = await read(readFileSync(`${models}/catalog.json`, "utf8"));
+    expect(entry?.vectors.map(({ name }) => name)).toEqual(["cheerful.safetensors", "poetic.safetensors", "villainous.safetensors"]);
+    for (const { name, bytes, sha256 } of entry?.vectors ?? []) {
+      const file = readFileSync(`${models}/vectors/${name}`);
+      expect({ name, bytes: file.length, sha256: createHash("sha256").update(file).digest("hex") }).toEqual({ name, bytes, sha256 });
+    }
   });
 });
