@@ -311,7 +311,13 @@ pub struct GraphParts<'a> {
 impl GraphParts<'_> {
     /// Renders and compiles every kernel and binds its buffers.
     pub fn build(&self, weights: &GpuWeights) -> Result<Graph, EngineError> {
-        let sources = shader_sources(self.config, self.architecture, self.limits, self.precision)?;
+        let sources = shader_sources(
+            self.config,
+            self.architecture,
+            self.limits,
+            self.precision,
+            true,
+        )?;
         let mut pipelines = Pipelines::new(&self.device.device, &sources);
         let (config, state) = (self.config, self.state);
         let d_tiles = config.hidden_size.div_ceil(TILE) as u32;
@@ -516,6 +522,7 @@ pub fn shader_sources(
     architecture: &Architecture,
     limits: &Limits,
     precision: Precision,
+    packed_dot: bool,
 ) -> Result<ShaderSources, EngineError> {
     let layer_rows = config.layers + 1;
     let activation = match architecture.activation {
@@ -546,7 +553,7 @@ pub fn shader_sources(
             Precision::Fast => "fast",
         },
     };
-    ShaderSources::new(common, true)
+    ShaderSources::new(common, packed_dot)
 }
 
 /// Biases of stacked tensors in the order of the pairs: first and second member in turn.
