@@ -14,13 +14,17 @@ const limits = {
 for (const precision of ["exact", "fast"] as const) {
   test.describe(`GPU ${precision} against the reference`, () => {
     test.describe.configure({ mode: "default" });
-    let page: Page;
+    let page: Page | undefined;
+    const opened = (): Page => {
+      if (!page) throw new Error("the page was not opened");
+      return page;
+    };
 
     test.beforeAll(async ({ visitor }) => {
       page = await pageWithModel(visitor, precision);
     });
     test.afterAll(async () => {
-      await page.close();
+      await page?.close();
     });
 
     test("negative log-likelihood of real text, and its first choices", async () => {
@@ -31,7 +35,7 @@ for (const precision of ["exact", "fast"] as const) {
       let decided = 0;
       let agreed = 0;
       for (const text of texts) {
-        const score = await page.evaluate(async (ids) => {
+        const score = await opened().evaluate(async (ids) => {
           const { nll, top1 } = await globalThis.trimtab.score(Uint32Array.from(ids));
           return { nll: [...nll], top1: [...top1] };
         }, text.ids);
@@ -56,7 +60,7 @@ for (const precision of ["exact", "fast"] as const) {
       for (const prompt of full ? residualPrompts : residualPrompts.slice(0, 1)) {
         const reference = tensor("residual.safetensors", prompt.name);
         const ids = prompt.ids.slice(0, tokens);
-        const trace = await page.evaluate(async (ids) => {
+        const trace = await opened().evaluate(async (ids) => {
           const { residual, shape } = await globalThis.trimtab.trace(Uint32Array.from(ids));
           return { residual: [...residual], shape };
         }, ids);
@@ -76,7 +80,7 @@ for (const precision of ["exact", "fast"] as const) {
       let alike = 0;
       for (const [index, prompt] of chosen.entries()) {
         const messages = greedyMessages[index] ?? [];
-        const run = await page.evaluate(
+        const run = await opened().evaluate(
           async ({ messages, length }) => {
             const prompt = await globalThis.trimtab.tokenize(messages, true);
             const [result] = await globalThis.trimtab.generate(

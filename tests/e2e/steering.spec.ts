@@ -9,7 +9,7 @@ test.describe.configure({ mode: "serial" });
 
 let page: Page;
 let heard: string[];
-let requestsAfterLoading: string[];
+const requestsAfterLoading: string[] = [];
 
 test.beforeAll(async ({ visitor }) => {
   heard = complaints(visitor);
@@ -31,7 +31,6 @@ test("loading shows megabytes and share, and keeps WebAssembly's memory small", 
   console.log(`WebAssembly memory after loading: ${String(wasmBytes)} bytes`);
   expect(wasmBytes).toBeLessThanOrEqual(64 * 1024 * 1024);
 
-  requestsAfterLoading = [];
   page.on("request", (request) => requestsAfterLoading.push(request.url()));
 });
 
