@@ -1,7 +1,7 @@
 //! Text to token ids and back, by Hugging Face's `tokenizers` from the model's own `tokenizer.json`.
 
 use crate::pieces::Pieces;
-use tokenizers::{AddedVocabulary, DecoderWrapper, Model, NormalizerWrapper};
+use tokenizers::{AddedVocabulary, DecoderWrapper, NormalizerWrapper};
 use tokenizers::{OffsetReferential, OffsetType};
 
 /// Longest `tokenizer.json` that is read, in bytes (the largest published ones have 35 MB).
@@ -189,18 +189,6 @@ impl Tokenizer {
     /// The id of the token that is spelt exactly so in the vocabulary, special tokens included.
     pub fn token_id(&self, token: &str) -> Option<u32> {
         self.specials.token_to_id(token, self.ordinary.get_model())
-    }
-
-    /// The largest id plus one, to be compared with the model's vocabulary.
-    pub fn ids_end(&self) -> u32 {
-        let model = self.ordinary.get_model().get_vocab().into_values().max();
-        let added = self
-            .specials
-            .get_added_tokens_decoder()
-            .keys()
-            .copied()
-            .max();
-        model.max(added).map_or(0, |id| id.saturating_add(1))
     }
 }
 
