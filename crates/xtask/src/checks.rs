@@ -40,10 +40,6 @@ fn run_all(root: &Path, full: bool, report: &mut Report) -> Result<()> {
     )?;
     report.step("page", || page::build(root))?;
 
-    node::ensure_packages(&tests)?;
-    report.step("types and style of the end-to-end tests", || {
-        process::run(&mut node::script(&tests, "check"))
-    })?;
     let address = server::serve_in_background(root)?;
     let mut end_to_end = node::script(&tests, "test");
     end_to_end.env("TRIMTAB_URL", format!("http://{address}"));
@@ -56,6 +52,7 @@ fn run_all(root: &Path, full: bool, report: &mut Report) -> Result<()> {
 
 fn run_lints(root: &Path, report: &mut Report) -> Result<()> {
     let web = root.join("web");
+    let tests = root.join("tests");
     report.step("rustfmt", || {
         process::run(process::cargo(root).args(["fmt", "--all", "--check"]))
     })?;
@@ -72,7 +69,10 @@ fn run_lints(root: &Path, report: &mut Report) -> Result<()> {
         ]);
         process::run(&mut clippy)
     })?;
-    report.step("node packages", || node::ensure_packages(&web))?;
+    report.step("node packages", || {
+        node::ensure_packages(&web)?;
+        node::ensure_packages(&tests)
+    })?;
     // The page's types come from the module's glue, so the module is built before they are checked.
     report.step("wasm module", || wasm::build(root))?;
     report.step("clippy for wasm", || wasm::lint(root))?;
@@ -81,6 +81,9 @@ fn run_lints(root: &Path, report: &mut Report) -> Result<()> {
     })?;
     report.step("TypeScript linter", || {
         process::run(&mut node::script(&web, "lint"))
+    })?;
+    report.step("the same of the end-to-end tests", || {
+        process::run(&mut node::script(&tests, "check"))
     })
 }
 
