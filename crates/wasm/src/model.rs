@@ -7,6 +7,7 @@ use js_sys::Map;
 use trimtab_checkpoint::manifest::{CHAT_TEMPLATE, CONFIG, TOKENIZER, TOKENIZER_CONFIG, WEIGHTS};
 use trimtab_checkpoint::{ByteSource, ChatTemplate, ModelConfig, Tokenizer, WeightFile};
 use trimtab_engine::engine::LoadProgress;
+use trimtab_engine::steering::TokenRole;
 use trimtab_engine::{Engine, EngineOptions, LayerTable, SteeringPlan, TokenId};
 use trimtab_persona::calibration::Calibration;
 use trimtab_persona::columns::{Expected, SEQUENCES};
@@ -27,6 +28,26 @@ pub struct Model {
     name: String,
     licence: String,
     pub sha256: String,
+}
+
+/// Makes the engine's plans of the page's, also while the engine is busy.
+#[derive(Debug)]
+pub struct Planner {
+    vectors: Vec<TraitVector>,
+    layer_rows: usize,
+    width: usize,
+}
+
+impl Planner {
+    /// Fails with a sentence for whatever the engine would refuse later.
+    pub fn resolve(&self, plan: &Plan) -> Result<SteeringPlan, Failure> {
+        let terms: Vec<NamedTerm> = plan.iter().map(NamedTerm::from).collect();
+        let resolved = resolve(&terms, &self.vectors, self.layer_rows)?;
+        for role in [TokenRole::Prompt, TokenRole::Response] {
+            resolved.compose(role, self.layer_rows, self.width)?;
+        }
+        Ok(resolved)
+    }
 }
 
 impl Model {
@@ -140,9 +161,12 @@ impl Model {
             .collect()
     }
 
-    pub fn resolve(&self, plan: &Plan) -> Result<SteeringPlan, Failure> {
-        let terms: Vec<NamedTerm> = plan.iter().map(NamedTerm::from).collect();
-        Ok(resolve(&terms, &self.vectors, self.engine.layer_rows())?)
+    pub fn planner(&self) -> Planner {
+        Planner {
+            vectors: self.vectors.clone(),
+            layer_rows: self.engine.layer_rows(),
+            width: self.engine.config().hidden_size,
+        }
     }
 
     pub fn end_tokens(&self) -> Vec<TokenId> {

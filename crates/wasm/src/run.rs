@@ -31,12 +31,13 @@ pub async fn columns(
     input: GenerateInput,
     listener: &Function,
 ) -> Result<Vec<ColumnResult>, Failure> {
+    let planner = model.planner();
     let mut requests = Vec::with_capacity(input.columns.len());
     for column in &input.columns {
         requests.push(ColumnRequest {
             kind: column.column.into(),
             conversation: model.text.prompt(&column.messages)?,
-            plan: model.resolve(&column.plan)?,
+            plan: planner.resolve(&column.plan)?,
         });
     }
     let settings = ColumnSettings {
@@ -86,12 +87,10 @@ pub async fn columns(
         if wishes.stop {
             run.stop();
         }
-        if let Some(plan) = wishes.plan {
-            let opens = run.set_plan(&model.engine, &model.resolve(&plan)?)?;
-            for column in told
-                .iter_mut()
-                .filter(|column| matches!(column.name, ColumnName::Steered))
-            {
+        if let Some((plan, resolved)) = wishes.plan {
+            let opens = run.set_plan(&model.engine, &resolved)?;
+            let steered = |column: &&mut Column<'_>| matches!(column.name, ColumnName::Steered);
+            for column in told.iter_mut().filter(steered) {
                 if opens {
                     announced.push_back(plan.clone());
                 } else if let Some(first) = column.segments.first_mut() {

@@ -1,7 +1,7 @@
 //! The class that the worker holds.
 
 use crate::failure::Failure;
-use crate::model::Model;
+use crate::model::{Model, Planner};
 use crate::protocol::{
     ColumnResult, ContrastPair, GenerateInput, OpenOptions, Plan, PrepareProgress, ScoreResult,
     TraceResult, tell, to_js,
@@ -43,7 +43,8 @@ pub fn on_panic(listener: Function) {
 /// What may change while a run is under way.
 #[derive(Debug, Default)]
 pub struct Wishes {
-    pub plan: Option<Plan>,
+    /// As the page named it, and as the engine runs it.
+    pub plan: Option<(Plan, SteeringPlan)>,
     pub stop: bool,
 }
 
@@ -54,6 +55,8 @@ pub struct Trimtab {
     model: RefCell<Option<Model>>,
     in_use: Cell<bool>,
     wishes: RefCell<Wishes>,
+    /// What makes plans of terms by name, while a run has the model.
+    planner: RefCell<Option<Planner>>,
     /// `() => Promise<void>` that lets waiting messages in.
     pause: Function,
 }
@@ -67,6 +70,7 @@ struct Use<'a> {
 impl Drop for Use<'_> {
     fn drop(&mut self) {
         self.owner.model.replace(self.model.take());
+        self.owner.planner.take();
         self.owner.in_use.set(false);
     }
 }
@@ -150,7 +154,7 @@ impl Trimtab {
     async fn trace_ids(&self, ids: &[u32], plan: JsValue) -> Result<JsValue, Failure> {
         let mut model = self.take()?;
         let plan: Option<Plan> = serde_wasm_bindgen::from_value(plan)?;
-        let plan = model.resolve(&plan.unwrap_or_default())?;
+        let plan = model.planner().resolve(&plan.unwrap_or_default())?;
         let read = self.read(&mut model, ids, &plan, false).await?;
         let (rows, width) = (model.engine.layer_rows(), model.engine.config().hidden_size);
         // From [T, L+1, d] to [L+1, T, d].
@@ -203,6 +207,7 @@ impl Trimtab {
     ) -> Result<JsValue, Failure> {
         let request: GenerateInput = serde_wasm_bindgen::from_value(request)?;
         let mut model = self.take()?;
+        self.planner.replace(Some(model.planner()));
         let results: Vec<ColumnResult> = run::columns(self, &mut model, request, on_event).await?;
         to_js(&results)
     }
@@ -259,6 +264,7 @@ impl Trimtab {
             model: RefCell::default(),
             in_use: Cell::new(false),
             wishes: RefCell::default(),
+            planner: RefCell::default(),
             pause,
         }
     }
@@ -329,11 +335,15 @@ impl Trimtab {
         Ok(self.generate_columns(request, &on_event).await?)
     }
 
-    /// Changes the steered column's plan from the next token that is not yet queued.
+    /// Changes the steered column's plan from the next token that is not yet queued. A plan that cannot
+    /// be is refused here, and the run goes on. Without a run nothing happens.
     #[wasm_bindgen(js_name = setPlan)]
     pub fn set_plan(&self, plan: JsValue) -> Result<(), JsValue> {
         let plan: Plan = serde_wasm_bindgen::from_value(plan).map_err(Failure::from)?;
-        self.wishes.borrow_mut().plan = Some(plan);
+        if let Some(planner) = self.planner.borrow().as_ref() {
+            let resolved = planner.resolve(&plan)?;
+            self.wishes.borrow_mut().plan = Some((plan, resolved));
+        }
         Ok(())
     }
 
