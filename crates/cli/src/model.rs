@@ -45,11 +45,20 @@ pub enum PrecisionArgument {
 impl ModelArguments {
     /// The directory: the given one, or the default.
     pub fn directory(&self) -> Result<PathBuf> {
-        match &self.model {
-            Some(directory) => Ok(directory.clone()),
-            None => find_up(DEFAULT_MODEL)
-                .with_context(|| format!("there is no {DEFAULT_MODEL} here; get it with `cargo xtask model`, or name a model directory with --model")),
+        let directory = match &self.model {
+            Some(directory) => directory.clone(),
+            None => find_up(DEFAULT_MODEL).with_context(|| {
+                format!("there is no {DEFAULT_MODEL} here; get it with `cargo xtask model`, or name a model directory with --model")
+            })?,
+        };
+        if !directory.join(manifest::CONFIG).is_file() {
+            bail!(
+                "{} is no model directory, it has no {}; make one with `trimtab convert`",
+                directory.display(),
+                manifest::CONFIG
+            );
         }
+        Ok(directory)
     }
 
     pub fn config(&self) -> Result<ModelConfig> {

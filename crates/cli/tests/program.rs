@@ -56,6 +56,17 @@ fn golden_sequence() -> (Vec<u64>, Vec<f64>, Vec<u64>) {
     (whole("ids"), numbers(&sequence["nll"]), whole("top1"))
 }
 
+fn floats(bytes: &[u8]) -> Vec<f64> {
+    let chunks = bytes.as_chunks::<4>().0.iter();
+    chunks
+        .map(|four| f64::from(f32::from_le_bytes(*four)))
+        .collect()
+}
+
+fn length(row: &[f64]) -> f64 {
+    row.iter().map(|x| x * x).sum::<f64>().sqrt()
+}
+
 fn numbers(value: &Value) -> Vec<f64> {
     let list = value.as_array().unwrap();
     list.iter().map(|number| number.as_f64().unwrap()).collect()
@@ -135,19 +146,12 @@ fn readings_are_projections_of_the_trace() {
     assert_eq!(trace.tensor("ids").unwrap().shape(), [tokens]);
     let vector = std::fs::read(repository().join("models/vectors/cheerful.safetensors")).unwrap();
     let vector = SafeTensors::deserialize(&vector).unwrap();
-    let floats = |bytes: &[u8]| -> Vec<f64> {
-        let chunks = bytes.as_chunks::<4>().0.iter();
-        chunks
-            .map(|four| f64::from(f32::from_le_bytes(*four)))
-            .collect()
-    };
     let vector = floats(vector.tensor("response_avg").unwrap().data());
     let residual = floats(residual.data());
     for token in 1..tokens {
         for layer in [1, 13, 14, 15, 30] {
             let v = &vector[layer * 576..][..576];
             let h = &residual[(layer * tokens + token) * 576..][..576];
-            let length = |row: &[f64]| row.iter().map(|x| x * x).sum::<f64>().sqrt();
             let dot: f64 = h.iter().zip(v).map(|(h, v)| h * v).sum();
             let reading = readings[token][layer].as_f64().unwrap();
             let difference = (dot / length(v) - reading).abs();
@@ -204,10 +208,18 @@ fn extraction_from_pairs_writes_three_tensors() {
     assert_eq!(report["counts"], json!({"positive": 3, "negative": 3}));
     let bytes = std::fs::read(&out).unwrap();
     let file = SafeTensors::deserialize(&bytes).unwrap();
+    let golden = std::fs::read(repository().join("tests/golden/extract.safetensors")).unwrap();
+    let golden = SafeTensors::deserialize(&golden).unwrap();
     let mut names = file.names();
     names.sort();
     assert_eq!(names, ["prompt_avg", "prompt_last", "response_avg"]);
-    assert_eq!(file.tensor("response_avg").unwrap().shape(), [31, 576]);
+    for name in names {
+        let (ours, theirs) = (file.tensor(name).unwrap(), golden.tensor(name).unwrap());
+        assert_eq!(ours.shape(), [31, 576]);
+        let (ours, theirs) = (floats(ours.data()), floats(theirs.data()));
+        let difference: Vec<f64> = ours.iter().zip(&theirs).map(|(a, b)| a - b).collect();
+        assert!(length(&difference) < 1e-3 * length(&theirs), "{name}");
+    }
 }
 
 #[test]
