@@ -183,7 +183,7 @@ async function load(source: ModelSource, options: LoadOptions, onProgress: (prog
       }
     }
     const card = trimtab.card() as LoadedModel;
-    return { ...card, notices: [...notices, ...card.notices] };
+    return { ...card, adapter: card.adapter || choice.adapter || "graphics device", notices: [...notices, ...card.notices] };
   } catch (thrown) {
     if (signal.aborted) throw new EngineFailure("usage", "Loading was cancelled. What has arrived is kept, so the next try goes on from there.");
     throw thrown;
