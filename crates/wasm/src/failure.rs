@@ -33,7 +33,7 @@ impl Failure {
     pub fn new(kind: Kind, message: impl Into<String>) -> Self {
         Self {
             kind,
-            message: message.into(),
+            message: sentence(message.into()),
         }
     }
 
@@ -99,6 +99,21 @@ impl From<serde_wasm_bindgen::Error> for Failure {
     }
 }
 
+/// Errors begin in lower case, because others may be put before them; a visitor reads a sentence.
+fn sentence(error: String) -> String {
+    let first_word = error.split(' ').next().unwrap_or_default();
+    let mut sentence = error.clone();
+    if first_word.chars().all(char::is_alphabetic)
+        && let Some(first) = error.chars().next()
+    {
+        sentence.replace_range(..first.len_utf8(), &first.to_uppercase().to_string());
+    }
+    if !sentence.ends_with(['.', '!', '?']) {
+        sentence.push('.');
+    }
+    sentence
+}
+
 /// What JavaScript threw, in words.
 pub fn text_of(thrown: &JsValue) -> String {
     thrown
@@ -106,4 +121,28 @@ pub fn text_of(thrown: &JsValue) -> String {
         .map(|error| String::from(error.message()))
         .or_else(|| thrown.as_string())
         .unwrap_or_else(|| format!("{thrown:?}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_become_sentences_and_names_stay_names() {
+        let say = |text: &str| sentence(text.to_owned());
+        assert_eq!(say("the device was lost"), "The device was lost.");
+        assert_eq!(say("config.json is broken."), "config.json is broken.");
+        assert_eq!(say(""), ".");
+    }
+
+    #[test]
+    fn kinds_are_spelt_as_the_page_spells_them() {
+        let spelt = |kind: Kind| serde_json::to_value(kind).unwrap();
+        assert_eq!(spelt(Kind::NoWebGpu), "no-webgpu");
+        assert_eq!(spelt(Kind::OutOfMemory), "out-of-memory");
+        let lost = EngineError::DeviceLost {
+            reason: "gone".into(),
+        };
+        assert_eq!(Failure::from(lost).kind, Kind::DeviceLost);
+    }
 }
