@@ -80,6 +80,7 @@ export async function pageWithModel(visitor: BrowserContext, precision: "exact" 
 }
 
 export async function load(page: Page, precision: "exact" | "fast"): Promise<void> {
+  await expect.poll(() => page.evaluate(() => "trimtab" in globalThis), { message: "the page offers its verbs" }).toBe(true);
   const loaded = await page.evaluate(
     async ({ id, precision }) => {
       const model = await globalThis.trimtab.load({ kind: "catalogue", id }, { backend: "gpu", precision }, () => undefined);
