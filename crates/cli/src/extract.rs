@@ -164,7 +164,7 @@ fn from_trait(
             .with_context(|| kept_at.display().to_string())?;
     }
     let mut engine = arguments.model.engine(
-        Some(longest_prompt(&pack, &chat)? + arguments.max_tokens),
+        Some(longest_prompt(&pack, &chat)?.saturating_add(arguments.max_tokens)),
         arguments.batch,
     )?;
     let missing = set.missing(&pack)?;

@@ -109,7 +109,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let sampler = arguments.sampler.sampler()?;
     let mut engine = arguments
         .model
-        .engine(Some(prompt.len() + arguments.max_tokens), 1)?;
+        .engine(Some(prompt.len().saturating_add(arguments.max_tokens)), 1)?;
     let Steering { mut vectors, plan } =
         arguments
             .steering

@@ -1,7 +1,6 @@
 //! `trimtab record`: the run that the page plays before a model is there. The file's shape is
 //! `web/src/recording/format.ts`.
 
-use crate::generate::SamplerArguments;
 use crate::model::{ModelArguments, end_tokens};
 use crate::progress;
 use crate::vectors::load_vector;
@@ -9,13 +8,25 @@ use anyhow::{Context, Result, ensure};
 use clap::Args;
 use serde::Serialize;
 use std::path::PathBuf;
+use trimtab_engine::engine::EngineInfo;
 use trimtab_engine::generate::{Answer, EndReason, Event, GenerateRequest, Generation};
-use trimtab_engine::{Engine, Operation, Scope, SequenceIndex, SteeringPlan, Term, TokenId};
+use trimtab_engine::{
+    Backend, Engine, Operation, Precision, Sampler, Scope, SequenceIndex, SteeringPlan, Term,
+    TokenId,
+};
 use trimtab_persona::conversation::{ChatText, TokenisedConversation, message};
 use trimtab_persona::plan::relative_dose;
 use trimtab_persona::reading_block::ReadingBlock;
 use trimtab_persona::reread::reread;
 use trimtab_persona::vector_file::{Recommended, TraitVector};
+
+/// Greedy, so that only the push makes answers differ; with the page's own repetition penalty.
+const SAMPLER: Sampler = Sampler {
+    repetition_penalty: 1.1,
+    ..Sampler::GREEDY
+};
+/// Longest answer that the page reads.
+const MAX_TOKENS: usize = 400;
 
 #[derive(Debug, Args)]
 pub struct Arguments {
@@ -34,10 +45,8 @@ pub struct Arguments {
         allow_hyphen_values = true
     )]
     doses: Option<Vec<f32>>,
-    #[arg(long, value_name = "N", default_value_t = 80)]
+    #[arg(long, value_name = "N", default_value_t = 64)]
     max_tokens: usize,
-    #[command(flatten)]
-    sampler: SamplerArguments,
     /// Where to write
     #[arg(long, value_name = "FILE.json")]
     out: PathBuf,
@@ -104,7 +113,10 @@ struct RecordedToken {
 
 pub fn run(arguments: &Arguments) -> Result<()> {
     let chat = arguments.model.chat()?;
-    let sampler = arguments.sampler.sampler()?;
+    ensure!(
+        (1..=MAX_TOKENS).contains(&arguments.max_tokens),
+        "--max-tokens must be 1 to {MAX_TOKENS}"
+    );
     let prompt = chat.prompt(&[message("user", &arguments.question)])?;
     let context = prompt.tokens.len() + arguments.max_tokens;
     let mut engine = arguments.model.engine(Some(context), 5)?;
@@ -134,7 +146,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
             sequence: SequenceIndex(index as u32),
             prompt: prompt.tokens.clone(),
             plan: plan(&vector, &recommended, coefficient),
-            sampler,
+            sampler: SAMPLER,
             max_tokens: arguments.max_tokens,
             end_tokens: end_tokens(engine.config()),
         });
@@ -154,15 +166,9 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         ))?);
     }
     progress::finish();
-    let info = engine.info();
     let recording = Recording {
         schema: "trimtab-recording-1",
-        made_with: format!(
-            "trimtab {}, {:?} executor, {:?}",
-            env!("CARGO_PKG_VERSION"),
-            info.backend,
-            info.precision
-        ),
+        made_with: made_with(engine.info()),
         made_on: time::UtcDateTime::now().date().to_string(),
         model: RecordedModel {
             name: manifest.name,
@@ -172,11 +178,11 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         layer: recommended.layers[0],
         scope: "all",
         sampler: RecordedSampler {
-            temperature: sampler.temperature,
-            top_k: sampler.top_k,
-            top_p: sampler.top_p,
-            repetition_penalty: sampler.repetition_penalty,
-            seed: sampler.seed,
+            temperature: SAMPLER.temperature,
+            top_k: SAMPLER.top_k,
+            top_p: SAMPLER.top_p,
+            repetition_penalty: SAMPLER.repetition_penalty,
+            seed: SAMPLER.seed,
         },
         question: arguments.question.clone(),
         r#trait: RecordedTrait {
@@ -192,6 +198,20 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     };
     std::fs::write(&arguments.out, serde_json::to_vec(&recording)?)
         .with_context(|| arguments.out.display().to_string())
+}
+
+/// `trimtab 0.1.0, CPU executor, exact`.
+fn made_with(info: &EngineInfo) -> String {
+    let executor = match info.backend {
+        Backend::Cpu => "CPU",
+        Backend::Gpu => "GPU",
+    };
+    let precision = match info.precision {
+        Precision::Exact => "exact",
+        Precision::Fast => "fast",
+    };
+    let version = env!("CARGO_PKG_VERSION");
+    format!("trimtab {version}, {executor} executor, {precision}")
 }
 
 fn plan(vector: &TraitVector, recommended: &Recommended, coefficient: f32) -> SteeringPlan {

@@ -12,6 +12,9 @@ use trimtab_persona::plan::{parse_layers, relative_dose};
 use trimtab_persona::sweep::{Sweep, SweepRow};
 use trimtab_persona::trait_pack::{MAX_PACK_BYTES, TraitPack};
 
+/// Room for the longest system prompt and question of a trait pack, in tokens.
+const PROMPT_TOKENS: usize = 1_024;
+
 #[derive(Debug, Args)]
 pub struct Arguments {
     #[command(flatten)]
@@ -65,7 +68,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         "--questions and --pairs must be at least 1"
     );
     let mut engine = arguments.model.engine(
-        Some(512 + arguments.max_tokens),
+        Some(arguments.max_tokens.saturating_add(PROMPT_TOKENS)),
         questions + 2 * pairs.len() + 1,
     )?;
     let vector = load_vector(&arguments.vector, &engine)?;

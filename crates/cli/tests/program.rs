@@ -1,5 +1,7 @@
 //! The program as a person meets it: flags, JSON, exit codes, sentences. On the default checkpoint.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 use safetensors::SafeTensors;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};

@@ -313,7 +313,7 @@ mod tests {
     }
 
     fn response(number: usize, ids: Vec<u32>) -> Response {
-        let side = if number % 2 == 0 { 1 } else { -1 };
+        let side = if number.is_multiple_of(2) { 1 } else { -1 };
         Response {
             side,
             instruction: 0,
@@ -407,5 +407,20 @@ mod tests {
             message(r#"{"pairs":[{"side":1,"messages":[{"role":"user","content":"x"}]}]}"#)
                 .contains("no response")
         );
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_pairs_give_examples_or_an_error(
+            side in proptest::num::i8::ANY,
+            prompt in proptest::collection::vec(0_u32..9, 0..4),
+            full in proptest::collection::vec(0_u32..9, 0..6),
+        ) {
+            let pairs = serde_json::json!({"pairs": [{"side": side, "prompt_ids": prompt, "full_ids": full}]});
+            if let Ok(examples) = parse_pairs(pairs.to_string().as_bytes(), None) {
+                let example = &examples[0];
+                proptest::prop_assert!(example.prompt_length <= example.tokens.len());
+            }
+        }
     }
 }

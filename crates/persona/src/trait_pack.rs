@@ -231,4 +231,19 @@ pub(crate) mod tests {
         let error = TraitPack::parse(&vec![b' '; MAX_PACK_BYTES + 1]).unwrap_err();
         assert!(matches!(error, TraitPackError::TooLarge { .. }));
     }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_gives_a_pack_or_an_error(text in ".{0,200}") {
+            let _ = TraitPack::parse(text.as_bytes());
+        }
+
+        #[test]
+        fn a_damaged_pack_never_panics(at in 0_usize..2_000, byte in proptest::num::u8::ANY) {
+            let mut bytes = serde_json::to_vec(&sample()).unwrap();
+            let at = at % bytes.len();
+            bytes[at] = byte;
+            let _ = TraitPack::parse(&bytes);
+        }
+    }
 }

@@ -1,5 +1,7 @@
 //! Calibration and readings on the default checkpoint, and the ready-made files.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 use pollster::block_on;
 use serde::de::DeserializeOwned;
 use std::path::{Path, PathBuf};
