@@ -1,4 +1,5 @@
 import { defineConfig } from "@playwright/test";
+import { launch } from "./e2e/launch.ts";
 
 const full = process.env["TRIMTAB_FULL"] === "1";
 
@@ -13,4 +14,5 @@ export default defineConfig({
   retries: 0,
   reporter: [["list"]],
   outputDir: "test-results",
+  use: { launchOptions: launch },
 });

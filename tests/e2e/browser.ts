@@ -2,8 +2,9 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { test as base, chromium, expect, type BrowserContext, type LaunchOptions, type Page } from "@playwright/test";
+import { test as base, chromium, expect, type BrowserContext, type Page } from "@playwright/test";
 import type { Engine } from "../../web/src/engine/protocol.ts";
+import { launch } from "./launch.ts";
 
 declare global {
   var trimtab: Engine;
@@ -14,21 +15,6 @@ export { expect };
 export const address = process.env["TRIMTAB_URL"] ?? "http://127.0.0.1:8420";
 export const full = process.env["TRIMTAB_FULL"] === "1";
 export const modelId = "smollm2-135m-instruct";
-
-/** Software WebGPU (SwiftShader), and nothing of the browser's own on the network. */
-export const launch: LaunchOptions = {
-  executablePath: process.env["CHROMIUM"] ?? "/usr/bin/chromium",
-  args: [
-    "--no-sandbox",
-    "--enable-unsafe-webgpu",
-    "--use-webgpu-adapter=swiftshader",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--no-first-run",
-    "--disable-quic",
-  ],
-};
 
 /** Everything a page says on its console as an error, or throws. */
 export function complaints(context: BrowserContext): string[] {
@@ -68,8 +54,6 @@ export const test = base.extend<Fixtures, WorkerFixtures>({
     { scope: "worker" },
   ],
 });
-
-test.use({ launchOptions: launch });
 
 /** A page of the visitor's with the model loaded by its verb. */
 export async function pageWithModel(visitor: BrowserContext, precision: "exact" | "fast"): Promise<Page> {

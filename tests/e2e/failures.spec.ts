@@ -1,10 +1,11 @@
 /** What a visitor reads when something is missing or breaks. */
 import { chromium } from "@playwright/test";
-import { address, expect, launch, test } from "./browser.ts";
 import { BrokenServer } from "./broken_server.ts";
+import { address, expect, test } from "./browser.ts";
+import { launch } from "./launch.ts";
 
 test("without WebGPU a sentence says so, and what to do", async () => {
-  const browser = await chromium.launch({ executablePath: launch.executablePath as string, args: ["--no-sandbox", "--disable-features=WebGPU", "--disable-gpu"] });
+  const browser = await chromium.launch({ ...launch, args: ["--no-sandbox", "--disable-features=WebGPU", "--disable-gpu"] });
   const page = await browser.newPage();
   await page.goto(address);
   await page.getByRole("button", { name: /98 MB/ }).click();
