@@ -17,7 +17,7 @@ pub struct LayerTable {
 impl LayerTable {
     /// `values` is `[rows, width]`, row-major.
     pub fn new(values: Vec<f32>, width: usize) -> Result<Self, PlanError> {
-        if width == 0 || values.is_empty() || values.len() % width != 0 {
+        if width == 0 || values.is_empty() || !values.len().is_multiple_of(width) {
             return Err(PlanError::Shape {
                 values: values.len(),
                 width,

@@ -1,6 +1,8 @@
 //! The GPU's kernels against the CPU executor on small random models: every stored form, biases, odd
 //! widths, every batch width, steering, readings and capture. A missing adapter is a failure.
 
+#![allow(clippy::unwrap_used)]
+
 use half::{bf16, f16};
 use pollster::block_on;
 use trimtab_checkpoint::{ModelConfig, WeightFile};

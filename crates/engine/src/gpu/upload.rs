@@ -119,7 +119,7 @@ impl<'a, S: ByteSource> Uploader<'a, S> {
         let bias_at = tiles * tile_scales;
         let largest = self.device.device.limits().max_storage_buffer_binding_size;
         if (tiles * tile_words * 4) as u64 > largest {
-            let (size, most) = (tiles * tile_words * 4 >> 20, largest >> 20);
+            let (size, most) = ((tiles * tile_words * 4) >> 20, largest >> 20);
             let reason = format!(
                 "{label} needs {size} MiB in one piece, and this device allows {most}; convert the model with --quant q8 or q4"
             );

@@ -146,25 +146,25 @@ pub fn cached_prefixes_are_reused(engine: &mut Engine) {
         .set_directions(&[vector()])
         .expect("golden vector fits");
     let (prompt, answer) = &chats()[8];
-    let (short, long) = (&answer[..16], &answer[..40]);
+    let (short, long) = (&answer[..8], &answer[..20]);
     let first = [&prompt[..], short].concat();
     let second = [&prompt[..], long].concat();
     let plain = SteeringPlan::default();
-    let mut scratch = |tokens: &[TokenId], length: usize, plan: &SteeringPlan| {
+    let mut scratch = |tokens: &[TokenId], length: usize, plan: &SteeringPlan, score: bool| {
         engine.clear(SequenceIndex(1)).expect("sequence 1 exists");
-        let outcome = read_into(engine, 1, tokens, length, plan, true, false);
+        let outcome = read_into(engine, 1, tokens, length, plan, score, false);
         assert_eq!(outcome.reused, 0);
         outcome.records
     };
-    let whole = scratch(&second, prompt.len(), &plain);
+    let whole = scratch(&second, prompt.len(), &plain, false);
     let mut edited = second.clone();
     let edit = prompt.len() + 3;
     edited[edit] = TokenId(edited[edit].0 + 1);
-    let edited_whole = scratch(&edited, prompt.len(), &plain);
+    let edited_whole = scratch(&edited, prompt.len(), &plain, false);
     let pushed = push(1.0, Scope::Response);
-    let pushed_whole = scratch(&second, prompt.len(), &pushed);
+    let pushed_whole = scratch(&second, prompt.len(), &pushed, false);
     // The first answer now belongs to the prompt, where nothing is pushed.
-    let later_whole = scratch(&second, first.len(), &pushed);
+    let later_whole = scratch(&second, first.len(), &pushed, true);
 
     let mut next = |name: &str,
                     tokens: &[TokenId],
