@@ -68,9 +68,13 @@ export async function load(page: Page, precision: "exact" | "fast"): Promise<voi
   const loaded = await page.evaluate(
     async ({ id, precision }) => {
       const model = await globalThis.trimtab.load({ kind: "catalogue", id }, { backend: "gpu", precision }, () => undefined);
-      return { backend: model.backend, precision: model.precision };
+      const { wasmBytes } = await globalThis.trimtab.memory();
+      return { backend: model.backend, precision: model.precision, wasmBytes };
     },
     { id: modelId, precision },
   );
-  expect(loaded).toEqual({ backend: "gpu", precision });
+  expect(loaded).toMatchObject({ backend: "gpu", precision });
+  // WebAssembly's memory never shrinks, so this was its peak while loading.
+  console.log(`WebAssembly memory after loading: ${String(loaded.wasmBytes)} bytes`);
+  expect(loaded.wasmBytes).toBeLessThanOrEqual(64 * 1024 * 1024);
 }

@@ -9,10 +9,12 @@ describe("where the model runs", () => {
     expect(choice).toEqual({ backend: "gpu", adapter: "acme rocket", notices: [] });
   });
 
-  it("is told when that device is a program", async () => {
-    const choice = await chooseBackend("auto", browser({ isFallbackAdapter: true, description: "SwiftShader" }));
-    expect(choice).toMatchObject({ backend: "gpu", adapter: "SwiftShader" });
+  it("is the processor where that device is a program, unless it was asked for", async () => {
+    const software = browser({ isFallbackAdapter: true, description: "SwiftShader" });
+    const choice = await chooseBackend("auto", software);
+    expect(choice.backend).toBe("cpu");
     expect(choice.notices[0]).toContain("program on the processor");
+    expect(await chooseBackend("gpu", software)).toMatchObject({ backend: "gpu", adapter: "SwiftShader", notices: [expect.stringContaining("program on the processor")] });
   });
 
   it("is the processor where there is none, with a sentence", async () => {

@@ -24,10 +24,12 @@ export interface Choice {
 
 const NO_WEBGPU =
   "This browser offers no graphics device (WebGPU), so the model runs on the processor, which is slower. Chrome or Edge 113 and later, over https or on localhost, have WebGPU.";
-const SOFTWARE =
-  "The graphics device that this browser offers is a program on the processor; choosing the processor itself may be faster. If this computer has a real graphics device, look for “hardware acceleration” in the browser's settings.";
+const HARDWARE_HINT =
+  "If this computer has a real graphics device, look for “hardware acceleration” in the browser's settings.";
+const SOFTWARE = `The graphics device that this browser offers is a program on the processor. ${HARDWARE_HINT}`;
+const NOT_SOFTWARE = `The graphics device that this browser offers is a program on the processor, so the model runs on the processor itself, which is faster. ${HARDWARE_HINT}`;
 
-/** What `auto` means here: the graphics device where there is one, else the processor. */
+/** What `auto` means here: the graphics device where there is a real one, else the processor (several times as fast as SwiftShader). */
 export async function chooseBackend(asked: Backend | "auto", browser: object = navigator): Promise<Choice> {
   if (asked === "cpu") return { backend: "cpu", adapter: "", notices: [] };
   const { gpu } = browser as GpuNavigator;
@@ -38,5 +40,6 @@ export async function chooseBackend(asked: Backend | "auto", browser: object = n
   }
   const { isFallbackAdapter, vendor, architecture, device, description } = adapter.info ?? {};
   const name = description ? description : [vendor, architecture, device].filter(Boolean).join(" ");
-  return { backend: "gpu", adapter: name, notices: isFallbackAdapter === true ? [SOFTWARE] : [] };
+  if (isFallbackAdapter !== true) return { backend: "gpu", adapter: name, notices: [] };
+  return asked === "auto" ? { backend: "cpu", adapter: "", notices: [NOT_SOFTWARE] } : { backend: "gpu", adapter: name, notices: [SOFTWARE] };
 }
