@@ -145,8 +145,8 @@ pub fn cached_prefixes_are_reused(engine: &mut Engine) {
     engine
         .set_directions(&[vector()])
         .expect("golden vector fits");
-    let (prompt, answer) = &chats()[8];
-    let (short, long) = (&answer[..8], &answer[..20]);
+    let (prompt, answer) = &chats()[9];
+    let (short, long) = (&answer[..8], &answer[..16]);
     let first = [&prompt[..], short].concat();
     let second = [&prompt[..], long].concat();
     let plain = SteeringPlan::default();

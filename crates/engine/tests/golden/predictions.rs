@@ -82,7 +82,7 @@ pub fn greedy_teacher_forced(engine: &mut Engine, demands: Demands) {
     let (mut good, mut wrong, mut positions) = (0, Vec::new(), 0);
     for (number, prompt) in json::<GreedyFile>("greedy.json").prompts.iter().enumerate() {
         let start = prompt.prompt_ids.tokens();
-        let tokens = [start.clone(), prompt.ids.tokens()].concat();
+        let tokens = [&start[..], &prompt.ids.tokens()[..count]].concat();
         let plan = SteeringPlan::default();
         let outcome = read(engine, &tokens, start.len(), &plan, true, false);
         let answer = &outcome.records[start.len() - 1..];
