@@ -41,3 +41,25 @@ impl Stamp {
             .with_context(|| format!("{} cannot be written", self.path.display()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_step_is_current_until_an_input_or_the_step_changes() {
+        let folder = std::env::temp_dir().join(format!("trimtab-stamp-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let (stamp, input) = (folder.join("stamp"), folder.join("input"));
+        let now = |version: &str| Stamp::new(stamp.clone(), version, &[&input]).unwrap();
+
+        fs::write(&input, "one").unwrap();
+        assert!(!now("1").current());
+        now("1").write().unwrap();
+        assert!(now("1").current());
+        assert!(!now("2").current());
+        fs::write(&input, "two").unwrap();
+        assert!(!now("1").current());
+        fs::remove_dir_all(&folder).unwrap();
+    }
+}

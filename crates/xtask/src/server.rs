@@ -91,3 +91,69 @@ fn router(root: &Path) -> Result<Router> {
     }
     Ok(router)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::io::{Read, Write};
+    use std::net::TcpStream;
+
+    use super::*;
+
+    /// The whole answer to a `GET` with one more header line.
+    fn get(address: SocketAddr, path: &str, header: &str) -> String {
+        let mut stream = TcpStream::connect(address).unwrap();
+        let request =
+            format!("GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n{header}\r\n\r\n");
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    }
+
+    #[test]
+    fn serves_the_page_and_ranges_of_models_and_nothing_else() {
+        let root = std::env::temp_dir().join(format!("trimtab-server-{}", std::process::id()));
+        fs::create_dir_all(root.join("web/dist")).unwrap();
+        fs::create_dir_all(root.join("models/tiny")).unwrap();
+        fs::write(root.join("web/dist/index.html"), "<p>page").unwrap();
+        fs::write(root.join("web/dist/a.wasm"), "wasm").unwrap();
+        fs::write(root.join("models/tiny/model.safetensors"), "0123456789").unwrap();
+        fs::write(root.join("secret"), "secret").unwrap();
+        let address = serve_in_background(&root).unwrap();
+
+        let page = get(address, "/", "Accept: */*");
+        assert!(page.starts_with("HTTP/1.1 200"), "{page}");
+        assert!(page.ends_with("<p>page"), "{page}");
+        for (name, value) in HEADERS {
+            assert!(page.contains(&format!("{name}: {value}\r\n")), "{page}");
+        }
+        let module = get(address, "/a.wasm", "Accept: */*");
+        assert!(
+            module.contains("content-type: application/wasm\r\n"),
+            "{module}"
+        );
+
+        let part = get(address, "/models/tiny/model.safetensors", "Range: bytes=4-");
+        assert!(part.starts_with("HTTP/1.1 206"), "{part}");
+        assert!(part.contains("content-range: bytes 4-9/10\r\n"), "{part}");
+        assert!(part.ends_with("\r\n\r\n456789"), "{part}");
+
+        for path in [
+            "/../../secret",
+            "/models/../secret",
+            "/models/%2e%2e/secret",
+        ] {
+            let refused = get(address, path, "Accept: */*");
+            assert!(refused.starts_with("HTTP/1.1 4"), "{refused}");
+            assert!(!refused.ends_with("secret"), "{refused}");
+        }
+        fs::remove_dir_all(&root).unwrap();
+    }
+
+    #[test]
+    fn a_page_that_was_not_built_is_an_error_with_the_next_step() {
+        let error = router(Path::new("/nowhere")).unwrap_err().to_string();
+        assert!(error.contains("cargo xtask build"), "{error}");
+    }
+}
