@@ -4,7 +4,7 @@ import { createRequire } from "node:module";
 import type { Page } from "@playwright/test";
 import type axe from "axe-core";
 import { address, expect, test } from "./browser.ts";
-import { ANSWERING, answered, ask, keepAnswersShort, openWithModel, tokens } from "./conversation.ts";
+import { ANSWERING, answerAt, ask, openWithModel, tokens } from "./conversation.ts";
 
 const axeSource = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 
@@ -40,7 +40,7 @@ test("the first screen fits from 360 pixels to wide screens", async ({ fresh: pa
 
 test("a conversation is sound for axe in light and dark, and fits 360 pixels", async ({ visitor }) => {
   const page = await openWithModel(visitor);
-  await keepAnswersShort(page, 8);
+  await answerAt(page, { temperature: 0, tokens: 8 });
   await ask(page, "Describe the sea.");
   for (const colorScheme of ["light", "dark"] as const) {
     await page.emulateMedia({ colorScheme, reducedMotion: "reduce" });
@@ -65,6 +65,8 @@ test("everything can be done with the keyboard", async ({ visitor }) => {
   await tabTo(page, /^(Load|Start) the model/);
   await page.keyboard.press("Enter");
   await expect(page.getByRole("region", { name: "Steering" })).toBeVisible({ timeout: 300_000 });
+  // Long enough to be stopped on the way.
+  await answerAt(page, { temperature: 0, tokens: 400 });
   if (await page.getByRole("button", { name: "New conversation" }).isVisible()) {
     await tabTo(page, /^New conversation/);
     await page.keyboard.press("Enter");
@@ -73,17 +75,16 @@ test("everything can be done with the keyboard", async ({ visitor }) => {
   await tabTo(page, /^cheerful, against gloomy/);
   await page.keyboard.press("End");
   await tabTo(page, /^Your message/);
-  await page.keyboard.type("Say hello.");
+  await page.keyboard.type("Tell me a long story about the sea.");
   await page.keyboard.press("Enter");
+  await stopWithTheKeyboard(page);
   await expect(page.getByRole("article")).toHaveCount(1);
-  await answered(page);
 
   await tabTo(page, /^Answer again/);
   await page.keyboard.press("Enter");
-  await expect(tokens(page, "Unsteered").nth(2)).toBeVisible({ timeout: ANSWERING });
-  await tabTo(page, /^Stop/);
-  await page.keyboard.press("Enter");
-  await expect(page.getByRole("button", { name: "Stop" })).toBeHidden({ timeout: ANSWERING });
+  await expect(page.getByRole("button", { name: "Stop" })).toBeVisible();
+  await stopWithTheKeyboard(page);
+  await expect(page.getByText("2 of 2")).toBeVisible();
 
   const list = page.getByRole("listbox", { name: /^Unsteered answer/ });
   for (let presses = 0; presses < 80; presses++) {
@@ -97,6 +98,13 @@ test("everything can be done with the keyboard", async ({ visitor }) => {
   await expect(page.locator(":focus")).toHaveAttribute("data-index", "1");
   await page.close();
 });
+
+async function stopWithTheKeyboard(page: Page): Promise<void> {
+  await expect(tokens(page, "Unsteered").nth(2)).toBeVisible({ timeout: ANSWERING });
+  await tabTo(page, /^Stop/);
+  await page.keyboard.press("Enter");
+  await expect(page.getByRole("button", { name: "Stop" })).toBeHidden({ timeout: ANSWERING });
+}
 
 /** Presses Tab until something with that accessible name has the focus. */
 async function tabTo(page: Page, name: RegExp): Promise<void> {

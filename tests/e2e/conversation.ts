@@ -19,11 +19,11 @@ export async function startModel(page: Page): Promise<void> {
   await expect(page.getByRole("region", { name: "Steering" })).toBeVisible({ timeout: LOADING });
 }
 
-/** Greedy and short, so that a software GPU answers in seconds. */
-export async function keepAnswersShort(page: Page, tokens: number): Promise<void> {
+/** How the next answers are written, by the settings' own fields. */
+export async function answerAt(page: Page, { temperature, tokens }: { temperature: number; tokens: number }): Promise<void> {
   await page.getByRole("button", { name: "Settings" }).click();
   const dialog = page.getByRole("dialog", { name: "Settings" });
-  await fill(dialog.getByRole("spinbutton", { name: "Temperature" }), "0");
+  await fill(dialog.getByRole("spinbutton", { name: "Temperature" }), String(temperature));
   await fill(dialog.getByRole("spinbutton", { name: "Longest answer" }), String(tokens));
   await page.keyboard.press("Escape");
   await expect(dialog).toBeHidden();

@@ -1,7 +1,7 @@
 /** From nothing to a steered answer beside the unsteered one, as a visitor does it. */
 import type { Page } from "@playwright/test";
 import { address, complaints, expect, test } from "./browser.ts";
-import { ask, keepAnswersShort, openWithModel, startModel, text, tokens } from "./conversation.ts";
+import { answerAt, ask, openWithModel, startModel, text, tokens } from "./conversation.ts";
 
 const TOKENS = 16;
 
@@ -36,7 +36,7 @@ test("loading shows megabytes and share", async () => {
 });
 
 test("a pushed slider makes a steered answer that differs from the unsteered one", async () => {
-  await keepAnswersShort(page, TOKENS);
+  await answerAt(page, { temperature: 0, tokens: TOKENS });
   const slider = page.getByRole("slider").first();
   await expect(slider).toHaveAttribute("aria-label", /cheerful/);
   await slider.focus();
