@@ -10,9 +10,10 @@ export default defineConfig({
   fullyParallel: false,
   timeout: (full ? 90 : 10) * 60_000,
   expect: { timeout: 30_000 },
+  // A control that is not there is missed within a minute; answers are waited for by the tests themselves.
+  use: { launchOptions: launch, actionTimeout: 60_000 },
   forbidOnly: process.env["CI"] !== undefined,
   retries: 0,
   reporter: [["list"]],
   outputDir: "test-results",
-  use: { launchOptions: launch },
 });

@@ -26,6 +26,17 @@ export function complaints(context: BrowserContext): string[] {
   return heard;
 }
 
+/** A browser with empty storage of its own, which it keeps until `leave`. */
+export async function newVisitor(): Promise<{ context: BrowserContext; leave: () => Promise<void> }> {
+  const folder = mkdtempSync(join(tmpdir(), "trimtab-visitor-"));
+  const context = await chromium.launchPersistentContext(folder, launch);
+  const leave = async () => {
+    await context.close();
+    rmSync(folder, { recursive: true, force: true });
+  };
+  return { context, leave };
+}
+
 interface Fixtures {
   /** A page without a model; the test fails when it complains. */
   fresh: Page;
@@ -45,11 +56,9 @@ export const test = base.extend<Fixtures, WorkerFixtures>({
   },
   visitor: [
     async ({}, use) => {
-      const folder = mkdtempSync(join(tmpdir(), "trimtab-visitor-"));
-      const context = await chromium.launchPersistentContext(folder, launch);
+      const { context, leave } = await newVisitor();
       await use(context);
-      await context.close();
-      rmSync(folder, { recursive: true, force: true });
+      await leave();
     },
     { scope: "worker" },
   ],

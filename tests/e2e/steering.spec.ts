@@ -1,24 +1,28 @@
 /** From nothing to a steered answer beside the unsteered one, as a visitor does it. */
-import type { Page } from "@playwright/test";
-import { address, complaints, expect, test } from "./browser.ts";
+import type { BrowserContext, Page } from "@playwright/test";
+import { address, complaints, expect, newVisitor, test } from "./browser.ts";
 import { answerAt, ask, openWithModel, startModel, text, tokens } from "./conversation.ts";
 
 const TOKENS = 16;
 
 test.describe.configure({ mode: "serial" });
 
+let visitor: BrowserContext;
+let leave: () => Promise<void>;
 let page: Page;
 let heard: string[];
 const requestsAfterLoading: string[] = [];
 
-test.beforeAll(async ({ visitor }) => {
+test.beforeAll(async () => {
+  // Somebody who was never here: nothing is cached, no conversation is kept.
+  ({ context: visitor, leave } = await newVisitor());
   heard = complaints(visitor);
   page = await visitor.newPage();
   await page.goto(address);
 });
 
 test.afterAll(async () => {
-  await page.close();
+  await leave();
 });
 
 test("loading shows megabytes and share", async () => {
@@ -101,7 +105,7 @@ test("after loading, the page makes no network request and no complaint", () => 
   expect(heard).toEqual([]);
 });
 
-test("the conversation is there after a reload, and goes on", async ({ visitor }) => {
+test("the conversation is there after a reload, and goes on", async () => {
   const before = await text(page, "Unsteered");
   await page.close();
   page = await openWithModel(visitor);
@@ -111,7 +115,7 @@ test("the conversation is there after a reload, and goes on", async ({ visitor }
   expect((await text(page, "Unsteered")).length).toBeGreaterThan(0);
 });
 
-test("the model is kept: a second start downloads nothing", async ({ visitor }) => {
+test("the model is kept: a second start downloads nothing", async () => {
   const other = await visitor.newPage();
   const asked: string[] = [];
   other.on("request", (request) => asked.push(request.url()));
