@@ -18,7 +18,7 @@ pub mod weights;
 
 pub use chat::{ChatError, ChatTemplate, ChatTokens, Message, Part};
 pub use config::{ConfigError, ModelConfig};
-pub use encoding::Encoding;
+pub use encoding::{BLOCK, Encoding};
 #[cfg(not(target_arch = "wasm32"))]
 pub use source::FileSource;
 pub use source::{ByteSource, SourceError};

@@ -6,6 +6,7 @@ mod names;
 pub mod quantise;
 mod safetensors_directory;
 mod tokenizer_json;
+pub mod torch_tensor;
 mod writer;
 
 use crate::config::{ConfigError, ModelConfig};
