@@ -1,7 +1,7 @@
 // The boundary between two blocks: steers layer l, reads its directions, captures it, and normalises it
 // for what comes next. One kernel, because all of it needs the whole row.
 //
-//   residual       [rows, d] f32, changed in place where a steering change acts
+//   residual       [rows, d] f32, changed in place{% if parts is defined %}: the block's parts, which lie behind it (see parts.wgsl), are added{% else %} where a steering change acts{% endif %}
 //   changes        [slots, L+1] of CHANGE words: additions?, clamps, -, -, add[d], then MAX_CLAMPS of low, high, direction[d]
 //   directions     [L+1, d, 16] f32, unit length along d
 //   gain           [d] f32, of the norm that follows
@@ -11,6 +11,7 @@
 //
 // One workgroup of 64 a row.
 {% import "outputs.wgsl" as outputs %}
+{% import "parts.wgsl" as residual_parts %}
 {% include "step.wgsl" %}
 struct LayerIndex {
     layer: u32,
@@ -20,6 +21,9 @@ struct LayerIndex {
 }
 
 const D: u32 = {{ d }}u;
+{%- if parts is defined %}
+{{ residual_parts.declarations() }}
+{%- endif %}
 const BLOCKS: u32 = {{ d // 32 }}u;
 const LAYER_ROWS: u32 = {{ layer_rows }}u;
 const MAX_ROWS: u32 = {{ max_rows }}u;
@@ -35,12 +39,15 @@ const EPSILON: f32 = {{ epsilon }};
 @group(0) @binding(4) var<storage, read> directions: array<f32>;
 @group(0) @binding(5) var<storage, read> gain: array<f32>;
 @group(0) @binding(6) var<storage, read_write> outputs: array<vec4<u32>>;
-@group(0) @binding(7) var<storage, read_write> output_scales: array<vec2<f32>>;
+@group(0) @binding(7) var<storage, read_write> output_scales: array<vec4<f32>>;
 @group(0) @binding(8) var<storage, read_write> records: array<u32>;
 @group(0) @binding(9) var<storage, read_write> captured: array<f32>;
 
 var<workgroup> values: array<f32, D>;
 var<workgroup> partial: array<f32, 64>;
+{%- if parts is defined %}
+{{ residual_parts.reading(1) }}
+{%- endif %}
 
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
@@ -52,8 +59,22 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     // Ablation and clamping leave the first token alone.
     let clamps = select(0u, u32(changes[change + 1u]), slot != 0u && position != 0u);
 
+{% if parts is defined %}
+    let splits = splits_at(position);
+    if (splits > 1u) {
+        weigh_splits(lane, 0u, index, splits);
+        workgroupBarrier();
+    }
+{%- endif %}
     for (var i = lane; i < D; i += 64u) {
+{%- if parts is defined %}
+        var value = attended(0u, index, i, splits);
+        for (var part = FEED_FORWARD; part < PARTS; part++) {
+            value += residual[PARTS_AT + (index * PARTS + part) * D + i];
+        }
+{%- else %}
         var value = residual[index * D + i];
+{%- endif %}
         if (adds) {
             value += changes[change + 4u + i];
         }
@@ -89,7 +110,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         workgroupBarrier();
     }
 
-    if (slot != 0u || step.capture != 0u) {
+    if ({{ "true" if parts is defined else "slot != 0u || step.capture != 0u" }}) {
         for (var i = lane; i < D; i += 64u) {
             residual[index * D + i] = values[i];
             if (step.capture != 0u) {

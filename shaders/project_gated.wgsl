@@ -5,7 +5,7 @@
 //   weights, scales gate and up stacked: tile 2t holds rows 64t..64t+63 of gate, tile 2t+1 the same of up
 //   outputs         [rows, ffn] activations in blocks, written
 //
-// One invocation a pair of matrix rows and {{ tokens }} row{{ "s" if tokens > 1 }} of the batch; workgroups of 64 pairs along x, batch rows along y.
+// One invocation {{ tiles }} pair{{ "s" if tiles > 1 }} of matrix rows and {{ tokens }} row{{ "s" if tokens > 1 }} of the batch; workgroups of {{ tiles }} × 64 pairs along x, batch rows along y.
 {% import "weights.wgsl" as weights %}
 {% import "outputs.wgsl" as outputs %}
 {% include "step.wgsl" %}
@@ -13,16 +13,17 @@ const D: u32 = {{ d }}u;
 const FFN: u32 = {{ ffn }}u;
 const BLOCKS: u32 = {{ d // 32 }}u;
 const TILES: u32 = {{ (d + 63) // 64 }}u;
-const SQUARES: u32 = {{ max_rows * (d // 32) }}u;
+const SQUARES: u32 = {{ 2 * max_rows * (d // 32) }}u;
+const PAIR_TILES: u32 = {{ matrix_tiles // 2 }}u;
 const EPSILON: f32 = {{ epsilon }};
 
 @group(0) @binding(0) var<uniform> step: Step;
-@group(0) @binding(1) var<storage, read> inputs: array<vec4<u32>>;
-@group(0) @binding(2) var<storage, read> input_scales: array<vec2<f32>>;
-@group(0) @binding(3) var<storage, read> weights: array<vec4<u32>>;
-@group(0) @binding(4) var<storage, read> scales: array<u32>;
+@group(0) @binding(1) var<storage, read> inputs: {{ weights.inputs_type(precision, d // 32, max_rows) }};
+@group(0) @binding(2) var<storage, read> input_scales: {{ weights.input_scales_type(d // 32, max_rows, max_rows * ((d + 63) // 64)) }};
+@group(0) @binding(3) var<storage, read> weights: {{ weights.weights_type(form, d // 32, matrix_tiles) }};
+@group(0) @binding(4) var<storage, read> scales: {{ weights.scales_type(form, d // 32, matrix_tiles) }};
 @group(0) @binding(5) var<storage, read_write> outputs: array<vec4<u32>>;
-@group(0) @binding(6) var<storage, read_write> output_scales: array<vec2<f32>>;
+@group(0) @binding(6) var<storage, read_write> output_scales: array<vec4<f32>>;
 
 var<workgroup> gated: array<f32, {{ tokens * 64 }}>;
 
@@ -51,33 +52,39 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let first_row = group.y * {{ tokens }}u;
 {%- for t in range(tokens) %}
     let row{{ t }} = min(first_row + {{ t }}u, step.rows - 1u);
-    var gate{{ t }} = 0.0;
-    var up{{ t }} = 0.0;
+{%- endfor %}
+{%- for r in range(tiles) %}
+    let tile{{ r }} = group.x * {{ tiles }}u + {{ r }}u;
+    {%- for t in range(tokens) %}
+    var sum_gate{{ r }}_{{ t }} = 0.0;
+    var sum_up{{ r }}_{{ t }} = 0.0;
+    {%- endfor %}
 {%- endfor %}
     for (var block = 0u; block < BLOCKS; block++) {
-{{- weights.load("wa", form, "(group.x * 2u)") }}
-{{- weights.load("wb", form, "(group.x * 2u + 1u)") }}
-{%- for t in range(tokens) %}
-        {
-{{- weights.load_input("x", precision, "row" ~ t) }}
-            gate{{ t }} += {{ weights.product("wa", "x", form, precision) }};
-            up{{ t }} += {{ weights.product("wb", "x", form, precision) }};
-        }
+{%- for r in range(tiles) %}
+{{- weights.load("gate" ~ r ~ "_", form, "(min(tile" ~ r ~ ", PAIR_TILES - 1u) * 2u)") }}
+{{- weights.load("up" ~ r ~ "_", form, "(min(tile" ~ r ~ ", PAIR_TILES - 1u) * 2u + 1u)") }}
 {%- endfor %}
+{{- weights.accumulate(row_names, form, precision, tokens, unpacked) }}
     }
 {%- for t in range(tokens) %}
-    {
-        let scale = norm_scale(row{{ t }});
-        gated[{{ t * 64 }}u + lane] = activate(gate{{ t }} * scale) * (up{{ t }} * scale);
-    }
+    let scale{{ t }} = norm_scale(row{{ t }});
 {%- endfor %}
+{%- for r in range(tiles) %}
+    {%- for t in range(tokens) %}
+    gated[{{ t * 64 }}u + lane] = activate(sum_gate{{ r }}_{{ t }} * scale{{ t }}) * (sum_up{{ r }}_{{ t }} * scale{{ t }});
+    {%- endfor %}
     workgroupBarrier();
     // Lane 2t+i writes half i of row t.
     if (lane < {{ tokens * 2 }}u) {
         let row = first_row + lane / 2u;
         let half = lane % 2u;
-        if (row < step.rows && group.x * 64u + half * 32u < FFN) {
-{{ outputs.write_block(precision, "gated", "lane * 32u", "row * (FFN / 32u) + group.x * 2u + half") }}
+        if (row < step.rows && tile{{ r }} * 64u + half * 32u < FFN) {
+{{ outputs.write_block(precision, "gated", "lane * 32u", "row * (FFN / 32u) + tile" ~ r ~ " * 2u + half") }}
         }
     }
+    {%- if not loop.last %}
+    workgroupBarrier();
+    {%- endif %}
+{%- endfor %}
 }

@@ -10,41 +10,103 @@ A matrix [rows, cols] lies in tiles of 64 rows: tile, block, vec4, lane. Lane i 
 
 Quantised forms have one u32 a block beside them: f16 scale (low) and f16 minimum (high), w = scale · q + minimum.
 
-Activations have the same blocks: fast ones 2 vec4 of signed bytes, exact ones 8 vec4 of f32; beside
-them a vec2 a block: (scale, scale · sum of bytes), for exact ones (1, sum).
+Activations have the same blocks: fast ones 2 vec4 of signed bytes, exact ones 8 vec4 of f32; beside them two vec4 a block.
+Fast ones have a scale for every eight bytes (word j of both halves), as the CPU executor has: the first vec4. The second
+begins with the block's sum.
 -#}
 {%- set vec4s = {"q4": 1, "q8": 2, "f16": 4, "bf16": 4, "f32": 8} %}
 
-{#- Declares variables {name}0.. with the block's words, and {name}_scale where the form has one. -#}
-{%- macro load(name, form, tile) %}
+{#- Declares variables {name}0.. with the words of block `block` of `blocks`, and {name}_scale where the form has one. -#}
+{%- macro load(name, form, tile, block="block", blocks="BLOCKS", weights="weights", scales="scales") %}
     {%- for v in range(vec4s[form]) %}
-        let {{ name }}{{ v }} = weights[(({{ tile }} * BLOCKS + block) * {{ vec4s[form] }}u + {{ v }}u) * 64u + lane];
+        let {{ name }}{{ v }} = {{ weights }}[(({{ tile }} * {{ blocks }} + {{ block }}) * {{ vec4s[form] }}u + {{ v }}u) * 64u + lane];
     {%- endfor %}
     {%- if form in ["q4", "q8"] %}
-        let {{ name }}_scale = unpack2x16float(scales[({{ tile }} * BLOCKS + block) * 64u + lane]);
+        let {{ name }}_scale = unpack2x16float({{ scales }}[({{ tile }} * {{ blocks }} + {{ block }}) * 64u + lane]);
     {%- endif %}
 {%- endmacro %}
 
-{#- Declares {name}0.. with the activations of row `row` in this block, and {name}_scale. -#}
-{%- macro load_input(name, precision, row) %}
+{#- Declares {name}0.. with the activations of block `at` of `inputs`, {name}_total, and of fast ones {name}_units. -#}
+{%- macro load_input(name, precision, at, inputs="inputs") %}
     {%- set count = 2 if precision == "fast" else 8 %}
-            let {{ name }}_at = {{ row }} * BLOCKS + block;
-            let {{ name }}_scale = input_scales[{{ name }}_at];
+    {%- set scales = inputs[:-1] ~ "_scales" %}
+            let {{ name }}_at = {{ at }};
+            let {{ name }}_total = {{ scales }}[{{ name }}_at * 2u + 1u].x;
+    {%- if precision == "fast" %}
+            let {{ name }}_units = {{ scales }}[{{ name }}_at * 2u];
+    {%- endif %}
     {%- for v in range(count) %}
-            let {{ name }}{{ v }} = {% if precision == "fast" %}inputs{% else %}bitcast<vec4<f32>>(inputs{% endif %}[{{ name }}_at * {{ count }}u + {{ v }}u]{% if precision != "fast" %}){% endif %};
+            let {{ name }}{{ v }} = {% if precision == "fast" %}{{ inputs }}{% else %}bitcast<vec4<f32>>({{ inputs }}{% endif %}[{{ name }}_at * {{ count }}u + {{ v }}u]{% if precision != "fast" %}){% endif %};
     {%- endfor %}
+{%- endmacro %}
+
+{#- Declares {name}f0..7, the eight vec4s of f32 (without scale and minimum) that `load` has read as words. -#}
+{%- macro unpack(name, form) %}
+    {%- for v in range(8) %}
+        let {{ name }}f{{ v }} =
+        {%- if form == "q4" %} low_nibbles({{ name }}0[{{ v % 4 }}]{{ " >> 4u" if v >= 4 }})
+        {%- elif form == "q8" %} signed_bytes({{ name }}{{ v // 4 }}[{{ v % 4 }}])
+        {%- elif form in ["f16", "bf16"] %} {{ form }}_pair({{ name }}{{ v // 2 }}.{{ ["xy", "zw"][v % 2] }})
+        {%- else %} bitcast<vec4<f32>>({{ name }}{{ v }})
+        {%- endif %};
+    {%- endfor %}
+{%- endmacro %}
+
+{#- Declares {name}f0..7 of the activations that `load_input` has read. -#}
+{%- macro unpack_input(name, precision) %}
+    {%- for v in range(8) %}
+            let {{ name }}f{{ v }} = {% if precision == "fast" %}{{ name }}_units.{{ "xyzw"[v % 4] }} * signed_bytes({{ name }}{{ v // 4 }}[{{ v % 4 }}]){% else %}{{ name }}{{ v }}{% endif %};
+    {%- endfor %}
+{%- endmacro %}
+
+{#- The products' sum over the block of what was unpacked, an f32 expression. -#}
+{%- macro unpacked_product(w, x, form) -%}
+    {%- if form in ["q4", "q8"] %}{{ w }}_scale.x * {% endif -%}
+    ({% for v in range(8) %}{{ " + " if not loop.first }}dot({{ w }}f{{ v }}, {{ x }}f{{ v }}){% endfor %})
+    {%- if form == "q4" %} + {{ w }}_scale.y * {{ x }}_total{% endif -%}
+{%- endmacro %}
+
+{#- Adds the block's products of matrix rows `names` with `tokens` rows of activations to `sum` ~ name ~ token. With `unpacked`
+    every number becomes an f32 once and is used for all products; else words are multiplied as they are. Block `block` of row t
+    of the activations is block `row{t} · stride + block` of `inputs`. -#}
+{%- macro accumulate(names, form, precision, tokens, unpacked, block="block", stride="BLOCKS", inputs="inputs") %}
+    {%- if unpacked %}{% for name in names %}{{ unpack(name, form) }}{% endfor %}{% endif %}
+    {%- for t in range(tokens) %}
+        {
+    {{- load_input("x", precision, "row" ~ t ~ " * " ~ stride ~ " + " ~ block, inputs) }}
+    {%- if unpacked %}{{ unpack_input("x", precision) }}{% endif %}
+    {%- for name in names %}
+            sum_{{ name }}{{ t }} += {% if unpacked %}{{ unpacked_product(name, "x", form) }}{% else %}{{ product(name, "x", form, precision) }}{% endif %};
+    {%- endfor %}
+        }
+    {%- endfor %}
+{%- endmacro %}
+
+{#- The types of the four arrays of a projection from `blocks` blocks of `tiles` tiles, with their lengths, so that no access
+    has to ask for the buffer's size. `extra` scales follow those of the blocks. -#}
+{%- macro inputs_type(precision, blocks, max_rows) -%}
+    array<vec4<u32>, {{ max_rows * blocks * (2 if precision == "fast" else 8) }}>
+{%- endmacro %}
+{%- macro input_scales_type(blocks, max_rows, extra=0) -%}
+    array<vec4<f32>, {{ 2 * max_rows * blocks + extra }}>
+{%- endmacro %}
+{%- macro weights_type(form, blocks, tiles) -%}
+    array<vec4<u32>, {{ tiles * blocks * vec4s[form] * 64 }}>
+{%- endmacro %}
+{%- macro scales_type(form, blocks, tiles, extra=0) -%}
+    {%- if form in ["q4", "q8"] %}array<u32, {{ tiles * blocks * 64 + extra }}>{% else %}array<u32>{% endif -%}
 {%- endmacro %}
 
 {#- The products' sum over the block, an f32 expression. -#}
 {%- macro product(w, x, form, precision) -%}
     {%- if precision == "fast" and form == "q4" -%}
-        {{ w }}_scale.x * {{ x }}_scale.x * f32(dot_words({{ w }}0 & vec4<u32>(0x0f0f0f0fu), {{ x }}0) + dot_words(({{ w }}0 >> vec4<u32>(4u)) & vec4<u32>(0x0f0f0f0fu), {{ x }}1)) + {{ w }}_scale.y * {{ x }}_scale.y
+        {{ w }}_scale.x * dot({{ x }}_units, vec4<f32>(group_dots({{ w }}0 & vec4<u32>(0x0f0f0f0fu), {{ x }}0, ({{ w }}0 >> vec4<u32>(4u)) & vec4<u32>(0x0f0f0f0fu), {{ x }}1))) + {{ w }}_scale.y * {{ x }}_total
     {%- elif precision == "fast" and form == "q8" -%}
-        {{ w }}_scale.x * {{ x }}_scale.x * f32(dot_words({{ w }}0, {{ x }}0) + dot_words({{ w }}1, {{ x }}1))
+        {{ w }}_scale.x * dot({{ x }}_units, vec4<f32>(group_dots({{ w }}0, {{ x }}0, {{ w }}1, {{ x }}1)))
     {%- elif form == "q4" -%}
         {{ w }}_scale.x * (
             {%- for v in range(4) %}{{ " + " if not loop.first }}dot(low_nibbles({{ w }}0[{{ v }}]), {{ x }}{{ v }}) + dot(low_nibbles({{ w }}0[{{ v }}] >> 4u), {{ x }}{{ v + 4 }}){% endfor -%}
-        ) + {{ w }}_scale.y * {{ x }}_scale.y
+        ) + {{ w }}_scale.y * {{ x }}_total
     {%- elif form == "q8" -%}
         {{ w }}_scale.x * (
             {%- for v in range(8) %}{{ " + " if not loop.first }}dot(signed_bytes({{ w }}{{ v // 4 }}[{{ v % 4 }}]), {{ x }}{{ v }}){% endfor -%}
@@ -58,18 +120,24 @@ them a vec2 a block: (scale, scale · sum of bytes), for exact ones (1, sum).
 
 {#- The functions that `product` and `element` call. -#}
 {%- macro functions() %}
-// Sum of the products of sixteen signed bytes.
-fn dot_words(a: vec4<u32>, b: vec4<u32>) -> i32 {
+// For each word of a block's two halves, the sum of the products of its signed bytes.
+fn group_dots(a: vec4<u32>, b: vec4<u32>, c: vec4<u32>, d: vec4<u32>) -> vec4<i32> {
 {%- if packed_dot %}
-    return dot4I8Packed(a.x, b.x) + dot4I8Packed(a.y, b.y) + dot4I8Packed(a.z, b.z) + dot4I8Packed(a.w, b.w);
+    return vec4<i32>(
+        dot4I8Packed(a.x, b.x) + dot4I8Packed(c.x, d.x),
+        dot4I8Packed(a.y, b.y) + dot4I8Packed(c.y, d.y),
+        dot4I8Packed(a.z, b.z) + dot4I8Packed(c.z, d.z),
+        dot4I8Packed(a.w, b.w) + dot4I8Packed(c.w, d.w),
+    );
 {%- else %}
     var sum = vec4<i32>(0);
     for (var shift = 0u; shift < 32u; shift += 8u) {
-        let left = bitcast<vec4<i32>>(a << vec4<u32>(24u - shift)) >> vec4<u32>(24u);
-        let right = bitcast<vec4<i32>>(b << vec4<u32>(24u - shift)) >> vec4<u32>(24u);
-        sum += left * right;
+        let up = vec4<u32>(24u - shift);
+        let down = vec4<u32>(24u);
+        sum += (bitcast<vec4<i32>>(a << up) >> down) * (bitcast<vec4<i32>>(b << up) >> down);
+        sum += (bitcast<vec4<i32>>(c << up) >> down) * (bitcast<vec4<i32>>(d << up) >> down);
     }
-    return sum.x + sum.y + sum.z + sum.w;
+    return sum;
 {%- endif %}
 }
 

@@ -4,10 +4,12 @@ use crate::architecture::Architecture;
 use crate::cpu::CpuExecutor;
 use crate::error::EngineError;
 use crate::executor::{Batch, BatchRecord, Execute, Head, Limits, Row, TokenSource};
-use crate::gpu::GpuExecutor;
+use crate::gpu::{GpuExecutor, Profile};
 use crate::index::{Layer, Position, SequenceIndex, TokenId};
 use crate::reading::Reading;
 use crate::record::{MAX_DIRECTIONS, TokenRecord};
+#[cfg(not(target_family = "wasm"))]
+use crate::reference::ReferenceExecutor;
 use crate::sequence::{ActivePlan, CachedToken, ChangeSlots, Sequence};
 use crate::steering::{LayerTable, SteeringPlan};
 use trimtab_checkpoint::{ByteSource, ModelConfig, WeightFile};
@@ -16,6 +18,8 @@ use trimtab_checkpoint::{ByteSource, ModelConfig, WeightFile};
 pub enum Backend {
     Gpu,
     Cpu,
+    /// The readable f32 executor that the others are checked against.
+    Reference,
 }
 
 /// How activations enter a weight matrix.
@@ -23,7 +27,7 @@ pub enum Backend {
 pub enum Precision {
     /// As f32.
     Exact,
-    /// In 8-bit blocks of 32 with integer dot products.
+    /// As integers with a scale for every few of them.
     Fast,
 }
 
@@ -88,6 +92,9 @@ pub struct ReadOutcome {
 #[derive(Debug)]
 enum Executor {
     Cpu(Box<CpuExecutor>),
+    /// The page never asks for it, and need not download it.
+    #[cfg(not(target_family = "wasm"))]
+    Reference(Box<ReferenceExecutor>),
     Gpu(Box<GpuExecutor>),
 }
 
@@ -96,6 +103,8 @@ macro_rules! on_executor {
     ($executor:expr, $name:ident => $call:expr) => {
         match $executor {
             Executor::Cpu($name) => $call,
+            #[cfg(not(target_family = "wasm"))]
+            Executor::Reference($name) => $call,
             Executor::Gpu($name) => $call,
         }
     };
@@ -132,6 +141,19 @@ impl Engine {
                     CpuExecutor::load(config, architecture, weights, options, progress).await?;
                 (Executor::Cpu(Box::new(cpu)), info)
             }
+            #[cfg(target_family = "wasm")]
+            Backend::Reference => {
+                return Err(EngineError::Usage(
+                    "the reference executor is not part of the page".into(),
+                ));
+            }
+            #[cfg(not(target_family = "wasm"))]
+            Backend::Reference => {
+                let (reference, info) =
+                    ReferenceExecutor::load(config, architecture, weights, options, progress)
+                        .await?;
+                (Executor::Reference(Box::new(reference)), info)
+            }
             Backend::Gpu => {
                 let (gpu, info) =
                     GpuExecutor::load(config, architecture, weights, options, progress).await?;
@@ -157,6 +179,12 @@ impl Engine {
         &self.config
     }
 
+    /// Whether this engine can tell how far two next-token distributions are apart: all logits of both
+    /// must be at hand, which the GPU's are not (they are reduced where they lie, and 200 KB a token are not read back).
+    pub fn compares(&self) -> bool {
+        !matches!(self.executor, Executor::Gpu(_))
+    }
+
     /// `L + 1`.
     pub fn layer_rows(&self) -> usize {
         self.config.layers + 1
@@ -168,6 +196,26 @@ impl Engine {
 
     pub fn limits(&self) -> Limits {
         on_executor!(&self.executor, executor => executor.limits())
+    }
+
+    /// Dispatches that a GPU was given since loading; none on the CPU.
+    pub fn dispatches(&self) -> usize {
+        match &self.executor {
+            Executor::Gpu(gpu) => gpu.dispatches(),
+            _ => 0,
+        }
+    }
+
+    /// Where the time of a token after `context` others goes on a GPU, over `tokens` of them. Forgets sequence 0.
+    pub async fn profile(&mut self, context: usize, tokens: usize) -> Result<Profile, EngineError> {
+        self.drain().await?;
+        self.clear(SequenceIndex(0))?;
+        match &mut self.executor {
+            Executor::Gpu(gpu) => gpu.profile(context, tokens).await,
+            _ => Err(EngineError::Usage(
+                "only the GPU executor has kernels to profile".into(),
+            )),
+        }
     }
 
     /// Sets the directions to read (normalised here), in the order in which readings report them.
@@ -327,6 +375,18 @@ impl Engine {
         Ok(())
     }
 
+    /// To be timed: a GPU does the work of `batch` so many times in one submission, the others do it once.
+    pub(crate) fn submit_passes(&mut self, batch: &Batch, passes: u32) -> Result<(), EngineError> {
+        match &mut self.executor {
+            Executor::Gpu(gpu) => {
+                gpu.submit_passes(batch, passes)?;
+                self.in_flight += 1;
+                Ok(())
+            }
+            _ => self.submit(batch),
+        }
+    }
+
     pub(crate) async fn collect(&mut self) -> Result<BatchRecord, EngineError> {
         let record = on_executor!(&mut self.executor, executor => executor.collect().await);
         self.in_flight = self.in_flight.saturating_sub(1);
@@ -363,7 +423,7 @@ impl Engine {
     ) {
         let index = row.position.0 as usize;
         let scored = match (row.head, &mut record.prediction) {
-            (Head::Score(target), _) => Some(target),
+            (Head::Score(target) | Head::Compare(target), _) => Some(target),
             // What was sampled has been scored by the way.
             (Head::Sample(_), Some(prediction)) => {
                 prediction.target_logprob = prediction.chosen_logprob;

@@ -46,6 +46,14 @@ pub enum EngineError {
         "the model computed a number that is not finite at position {position}; this device computes wrongly, choose the CPU or the exact precision"
     )]
     NotFinite { position: u32 },
+    #[error(
+        "the graphics device{adapter} computes wrongly: in a test before the model was loaded, {what}; it is not used. Update the browser or the graphics driver, and choose the processor (CPU) until then"
+    )]
+    WrongNumbers {
+        /// Its name in parentheses; browsers give none.
+        adapter: String,
+        what: String,
+    },
     #[error("{0}")]
     Usage(String),
 }

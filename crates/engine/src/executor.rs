@@ -26,6 +26,19 @@ pub enum Head {
     Sample(Sampler),
     /// Report the log-probability of this token, and the most likely ones.
     Score(TokenId),
+    /// As [`Head::Score`], and report the divergence of the row before, which asks for the head too,
+    /// from this one; see [`crate::Engine::compares`].
+    Compare(TokenId),
+}
+
+impl Head {
+    /// The token whose log-probability is asked for.
+    pub fn target(self) -> Option<TokenId> {
+        match self {
+            Self::Score(target) | Self::Compare(target) => Some(target),
+            Self::Skip | Self::Sample(_) => None,
+        }
+    }
 }
 
 /// One token to be consumed: it is embedded, sees its sequence's cache up to itself, and is

@@ -94,8 +94,16 @@ struct Run {
     request: GenerateRequest,
     plan: ActivePlan,
     segments: Vec<Segment>,
+    /// From which token on which of [`Generation::plans`] holds.
+    plans: Vec<(usize, ActivePlanIndex)>,
     /// Of the next token to queue.
     next: usize,
+    /// Tokens that were known when the run began, or when it was resumed.
+    given: usize,
+    /// What was read is read again, for an engine that has not seen it.
+    resumed: bool,
+    /// Tokens whose readings were reported.
+    reported: usize,
     /// Accepted so far.
     tokens: Vec<TokenId>,
     ended: Option<EndReason>,
@@ -107,22 +115,45 @@ impl Run {
     }
 
     fn in_prompt(&self) -> bool {
-        self.next < self.prompt_length()
+        self.next < self.given
+    }
+
+    /// The token at `index` where it was given.
+    fn given_token(&self, index: usize) -> Option<TokenId> {
+        let answer = index.checked_sub(self.prompt_length());
+        match answer {
+            None => self.request.prompt.get(index).copied(),
+            Some(at) if index < self.given => self.tokens.get(at).copied(),
+            Some(_) => None,
+        }
+    }
+
+    /// Whether the token at `index` is only read again.
+    fn again(&self, index: usize) -> bool {
+        self.resumed && index < self.given
+    }
+
+    fn plan_at(&self, index: usize) -> ActivePlanIndex {
+        let before = self.plans.iter().rev().find(|(from, _)| *from <= index);
+        before.map_or(0, |(_, plan)| *plan)
     }
 
     /// Whether another token is to be queued, given the context's length.
     fn has_more(&self, context: usize) -> bool {
-        self.ended.is_none()
+        (self.ended.is_none() || self.again(self.next))
             && self.next < context
             && (self.in_prompt() || self.next < self.prompt_length() + self.request.max_tokens)
     }
 
     fn head(&self, index: usize) -> Head {
         let last = self.prompt_length() + self.request.max_tokens;
-        if index + 1 >= self.prompt_length() && index + 1 < last {
-            Head::Sample(self.request.sampler)
-        } else {
-            Head::Skip
+        if index + 1 < self.prompt_length() {
+            return Head::Skip;
+        }
+        match self.given_token(index + 1) {
+            Some(token) => Head::Score(token),
+            None if index + 1 < last && self.ended.is_none() => Head::Sample(self.request.sampler),
+            None => Head::Skip,
         }
     }
 }
@@ -141,8 +172,6 @@ pub struct Generation {
     runs: Vec<Run>,
     /// Every plan that any run has had, so that queued rows can name theirs.
     plans: Vec<ActivePlan>,
-    /// The current plan of each run.
-    current: Vec<ActivePlanIndex>,
     queued: VecDeque<Queued>,
     events: VecDeque<Event>,
     run_ahead: usize,
@@ -191,16 +220,19 @@ impl Generation {
                 request,
                 plan,
                 segments,
+                plans: vec![(0, index)],
                 next,
+                given: length,
+                resumed: false,
+                reported: 0,
                 tokens: Vec::new(),
                 ended,
             });
         }
         let plans = runs.iter().map(|run| run.plan.clone()).collect();
-        let current = (0..runs.len()).collect();
         let info = engine.info();
         // A slow adapter gains nothing by running ahead, and a slider would feel dead.
-        let run_ahead = if info.software || info.backend == Backend::Cpu {
+        let run_ahead = if info.software || info.backend != Backend::Gpu {
             1
         } else {
             4
@@ -208,7 +240,6 @@ impl Generation {
         Ok(Self {
             runs,
             plans,
-            current,
             queued: VecDeque::new(),
             events: VecDeque::new(),
             run_ahead,
@@ -244,12 +275,17 @@ impl Generation {
         let Some(run) = self.runs.get_mut(request) else {
             return Err(EngineError::Usage(format!("there is no request {request}")));
         };
-        let from = Position(run.next as u32);
+        let from = match run.resumed {
+            true => run.next.max(run.given),
+            false => run.next,
+        };
+        run.plans.retain(|(earlier, _)| *earlier < from);
+        run.plans.push((from, self.plans.len()));
+        let from = Position(from as u32);
         match run.segments.last_mut() {
             Some(last) if last.from == from => last.plan = plan,
             _ => run.segments.push(Segment { from, plan }),
         }
-        self.current[request] = self.plans.len();
         self.plans.push(active);
         self.events.push_back(Event::Segment { request, from });
         Ok(())
@@ -261,12 +297,14 @@ impl Generation {
     }
 
     /// Waits for what is queued and returns the answers, in the order of the requests.
-    pub async fn finish(mut self, engine: &mut Engine) -> Result<Vec<Answer>, EngineError> {
+    /// Nothing is left of the generation afterwards, but where it fails it can be resumed.
+    pub async fn finish(&mut self, engine: &mut Engine) -> Result<Vec<Answer>, EngineError> {
         for request in 0..self.runs.len() {
             self.end(request, EndReason::Stopped);
         }
         engine.drain().await?;
-        let answers = self.runs.into_iter().map(|run| Answer {
+        let runs = std::mem::take(&mut self.runs);
+        let answers = runs.into_iter().map(|run| Answer {
             sequence: run.request.sequence,
             prompt_length: run.request.prompt.len(),
             records: engine.records(run.request.sequence),
@@ -275,6 +313,24 @@ impl Generation {
             reason: run.ended.unwrap_or(EndReason::Stopped),
         });
         Ok(answers.collect())
+    }
+
+    /// Goes on with an engine that has seen nothing of this: prompts and answers so far are read again under the
+    /// plans that they had, then every answer continues with the token after its last. Noise depends on the
+    /// position alone, so that the same tokens follow.
+    pub async fn resume(&mut self, engine: &mut Engine) -> Result<(), EngineError> {
+        engine.drain().await?;
+        self.queued.clear();
+        for run in &mut self.runs {
+            let sequence = run.request.sequence;
+            engine.check_tokens(sequence, &run.request.prompt)?;
+            engine.clear(sequence)?;
+            engine.set_seen(sequence, &[])?;
+            run.given = run.prompt_length() + run.tokens.len();
+            run.resumed = true;
+            run.next = 0;
+        }
+        Ok(())
     }
 
     fn end(&mut self, request: usize, reason: EndReason) {
@@ -291,20 +347,18 @@ impl Generation {
         let prompts = self
             .runs
             .iter()
-            .any(|run| run.ended.is_none() && run.in_prompt());
+            .any(|run| run.in_prompt() && run.has_more(context));
         let mut queued = Queued { rows: Vec::new() };
         for (request, run) in self.runs.iter_mut().enumerate() {
-            let plan_index = self.current[request];
             while queued.rows.len() < limits.rows
                 && run.has_more(context)
                 && run.in_prompt() == prompts
             {
                 let index = run.next;
+                let plan_index = run.plan_at(index);
                 let token = run
-                    .request
-                    .prompt
-                    .get(index)
-                    .map_or(TokenSource::Sampled, |&id| TokenSource::Id(id));
+                    .given_token(index)
+                    .map_or(TokenSource::Sampled, TokenSource::Id);
                 let (sequence, length) = (run.request.sequence, run.prompt_length());
                 let row = engine.row(
                     sequence,
@@ -345,18 +399,23 @@ impl Generation {
             let run = &mut self.runs[*request];
             let length = run.prompt_length();
             let index = row.position.0 as usize;
-            if run.ended.is_some() {
+            let again = run.again(index);
+            if run.ended.is_some() && !again {
                 // Queued before the end was known; the cache forgets it.
                 continue;
             }
-            prompt_rows |= index < length;
+            prompt_rows |= index < run.given;
             engine.cache(row, token.clone(), length, &self.plans[*plan]);
             let prediction = token.prediction.clone();
-            if index >= length {
+            if index >= length.max(run.reported) {
+                run.reported = index + 1;
                 self.events.push_back(Event::Read {
                     request: *request,
                     record: token,
                 });
+            }
+            if again && (index + 1 < run.given || run.ended.is_some()) {
+                continue;
             }
             let Some(prediction) = prediction else {
                 if index + 1 == length + run.request.max_tokens {
@@ -380,12 +439,8 @@ impl Generation {
             }
         }
         if prompt_rows {
-            let total = self.runs.iter().map(Run::prompt_length).sum();
-            let done = self
-                .runs
-                .iter()
-                .map(|run| run.next.min(run.prompt_length()))
-                .sum();
+            let total = self.runs.iter().map(|run| run.given).sum();
+            let done = self.runs.iter().map(|run| run.next.min(run.given)).sum();
             self.events.push_front(Event::Prompt { done, total });
         }
         Ok(())

@@ -1,21 +1,29 @@
 //! The forward pass of a decoder-only transformer, with capture and steering.
 //!
 //! One plan, two executors: [`gpu`] runs the kernels of `shaders/` through wgpu, natively and in the
-//! browser; [`cpu`] is the readable f32 reference. Both take batches of rows and give back
-//! [`record::TokenRecord`]s; [`engine::Engine`] keeps the conversations' caches on top of either.
+//! browser; [`cpu`] runs vector instructions on the processor. [`mod@reference`] is the readable f32 executor that
+//! both are checked against. All take batches of rows and give back [`record::TokenRecord`]s;
+//! [`engine::Engine`] keeps the conversations' caches on top of any.
 
 pub mod architecture;
+pub mod compare;
 pub mod cpu;
+mod divergence;
 pub mod engine;
 pub mod error;
 pub mod executor;
+pub mod forced;
 pub mod generate;
 pub mod gpu;
+mod host_weights;
 pub mod index;
 pub mod reading;
 pub mod record;
+pub mod reference;
 pub mod sampling;
 mod sequence;
+pub mod speed;
+pub mod stand_in;
 pub mod steering;
 
 pub use engine::{Backend, Engine, EngineOptions, Precision};

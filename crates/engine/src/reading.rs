@@ -4,6 +4,7 @@ use crate::engine::{Engine, ReadOutcome, ReadRequest};
 use crate::error::EngineError;
 use crate::executor::{Batch, Head};
 use crate::index::{SequenceIndex, TokenId};
+use crate::record::TokenRecord;
 use crate::sequence::ActivePlan;
 
 /// A [`ReadRequest`] under way. Dropped early, it leaves what it has read in the sequence's cache.
@@ -65,6 +66,12 @@ impl Reading {
         })
     }
 
+    /// Begins again, for an engine that has seen nothing of this.
+    pub fn restart(&mut self) {
+        self.outcome = ReadOutcome::default();
+        self.next = 0;
+    }
+
     /// Tokens read so far, cached ones included.
     pub fn done(&self) -> usize {
         self.next
@@ -110,10 +117,15 @@ impl Reading {
         Ok(true)
     }
 
+    /// One for every token read so far.
+    pub fn records(&self, engine: &Engine) -> Vec<TokenRecord> {
+        engine.records(self.sequence)
+    }
+
     /// What was read: everything, once [`Self::next`] has said so.
     pub fn finish(self, engine: &Engine) -> ReadOutcome {
         ReadOutcome {
-            records: engine.records(self.sequence),
+            records: self.records(engine),
             ..self.outcome
         }
     }

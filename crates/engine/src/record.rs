@@ -35,6 +35,8 @@ pub struct Prediction {
     pub chosen_logprob: f32,
     /// Log-probability of the row's target; NaN for a row without one.
     pub target_logprob: f32,
+    /// KL(the row before ‖ this row) of the next-token distributions, nats, where asked for.
+    pub divergence: Option<f32>,
     /// The most likely tokens, best first.
     pub alternatives: [(TokenId, f32); ALTERNATIVES],
 }

@@ -1,17 +1,19 @@
-//! The GPU's kernels against the CPU executor on small random models: every stored form, biases, odd
-//! widths, every batch width, steering, readings and capture. A missing adapter is a failure.
+//! The GPU's and the CPU's kernels against the reference executor on small random models: every stored form,
+//! biases, odd widths, every batch width, steering, readings and capture. A missing adapter is a failure.
 
 #![allow(clippy::unwrap_used)]
 
 use half::{bf16, f16};
 use pollster::block_on;
 use trimtab_checkpoint::{ModelConfig, WeightFile};
+use trimtab_engine::compare::{CompareRequest, Compared, Comparison};
 use trimtab_engine::engine::{ReadOutcome, ReadRequest};
-use trimtab_engine::generate::{GenerateRequest, Generation};
+use trimtab_engine::forced::{Forced, ForcedRequest};
+use trimtab_engine::generate::{Event, GenerateRequest, Generation};
 use trimtab_engine::sampling::pcg;
 use trimtab_engine::{
     Backend, Engine, EngineError, EngineOptions, Layer, LayerTable, Operation, Precision, Sampler,
-    Scope, SequenceIndex, SteeringPlan, Term, TokenId,
+    Scope, SequenceIndex, SteeringPlan, Term, TokenId, TokenRecord,
 };
 
 const VOCAB: usize = 300;
@@ -141,10 +143,19 @@ impl File {
 }
 
 fn model(form: Form, family: &str, activation: &str) -> (ModelConfig, WeightFile<Vec<u8>>) {
+    model_with_context(form, family, activation, 160)
+}
+
+fn model_with_context(
+    form: Form,
+    family: &str,
+    activation: &str,
+    context: usize,
+) -> (ModelConfig, WeightFile<Vec<u8>>) {
     let config = serde_json::json!({
         "model_type": family, "hidden_size": D, "num_hidden_layers": LAYERS, "num_attention_heads": HEADS,
         "num_key_value_heads": KV_HEADS, "head_dim": HEAD_DIM, "intermediate_size": FFN, "vocab_size": VOCAB,
-        "max_position_embeddings": 160, "rms_norm_eps": 1e-5, "rope_theta": 10000.0, "tie_word_embeddings": false,
+        "max_position_embeddings": context, "rms_norm_eps": 1e-5, "rope_theta": 10000.0, "tie_word_embeddings": false,
         "hidden_act": activation, "eos_token_id": 2,
     });
     let config = ModelConfig::from_json(&serde_json::to_vec(&config).unwrap()).unwrap();
@@ -280,12 +291,18 @@ fn largest_difference(a: &[f32], b: &[f32]) -> f32 {
 }
 
 fn compare(form: Form, family: &str, activation: &str, precision: Precision) {
-    let label = format!("{form:?} {family} {activation} {precision:?}");
+    for backend in [Backend::Cpu, Backend::Gpu] {
+        compare_one(backend, form, family, activation, precision);
+    }
+}
+
+fn compare_one(backend: Backend, form: Form, family: &str, activation: &str, precision: Precision) {
+    let label = format!("{backend:?} {form:?} {family} {activation} {precision:?}");
     let model = model(form, family, activation);
-    let mut cpu = engine(&model, Backend::Cpu, Precision::Exact);
-    let mut gpu = engine(&model, Backend::Gpu, precision);
+    let mut reference = engine(&model, Backend::Reference, Precision::Exact);
+    let mut tested = engine(&model, backend, precision);
     // In 8 bits an activation is off by up to 0.4 % of its block's largest.
-    let (residual_limit, logprob_limit) = match gpu.info().precision {
+    let (residual_limit, logprob_limit) = match tested.info().precision {
         Precision::Exact => (2e-5, 2e-4),
         Precision::Fast => (0.05, 0.25),
     };
@@ -298,8 +315,8 @@ fn compare(form: Form, family: &str, activation: &str, precision: Precision) {
     ] {
         let tokens = tokens(count, count as u32);
         let (want, got) = (
-            read(&mut cpu, &tokens, &plan, true),
-            read(&mut gpu, &tokens, &plan, true),
+            read(&mut reference, &tokens, &plan, true),
+            read(&mut tested, &tokens, &plan, true),
         );
         let difference = largest_difference(&want.residual, &got.residual);
         assert!(
@@ -328,7 +345,7 @@ fn compare(form: Form, family: &str, activation: &str, precision: Precision) {
                 got.target_logprob,
                 want.target_logprob
             );
-            if gpu.info().precision == Precision::Exact {
+            if tested.info().precision == Precision::Exact {
                 for (want, got) in want.alternatives.iter().zip(&got.alternatives) {
                     assert!(
                         (want.1 - got.1).abs() < logprob_limit,
@@ -369,12 +386,10 @@ fn biases_and_another_activation() {
 
 #[test]
 fn float_weights_are_run_exactly_whatever_was_asked() {
-    let gpu = engine(
-        &model(Form::F16, "llama", "silu"),
-        Backend::Gpu,
-        Precision::Fast,
-    );
-    assert_eq!(gpu.info().precision, Precision::Exact);
+    for backend in [Backend::Cpu, Backend::Gpu] {
+        let engine = engine(&model(Form::F16, "llama", "silu"), backend, Precision::Fast);
+        assert_eq!(engine.info().precision, Precision::Exact);
+    }
 }
 
 /// Several answers at once, in every way of choosing a token.
@@ -399,10 +414,11 @@ fn generate(engine: &mut Engine, sampler: Sampler, together: &[u32]) -> Vec<Vec<
 }
 
 #[test]
-fn both_executors_choose_the_same_tokens() {
+fn all_executors_choose_the_same_tokens() {
     let model = model(Form::Q4WithMin, "llama", "silu");
-    let mut cpu = engine(&model, Backend::Cpu, Precision::Exact);
-    let mut gpu = engine(&model, Backend::Gpu, Precision::Exact);
+    let mut reference = engine(&model, Backend::Reference, Precision::Exact);
+    let mut tested =
+        [Backend::Cpu, Backend::Gpu].map(|backend| engine(&model, backend, Precision::Exact));
     let warm = Sampler {
         temperature: 0.8,
         seed: 3,
@@ -425,15 +441,312 @@ fn both_executors_choose_the_same_tokens() {
         },
     ];
     for sampler in samplers {
-        let want = generate(&mut cpu, sampler, &[0, 1, 2]);
+        let want = generate(&mut reference, sampler, &[0, 1, 2]);
         assert!(want.iter().all(|answer| answer.len() == 24), "{sampler:?}");
-        assert_eq!(generate(&mut gpu, sampler, &[0, 1, 2]), want, "{sampler:?}");
-        for (sequence, want) in want.iter().enumerate() {
-            assert_eq!(
-                &generate(&mut gpu, sampler, &[sequence as u32])[0],
-                want,
-                "alone: {sampler:?}"
-            );
+        for engine in &mut tested {
+            assert_eq!(generate(engine, sampler, &[0, 1, 2]), want, "{sampler:?}");
+            for (sequence, want) in want.iter().enumerate() {
+                assert_eq!(
+                    &generate(engine, sampler, &[sequence as u32])[0],
+                    want,
+                    "alone: {sampler:?}"
+                );
+            }
         }
     }
+}
+
+/// A run of two answers, one of them pushed in another way from its sixth token on. After `interrupted` tokens of both
+/// together, `second` goes on in the place of `first`.
+fn interrupted(
+    first: &mut Engine,
+    second: Option<(usize, &mut Engine)>,
+) -> (Vec<Vec<TokenId>>, Vec<(usize, u32)>) {
+    let warm = Sampler {
+        temperature: 0.9,
+        top_p: 0.9,
+        repetition_penalty: 1.2,
+        seed: 11,
+        ..Sampler::GREEDY
+    };
+    let requests = [(0, 20), (1, 6)].map(|(sequence, max_tokens)| GenerateRequest {
+        sequence: SequenceIndex(sequence),
+        prompt: tokens(8 + sequence as usize, sequence),
+        plan: SteeringPlan::default(),
+        sampler: warm,
+        max_tokens,
+        end_tokens: vec![],
+    });
+    block_on(async {
+        let mut run = Generation::start(first, requests.into()).await.unwrap();
+        let mut engine = first;
+        let mut second = second;
+        let mut chosen = [0, 0];
+        let mut read = Vec::new();
+        while let Some(event) = run.next(engine).await.unwrap() {
+            match event {
+                Event::Token { request, .. } => {
+                    chosen[request] += 1;
+                    if (request, chosen[0]) == (0, 6) {
+                        run.set_plan(engine, 0, plan()).unwrap();
+                    }
+                }
+                Event::Read { request, record } => read.push((request, record.position.0)),
+                _ => continue,
+            }
+            let enough = |after: usize| chosen.iter().sum::<usize>() >= after;
+            if let Some((after, _)) = &second
+                && enough(*after)
+                && let Some((_, other)) = second.take()
+            {
+                engine = other;
+                run.resume(engine).await.unwrap();
+            }
+        }
+        let answers = run.finish(engine).await.unwrap();
+        for answer in &answers {
+            let consumed = answer.records.iter().map(|record| record.token);
+            let whole = tokens(answer.prompt_length, answer.sequence.0);
+            let whole = whole.into_iter().chain(answer.tokens.iter().copied());
+            assert!(consumed.zip(whole).all(|(record, token)| record == token));
+            assert!(answer.records.len() >= answer.prompt_length + answer.tokens.len() - 1);
+        }
+        (
+            answers.into_iter().map(|answer| answer.tokens).collect(),
+            read,
+        )
+    })
+}
+
+#[test]
+fn an_interrupted_run_goes_on_elsewhere_with_the_same_tokens() {
+    let model = model(Form::Q4WithMin, "llama", "silu");
+    let new = |backend| engine(&model, backend, Precision::Exact);
+    let (want, want_read) = interrupted(&mut new(Backend::Cpu), None);
+    assert_eq!((want[0].len(), want[1].len()), (20, 6));
+    for (after, backend) in [
+        (1, Backend::Cpu),
+        (7, Backend::Gpu),
+        (12, Backend::Cpu),
+        (19, Backend::Gpu),
+    ] {
+        let (first, mut second) = (&mut new(Backend::Cpu), new(backend));
+        let (got, read) = interrupted(first, Some((after, &mut second)));
+        assert_eq!(got, want, "interrupted after {after} tokens, {backend:?}");
+        let sorted = |mut read: Vec<(usize, u32)>| {
+            read.sort_unstable();
+            read
+        };
+        assert_eq!(
+            sorted(read),
+            sorted(want_read.clone()),
+            "every token is read once"
+        );
+    }
+}
+
+/// A run with a slider movement in it, forced: every token is chosen again, under a repetition penalty
+/// (one token a batch) and without (many); and where one was put in its place, the run's own is.
+#[test]
+fn a_run_that_is_forced_chooses_its_own_tokens_again() {
+    let model = model(Form::Q4WithMin, "llama", "silu");
+    for backend in [Backend::Cpu, Backend::Gpu] {
+        let mut engine = engine(&model, backend, Precision::Exact);
+        for repetition_penalty in [1.0, 1.3] {
+            let sampler = Sampler {
+                temperature: 0.9,
+                top_k: 60,
+                top_p: 0.95,
+                repetition_penalty,
+                seed: 5,
+            };
+            let request = GenerateRequest {
+                sequence: SequenceIndex(0),
+                prompt: tokens(9, 4),
+                plan: plan(),
+                sampler,
+                max_tokens: 24,
+                end_tokens: Vec::new(),
+            };
+            let answer = block_on(async {
+                let mut run = Generation::start(&mut engine, vec![request]).await.unwrap();
+                let mut written = 0;
+                while let Some(event) = run.next(&mut engine).await.unwrap() {
+                    written += usize::from(matches!(event, Event::Token { .. }));
+                    if written == 8 {
+                        written += 1;
+                        run.set_plan(&engine, 0, SteeringPlan::default()).unwrap();
+                    }
+                }
+                run.finish(&mut engine).await.unwrap().remove(0)
+            });
+            assert_eq!((answer.segments.len(), answer.tokens.len()), (2, 24));
+            let mut all = [tokens(9, 4), answer.tokens.clone()].concat();
+            let mut force = |all: &[TokenId]| {
+                let request = ForcedRequest {
+                    sequence: SequenceIndex(2),
+                    tokens: all,
+                    prompt_length: 9,
+                    segments: &answer.segments,
+                    sampler,
+                };
+                block_on(async {
+                    let mut forced = Forced::start(&mut engine, &request).await.unwrap();
+                    while forced.next(&mut engine).await.unwrap() {}
+                    assert_eq!(forced.done(), forced.total());
+                    forced.finish(&engine)
+                })
+            };
+            let chosen = |records: &[TokenRecord]| -> Vec<TokenId> {
+                let asked = records[8..32].iter();
+                asked
+                    .map(|record| record.prediction.as_ref().unwrap().chosen)
+                    .collect()
+            };
+            assert_eq!(chosen(&force(&all)), answer.tokens, "{backend:?}");
+            // The prompt comes from the cache this time.
+            all[12] = TokenId((all[12].0 + 1) % VOCAB as u32);
+            let records = force(&all);
+            assert_eq!(records.len(), all.len());
+            assert_eq!(chosen(&records)[..4], answer.tokens[..4], "{backend:?}");
+        }
+    }
+}
+
+/// Attention in one piece and in splits of the keys (two on a software adapter, up to five on another), for one new row and
+/// for several, some of which have one split more than others.
+#[test]
+fn long_contexts() {
+    let model = model_with_context(Form::Q4WithMin, "llama", "silu", 2100);
+    let tokens = tokens(2057, 9);
+    let mut reference = engine(&model, Backend::Reference, Precision::Exact);
+    let mut gpu = engine(&model, Backend::Gpu, Precision::Exact);
+    let directions = [table(10), table(11)];
+    let records = |engine: &mut Engine, steps: &[usize]| {
+        engine.set_directions(&directions).unwrap();
+        let mut records = Vec::new();
+        for &length in steps {
+            let request = ReadRequest {
+                sequence: SequenceIndex(1),
+                tokens: &tokens[..length],
+                prompt_length: 1,
+                plan: &plan(),
+                score: true,
+                capture: false,
+            };
+            records = block_on(engine.read(&request, &mut |_, _| {}))
+                .unwrap()
+                .records;
+        }
+        records
+    };
+    let steps = [
+        500, 502, 505, 509, 511, 512, 513, 1022, 1023, 1024, 1027, 1531, 1535, 1539, 2044, 2047,
+        2051, 2053, 2057,
+    ];
+    let want = records(&mut reference, &[2057]);
+    let got = records(&mut gpu, &steps);
+    assert_eq!(got.len(), want.len());
+    for (want, got) in want.iter().zip(&got) {
+        for (a, b) in want.readings.values.iter().zip(&got.readings.values) {
+            assert!((a - b).abs() < 4e-4 * (1.0 + a.abs()), "{b}, not {a}");
+        }
+        if let Some((want, got)) = want.prediction.as_ref().zip(got.prediction.as_ref()) {
+            assert!((want.chosen_logprob - got.chosen_logprob).abs() < 2e-4);
+        }
+    }
+}
+
+/// Readings and steering are parts of kernels that run anyway: `(4 a block) + embedding, first boundary, logits, sampling`.
+#[test]
+fn readings_and_a_plan_take_no_dispatch() {
+    let model = model(Form::Q4WithMin, "llama", "silu");
+    for precision in [Precision::Exact, Precision::Fast] {
+        let mut gpu = engine(&model, Backend::Gpu, precision);
+        let add = |seed, coefficient| Term {
+            vector: table(seed),
+            layers: (0..=LAYERS as u32).map(Layer).collect(),
+            operation: Operation::Add { coefficient },
+            scope: Scope::All,
+        };
+        let two = SteeringPlan {
+            terms: vec![add(5, 0.3), add(6, -0.2)],
+        };
+        let four = [table(10), table(11), table(12), table(13)];
+        for (directions, plan) in [
+            (&four[..0], SteeringPlan::default()),
+            (&four[..], two),
+            (&four[..], self::plan()),
+        ] {
+            gpu.set_directions(directions).unwrap();
+            let mut dispatches = |max_tokens| {
+                gpu.clear(SequenceIndex(0)).unwrap();
+                let before = gpu.dispatches();
+                let request = GenerateRequest {
+                    sequence: SequenceIndex(0),
+                    prompt: tokens(1, 3),
+                    plan: plan.clone(),
+                    sampler: Sampler::GREEDY,
+                    max_tokens,
+                    end_tokens: vec![],
+                };
+                block_on(async {
+                    let mut run = Generation::start(&mut gpu, vec![request]).await.unwrap();
+                    while run.next(&mut gpu).await.unwrap().is_some() {}
+                    run.finish(&mut gpu).await.unwrap();
+                });
+                gpu.dispatches() - before
+            };
+            // The last token is read without being continued: no logits, no sampling.
+            let one = 4 * LAYERS + 4;
+            assert_eq!(dispatches(1), one + one - 2, "{precision:?}");
+            assert_eq!(dispatches(3), 3 * one + one - 2, "{precision:?}");
+        }
+    }
+}
+
+/// 31 answer tokens, so that the pairs of rows fill more than one batch and more than one group of heads.
+fn compared(engine: &mut Engine, plan: &SteeringPlan) -> Compared {
+    let tokens: Vec<TokenId> = (0..70).map(|i| TokenId((i * 37 + 11) % 300)).collect();
+    let request = CompareRequest {
+        unsteered: SequenceIndex(1),
+        steered: Some((SequenceIndex(0), plan)),
+        tokens: &tokens,
+        prompt_length: 20,
+    };
+    let mut comparison = block_on(Comparison::start(engine, &request)).unwrap();
+    while block_on(comparison.next(engine)).unwrap() {}
+    comparison.finish()
+}
+
+#[test]
+fn a_push_is_compared_with_no_push() {
+    let model = model(Form::F32, "llama", "silu");
+    let values = (0..(LAYERS + 1) * D).map(|i| (i % 5) as f32 / 4.0 - 0.5);
+    let term = Term {
+        vector: LayerTable::new(values.collect(), D).unwrap(),
+        layers: vec![Layer(2)],
+        operation: Operation::Add { coefficient: 2.0 },
+        scope: Scope::Response,
+    };
+    let plan = SteeringPlan { terms: vec![term] };
+    let mut cpu = engine(&model, Backend::Cpu, Precision::Exact);
+    let mut reference = engine(&model, Backend::Reference, Precision::Exact);
+    let (got, want) = (compared(&mut cpu, &plan), compared(&mut reference, &plan));
+    assert_eq!((got.logprobs.len(), got.divergences.len()), (50, 50));
+    for (got, want) in got.divergences.iter().zip(&want.divergences) {
+        assert!(*want > 1e-3 && (got - want).abs() < 1e-3 * want + 1e-5);
+    }
+    for (got, want) in got.logprobs.iter().zip(&want.logprobs) {
+        assert!((got - want).abs() < 1e-3);
+    }
+    // Without a plan both sides are the same, and what the reader says is what the comparison says.
+    let idle = compared(&mut cpu, &SteeringPlan::default());
+    assert!(idle.divergences.iter().all(|divergence| *divergence < 1e-6));
+    assert!(
+        idle.logprobs
+            .iter()
+            .zip(&got.logprobs)
+            .all(|(idle, got)| (idle - got).abs() < 1e-5)
+    );
 }

@@ -1,84 +1,185 @@
-//! The CPU executor against the golden data of `tests/golden`.
+//! The host executors against the golden data of `tests/golden`.
 
 mod golden;
 
-use golden::{Demands, SharedEngine, behaviour, predictions, residual};
-use std::sync::MutexGuard;
-use trimtab_engine::{Backend, Engine, Precision};
+/// The readable executor that the others are checked against.
+mod reference {
+    use super::golden::{Demands, SharedEngine, predictions, residual};
+    use std::sync::MutexGuard;
+    use trimtab_engine::{Backend, Engine, Precision};
 
-static ENGINE: SharedEngine = SharedEngine::new();
-const DEMANDS: Demands = Demands::of(Precision::Exact);
+    static ENGINE: SharedEngine = SharedEngine::new();
+    const DEMANDS: Demands = Demands::of(Precision::Exact);
 
-fn engine() -> MutexGuard<'static, Engine> {
-    ENGINE.take(Backend::Cpu, Precision::Exact)
+    fn engine() -> MutexGuard<'static, Engine> {
+        ENGINE.take(Backend::Reference, Precision::Exact)
+    }
+
+    #[test]
+    fn likelihood_of_real_text() {
+        predictions::negative_log_likelihood(&mut engine(), DEMANDS);
+    }
+
+    #[test]
+    fn residual_stream() {
+        residual::residual_stream(&mut engine(), DEMANDS);
+    }
+
+    #[test]
+    fn steering() {
+        residual::steering(&mut engine(), DEMANDS);
+    }
+
+    #[test]
+    fn greedy_tokens_teacher_forced() {
+        predictions::greedy_teacher_forced(&mut engine(), DEMANDS);
+    }
+
+    #[test]
+    fn sampled_tokens() {
+        predictions::sampling(&mut engine());
+    }
 }
 
-#[test]
-fn likelihood_of_real_text() {
-    predictions::negative_log_likelihood(&mut engine(), DEMANDS);
+/// Activations in f32.
+mod exact {
+    use super::golden::{Demands, SharedEngine, behaviour, predictions, residual};
+    use std::sync::MutexGuard;
+    use trimtab_engine::{Backend, Engine, Precision};
+
+    static ENGINE: SharedEngine = SharedEngine::new();
+    const DEMANDS: Demands = Demands::of(Precision::Exact);
+
+    fn engine() -> MutexGuard<'static, Engine> {
+        ENGINE.take(Backend::Cpu, Precision::Exact)
+    }
+
+    #[test]
+    fn likelihood_of_real_text() {
+        predictions::negative_log_likelihood(&mut engine(), DEMANDS);
+    }
+
+    #[test]
+    fn residual_stream() {
+        residual::residual_stream(&mut engine(), DEMANDS);
+    }
+
+    #[test]
+    fn readings() {
+        residual::readings(&mut engine(), DEMANDS);
+    }
+
+    #[test]
+    fn steering() {
+        residual::steering(&mut engine(), DEMANDS);
+    }
+
+    #[test]
+    fn greedy_tokens_teacher_forced() {
+        predictions::greedy_teacher_forced(&mut engine(), DEMANDS);
+    }
+
+    #[test]
+    fn greedy_tokens_free_run() {
+        predictions::greedy_free_run(&mut engine());
+    }
+
+    #[test]
+    fn sampled_tokens() {
+        predictions::sampling(&mut engine());
+    }
+
+    #[test]
+    fn zero_coefficient_is_no_plan() {
+        behaviour::zero_coefficient_is_no_plan(&mut engine());
+    }
+
+    #[test]
+    fn cached_prefixes_are_reused() {
+        behaviour::cached_prefixes_are_reused(&mut engine());
+    }
+
+    #[test]
+    fn second_turn_continues_the_first() {
+        behaviour::second_turn_continues_the_first(&mut engine());
+    }
+
+    #[test]
+    fn changed_plan_opens_a_segment() {
+        behaviour::changed_plan_opens_a_segment(&mut engine());
+    }
+
+    #[test]
+    fn batch_equals_one_at_a_time() {
+        behaviour::batch_equals_one_at_a_time(&mut engine());
+    }
+
+    #[test]
+    fn seed_decides_the_answer() {
+        behaviour::seed_decides_the_answer(&mut engine());
+    }
+
+    #[test]
+    fn abandoned_run_harms_nothing() {
+        behaviour::abandoned_run_harms_nothing(&mut engine());
+    }
 }
 
-#[test]
-fn residual_stream() {
-    residual::residual_stream(&mut engine(), DEMANDS);
-}
+/// Activations in integers.
+mod fast {
+    use super::golden::{Demands, SharedEngine, behaviour, predictions, residual};
+    use std::sync::MutexGuard;
+    use trimtab_engine::{Backend, Engine, Precision};
 
-#[test]
-fn readings() {
-    residual::readings(&mut engine(), DEMANDS);
-}
+    static ENGINE: SharedEngine = SharedEngine::new();
+    const DEMANDS: Demands = Demands::of(Precision::Fast);
 
-#[test]
-fn steering() {
-    residual::steering(&mut engine(), DEMANDS);
-}
+    fn engine() -> MutexGuard<'static, Engine> {
+        ENGINE.take(Backend::Cpu, Precision::Fast)
+    }
 
-#[test]
-fn greedy_tokens_teacher_forced() {
-    predictions::greedy_teacher_forced(&mut engine(), DEMANDS);
-}
+    #[test]
+    fn likelihood_of_real_text() {
+        predictions::negative_log_likelihood(&mut engine(), DEMANDS);
+    }
 
-#[test]
-fn greedy_tokens_free_run() {
-    predictions::greedy_free_run(&mut engine());
-}
+    #[test]
+    fn residual_stream() {
+        residual::residual_stream(&mut engine(), DEMANDS);
+    }
 
-#[test]
-fn sampled_tokens() {
-    predictions::sampling(&mut engine());
-}
+    #[test]
+    fn readings() {
+        residual::readings(&mut engine(), DEMANDS);
+    }
 
-#[test]
-fn zero_coefficient_is_no_plan() {
-    behaviour::zero_coefficient_is_no_plan(&mut engine());
-}
+    #[test]
+    fn steering() {
+        residual::steering(&mut engine(), DEMANDS);
+    }
 
-#[test]
-fn cached_prefixes_are_reused() {
-    behaviour::cached_prefixes_are_reused(&mut engine());
-}
+    #[test]
+    fn greedy_tokens_teacher_forced() {
+        predictions::greedy_teacher_forced(&mut engine(), DEMANDS);
+    }
 
-#[test]
-fn second_turn_continues_the_first() {
-    behaviour::second_turn_continues_the_first(&mut engine());
-}
+    #[test]
+    fn zero_coefficient_is_no_plan() {
+        behaviour::zero_coefficient_is_no_plan(&mut engine());
+    }
 
-#[test]
-fn changed_plan_opens_a_segment() {
-    behaviour::changed_plan_opens_a_segment(&mut engine());
-}
+    #[test]
+    fn seed_decides_the_answer() {
+        behaviour::seed_decides_the_answer(&mut engine());
+    }
 
-#[test]
-fn batch_equals_one_at_a_time() {
-    behaviour::batch_equals_one_at_a_time(&mut engine());
-}
+    #[test]
+    fn cached_prefixes_are_reused() {
+        behaviour::cached_prefixes_are_reused(&mut engine());
+    }
 
-#[test]
-fn seed_decides_the_answer() {
-    behaviour::seed_decides_the_answer(&mut engine());
-}
-
-#[test]
-fn abandoned_run_harms_nothing() {
-    behaviour::abandoned_run_harms_nothing(&mut engine());
+    #[test]
+    fn batch_equals_one_at_a_time() {
+        behaviour::batch_equals_one_at_a_time(&mut engine());
+    }
 }

@@ -1,106 +1,301 @@
-//! Rotary positions, the key/value cache, and grouped-query attention.
+//! The key/value cache, and grouped-query attention over it.
 
-use super::matrix::dot;
+use super::dot::DotProduct;
+use super::exponential::exp;
 use crate::executor::Row;
+use half::f16;
 
-/// Keys (rotated) and values of every block and sequence; grows with the conversation.
+/// Tokens of one page. Pages are allocated as a conversation grows and are never moved.
+const PAGE: usize = 64;
+/// Keys or values that are unpacked at once.
+const SPAN: usize = 16;
+/// Widest head whose numbers are packed.
+const WIDEST: usize = 256;
+/// Queries that share what was unpacked.
+const TOGETHER: usize = 8;
+
+/// How one token's keys and values lie in a page: `[block][kv_head][keys, values][PAGE, head_dim]`.
+#[derive(Clone, Copy, Debug)]
+pub struct CacheShape {
+    pub blocks: usize,
+    pub kv_heads: usize,
+    pub head_dim: usize,
+}
+
+/// Keys (rotated) and values of every sequence.
 #[derive(Debug)]
 pub struct KeyValueCache {
-    /// `[block][sequence]`, each `[tokens, width]`.
-    keys: Vec<Vec<Vec<f32>>>,
-    values: Vec<Vec<Vec<f32>>>,
-    /// `kv_heads · head_dim`.
-    width: usize,
+    shape: CacheShape,
+    pages: Pages,
+}
+
+/// `[sequence][page]`
+#[derive(Debug)]
+enum Pages {
+    Single(Vec<Vec<Box<[f32]>>>),
+    /// In half the memory, rounded to 11 bits.
+    Half(Vec<Vec<Box<[f16]>>>),
 }
 
 impl KeyValueCache {
-    pub fn new(blocks: usize, sequences: usize, width: usize) -> Self {
-        let empty = vec![vec![Vec::new(); sequences]; blocks];
-        Self {
-            keys: empty.clone(),
-            values: empty,
-            width,
+    /// With `half`, numbers are kept as f16 where heads are not wider than can be unpacked at once.
+    pub fn new(shape: CacheShape, sequences: usize, half: bool) -> Self {
+        let pages = match half && shape.head_dim <= WIDEST {
+            true => Pages::Half(vec![Vec::new(); sequences]),
+            false => Pages::Single(vec![Vec::new(); sequences]),
+        };
+        Self { shape, pages }
+    }
+
+    /// Makes room for `row`.
+    pub fn reserve(&mut self, row: &Row) {
+        let CacheShape {
+            blocks,
+            kv_heads,
+            head_dim,
+        } = self.shape;
+        let numbers = blocks * kv_heads * 2 * PAGE * head_dim;
+        let (sequence, last) = (row.sequence.index(), row.position.0 as usize / PAGE);
+        match &mut self.pages {
+            Pages::Single(pages) => {
+                while pages[sequence].len() <= last {
+                    pages[sequence].push(vec![0.0; numbers].into());
+                }
+            }
+            Pages::Half(pages) => {
+                while pages[sequence].len() <= last {
+                    pages[sequence].push(vec![f16::ZERO; numbers].into());
+                }
+            }
         }
     }
 
-    /// Stores `keys` and `values` (`[n, width]`) of `rows` at their positions.
-    pub fn write(&mut self, block: usize, rows: &[Row], keys: &[f32], values: &[f32]) {
-        let width = self.width;
-        for (index, row) in rows.iter().enumerate() {
-            let at = row.position.0 as usize * width;
-            for (cache, new) in [(&mut self.keys, keys), (&mut self.values, values)] {
-                let cache = &mut cache[block][row.sequence.index()];
-                cache.truncate(at);
-                cache.resize(at, 0.0);
-                cache.extend_from_slice(&new[index * width..][..width]);
+    /// Stores one token's `keys` and `values` (`[kv_heads · head_dim]`) of `block`.
+    pub fn write(&mut self, block: usize, row: &Row, keys: &[f32], values: &[f32]) {
+        let shape = self.shape;
+        let (sequence, index) = (row.sequence.index(), row.position.0 as usize / PAGE);
+        match &mut self.pages {
+            Pages::Single(pages) => {
+                shape.write(&mut pages[sequence][index], block, row, keys, values);
+            }
+            Pages::Half(pages) => {
+                shape.write(&mut pages[sequence][index], block, row, keys, values);
             }
         }
     }
 }
 
-/// Rotates every head of `x` (`[heads, head_dim]`) for `position`: element `i` pairs with
-/// `i + head_dim / 2` (Hugging Face's `rotate_half`).
-pub fn rotate(x: &mut [f32], head_dim: usize, position: u32, theta: f32) {
-    let half = head_dim / 2;
-    for pair in 0..half {
-        let (sin, cos) = rotation(pair, head_dim, position, theta);
-        for head in x.chunks_mut(head_dim) {
-            let (a, b) = (head[pair], head[pair + half]);
-            head[pair] = a * cos - b * sin;
-            head[pair + half] = b * cos + a * sin;
+impl CacheShape {
+    /// Where the keys of a head begin in a page; its values follow them.
+    fn offset(&self, block: usize, kv_head: usize) -> usize {
+        (block * self.kv_heads + kv_head) * 2 * PAGE * self.head_dim
+    }
+
+    fn write<N: Number>(
+        &self,
+        page: &mut [N],
+        block: usize,
+        row: &Row,
+        keys: &[f32],
+        values: &[f32],
+    ) {
+        let within = row.position.0 as usize % PAGE * self.head_dim;
+        let heads = keys.chunks(self.head_dim).zip(values.chunks(self.head_dim));
+        for (head, (keys, values)) in heads.enumerate() {
+            let at = self.offset(block, head) + within;
+            N::pack(keys, &mut page[at..][..self.head_dim]);
+            N::pack(
+                values,
+                &mut page[at + PAGE * self.head_dim..][..self.head_dim],
+            );
         }
     }
 }
 
-/// Sine and cosine of `position · theta^(−2·pair/head_dim)`, the angle in f32 as Hugging Face computes it.
-pub fn rotation(pair: usize, head_dim: usize, position: u32, theta: f32) -> (f32, f32) {
-    let frequency = 1.0 / theta.powf((2 * pair) as f32 / head_dim as f32);
-    (position as f32 * frequency).sin_cos()
+/// What keys and values are kept as.
+trait Number: Sized {
+    fn pack(from: &[f32], to: &mut [Self]);
+    /// `stored` as f32, in `scratch` where that is not what it is.
+    fn unpacked<'a>(stored: &'a [Self], scratch: &'a mut [f32]) -> &'a [f32];
 }
 
-/// Attention of `rows` with queries `q` (`[n, heads · head_dim]`, rotated) over everything in their
-/// sequences up to themselves. Returns `[n, heads · head_dim]`.
-pub fn attend(
+impl Number for f32 {
+    fn pack(from: &[f32], to: &mut [Self]) {
+        to.copy_from_slice(from);
+    }
+
+    #[inline(always)]
+    fn unpacked<'a>(stored: &'a [Self], _: &'a mut [f32]) -> &'a [f32] {
+        stored
+    }
+}
+
+impl Number for f16 {
+    fn pack(from: &[f32], to: &mut [Self]) {
+        let largest = f16::MAX.to_f32();
+        for (to, from) in to.iter_mut().zip(from) {
+            *to = f16::from_f32(from.clamp(-largest, largest));
+        }
+    }
+
+    /// Without branches, so that it becomes vector instructions; infinities and NaN are never stored.
+    #[inline(always)]
+    fn unpacked<'a>(stored: &'a [Self], scratch: &'a mut [f32]) -> &'a [f32] {
+        // An f16's bits, moved to where an f32 has them, make a number whose exponent is 127 − 15 too small.
+        const RAISE: f32 = f32::from_bits((127 + 127 - 15) << 23);
+        let scratch = &mut scratch[..stored.len()];
+        for (to, from) in scratch.iter_mut().zip(stored) {
+            let bits = u32::from(from.to_bits());
+            let magnitude = f32::from_bits((bits & 0x7fff) << 13) * RAISE;
+            *to = f32::from_bits(magnitude.to_bits() | (bits & 0x8000) << 16);
+        }
+        scratch
+    }
+}
+
+/// Attention of the `queries` (`[group, head_dim]`, rotated) of `row` that share a key/value head over its sequence up
+/// to itself, with a running softmax; writes `out` (`[group, head_dim]`).
+#[inline(always)]
+pub fn attend<D: DotProduct>(
     cache: &KeyValueCache,
     block: usize,
-    rows: &[Row],
-    q: &[f32],
-    heads: usize,
-    kv_heads: usize,
-    head_dim: usize,
-) -> Vec<f32> {
-    let scale = 1.0 / (head_dim as f32).sqrt();
-    let group = heads / kv_heads;
-    let mut out = vec![0.0; q.len()];
-    let task = |(index, out): (usize, &mut [f32])| {
-        let (row, head) = (&rows[index / heads], index % heads);
-        let q = &q[index * head_dim..][..head_dim];
-        let keys = &cache.keys[block][row.sequence.index()];
-        let values = &cache.values[block][row.sequence.index()];
-        let offset = head / group * head_dim;
-        let count = row.position.0 as usize + 1;
-        let mut weights: Vec<f32> = (0..count)
-            .map(|key| dot(q, &keys[key * cache.width + offset..][..head_dim]) * scale)
-            .collect();
-        let largest = weights.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-        weights
-            .iter_mut()
-            .for_each(|weight| *weight = (*weight - largest).exp());
-        let total: f32 = weights.iter().sum();
-        for (key, weight) in weights.iter().enumerate() {
-            let value = &values[key * cache.width + offset..][..head_dim];
-            let weight = weight / total;
-            out.iter_mut()
-                .zip(value)
-                .for_each(|(out, v)| *out += weight * v);
+    kv_head: usize,
+    row: &Row,
+    queries: &[f32],
+    out: &mut [f32],
+) {
+    let shape = cache.shape;
+    let together = TOGETHER * shape.head_dim;
+    let count = row.position.0 as usize + 1;
+    let offset = shape.offset(block, kv_head);
+    for (queries, out) in queries.chunks(together).zip(out.chunks_mut(together)) {
+        match &cache.pages {
+            Pages::Single(pages) => {
+                let pages = &pages[row.sequence.index()];
+                attend_together::<D, f32>(pages, offset, count, shape.head_dim, queries, out);
+            }
+            Pages::Half(pages) => {
+                let pages = &pages[row.sequence.index()];
+                attend_together::<D, f16>(pages, offset, count, shape.head_dim, queries, out);
+            }
         }
-    };
-    #[cfg(not(target_family = "wasm"))]
-    {
-        use rayon::prelude::*;
-        out.par_chunks_mut(head_dim).enumerate().for_each(task);
     }
-    #[cfg(target_family = "wasm")]
-    out.chunks_mut(head_dim).enumerate().for_each(task);
-    out
+}
+
+#[inline(always)]
+fn attend_together<D: DotProduct, N: Number>(
+    pages: &[Box<[N]>],
+    offset: usize,
+    count: usize,
+    head_dim: usize,
+    queries: &[f32],
+    out: &mut [f32],
+) {
+    let scale = 1.0 / (head_dim as f32).sqrt();
+    let mut scratch = [0.0; SPAN * WIDEST];
+    let mut largest = [f32::MIN; TOGETHER];
+    let mut total = [0.0; TOGETHER];
+    out.fill(0.0);
+    for (index, page) in pages.iter().enumerate() {
+        let Some(here) = count.checked_sub(index * PAGE).filter(|here| *here > 0) else {
+            break;
+        };
+        let here = here.min(PAGE);
+        let (keys, values) = page[offset..][..2 * PAGE * head_dim].split_at(PAGE * head_dim);
+        let spans = (0..here).step_by(SPAN);
+        let rows = |start: usize| start * head_dim..here.min(start + SPAN) * head_dim;
+        // Beyond the last key: weights that vanish.
+        let mut weights = [[f32::MIN; PAGE]; TOGETHER];
+        for start in spans.clone() {
+            let keys = N::unpacked(&keys[rows(start)], &mut scratch);
+            let key = |i: usize| &keys[i * head_dim..][..head_dim];
+            let count = keys.len() / head_dim;
+            for (query, weights) in queries.chunks(head_dim).zip(&mut weights) {
+                let weights = &mut weights[start..][..count];
+                let mut at = 0;
+                while at + 4 <= count {
+                    let scores = D::f32(query, [key(at), key(at + 1), key(at + 2), key(at + 3)]);
+                    weights[at..at + 4].copy_from_slice(&scores.map(|score| score * scale));
+                    at += 4;
+                }
+                for (i, weight) in weights.iter_mut().enumerate().skip(at) {
+                    *weight = D::f32(query, [key(i)])[0] * scale;
+                }
+            }
+        }
+        for (i, out) in out.chunks_mut(head_dim).enumerate() {
+            let weights = &mut weights[i];
+            let before = largest[i];
+            largest[i] = weights.iter().copied().fold(before, f32::max);
+            if index > 0 && largest[i] > before {
+                let shrink = exp(before - largest[i]);
+                total[i] *= shrink;
+                out.iter_mut().for_each(|out| *out *= shrink);
+            }
+            for weight in weights.iter_mut() {
+                *weight = exp(*weight - largest[i]);
+            }
+            total[i] += weights[..here].iter().sum::<f32>();
+        }
+        for start in spans {
+            let values = N::unpacked(&values[rows(start)], &mut scratch);
+            let count = values.len() / head_dim;
+            for (out, weights) in out.chunks_mut(head_dim).zip(&weights) {
+                add_weighted(&weights[start..][..count], values, head_dim, out);
+            }
+        }
+    }
+    for (out, total) in out.chunks_mut(head_dim).zip(total) {
+        let inverse = 1.0 / total;
+        out.iter_mut().for_each(|out| *out *= inverse);
+    }
+}
+
+/// `out += Σ weight · value`; `values` is `[weights, head_dim]` or longer.
+#[inline(always)]
+fn add_weighted(weights: &[f32], values: &[f32], head_dim: usize, out: &mut [f32]) {
+    const WIDTH: usize = 32;
+    let (chunks, rest) = out.as_chunks_mut::<WIDTH>();
+    let in_chunks = chunks.len() * WIDTH;
+    for (index, chunk) in chunks.iter_mut().enumerate() {
+        let mut sums = *chunk;
+        for (weight, value) in weights.iter().zip(values.chunks_exact(head_dim)) {
+            let value = &value.as_chunks::<WIDTH>().0[index];
+            for (sum, v) in sums.iter_mut().zip(value) {
+                *sum += weight * v;
+            }
+        }
+        *chunk = sums;
+    }
+    for (weight, value) in weights.iter().zip(values.chunks_exact(head_dim)) {
+        for (out, v) in rest.iter_mut().zip(&value[in_chunks..]) {
+            *out += weight * v;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_finite_half_is_unpacked_as_it_is() {
+        let all: Vec<f16> = (0..=u16::MAX).map(f16::from_bits).collect();
+        let finite: Vec<f16> = all.into_iter().filter(|half| half.is_finite()).collect();
+        let mut scratch = vec![0.0; finite.len()];
+        let unpacked = Number::unpacked(&finite[..], &mut scratch);
+        assert!(
+            unpacked
+                .iter()
+                .zip(&finite)
+                .all(|(x, half)| x.to_bits() == half.to_f32().to_bits())
+        );
+    }
+
+    #[test]
+    fn numbers_that_are_too_large_stay_finite() {
+        let mut packed = [f16::ZERO; 2];
+        Number::pack(&[1e9, -1e9], &mut packed);
+        assert_eq!(packed, [f16::MAX, f16::MIN]);
+    }
 }

@@ -1,35 +1,46 @@
-//! The readable f32 reference executor: the oracle of the kernels, and the fallback where there is
-//! no GPU. Weights stay as stored and are dequantised a row at a time.
+//! The CPU executor: integer or f32 inner products over the weights as stored, in vector instructions,
+//! on as many threads as there are (in the browser: one).
 
+mod activations;
 mod attention;
+mod dot;
+mod exponential;
+mod kernels;
+mod predict;
+mod project;
+mod tasks;
 
-mod matrix;
-mod sample;
-mod weights;
-
-pub(crate) use attention::rotation;
-
-use crate::architecture::{Activation, Architecture, Norm, Positions};
+use crate::architecture::{Architecture, Norm, Positions};
+use crate::divergence::divergence;
 use crate::engine::{Backend, EngineInfo, EngineOptions, LoadProgress, Precision};
 use crate::error::EngineError;
 use crate::executor::{Batch, BatchRecord, ChangeSlot, Execute, Head, Limits, Row, TokenSource};
-use crate::index::{SequenceIndex, TokenId};
+use crate::host_weights::{BlockWeights, Weights};
+use crate::index::{Layer, SequenceIndex, TokenId};
 use crate::record::{Readings, TokenRecord};
+use crate::reference::rotation;
 use crate::steering::{ComposedChange, LayerChange, LayerTable};
-use attention::KeyValueCache;
-use matrix::dot;
+use activations::{Inputs, Quantised};
+use attention::{CacheShape, KeyValueCache};
+use kernels::Kernels;
+use predict::Predictor;
 use std::collections::VecDeque;
-use trimtab_checkpoint::{ByteSource, ModelConfig, WeightFile};
-use weights::Weights;
+use tasks::Tasks;
+use trimtab_checkpoint::{ByteSource, Encoding, ModelConfig, WeightFile, WeightRows};
 
-/// Rows of one batch: enough to reuse each dequantised weight row often.
+/// Rows of one batch: enough to reuse each weight that was unpacked.
 const ROWS: usize = 64;
+/// Rows whose logits are computed together: enough to reuse the head's weights, few enough for memory.
+const HEAD_ROWS: usize = 8;
 
 #[derive(Debug)]
 pub struct CpuExecutor {
     config: ModelConfig,
     architecture: Architecture,
+    precision: Precision,
     limits: Limits,
+    kernels: Kernels,
+    tasks: Tasks,
     weights: Weights,
     cache: KeyValueCache,
     directions: Vec<LayerTable>,
@@ -37,7 +48,30 @@ pub struct CpuExecutor {
     /// For each sequence, which tokens the repetition penalty counts: `[vocab]`.
     seen: Vec<Vec<bool>>,
     sampled: Vec<Option<TokenId>>,
+    workspace: Workspace,
+    predictor: Predictor,
+    /// `[vocab]`, of the row before those that are predicted together; empty unless needed.
+    last_logits: Vec<f32>,
     finished: VecDeque<BatchRecord>,
+}
+
+/// What a batch is computed in, allocated once.
+#[derive(Debug)]
+struct Workspace {
+    /// The residual stream, `[n, d]`.
+    h: Vec<f32>,
+    /// Whatever enters a projection, `[n, …]`.
+    x: Vec<f32>,
+    quantised: Quantised,
+    /// Sines and cosines, `[n, head_dim / 2]`.
+    rotations: Vec<(f32, f32)>,
+    /// What a stack of matrices gives, `[their rows, n]`.
+    projected: Vec<f32>,
+    /// `[n, heads · head_dim]`
+    q: Vec<f32>,
+    k: Vec<f32>,
+    v: Vec<f32>,
+    logits: Vec<f32>,
 }
 
 impl CpuExecutor {
@@ -54,6 +88,11 @@ impl CpuExecutor {
             });
         }
         let weights = Weights::load(config, &architecture, weights, progress).await?;
+        let quantised = weights.matrices().all(|matrix| matrix.encoding.has_scale());
+        let precision = match options.precision {
+            Precision::Fast if quantised => Precision::Fast,
+            _ => Precision::Exact,
+        };
         let sequences = options.sequences;
         let limits = Limits {
             rows: ROWS,
@@ -66,121 +105,254 @@ impl CpuExecutor {
             change_slots: 2 * sequences + 2,
             in_flight: 4,
         };
+        let kernels = Kernels::best();
+        let tasks = Tasks::new();
         let info = EngineInfo {
             backend: Backend::Cpu,
-            precision: Precision::Exact,
-            adapter: "CPU".into(),
+            precision,
+            adapter: format!("CPU, {}, {}", kernels.name, tasks),
             software: false,
             context: limits.context,
             sequences,
             device_bytes: weights.bytes(),
         };
+        let shape = CacheShape {
+            blocks: config.layers,
+            kv_heads: config.kv_heads,
+            head_dim: config.head_dim,
+        };
         let executor = Self {
             config: config.clone(),
             architecture,
+            precision,
             limits,
+            kernels,
+            tasks,
             weights,
-            cache: KeyValueCache::new(config.layers, sequences, config.kv_heads * config.head_dim),
+            // Rounding to f16 is far below that of 8-bit activations, and far above what "exact" promises.
+            cache: KeyValueCache::new(shape, sequences, precision == Precision::Fast),
             directions: Vec::new(),
             changes: vec![None; limits.change_slots],
             seen: vec![vec![false; config.vocab_size]; sequences],
             sampled: vec![None; sequences],
+            workspace: Workspace::new(config),
+            predictor: Predictor::new(config.vocab_size),
+            last_logits: Vec::new(),
             finished: VecDeque::new(),
         };
         Ok((executor, info))
     }
 
-    /// Runs the blocks over `rows` with their `tokens`; returns the residual stream after the last
-    /// block, `[n, d]`, and fills `readings` and `residual` (`[n, L+1, d]`, where captured).
+    /// Runs the blocks over `rows` with their `tokens`, leaves the residual stream after the last
+    /// block in the workspace and fills `records` and `residual` (`[n, L+1, d]`, where captured).
     fn forward(
         &mut self,
         rows: &[Row],
         tokens: &[TokenId],
         records: &mut [TokenRecord],
         residual: &mut [f32],
-    ) -> Vec<f32> {
+    ) {
         let d = self.config.hidden_size;
-        let (count, layers) = (rows.len(), self.config.layers);
-        let mut h = vec![0.0; count * d];
-        for (row, token) in h.chunks_mut(d).zip(tokens) {
-            self.weights.embedding.dequantise_row(token.0 as usize, row);
+        let layers = self.config.layers;
+        let Positions::Rotary { theta } = self.architecture.positions;
+        let workspace = &mut self.workspace;
+        workspace.h.resize(rows.len() * d, 0.0);
+        workspace.rotations.clear();
+        for ((row, token), h) in rows.iter().zip(tokens).zip(workspace.h.chunks_mut(d)) {
+            self.weights.embedding.dequantise_row(token.0 as usize, h);
+            self.cache.reserve(row);
+            let head_dim = self.config.head_dim;
+            let angles =
+                (0..head_dim / 2).map(|pair| rotation(pair, head_dim, row.position.0, theta));
+            workspace.rotations.extend(angles);
         }
         for layer in 0..=layers {
-            for (index, (row, h)) in rows.iter().zip(h.chunks_mut(d)).enumerate() {
+            for (index, (row, h)) in rows.iter().zip(self.workspace.h.chunks_mut(d)).enumerate() {
                 if let Some(change) = row
                     .change
                     .and_then(|slot| self.changes[slot.0 as usize].as_ref())
                 {
-                    apply(&change.layers[layer], row.position.0 == 0, h);
+                    apply(&self.kernels, &change.layers[layer], row.position.0 == 0, h);
                 }
                 for (direction, table) in self.directions.iter().enumerate() {
                     let at = direction * (layers + 1) + layer;
                     records[index].readings.values[at] =
-                        dot(h, table.row(crate::index::Layer(layer as u32)));
+                        self.kernels.dot(h, table.row(Layer(layer as u32)));
                 }
                 if !residual.is_empty() {
                     residual[(index * (layers + 1) + layer) * d..][..d].copy_from_slice(h);
                 }
             }
             if layer < layers {
-                self.block(layer, rows, &mut h);
+                self.block(layer, rows);
             }
         }
-        h
     }
 
-    /// Zero-based block `block` on the residual stream `h` (`[n, d]`).
-    fn block(&mut self, block: usize, rows: &[Row], h: &mut [f32]) {
-        let config = &self.config;
-        let weights = &self.weights.blocks[block];
-        let Positions::Rotary { theta } = self.architecture.positions;
+    /// Zero-based block `block` on the residual stream.
+    fn block(&mut self, block: usize, rows: &[Row]) {
+        let Self {
+            config,
+            architecture,
+            precision,
+            kernels,
+            tasks,
+            weights,
+            cache,
+            workspace,
+            ..
+        } = self;
+        let BlockWeights {
+            attention_norm,
+            q,
+            k,
+            v,
+            qkv_bias,
+            o,
+            ffn_norm,
+            gate,
+            up,
+            down,
+        } = &weights.blocks[block];
+        let Workspace {
+            h,
+            x,
+            quantised,
+            rotations,
+            projected,
+            q: queries,
+            k: keys,
+            v: values,
+            ..
+        } = workspace;
+        let (d, head_dim) = (config.hidden_size, config.head_dim);
+        let projection = Projection {
+            kernels,
+            tasks,
+            precision: *precision,
+        };
 
-        let x = normalise(h, &weights.attention_norm, config.norm_epsilon);
-        let mut q = weights.q.project(&x);
-        let mut k = weights.k.project(&x);
-        let mut v = weights.v.project(&x);
-        if let Some([q_bias, k_bias, v_bias]) = &weights.qkv_bias {
-            add_bias(&mut q, q_bias);
-            add_bias(&mut k, k_bias);
-            add_bias(&mut v, v_bias);
+        normalise(kernels, h, attention_norm, config.norm_epsilon, x);
+        projection.run(&[q, k, v], x, quantised, projected);
+        let count = rows.len();
+        let (of_q, rest) = projected.split_at(q.rows * count);
+        let (of_k, of_v) = rest.split_at(k.rows * count);
+        for (to, from) in [(&mut *queries, of_q), (keys, of_k), (values, of_v)] {
+            transpose(from, count, to);
+        }
+        if let Some(biases) = qkv_bias {
+            for (x, bias) in [&mut *queries, keys, values].into_iter().zip(biases) {
+                x.chunks_mut(bias.len()).for_each(|row| add(row, bias));
+            }
         }
         for (index, row) in rows.iter().enumerate() {
-            let (q_width, kv_width) = (
-                config.heads * config.head_dim,
-                config.kv_heads * config.head_dim,
-            );
-            attention::rotate(
-                &mut q[index * q_width..][..q_width],
-                config.head_dim,
-                row.position.0,
-                theta,
-            );
-            attention::rotate(
-                &mut k[index * kv_width..][..kv_width],
-                config.head_dim,
-                row.position.0,
-                theta,
-            );
+            let rotations = &rotations[index * head_dim / 2..][..head_dim / 2];
+            let keys = &mut keys[index * k.rows..][..k.rows];
+            rotate(&mut queries[index * q.rows..][..q.rows], rotations);
+            rotate(keys, rotations);
+            cache.write(block, row, keys, &values[index * v.rows..][..v.rows]);
         }
-        self.cache.write(block, rows, &k, &v);
-        let attended = attention::attend(
-            &self.cache,
-            block,
-            rows,
-            &q,
-            config.heads,
-            config.kv_heads,
-            config.head_dim,
-        );
-        add(h, &weights.o.project(&attended));
+        let (kv_heads, group) = (config.kv_heads, config.heads / config.kv_heads);
+        x.resize(count * q.rows, 0.0);
+        // A short context is read sooner than a task is handed over.
+        let keys_read: usize = rows.iter().map(|row| row.position.0 as usize + 1).sum();
+        let width = group * head_dim;
+        tasks.run(x, width, keys_read * q.rows > 1 << 15, |index, out| {
+            let (row, kv_head) = (&rows[index / kv_heads], index % kv_heads);
+            let queries = &queries[index * width..][..width];
+            kernels.attend(cache, block, kv_head, row, queries, out);
+        });
+        projection.run(&[o], x, quantised, projected);
+        add_transposed(projected, count, h, d);
 
-        let x = normalise(h, &weights.ffn_norm, config.norm_epsilon);
-        let mut gate = weights.gate.project(&x);
-        let up = weights.up.project(&x);
-        for (gate, up) in gate.iter_mut().zip(up) {
-            *gate = activate(self.architecture.activation, *gate) * up;
+        normalise(kernels, h, ffn_norm, config.norm_epsilon, x);
+        projection.run(&[gate, up], x, quantised, projected);
+        let (of_gate, of_up) = projected.split_at_mut(gate.rows * count);
+        // Element by element, so that the order does not matter.
+        tasks.zip(of_gate, of_up, count > 4, |gate, up| {
+            kernels.gated(architecture.activation, gate, up);
+        });
+        transpose(of_gate, count, x);
+        projection.run(&[down], x, quantised, projected);
+        add_transposed(projected, count, h, d);
+    }
+}
+
+/// How a batch goes through weight matrices.
+struct Projection<'a> {
+    kernels: &'a Kernels,
+    tasks: &'a Tasks,
+    precision: Precision,
+}
+
+impl Projection<'_> {
+    /// `x · Wᵀ` for each of `matrices`, which have as many columns: `x` is `[n, cols]`, `out` becomes
+    /// `[rows of all matrices, n]`.
+    fn run(
+        &self,
+        matrices: &[&WeightRows],
+        x: &[f32],
+        quantised: &mut Quantised,
+        out: &mut Vec<f32>,
+    ) {
+        let cols = matrices[0].cols;
+        let quantised = match self.precision {
+            Precision::Exact => None,
+            Precision::Fast => {
+                let sixteen = |matrix: &&WeightRows| matrix.encoding == Encoding::Q8_0;
+                let wide = matrices.iter().any(sixteen);
+                let eight = !matrices.iter().all(sixteen);
+                self.kernels.quantise(quantised, x, cols, eight, wide);
+                Some(&*quantised)
+            }
+        };
+        let inputs = Inputs {
+            values: x,
+            cols,
+            quantised,
+        };
+        let count = inputs.rows();
+        let rows: usize = matrices.iter().map(|matrix| matrix.rows).sum();
+        out.resize(rows * count, 0.0);
+        let rows_a_task = self.tasks.share(rows);
+        self.tasks
+            .run(out, rows_a_task * count, true, |task, mut out| {
+                // A task may begin in one matrix and end in the next.
+                let mut start = task * rows_a_task;
+                for matrix in matrices {
+                    if start < matrix.rows && !out.is_empty() {
+                        let end = matrix.rows.min(start + out.len() / count);
+                        let (here, rest) = out.split_at_mut((end - start) * count);
+                        self.kernels.project(matrix, start..end, &inputs, here);
+                        out = rest;
+                        start = end;
+                    }
+                    start -= matrix.rows.min(start);
+                }
+            });
+    }
+}
+
+impl Workspace {
+    fn new(config: &ModelConfig) -> Self {
+        let (q_width, kv_width) = (
+            config.heads * config.head_dim,
+            config.kv_heads * config.head_dim,
+        );
+        let widest = config.hidden_size.max(q_width).max(config.ffn_size);
+        let stack = (q_width + 2 * kv_width).max(2 * config.ffn_size);
+        let floats = |width: usize| Vec::with_capacity(ROWS * width);
+        Self {
+            h: floats(config.hidden_size),
+            x: floats(widest),
+            quantised: Quantised::with_capacity(ROWS, widest),
+            rotations: Vec::with_capacity(ROWS * config.head_dim / 2),
+            projected: floats(stack),
+            q: floats(q_width),
+            k: floats(kv_width),
+            v: floats(kv_width),
+            logits: Vec::new(),
         }
-        add(h, &weights.down.project(&gate));
     }
 }
 
@@ -209,7 +381,25 @@ impl Execute for CpuExecutor {
     }
 
     fn submit(&mut self, batch: &Batch) -> Result<(), EngineError> {
+        let tasks = self.tasks.clone();
+        let record = tasks.enter(|| self.compute(batch))?;
+        self.finished.push_back(record);
+        Ok(())
+    }
+
+    async fn collect(&mut self) -> Result<BatchRecord, EngineError> {
+        self.finished
+            .pop_front()
+            .ok_or_else(|| EngineError::Usage("nothing is queued".into()))
+    }
+}
+
+impl CpuExecutor {
+    fn compute(&mut self, batch: &Batch) -> Result<BatchRecord, EngineError> {
         let rows = &batch.rows;
+        if rows.len() > self.limits.rows {
+            return Err(EngineError::Usage("too much was queued at once".into()));
+        }
         let layer_rows = self.config.layers + 1;
         let tokens = rows
             .iter()
@@ -234,67 +424,101 @@ impl Execute for CpuExecutor {
                 prediction: None,
             })
             .collect();
-        let captured = if batch.capture {
-            rows.len() * layer_rows * self.config.hidden_size
-        } else {
-            0
+        let captured = match batch.capture {
+            true => rows.len() * layer_rows * self.config.hidden_size,
+            false => 0,
         };
         let mut residual = vec![0.0; captured];
-        let h = self.forward(rows, &tokens, &mut records, &mut residual);
-
+        self.forward(rows, &tokens, &mut records, &mut residual);
         for (row, token) in rows.iter().zip(&tokens) {
             self.seen[row.sequence.index()][token.0 as usize] = true;
         }
-        let d = self.config.hidden_size;
         let headed: Vec<usize> = (0..rows.len())
             .filter(|&index| rows[index].head != Head::Skip)
             .collect();
+        self.last_logits.clear();
+        for headed in headed.chunks(HEAD_ROWS) {
+            self.predict(rows, headed, &mut records);
+        }
+        Ok(BatchRecord {
+            tokens: records,
+            residual,
+        })
+    }
+
+    /// Fills in the predictions after the rows `headed`, at most [`HEAD_ROWS`].
+    fn predict(&mut self, rows: &[Row], headed: &[usize], records: &mut [TokenRecord]) {
+        let d = self.config.hidden_size;
+        let Workspace {
+            h,
+            x,
+            quantised,
+            projected,
+            logits,
+            ..
+        } = &mut self.workspace;
         let mut inputs = Vec::with_capacity(headed.len() * d);
-        for &index in &headed {
+        for &index in headed {
             inputs.extend_from_slice(&h[index * d..][..d]);
         }
-        let inputs = normalise(&inputs, &self.weights.final_norm, self.config.norm_epsilon);
+        let epsilon = self.config.norm_epsilon;
+        normalise(&self.kernels, &inputs, &self.weights.final_norm, epsilon, x);
+        let projection = Projection {
+            kernels: &self.kernels,
+            tasks: &self.tasks,
+            precision: self.precision,
+        };
         let head = self
             .weights
             .head
             .as_ref()
             .unwrap_or(&self.weights.embedding);
-        let logits = head.project(&inputs);
-        for (&index, logits) in headed.iter().zip(logits.chunks(self.config.vocab_size)) {
+        projection.run(&[head], x, quantised, projected);
+        transpose(projected, headed.len(), logits);
+        let vocab = self.config.vocab_size;
+        for (at, (&index, own)) in headed.iter().zip(logits.chunks(vocab)).enumerate() {
             let row = &rows[index];
             let sequence = row.sequence.index();
-            let prediction = sample::predict(logits, row, &self.seen[sequence]);
+            let seen = &self.seen[sequence];
+            let mut prediction = self.predictor.predict(&self.kernels, own, row, seen);
+            if matches!(row.head, Head::Compare(_)) {
+                let before = match at {
+                    0 => &self.last_logits[..],
+                    _ => &logits[(at - 1) * vocab..][..vocab],
+                };
+                prediction.divergence = Some(divergence(before, own));
+            }
             if matches!(row.head, Head::Sample(_)) {
                 self.sampled[sequence] = Some(prediction.chosen);
             }
             records[index].prediction = Some(prediction);
         }
-        self.finished.push_back(BatchRecord {
-            tokens: records,
-            residual,
+        // Only where the next row that asks for the head compares itself with the last of these.
+        let next = headed.last().and_then(|&last| {
+            let mut after = rows[last + 1..].iter();
+            after.find(|row| row.head != Head::Skip)
         });
-        Ok(())
-    }
-
-    async fn collect(&mut self) -> Result<BatchRecord, EngineError> {
-        self.finished
-            .pop_front()
-            .ok_or_else(|| EngineError::Usage("nothing is queued".into()))
+        if next.is_some_and(|row| matches!(row.head, Head::Compare(_))) {
+            self.last_logits.clear();
+            let last = &logits[(headed.len() - 1) * vocab..];
+            self.last_logits.extend_from_slice(last);
+        }
     }
 }
 
 /// One layer's change on one token's residual `h` (`[d]`).
-fn apply(change: &LayerChange, first_token: bool, h: &mut [f32]) {
+fn apply(kernels: &Kernels, change: &LayerChange, first_token: bool, h: &mut [f32]) {
     if !change.add.is_empty() {
         add(h, &change.add);
     }
-    if first_token {
+    if first_token || change.clamps.is_empty() {
         return;
     }
+    // All components are measured before any of them is changed.
     let components: Vec<f32> = change
         .clamps
         .iter()
-        .map(|clamp| dot(h, &clamp.direction))
+        .map(|clamp| kernels.dot(h, &clamp.direction))
         .collect();
     for (clamp, component) in change.clamps.iter().zip(components) {
         let shift = component.clamp(clamp.low, clamp.high) - component;
@@ -304,31 +528,45 @@ fn apply(change: &LayerChange, first_token: bool, h: &mut [f32]) {
     }
 }
 
-/// RMSNorm of every row of `x` (`[n, d]`) with gain `gain` (`[d]`).
-fn normalise(x: &[f32], gain: &[f32], epsilon: f32) -> Vec<f32> {
-    let mut out = Vec::with_capacity(x.len());
+/// RMSNorm of every row of `x` (`[n, d]`) with gain `gain` (`[d]`), into `out`.
+fn normalise(kernels: &Kernels, x: &[f32], gain: &[f32], epsilon: f32, out: &mut Vec<f32>) {
+    out.clear();
     for row in x.chunks(gain.len()) {
-        let scale = 1.0 / (dot(row, row) / row.len() as f32 + epsilon).sqrt();
+        let scale = 1.0 / (kernels.dot(row, row) / row.len() as f32 + epsilon).sqrt();
         out.extend(row.iter().zip(gain).map(|(x, g)| x * scale * g));
     }
-    out
+}
+
+/// Rotates every head of `x` (`[heads, head_dim]`): element `i` pairs with `i + head_dim / 2`.
+fn rotate(x: &mut [f32], rotations: &[(f32, f32)]) {
+    for head in x.chunks_mut(2 * rotations.len()) {
+        let (first, second) = head.split_at_mut(rotations.len());
+        for ((a, b), (sin, cos)) in first.iter_mut().zip(second).zip(rotations) {
+            (*a, *b) = (*a * cos - *b * sin, *b * cos + *a * sin);
+        }
+    }
 }
 
 fn add(sum: &mut [f32], addend: &[f32]) {
     sum.iter_mut().zip(addend).for_each(|(sum, x)| *sum += x);
 }
 
-/// Adds `bias` (`[w]`) to every row of `x` (`[n, w]`).
-fn add_bias(x: &mut [f32], bias: &[f32]) {
-    x.chunks_mut(bias.len()).for_each(|row| add(row, bias));
+/// `[w, n]` to `[n, w]`.
+fn transpose(from: &[f32], n: usize, to: &mut Vec<f32>) {
+    to.clear();
+    if n == 1 {
+        to.extend_from_slice(from);
+        return;
+    }
+    for index in 0..n {
+        to.extend(from.iter().skip(index).step_by(n));
+    }
 }
 
-fn activate(activation: Activation, x: f32) -> f32 {
-    match activation {
-        Activation::Silu => x / (1.0 + (-x).exp()),
-        Activation::GeluTanh => {
-            let inner = (2.0 / std::f32::consts::PI).sqrt() * (x + 0.044_715 * x * x * x);
-            0.5 * x * (1.0 + inner.tanh())
-        }
+/// Adds `addend` (`[w, n]`) to `sum` (`[n, w]`).
+fn add_transposed(addend: &[f32], n: usize, sum: &mut [f32], width: usize) {
+    for (index, sum) in sum.chunks_mut(width).enumerate() {
+        let addend = addend.iter().skip(index).step_by(n);
+        sum.iter_mut().zip(addend).for_each(|(sum, x)| *sum += x);
     }
 }

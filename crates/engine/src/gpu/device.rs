@@ -42,6 +42,8 @@ impl Device {
         };
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("trimtab"),
+            // Costs nothing until a profile is taken.
+            required_features: adapter.features() & wgpu::Features::TIMESTAMP_QUERY,
             required_limits,
             memory_hints: wgpu::MemoryHints::MemoryUsage,
             ..Default::default()

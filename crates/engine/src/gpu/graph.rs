@@ -1,6 +1,8 @@
 //! The static graph: every dispatch of a forward pass with its pipeline and bind group, built once.
 
+use super::profile::Work;
 use super::shader::{Kernel, ShaderSources};
+use super::upload::GpuMatrix;
 use crate::error::EngineError;
 use std::collections::HashMap;
 
@@ -25,33 +27,54 @@ pub enum Over {
     HeadRows(u32),
 }
 
+/// What of a batch decides how many workgroups there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Extent {
+    pub rows: u32,
+    pub head_rows: u32,
+    /// Splits of the keys that a row attends to (`shaders/parts.wgsl`).
+    pub splits: u32,
+}
+
 /// One dispatch, ready to record.
 #[derive(Debug)]
 pub struct Dispatch {
+    pub kernel: Kernel,
     pub pipeline: wgpu::ComputePipeline,
     pub bindings: wgpu::BindGroup,
     pub x: u32,
     pub y: Over,
-    /// Workgroups along x follow `y`, and there is one along y.
-    pub rows_along_x: bool,
+    /// For one row.
+    pub work: Work,
 }
 
 impl Dispatch {
-    pub fn record(&self, pass: &mut wgpu::ComputePass<'_>, rows: u32, head_rows: u32) {
-        let y = match self.y {
-            Over::Rows(width) => rows.div_ceil(width),
-            Over::HeadRows(width) => head_rows.div_ceil(width),
-        };
-        if y == 0 {
-            return;
+    /// Notes that it multiplies with these.
+    pub fn with(mut self, matrices: &[&GpuMatrix]) -> Self {
+        for matrix in matrices {
+            self.work += matrix.work();
         }
+        self
+    }
+
+    /// Workgroups along x and y, or `None` where there is nothing to do.
+    pub fn workgroups(&self, extent: Extent) -> Option<[u32; 2]> {
+        let y = match self.y {
+            Over::Rows(width) => extent.rows.div_ceil(width),
+            Over::HeadRows(width) => extent.head_rows.div_ceil(width),
+        };
+        let workgroups = match self.kernel {
+            Kernel::Boundary | Kernel::Sample => [y, 1],
+            Kernel::AttentionOutput => [self.x * extent.splits, y],
+            _ => [self.x, y],
+        };
+        (y > 0).then_some(workgroups)
+    }
+
+    pub fn record(&self, pass: &mut wgpu::ComputePass<'_>, [x, y]: [u32; 2]) {
         pass.set_pipeline(&self.pipeline);
         pass.set_bind_group(0, &self.bindings, &[]);
-        if self.rows_along_x {
-            pass.dispatch_workgroups(y, 1, 1);
-        } else {
-            pass.dispatch_workgroups(self.x, y, 1);
-        }
+        pass.dispatch_workgroups(x, y, 1);
     }
 }
 
@@ -70,10 +93,13 @@ const fn signature(kernel: Kernel) -> &'static str {
         Kernel::Boundary => "uuwrrrwwww",
         Kernel::ProjectQkv => "urrrrrwww",
         Kernel::Attention => "urrrww",
+        Kernel::AttentionOutput => "urrrrrw",
         Kernel::ProjectResidual => "urrrrwrww",
         Kernel::ProjectGated => "urrrrww",
+        Kernel::FeedForward => "uwrrrrr",
         Kernel::ProjectLogits => "urrrrw",
         Kernel::Sample => "uwrww",
+        Kernel::Peak => "rw",
     }
 }
 
@@ -137,11 +163,12 @@ impl<'a> Pipelines<'a> {
             entries: &entries,
         });
         Ok(Dispatch {
+            kernel,
             pipeline,
             bindings,
             x,
             y,
-            rows_along_x: kernel == Kernel::Boundary || kernel == Kernel::Sample,
+            work: Work::default(),
         })
     }
 

@@ -3,11 +3,15 @@
 //! Everything is built before the first token. A batch writes one small uniform buffer, makes one
 //! submission and reads one buffer back.
 
+mod attention;
 mod buffers;
 mod device;
 mod graph;
 mod layout;
 mod model;
+mod parts;
+mod profile;
+pub mod self_check;
 mod shader;
 mod step;
 mod upload;
@@ -19,10 +23,14 @@ use crate::executor::{Batch, BatchRecord, ChangeSlot, Execute, Limits};
 use crate::index::{Layer, SequenceIndex, TokenId};
 use crate::record::MAX_DIRECTIONS;
 use crate::steering::{ComposedChange, LayerTable};
+use attention::AttentionShape;
 use buffers::Buffers;
 use device::Device;
 use futures_channel::oneshot;
+use graph::Extent;
 use model::{CHANGE_HEADER, GpuWeights, Graph, GraphParts, StateBuffers, change_words, seen_words};
+use parts::Parts;
+pub use profile::{KernelTime, Profile, Work};
 use std::collections::VecDeque;
 use trimtab_checkpoint::{ByteSource, ModelConfig, WeightFile};
 use upload::Uploader;
@@ -41,14 +49,20 @@ pub struct GpuExecutor {
     limits: Limits,
     state: StateBuffers,
     graph: Graph,
+    parts: Option<Parts>,
     staging: Vec<wgpu::Buffer>,
     directions: usize,
     layer_rows: usize,
     width: usize,
     vocab: usize,
+    /// Query heads, key/value heads, width of each.
+    head_shape: [usize; 3],
+    /// The data of the output head, the largest buffer there is.
+    head: wgpu::Buffer,
     queued: VecDeque<Queued>,
     /// Batches submitted so far; names the staging buffer of the next one.
     submitted: usize,
+    dispatches: usize,
     /// Reused for every step's bytes.
     step: Vec<u8>,
 }
@@ -93,15 +107,25 @@ impl GpuExecutor {
         let mut uploader = Uploader::new(&device, &buffers, weights, progress);
         let gpu_weights = GpuWeights::upload(&mut uploader, config, &architecture).await?;
         let weight_bytes = buffers.bytes();
+        let precision = if gpu_weights.all_quantised() {
+            options.precision
+        } else {
+            Precision::Exact
+        };
+        let attention = AttentionShape::of(config, precision, device.software);
+        let parts = Parts::of(config, precision, device.software, attention);
         let (state, state_bytes) = loop {
             let buffers = Buffers::new(&device.device);
             let what = format!("a context of {} tokens", limits.context);
-            let cache = limits.sequences * limits.context * config.kv_heads * config.head_dim * 4;
+            let cache = limits.sequences * limits.context * config.kv_heads * config.head_dim;
+            let cache = attention.cache_words(cache) * 4;
             let fits = cache as u64 <= device.device.limits().max_storage_buffer_binding_size;
             let made = match fits {
                 true => {
                     device
-                        .allocate(&what, || StateBuffers::new(&buffers, config, &limits))
+                        .allocate(&what, || {
+                            StateBuffers::new(&buffers, config, &limits, attention, parts)
+                        })
                         .await
                 }
                 false => Err(EngineError::OutOfMemory { what }),
@@ -113,11 +137,6 @@ impl GpuExecutor {
             }
         };
         state.initialise(&device.queue, config, &architecture, limits.context);
-        let precision = if gpu_weights.all_quantised() {
-            options.precision
-        } else {
-            Precision::Exact
-        };
         let graph = GraphParts {
             device: &device,
             config,
@@ -125,6 +144,8 @@ impl GpuExecutor {
             limits: &limits,
             precision,
             state: &state,
+            attention,
+            parts,
         }
         .build(&gpu_weights)?;
         device.check("the kernels")?;
@@ -148,21 +169,78 @@ impl GpuExecutor {
             limits,
             state,
             graph,
+            parts,
             staging,
             directions: 0,
             layer_rows,
             width: config.hidden_size,
             vocab: config.vocab_size,
+            head_shape: [config.heads, config.kv_heads, config.head_dim],
+            head: gpu_weights.head().data.clone(),
             queued: VecDeque::new(),
             submitted: 0,
+            dispatches: 0,
             step: Vec::with_capacity(step::step_bytes(rows)),
         };
         Ok((executor, info))
     }
 
-    /// Dispatches of one batch that asks for the head.
+    /// Dispatches recorded since loading.
     pub fn dispatches(&self) -> usize {
-        self.graph.dispatches()
+        self.dispatches
+    }
+
+    /// Queues `passes` times the work of `batch`, to be timed; what comes back belongs to the last of them.
+    pub(crate) fn submit_passes(&mut self, batch: &Batch, passes: u32) -> Result<(), EngineError> {
+        if self.queued.len() >= self.limits.in_flight || batch.rows.len() > self.limits.rows {
+            return Err(EngineError::Usage("too much was queued at once".into()));
+        }
+        self.device.check("the last step")?;
+        let head_rows = step::encode(batch, self.directions, &mut self.step) as u32;
+        let extent = Extent {
+            rows: batch.rows.len() as u32,
+            head_rows,
+            splits: self.parts.map_or(1, |parts| parts.splits(batch)),
+        };
+        self.device
+            .queue
+            .write_buffer(&self.state.step, 0, &self.step);
+        let mut encoder = self
+            .device
+            .device
+            .create_command_encoder(&Default::default());
+        {
+            let mut pass = encoder.begin_compute_pass(&Default::default());
+            for _ in 0..passes {
+                self.dispatches += self.graph.record(&mut pass, extent);
+            }
+        }
+        let staging = self.submitted % self.staging.len();
+        let bytes = batch.rows.len() as u64 * step::record_words(self.layer_rows) as u64 * 4;
+        encoder.copy_buffer_to_buffer(&self.state.records, 0, &self.staging[staging], 0, bytes);
+        let captured = batch.capture.then(|| {
+            let bytes = self.state.captured.size();
+            let buffer = Buffers::new(&self.device.device).staging("captured", bytes as usize / 4);
+            encoder.copy_buffer_to_buffer(&self.state.captured, 0, &buffer, 0, bytes);
+            buffer
+        });
+        let submission = self.device.queue.submit([encoder.finish()]);
+        let records = map(&self.staging[staging], bytes);
+        let captured = captured.map(|buffer| {
+            let mapped = map(&buffer, buffer.size());
+            (buffer, mapped)
+        });
+        let (batch, directions) = (batch.clone(), self.directions);
+        self.queued.push_back(Queued {
+            batch,
+            directions,
+            staging,
+            records,
+            captured,
+            submission,
+        });
+        self.submitted += 1;
+        Ok(())
     }
 
     fn write<T: bytemuck::NoUninit>(&self, buffer: &wgpu::Buffer, word: usize, values: &[T]) {
@@ -223,49 +301,7 @@ impl Execute for GpuExecutor {
     }
 
     fn submit(&mut self, batch: &Batch) -> Result<(), EngineError> {
-        if self.queued.len() >= self.limits.in_flight || batch.rows.len() > self.limits.rows {
-            return Err(EngineError::Usage("too much was queued at once".into()));
-        }
-        self.device.check("the last step")?;
-        let head_rows = step::encode(batch, self.directions, &mut self.step) as u32;
-        let rows = batch.rows.len() as u32;
-        self.device
-            .queue
-            .write_buffer(&self.state.step, 0, &self.step);
-        let mut encoder = self
-            .device
-            .device
-            .create_command_encoder(&Default::default());
-        {
-            let mut pass = encoder.begin_compute_pass(&Default::default());
-            self.graph.record(&mut pass, rows, head_rows);
-        }
-        let staging = self.submitted % self.staging.len();
-        let bytes = batch.rows.len() as u64 * step::record_words(self.layer_rows) as u64 * 4;
-        encoder.copy_buffer_to_buffer(&self.state.records, 0, &self.staging[staging], 0, bytes);
-        let captured = batch.capture.then(|| {
-            let bytes = self.state.captured.size();
-            let buffer = Buffers::new(&self.device.device).staging("captured", bytes as usize / 4);
-            encoder.copy_buffer_to_buffer(&self.state.captured, 0, &buffer, 0, bytes);
-            buffer
-        });
-        let submission = self.device.queue.submit([encoder.finish()]);
-        let records = map(&self.staging[staging], bytes);
-        let captured = captured.map(|buffer| {
-            let mapped = map(&buffer, buffer.size());
-            (buffer, mapped)
-        });
-        let (batch, directions) = (batch.clone(), self.directions);
-        self.queued.push_back(Queued {
-            batch,
-            directions,
-            staging,
-            records,
-            captured,
-            submission,
-        });
-        self.submitted += 1;
-        Ok(())
+        self.submit_passes(batch, 1)
     }
 
     async fn collect(&mut self) -> Result<BatchRecord, EngineError> {
@@ -369,6 +405,10 @@ fn check_shape(config: &ModelConfig, architecture: &Architecture) -> Result<(), 
             let reason = format!("its {what} {value} is not a multiple of {multiple}");
             return Err(EngineError::UnsupportedModel { reason });
         }
+    }
+    if config.head_dim > 256 {
+        let reason = format!("its head width {} is over 256", config.head_dim);
+        return Err(EngineError::UnsupportedModel { reason });
     }
     if architecture.norm != Norm::Rms || architecture.qk_norm {
         return Err(EngineError::UnsupportedModel {

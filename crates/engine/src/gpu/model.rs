@@ -1,9 +1,11 @@
 //! One model's weights, buffers and dispatches on the GPU.
 
+use super::attention::AttentionShape;
 use super::buffers::Buffers;
 use super::device::Device;
-use super::graph::{Dispatch, Over, Pipelines, WIDTHS, width_for};
+use super::graph::{Dispatch, Extent, Over, Pipelines, WIDTHS, width_for};
 use super::layout::{RowOrder, TILE};
+use super::parts::{FEW_ROWS, Parts};
 use super::shader::{Kernel, ShaderSources};
 use super::step::{READINGS_AT, record_words, step_bytes};
 use super::upload::{GpuMatrix, Uploader};
@@ -16,6 +18,11 @@ use crate::steering::MAX_CLAMPS;
 use minijinja::context;
 use trimtab_checkpoint::{ByteSource, ModelConfig};
 
+/// Tiles of a projection's result that an invocation makes at once where it makes all of them one after another.
+const OUTPUT_TILES: u32 = 3;
+/// Activations of the output head, as the templates call it: its choices are what people see, and the CPU executor's 16-bit ones
+/// there are as good as exact.
+const HEAD_PRECISION: &str = "exact";
 /// Invocations of the sampling kernel.
 const SAMPLE_LANES: usize = 256;
 /// Words of a layer's change before its addition: whether it adds, how many clamps, two unused.
@@ -63,20 +70,27 @@ struct Activations {
 impl Activations {
     /// For `[rows, cols]`, with room for a sum of squares a tile after the scales.
     fn new(buffers: &Buffers<'_>, label: &str, rows: usize, cols: usize) -> Self {
-        let scales = rows * (cols / 32 + cols.div_ceil(TILE));
+        let scales = rows * (2 * cols / 32 + cols.div_ceil(TILE));
         // Sized for exact activations, which are the larger.
         Self {
             blocks: buffers.storage(label, rows * cols),
-            scales: buffers.storage(label, scales * 2),
+            scales: buffers.storage(label, scales * 4),
         }
     }
 }
 
 impl StateBuffers {
-    pub fn new(buffers: &Buffers<'_>, config: &ModelConfig, limits: &Limits) -> Self {
+    pub fn new(
+        buffers: &Buffers<'_>,
+        config: &ModelConfig,
+        limits: &Limits,
+        shape: AttentionShape,
+        parts: Option<Parts>,
+    ) -> Self {
         let (d, layer_rows, rows) = (config.hidden_size, config.layers + 1, limits.rows);
         let attention = config.heads * config.head_dim;
         let cache = limits.sequences * limits.context * config.kv_heads * config.head_dim;
+        let cache = shape.cache_words(cache);
         let per_block = |label: &str| {
             (0..config.layers)
                 .map(|_| buffers.storage(label, cache))
@@ -84,7 +98,10 @@ impl StateBuffers {
         };
         Self {
             step: buffers.uniform("step", step_bytes(rows)),
-            residual: buffers.storage("residual", rows * d),
+            residual: buffers.storage(
+                "residual",
+                rows * d + parts.map_or(0, |parts| parts.words()),
+            ),
             changes: buffers.storage(
                 "changes",
                 limits.change_slots * layer_rows * change_words(d),
@@ -125,7 +142,7 @@ impl StateBuffers {
         for position in 0..context {
             for pair in 0..half {
                 let (sin, cos) =
-                    crate::cpu::rotation(pair, config.head_dim, position as u32, theta);
+                    crate::reference::rotation(pair, config.head_dim, position as u32, theta);
                 rotations.extend([cos, sin]);
             }
         }
@@ -137,8 +154,8 @@ impl StateBuffers {
 #[derive(Debug)]
 pub struct Graph {
     embed: Dispatch,
-    /// One a layer, 0..=L.
-    boundaries: Vec<Dispatch>,
+    /// Of layer 0.
+    boundary: Dispatch,
     blocks: Vec<BlockDispatches>,
     logits: Vec<Dispatch>,
     sample: Dispatch,
@@ -147,34 +164,74 @@ pub struct Graph {
 #[derive(Debug)]
 struct BlockDispatches {
     qkv: Vec<Dispatch>,
+    few: Option<FewRows>,
+    many: ManyRows,
+}
+
+/// What follows q, k and v where the batch has at most [`FEW_ROWS`] rows.
+#[derive(Debug)]
+struct FewRows {
+    attention_output: Dispatch,
+    /// In the first two of [`WIDTHS`].
+    feed_forward: Vec<Dispatch>,
+    boundary: Dispatch,
+}
+
+/// What follows q, k and v where it has more, or where a model has no [`Parts`].
+#[derive(Debug)]
+struct ManyRows {
     attention: Dispatch,
     o: Vec<Dispatch>,
     gated: Vec<Dispatch>,
     down: Vec<Dispatch>,
+    boundary: Dispatch,
 }
 
 impl Graph {
-    /// Records a forward pass over `rows` rows.
-    pub fn record(&self, pass: &mut wgpu::ComputePass<'_>, rows: u32, head_rows: u32) {
-        let width = width_for(rows);
-        let mut record = |dispatch: &Dispatch| dispatch.record(pass, rows, head_rows);
-        record(&self.embed);
-        record(&self.boundaries[0]);
-        for (block, boundary) in self.blocks.iter().zip(&self.boundaries[1..]) {
-            record(&block.qkv[width]);
-            record(&block.attention);
-            record(&block.o[width]);
-            record(&block.gated[width]);
-            record(&block.down[width]);
-            record(boundary);
-        }
-        record(&self.logits[width_for(head_rows)]);
-        record(&self.sample);
+    /// The dispatches of a forward pass over `extent`, in order.
+    pub fn dispatches(&self, extent: Extent) -> impl Iterator<Item = &Dispatch> {
+        let width = width_for(extent.rows);
+        let blocks = self.blocks.iter().flat_map(move |block| {
+            let many = &block.many;
+            // Where few rows take another way, only the last width is there.
+            let of = |widths: usize| width + widths - WIDTHS.len();
+            match &block.few {
+                Some(few) if extent.rows as usize <= FEW_ROWS => [
+                    Some(&block.qkv[width]),
+                    Some(&few.attention_output),
+                    Some(&few.feed_forward[width]),
+                    Some(&few.boundary),
+                    None,
+                    None,
+                ],
+                _ => [
+                    &block.qkv[width],
+                    &many.attention,
+                    &many.o[of(many.o.len())],
+                    &many.gated[of(many.gated.len())],
+                    &many.down[of(many.down.len())],
+                    &many.boundary,
+                ]
+                .map(Some),
+            }
+        });
+        let blocks = blocks.flatten();
+        [&self.embed, &self.boundary]
+            .into_iter()
+            .chain(blocks)
+            .chain([&self.logits[width_for(extent.head_rows)], &self.sample])
     }
 
-    /// Dispatches that a batch takes.
-    pub fn dispatches(&self) -> usize {
-        1 + self.boundaries.len() + 5 * self.blocks.len() + 2
+    /// Records a forward pass and says how many dispatches it took.
+    pub fn record(&self, pass: &mut wgpu::ComputePass<'_>, extent: Extent) -> usize {
+        let mut recorded = 0;
+        for dispatch in self.dispatches(extent) {
+            if let Some(workgroups) = dispatch.workgroups(extent) {
+                dispatch.record(pass, workgroups);
+                recorded += 1;
+            }
+        }
+        recorded
     }
 }
 
@@ -293,7 +350,7 @@ impl GpuWeights {
         self.head().form.is_quantised() && self.blocks.iter().all(of_block)
     }
 
-    fn head(&self) -> &GpuMatrix {
+    pub fn head(&self) -> &GpuMatrix {
         self.head.as_ref().unwrap_or(&self.embedding)
     }
 }
@@ -306,9 +363,65 @@ pub struct GraphParts<'a> {
     pub limits: &'a Limits,
     pub precision: Precision,
     pub state: &'a StateBuffers,
+    pub attention: AttentionShape,
+    pub parts: Option<Parts>,
+}
+
+/// Which matrix rows an invocation of a projection computes.
+#[derive(Clone, Copy)]
+pub(super) enum Rows {
+    Single,
+    /// Of two matrices, or the two members of a rotating pair; so named in the kernel.
+    Pairs([&'static str; 2]),
+}
+
+/// How much of its product an invocation of a projection computes.
+pub(super) struct ProjectionShape {
+    /// Rows of the batch.
+    pub tokens: u32,
+    /// Matrix rows, or pairs of them.
+    pub tiles: u32,
+    /// Whether numbers become f32 before they are multiplied.
+    pub unpacked: bool,
+    pub rows: Rows,
+}
+
+impl ProjectionShape {
+    pub fn variables(&self) -> minijinja::Value {
+        context! { tokens => self.tokens, tiles => self.tiles, unpacked => self.unpacked, row_names => self.row_names() }
+    }
+
+    /// What the kernel calls the matrix rows of one invocation.
+    pub fn row_names(&self) -> Vec<String> {
+        let tiles = 0..self.tiles;
+        match self.rows {
+            Rows::Single => tiles.map(|tile| format!("w{tile}_")).collect(),
+            Rows::Pairs(names) => tiles
+                .flat_map(|tile| names.map(|name| format!("{name}{tile}_")))
+                .collect(),
+        }
+    }
 }
 
 impl GraphParts<'_> {
+    /// With many rows of the batch, a software adapter does best where an invocation computes `many` tiles' rows in
+    /// f32: it spells out packed dot products and pays for every load, uniform or not (see `shaders/README.md`).
+    fn shape(&self, tokens: u32, rows: Rows, many: u32) -> ProjectionShape {
+        let wide = tokens == WIDTHS[2];
+        let software = wide && self.device.software;
+        if !wide && self.device.software {
+            let n: u32 = std::env::var("X_TILES").ok().and_then(|x| x.parse().ok()).unwrap_or(1);
+            let unpacked = std::env::var("X_UNPACK").is_ok();
+            return ProjectionShape { tokens, tiles: n.min(many), unpacked: unpacked || (many == 6 && std::env::var("X_HEAD").is_ok()), rows };
+        }
+        ProjectionShape {
+            tokens,
+            tiles: if software { many } else { 1 },
+            unpacked: software || (wide && self.precision == Precision::Exact),
+            rows,
+        }
+    }
+
     /// Renders and compiles every kernel and binds its buffers.
     pub fn build(&self, weights: &GpuWeights) -> Result<Graph, EngineError> {
         let sources = shader_sources(
@@ -316,36 +429,15 @@ impl GraphParts<'_> {
             self.architecture,
             self.limits,
             self.precision,
+            self.attention,
             true,
         )?;
         let mut pipelines = Pipelines::new(&self.device.device, &sources);
         let (config, state) = (self.config, self.state);
         let d_tiles = config.hidden_size.div_ceil(TILE) as u32;
+        let boundary = self.boundary(&mut pipelines, 0, context! {}, weights)?;
         let blocks = (0..config.layers)
-            .map(|block| self.block(&mut pipelines, block, &weights.blocks[block]))
-            .collect::<Result<Vec<_>, _>>()?;
-        let gain = |layer: usize| {
-            weights
-                .blocks
-                .get(layer)
-                .map_or(&weights.final_norm, |block| &block.attention_norm)
-        };
-        let boundaries = (0..=config.layers)
-            .map(|layer| {
-                let buffers = [
-                    &state.step,
-                    &state.layers[layer],
-                    &state.residual,
-                    &state.changes,
-                    &state.directions,
-                    gain(layer),
-                    &state.normalised.blocks,
-                    &state.normalised.scales,
-                    &state.records,
-                    &state.captured,
-                ];
-                pipelines.dispatch(Kernel::Boundary, context! {}, &buffers, 1, Over::Rows(1))
-            })
+            .map(|block| self.block(&mut pipelines, block, weights))
             .collect::<Result<Vec<_>, _>>()?;
         let embedding = &weights.embedding;
         let embed = pipelines.dispatch(
@@ -374,14 +466,19 @@ impl GraphParts<'_> {
         ];
         let logits = WIDTHS
             .map(|tokens| {
-                let variables = context! { form => head.form.name(), tokens };
+                let shape = ProjectionShape {
+                    unpacked: tokens == WIDTHS[2] || std::env::var("X_HEAD").is_ok(),
+                    ..self.shape(tokens, Rows::Single, 6)
+                };
+                let own = context! { form => head.form.name(), matrix_tiles => head.tiles, precision => HEAD_PRECISION };
+                let variables = context! { ..own, ..shape.variables() };
                 pipelines.dispatch(
                     Kernel::ProjectLogits,
                     variables,
                     &buffers,
-                    head.tiles as u32,
+                    (head.tiles as u32).div_ceil(shape.tiles),
                     Over::HeadRows(tokens),
-                )
+                ).map(|dispatch| dispatch.with(&[head]))
             })
             .into_iter()
             .collect::<Result<Vec<_>, _>>()?;
@@ -396,10 +493,123 @@ impl GraphParts<'_> {
             pipelines.dispatch(Kernel::Sample, context! {}, &buffers, 1, Over::HeadRows(1))?;
         Ok(Graph {
             embed,
-            boundaries,
+            boundary,
             blocks,
             logits,
             sample,
+        })
+    }
+
+    /// Steering, readings and the norm of `layer`; with [`Parts::variables`], after a block of few rows.
+    fn boundary(
+        &self,
+        pipelines: &mut Pipelines<'_>,
+        layer: usize,
+        variables: minijinja::Value,
+        weights: &GpuWeights,
+    ) -> Result<Dispatch, EngineError> {
+        let state = self.state;
+        let gain = weights
+            .blocks
+            .get(layer)
+            .map_or(&weights.final_norm, |block| &block.attention_norm);
+        let variables = match layer == self.config.layers {
+            true => context! { precision => HEAD_PRECISION, ..variables },
+            false => variables,
+        };
+        let buffers = [
+            &state.step,
+            &state.layers[layer],
+            &state.residual,
+            &state.changes,
+            &state.directions,
+            gain,
+            &state.normalised.blocks,
+            &state.normalised.scales,
+            &state.records,
+            &state.captured,
+        ];
+        pipelines.dispatch(Kernel::Boundary, variables, &buffers, 1, Over::Rows(1))
+    }
+
+    fn few_rows(
+        &self,
+        pipelines: &mut Pipelines<'_>,
+        block: usize,
+        parts: Parts,
+        all_weights: &GpuWeights,
+    ) -> Result<FewRows, EngineError> {
+        let (config, state) = (self.config, self.state);
+        let weights = &all_weights.blocks[block];
+        let d_tiles = config.hidden_size.div_ceil(TILE) as u32;
+        let shape = ProjectionShape {
+            tokens: 1,
+            tiles: d_tiles.min(OUTPUT_TILES),
+            unpacked: false,
+            rows: Rows::Single,
+        };
+        let own = context! { form => weights.o.form.name(), matrix_tiles => weights.o.tiles, ..shape.variables() };
+        let attention_output = pipelines.dispatch(
+            Kernel::AttentionOutput,
+            context! { ..own, ..parts.variables() },
+            &[
+                &state.step,
+                &state.queries,
+                &state.keys[block],
+                &state.values[block],
+                &weights.o.data,
+                &weights.o.scales,
+                &state.residual,
+            ],
+            parts.groups as u32,
+            Over::Rows(1),
+        )?;
+        let attention_output = attention_output.with(&[&weights.o]);
+        let feed_forward = [WIDTHS[0], WIDTHS[1]]
+            .map(|tokens| {
+                let pairs = ProjectionShape {
+                    tokens,
+                    tiles: parts.tiles,
+                    unpacked: false,
+                    rows: Rows::Pairs(["gate", "up"]),
+                };
+                let down = ProjectionShape {
+                    tiles: d_tiles.min(OUTPUT_TILES),
+                    rows: Rows::Single,
+                    ..pairs
+                };
+                let own = context! {
+                    form => weights.gated.form.name(),
+                    matrix_tiles => weights.gated.tiles,
+                    down_form => weights.down.form.name(),
+                    down_tiles => down.tiles,
+                    down_names => down.row_names(),
+                    ..pairs.variables()
+                };
+                let dispatch = pipelines.dispatch(
+                    Kernel::FeedForward,
+                    context! { ..own, ..parts.variables() },
+                    &[
+                        &state.step,
+                        &state.residual,
+                        &weights.ffn_norm,
+                        &weights.gated.data,
+                        &weights.gated.scales,
+                        &weights.down.data,
+                        &weights.down.scales,
+                    ],
+                    (weights.gated.tiles as u32 / 2).div_ceil(parts.tiles),
+                    Over::Rows(tokens),
+                );
+                dispatch.map(|dispatch| dispatch.with(&[&weights.gated, &weights.down]))
+            })
+            .into_iter()
+            .collect::<Result<Vec<_>, _>>()?;
+        let boundary = self.boundary(pipelines, block + 1, parts.variables(), all_weights)?;
+        Ok(FewRows {
+            attention_output,
+            feed_forward,
+            boundary,
         })
     }
 
@@ -407,9 +617,16 @@ impl GraphParts<'_> {
         &self,
         pipelines: &mut Pipelines<'_>,
         block: usize,
-        weights: &BlockWeights,
+        all_weights: &GpuWeights,
     ) -> Result<BlockDispatches, EngineError> {
         let (config, state) = (self.config, self.state);
+        let weights = &all_weights.blocks[block];
+        let few = self
+            .parts
+            .map(|parts| self.few_rows(pipelines, block, parts, all_weights))
+            .transpose()?;
+        let only_many = if few.is_some() { 2 } else { 0 };
+        let boundary = self.boundary(pipelines, block + 1, context! {}, all_weights)?;
         let (keys, values) = (&state.keys[block], &state.values[block]);
         let normalised = [
             &state.step,
@@ -418,29 +635,39 @@ impl GraphParts<'_> {
         ];
         let attended = [&state.step, &state.attended.blocks, &state.attended.scales];
         let gated = [&state.step, &state.gated.blocks, &state.gated.scales];
-        let mut in_widths = |kernel,
-                             variables: &dyn Fn(u32) -> minijinja::Value,
-                             buffers: &[&wgpu::Buffer],
-                             x: usize| {
-            let dispatch = |tokens| {
-                pipelines.dispatch(
-                    kernel,
-                    variables(tokens),
-                    buffers,
-                    x as u32,
-                    Over::Rows(tokens),
-                )
+        let mut in_widths = |widths: &[u32],
+                             kernel,
+                             matrix: &GpuMatrix,
+                             (rows, many): (Rows, u32),
+                             variables: minijinja::Value,
+                             buffers: &[&wgpu::Buffer]| {
+            let dispatch = |&tokens: &u32| {
+                let shape = self.shape(tokens, rows, many);
+                let own = context! { form => matrix.form.name(), matrix_tiles => matrix.tiles, ..shape.variables() };
+                let tiles = match rows {
+                    Rows::Single => matrix.tiles,
+                    Rows::Pairs(_) => matrix.tiles / 2,
+                };
+                pipelines
+                    .dispatch(
+                        kernel,
+                        context! { ..own, ..variables.clone() },
+                        buffers,
+                        (tiles as u32).div_ceil(shape.tiles),
+                        Over::Rows(tokens),
+                    )
+                    .map(|dispatch| dispatch.with(&[matrix]))
             };
-            WIDTHS
-                .map(dispatch)
-                .into_iter()
-                .collect::<Result<Vec<_>, _>>()
+            widths.iter().map(dispatch).collect::<Result<Vec<_>, _>>()
         };
 
         let matrix = &weights.qkv;
         let qkv = in_widths(
+            &WIDTHS,
             Kernel::ProjectQkv,
-            &|tokens| context! { form => matrix.form.name(), tokens, bias => self.architecture.qkv_bias, bias_at => matrix.bias_at },
+            matrix,
+            (Rows::Pairs(["a", "b"]), 3),
+            context! { bias => self.architecture.qkv_bias, bias_at => matrix.bias_at },
             &[
                 &normalised[..],
                 &[
@@ -453,12 +680,14 @@ impl GraphParts<'_> {
                 ],
             ]
             .concat(),
-            matrix.tiles / 2,
         )?;
         let matrix = &weights.o;
         let o = in_widths(
+            &WIDTHS[only_many..],
             Kernel::ProjectResidual,
-            &|tokens| context! { form => matrix.form.name(), tokens, cols => config.heads * config.head_dim, norm => true },
+            matrix,
+            (Rows::Single, 5),
+            context! { cols => config.heads * config.head_dim, norm => true },
             &[
                 &attended[..],
                 &[
@@ -471,25 +700,28 @@ impl GraphParts<'_> {
                 ],
             ]
             .concat(),
-            matrix.tiles,
         )?;
         let matrix = &weights.gated;
         let gated_dispatch = in_widths(
+            &WIDTHS[only_many..],
             Kernel::ProjectGated,
-            &|tokens| context! { form => matrix.form.name(), tokens },
+            matrix,
+            (Rows::Pairs(["gate", "up"]), 3),
+            context! {},
             &[
                 &normalised[..],
                 &[&matrix.data, &matrix.scales, gated[1], gated[2]],
             ]
             .concat(),
-            matrix.tiles / 2,
         )?;
         let matrix = &weights.down;
         let down = in_widths(
+            &WIDTHS[only_many..],
             Kernel::ProjectResidual,
-            &|tokens| context! { form => matrix.form.name(), tokens, cols => config.ffn_size, norm => false },
+            matrix,
+            (Rows::Single, 5),
+            context! { cols => config.ffn_size, norm => false },
             &[&gated[..], &[&matrix.data, &matrix.scales, &state.residual]].concat(),
-            matrix.tiles,
         )?;
         let buffers = [
             &state.step,
@@ -503,15 +735,19 @@ impl GraphParts<'_> {
             Kernel::Attention,
             context! {},
             &buffers,
-            config.heads as u32,
+            (config.heads / self.attention.together) as u32,
             Over::Rows(1),
         )?;
         Ok(BlockDispatches {
             qkv,
-            attention,
-            o,
-            gated: gated_dispatch,
-            down,
+            few,
+            many: ManyRows {
+                attention,
+                o,
+                gated: gated_dispatch,
+                down,
+                boundary,
+            },
         })
     }
 }
@@ -522,6 +758,7 @@ pub fn shader_sources(
     architecture: &Architecture,
     limits: &Limits,
     precision: Precision,
+    attention: AttentionShape,
     packed_dot: bool,
 ) -> Result<ShaderSources, EngineError> {
     let layer_rows = config.layers + 1;
@@ -553,6 +790,7 @@ pub fn shader_sources(
             Precision::Fast => "fast",
         },
     };
+    let common = context! { ..common, ..attention.variables() };
     ShaderSources::new(common, packed_dot)
 }
 

@@ -10,10 +10,14 @@ pub enum Kernel {
     Boundary,
     ProjectQkv,
     Attention,
+    AttentionOutput,
     ProjectResidual,
     ProjectGated,
+    FeedForward,
     ProjectLogits,
     Sample,
+    /// Measures the adapter, not a model.
+    Peak,
 }
 
 impl Kernel {
@@ -23,15 +27,18 @@ impl Kernel {
             Self::Boundary => "boundary.wgsl",
             Self::ProjectQkv => "project_qkv.wgsl",
             Self::Attention => "attention.wgsl",
+            Self::AttentionOutput => "attention_output.wgsl",
             Self::ProjectResidual => "project_residual.wgsl",
             Self::ProjectGated => "project_gated.wgsl",
+            Self::FeedForward => "feed_forward.wgsl",
             Self::ProjectLogits => "project_logits.wgsl",
             Self::Sample => "sample.wgsl",
+            Self::Peak => "peak.wgsl",
         }
     }
 }
 
-const SOURCES: [(&str, &str); 11] = [
+const SOURCES: [(&str, &str); 16] = [
     ("step.wgsl", include_str!("../../../../shaders/step.wgsl")),
     (
         "weights.wgsl",
@@ -40,6 +47,11 @@ const SOURCES: [(&str, &str); 11] = [
     (
         "outputs.wgsl",
         include_str!("../../../../shaders/outputs.wgsl"),
+    ),
+    ("parts.wgsl", include_str!("../../../../shaders/parts.wgsl")),
+    (
+        "attend.wgsl",
+        include_str!("../../../../shaders/attend.wgsl"),
     ),
     ("embed.wgsl", include_str!("../../../../shaders/embed.wgsl")),
     (
@@ -55,12 +67,20 @@ const SOURCES: [(&str, &str); 11] = [
         include_str!("../../../../shaders/attention.wgsl"),
     ),
     (
+        "attention_output.wgsl",
+        include_str!("../../../../shaders/attention_output.wgsl"),
+    ),
+    (
         "project_residual.wgsl",
         include_str!("../../../../shaders/project_residual.wgsl"),
     ),
     (
         "project_gated.wgsl",
         include_str!("../../../../shaders/project_gated.wgsl"),
+    ),
+    (
+        "feed_forward.wgsl",
+        include_str!("../../../../shaders/feed_forward.wgsl"),
     ),
     (
         "project_logits.wgsl",
@@ -70,6 +90,7 @@ const SOURCES: [(&str, &str); 11] = [
         "sample.wgsl",
         include_str!("../../../../shaders/sample.wgsl"),
     ),
+    ("peak.wgsl", include_str!("../../../../shaders/peak.wgsl")),
 ];
 
 /// The templates with what is common to every kernel of one engine.
@@ -105,9 +126,51 @@ impl ShaderSources {
             .get_template(name)
             .map_err(|error| broken(name, &error))?;
         let context = context! { ..own, ..self.common.clone() };
-        template
+        let source = template
             .render(context)
-            .map_err(|error| broken(name, &error))
+            .map_err(|error| broken(name, &error))?;
+        #[cfg(test)]
+        let source = sabotage::apply(kernel, source);
+        Ok(source)
+    }
+}
+
+/// For tests: kernels broken on purpose.
+#[cfg(test)]
+pub mod sabotage {
+    use super::Kernel;
+    use std::cell::Cell;
+
+    /// In sources of `kernel`, `from` becomes `to`.
+    #[derive(Clone, Copy, Debug)]
+    pub struct Sabotage {
+        pub kernel: Kernel,
+        pub from: &'static str,
+        pub to: &'static str,
+    }
+
+    thread_local! {
+        static SABOTAGE: Cell<Option<Sabotage>> = const { Cell::new(None) };
+        static APPLIED: Cell<usize> = const { Cell::new(0) };
+    }
+
+    /// Runs `work` on this thread with every source that is rendered meanwhile so changed, and says how many were.
+    pub fn during<T>(sabotage: Sabotage, work: impl FnOnce() -> T) -> (T, usize) {
+        SABOTAGE.set(Some(sabotage));
+        APPLIED.set(0);
+        let done = work();
+        SABOTAGE.set(None);
+        (done, APPLIED.get())
+    }
+
+    pub fn apply(kernel: Kernel, source: String) -> String {
+        match SABOTAGE.get() {
+            Some(sabotage) if sabotage.kernel == kernel && source.contains(sabotage.from) => {
+                APPLIED.set(APPLIED.get() + 1);
+                source.replace(sabotage.from, sabotage.to)
+            }
+            _ => source,
+        }
     }
 }
 
@@ -124,8 +187,10 @@ mod tests {
     use crate::architecture::Architecture;
     use crate::engine::Precision;
     use crate::executor::Limits;
+    use crate::gpu::attention::AttentionShape;
     use crate::gpu::graph::WIDTHS;
-    use crate::gpu::model::shader_sources;
+    use crate::gpu::model::{ProjectionShape, Rows, shader_sources};
+    use crate::gpu::parts::Parts;
     use trimtab_checkpoint::ModelConfig;
 
     const CONFIG: &[u8] = br#"{"model_type": "qwen2", "hidden_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4,
@@ -164,12 +229,31 @@ mod tests {
             };
             let architecture = Architecture::of(&config).unwrap();
             for precision in [Precision::Exact, Precision::Fast] {
-                for packed_dot in [true, false] {
-                    let sources =
-                        shader_sources(&config, &architecture, &limits, precision, packed_dot)
-                            .unwrap();
-                    for kernel in [Kernel::Boundary, Kernel::Attention, Kernel::Sample] {
-                        validate(kernel.file(), &sources.render(kernel, context! {}).unwrap());
+                for (packed_dot, software) in [(true, false), (false, true)] {
+                    let attention = AttentionShape::of(&config, precision, software);
+                    let sources = shader_sources(
+                        &config,
+                        &architecture,
+                        &limits,
+                        precision,
+                        attention,
+                        packed_dot,
+                    )
+                    .unwrap();
+                    for work in ["read", "multiply"] {
+                        let own = context! { work, rounds => 8 };
+                        validate(work, &sources.render(Kernel::Peak, own).unwrap());
+                    }
+                    let parts = Parts::of(&config, precision, software, attention)
+                        .unwrap()
+                        .variables();
+                    for (kernel, own) in [
+                        (Kernel::Boundary, context! {}),
+                        (Kernel::Boundary, parts.clone()),
+                        (Kernel::Attention, context! {}),
+                        (Kernel::Sample, context! {}),
+                    ] {
+                        validate(kernel.file(), &sources.render(kernel, own).unwrap());
                         validated += 1;
                     }
                     let forms: &[&str] = match precision {
@@ -183,15 +267,54 @@ mod tests {
                                 .render(Kernel::Embed, context! { form => *form })
                                 .unwrap(),
                         );
-                        for tokens in WIDTHS {
+                        for tiles in [1, 3] {
+                            let single = ProjectionShape {
+                                tokens: 1,
+                                tiles,
+                                unpacked: false,
+                                rows: Rows::Single,
+                            };
+                            let own =
+                                context! { form => *form, matrix_tiles => 2, ..single.variables() };
+                            let own = context! { ..own, ..parts.clone() };
+                            let source = sources.render(Kernel::AttentionOutput, own).unwrap();
+                            validate("attention_output.wgsl", &source);
+                            for tokens in [WIDTHS[0], WIDTHS[1]] {
+                                let pairs = ProjectionShape {
+                                    tokens,
+                                    tiles,
+                                    unpacked: false,
+                                    rows: Rows::Pairs(["gate", "up"]),
+                                };
+                                let own = context! {
+                                    form => *form, matrix_tiles => 6, down_form => *form, down_tiles => tiles,
+                                    down_names => single.row_names(), ..pairs.variables()
+                                };
+                                let own = context! { ..own, ..parts.clone() };
+                                let source = sources.render(Kernel::FeedForward, own).unwrap();
+                                validate("feed_forward.wgsl", &source);
+                            }
+                            validated += 3;
+                        }
+                        let shapes = WIDTHS
+                            .map(|tokens| (tokens, 1, false))
+                            .into_iter()
+                            .chain([(WIDTHS[2], 1, true), (WIDTHS[2], 3, true)]);
+                        for (tokens, tiles, unpacked) in shapes {
                             for flag in [true, false] {
-                                let own = context! { form => *form, tokens, bias => flag, norm => flag, bias_at => 64, cols => 160 };
-                                for kernel in [
-                                    Kernel::ProjectQkv,
-                                    Kernel::ProjectResidual,
-                                    Kernel::ProjectGated,
-                                    Kernel::ProjectLogits,
+                                for (kernel, rows) in [
+                                    (Kernel::ProjectQkv, Rows::Pairs(["a", "b"])),
+                                    (Kernel::ProjectResidual, Rows::Single),
+                                    (Kernel::ProjectGated, Rows::Pairs(["gate", "up"])),
+                                    (Kernel::ProjectLogits, Rows::Single),
                                 ] {
+                                    let shape = ProjectionShape {
+                                        tokens,
+                                        tiles,
+                                        unpacked,
+                                        rows,
+                                    };
+                                    let own = context! { form => *form, bias => flag, norm => flag, bias_at => 64, cols => 160, matrix_tiles => 8, ..shape.variables() };
                                     let label = format!(
                                         "{} {form} {precision:?} × {tokens}",
                                         kernel.file()

@@ -82,7 +82,7 @@ pub fn encode(batch: &Batch, directions: usize, bytes: &mut Vec<u8>) -> usize {
                 step.top_p = sampler.top_p;
                 step.repetition_penalty = sampler.repetition_penalty;
             }
-            Head::Score(target) => {
+            Head::Score(target) | Head::Compare(target) => {
                 step.head = 2;
                 step.wanted = target.0;
             }
@@ -113,11 +113,12 @@ pub fn decode(
         let prediction = (row.head != Head::Skip).then(|| Prediction {
             chosen: TokenId(words[1]),
             chosen_logprob: number(2),
-            target_logprob: if matches!(row.head, Head::Score(_)) {
+            target_logprob: if row.head.target().is_some() {
                 number(3)
             } else {
                 f32::NAN
             },
+            divergence: None,
             alternatives: std::array::from_fn(|place| {
                 (TokenId(words[4 + place]), number(4 + ALTERNATIVES + place))
             }),

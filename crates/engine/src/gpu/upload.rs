@@ -3,6 +3,7 @@
 use super::buffers::Buffers;
 use super::device::Device;
 use super::layout::{Form, RowOrder, TILE, place_row};
+use super::profile::Work;
 use crate::engine::LoadProgress;
 use crate::error::EngineError;
 use std::ops::Range;
@@ -23,6 +24,17 @@ pub struct GpuMatrix {
     pub tiles: usize,
     /// Word of `scales` where biases begin.
     pub bias_at: usize,
+}
+
+impl GpuMatrix {
+    /// Of a product with one vector.
+    pub fn work(&self) -> Work {
+        let blocks = self.data.size() as f64 / (4 * self.form.block_words()) as f64;
+        Work {
+            bytes: (self.data.size() + self.scales.size()) as f64,
+            products: blocks * BLOCK as f64,
+        }
+    }
 }
 
 /// Reads tensors, checks their shapes, uploads them and reports how far it is.

@@ -18,13 +18,14 @@ pub fn predict(logits: &[f32], row: &Row, seen: &[bool]) -> Prediction {
     let alternatives = best(logits).map(|token| (token, logprob(token)));
     let (chosen, target) = match row.head {
         Head::Sample(sampler) => (choose(logits, &sampler, row.position.0 + 1, seen), None),
-        Head::Score(target) => (alternatives[0].0, Some(target)),
+        Head::Score(target) | Head::Compare(target) => (alternatives[0].0, Some(target)),
         Head::Skip => (alternatives[0].0, None),
     };
     Prediction {
         chosen,
         chosen_logprob: logprob(chosen),
         target_logprob: target.map_or(f32::NAN, logprob),
+        divergence: None,
         alternatives,
     }
 }

@@ -1,6 +1,5 @@
-//! Every weight of the model, in host memory.
+//! Every weight of the model in host memory, as stored: what both host executors multiply by.
 
-use super::matrix::Matrix;
 use crate::architecture::{Architecture, in_block};
 use crate::engine::LoadProgress;
 use crate::error::EngineError;
@@ -12,27 +11,27 @@ const PIECE: usize = 4 << 20;
 #[derive(Debug)]
 pub struct Weights {
     /// `[vocab, d]`.
-    pub embedding: Matrix,
+    pub embedding: WeightRows,
     pub blocks: Vec<BlockWeights>,
     /// `[d]`.
     pub final_norm: Vec<f32>,
     /// `[vocab, d]`; `None` where the embedding serves.
-    pub head: Option<Matrix>,
+    pub head: Option<WeightRows>,
 }
 
 /// One block. Matrices are `[outputs, inputs]`.
 #[derive(Debug)]
 pub struct BlockWeights {
     pub attention_norm: Vec<f32>,
-    pub q: Matrix,
-    pub k: Matrix,
-    pub v: Matrix,
+    pub q: WeightRows,
+    pub k: WeightRows,
+    pub v: WeightRows,
     pub qkv_bias: Option<[Vec<f32>; 3]>,
-    pub o: Matrix,
+    pub o: WeightRows,
     pub ffn_norm: Vec<f32>,
-    pub gate: Matrix,
-    pub up: Matrix,
-    pub down: Matrix,
+    pub gate: WeightRows,
+    pub up: WeightRows,
+    pub down: WeightRows,
 }
 
 impl Weights {
@@ -93,16 +92,18 @@ impl Weights {
         })
     }
 
-    /// Bytes of all matrices.
-    pub fn bytes(&self) -> u64 {
-        let blocks = self
-            .blocks
+    pub fn matrices(&self) -> impl Iterator<Item = &WeightRows> {
+        self.blocks
             .iter()
-            .flat_map(|b| [&b.q, &b.k, &b.v, &b.o, &b.gate, &b.up, &b.down]);
-        blocks
+            .flat_map(|b| [&b.q, &b.k, &b.v, &b.o, &b.gate, &b.up, &b.down])
             .chain([&self.embedding])
             .chain(&self.head)
-            .map(Matrix::bytes)
+    }
+
+    /// Bytes of all matrices.
+    pub fn bytes(&self) -> u64 {
+        self.matrices()
+            .map(|m| (m.data.len() + m.scale.len() + m.min.len()) as u64)
             .sum()
     }
 }
@@ -121,7 +122,7 @@ impl<S: ByteSource> Reader<'_, S> {
         name: &str,
         rows: usize,
         cols: usize,
-    ) -> Result<Matrix, WeightError> {
+    ) -> Result<WeightRows, WeightError> {
         let tensor = self.file.tensor(name)?;
         tensor.check_shape(rows, cols)?;
         let width = tensor.encoding.data_bytes(cols);
@@ -149,11 +150,11 @@ impl<S: ByteSource> Reader<'_, S> {
                 bytes_total: self.bytes_total,
             });
         }
-        Ok(Matrix(whole))
+        Ok(whole)
     }
 
     async fn vector(&mut self, name: &str, length: usize) -> Result<Vec<f32>, WeightError> {
-        let Matrix(rows) = self.matrix(name, 1, length).await?;
+        let rows = self.matrix(name, 1, length).await?;
         let mut values = vec![0.0; length];
         rows.dequantise_row(0, &mut values);
         Ok(values)

@@ -1,0 +1,302 @@
+//! The executor's inner loops, compiled once for each instruction set and chosen when it is made.
+
+use super::activations::{Inputs, Quantised};
+use super::attention::{self, KeyValueCache};
+use super::dot::DotProduct;
+use super::{exponential, project};
+use crate::architecture::Activation;
+use crate::executor::Row;
+use std::ops::Range;
+use trimtab_checkpoint::WeightRows;
+
+/// One instruction set's loops. A value exists only where the processor has the instructions, which is what
+/// makes calling the functions sound.
+#[derive(Clone, Copy, Debug)]
+pub struct Kernels {
+    pub name: &'static str,
+    project: unsafe fn(&WeightRows, Range<usize>, &Inputs<'_>, &mut [f32]),
+    quantise: unsafe fn(&mut Quantised, &[f32], usize, bool, bool),
+    attend: unsafe fn(&KeyValueCache, usize, usize, &Row, &[f32], &mut [f32]),
+    gated: unsafe fn(Activation, &mut [f32], &[f32]),
+    dot: unsafe fn(&[f32], &[f32]) -> f32,
+    sum_of_exponentials: unsafe fn(&[f32], f32) -> f64,
+}
+
+/// A module with the loops compiled for `$features`.
+macro_rules! compiled_for {
+    ($module:ident, $dot:ty $(, $features:literal)?) => {
+        mod $module {
+            use super::*;
+
+            $(#[target_feature(enable = $features)])?
+            fn project(matrix: &WeightRows, rows: Range<usize>, inputs: &Inputs<'_>, out: &mut [f32]) {
+                project::project::<$dot>(matrix, rows, inputs, out);
+            }
+
+            $(#[target_feature(enable = $features)])?
+            fn quantise(to: &mut Quantised, x: &[f32], cols: usize, eight: bool, sixteen: bool) {
+                to.fill(x, cols, eight, sixteen);
+            }
+
+            $(#[target_feature(enable = $features)])?
+            fn attend(cache: &KeyValueCache, block: usize, kv_head: usize, row: &Row, queries: &[f32], out: &mut [f32]) {
+                attention::attend::<$dot>(cache, block, kv_head, row, queries, out);
+            }
+
+            $(#[target_feature(enable = $features)])?
+            fn gated(activation: Activation, gate: &mut [f32], up: &[f32]) {
+                exponential::gated(activation, gate, up);
+            }
+
+            $(#[target_feature(enable = $features)])?
+            fn dot(a: &[f32], b: &[f32]) -> f32 {
+                let [sum] = <$dot>::f32(a, [b]);
+                sum
+            }
+
+            $(#[target_feature(enable = $features)])?
+            fn sum_of_exponentials(values: &[f32], largest: f32) -> f64 {
+                exponential::sum_of_exponentials(values, largest)
+            }
+
+            pub const KERNELS: Kernels = Kernels {
+                name: <$dot>::NAME,
+                project,
+                quantise,
+                attend,
+                gated,
+                dot,
+                sum_of_exponentials,
+            };
+        }
+    };
+}
+
+#[cfg(not(target_arch = "wasm32"))]
+compiled_for!(portable, super::super::dot::portable::Portable);
+#[cfg(target_arch = "x86_64")]
+compiled_for!(avx2, super::super::dot::x86::Avx2, "avx2,fma,f16c");
+#[cfg(target_arch = "x86_64")]
+compiled_for!(
+    avx_vnni,
+    super::super::dot::x86::AvxVnni,
+    "avx2,fma,f16c,avxvnni"
+);
+#[cfg(target_arch = "x86_64")]
+compiled_for!(
+    avx512_vnni,
+    super::super::dot::x86::Avx512Vnni,
+    "avx2,fma,f16c,avx512f,avx512vl,avx512vnni"
+);
+#[cfg(all(target_arch = "wasm32", not(feature = "relaxed-simd")))]
+compiled_for!(simd128, super::super::dot::wasm::Simd128);
+// A module is refused as a whole where an instruction in it is not known, so that there is one of each kind.
+#[cfg(all(target_arch = "wasm32", feature = "relaxed-simd"))]
+compiled_for!(simd128, super::super::dot::wasm::Simd128, "relaxed-simd");
+
+impl Kernels {
+    /// What this module was built for.
+    #[cfg(target_arch = "wasm32")]
+    pub fn available() -> Vec<Self> {
+        vec![simd128::KERNELS]
+    }
+
+    /// Every implementation that this processor can run, the fastest first.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn available() -> Vec<Self> {
+        let mut available = vec![portable::KERNELS];
+        #[cfg(target_arch = "x86_64")]
+        if is_x86_feature_detected!("avx2")
+            && is_x86_feature_detected!("fma")
+            && is_x86_feature_detected!("f16c")
+        {
+            available.push(avx2::KERNELS);
+            if is_x86_feature_detected!("avxvnni") {
+                available.push(avx_vnni::KERNELS);
+            }
+            if is_x86_feature_detected!("avx512vl") && is_x86_feature_detected!("avx512vnni") {
+                available.push(avx512_vnni::KERNELS);
+            }
+        }
+        available.reverse();
+        available
+    }
+
+    /// The fastest implementation.
+    pub fn best() -> Self {
+        Self::available()[0]
+    }
+
+    /// See [`project::project`].
+    pub fn project(
+        &self,
+        matrix: &WeightRows,
+        rows: Range<usize>,
+        inputs: &Inputs<'_>,
+        out: &mut [f32],
+    ) {
+        unsafe { (self.project)(matrix, rows, inputs, out) }
+    }
+
+    /// See [`Quantised::fill`].
+    pub fn quantise(&self, to: &mut Quantised, x: &[f32], cols: usize, eight: bool, sixteen: bool) {
+        unsafe { (self.quantise)(to, x, cols, eight, sixteen) }
+    }
+
+    /// See [`attention::attend`].
+    pub fn attend(
+        &self,
+        cache: &KeyValueCache,
+        block: usize,
+        kv_head: usize,
+        row: &Row,
+        queries: &[f32],
+        out: &mut [f32],
+    ) {
+        unsafe { (self.attend)(cache, block, kv_head, row, queries, out) }
+    }
+
+    /// See [`exponential::gated`].
+    pub fn gated(&self, activation: Activation, gate: &mut [f32], up: &[f32]) {
+        unsafe { (self.gated)(activation, gate, up) }
+    }
+
+    pub fn dot(&self, a: &[f32], b: &[f32]) -> f32 {
+        unsafe { (self.dot)(a, b) }
+    }
+
+    /// See [`exponential::sum_of_exponentials`].
+    pub fn sum_of_exponentials(&self, values: &[f32], largest: f32) -> f64 {
+        unsafe { (self.sum_of_exponentials)(values, largest) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use trimtab_checkpoint::Encoding;
+
+    /// A matrix of any bytes with scales and minima of ordinary size.
+    fn matrix(encoding: Encoding, rows: usize, cols: usize, bytes: &[u8]) -> WeightRows {
+        let take = |count: usize, salt: usize| -> Vec<u8> {
+            (0..count)
+                .map(|i| bytes[(i * 31 + i / 7 + salt) % bytes.len()])
+                .collect()
+        };
+        let halves = |salt: usize| -> Vec<u8> {
+            let mut halves = take(rows * cols / 32 * 2, salt);
+            // Exponents from subnormal up to one.
+            halves
+                .iter_mut()
+                .skip(1)
+                .step_by(2)
+                .for_each(|high| *high &= 0xbb);
+            halves
+        };
+        let mut data = take(encoding.data_bytes(cols) * rows, 5);
+        if !encoding.has_scale() {
+            for (index, value) in data.chunks_mut(encoding.data_bytes(1)).enumerate() {
+                let x = f32::from(bytes[index % bytes.len()] as i8) / 64.0;
+                match encoding {
+                    Encoding::F16 => value.copy_from_slice(&half::f16::from_f32(x).to_le_bytes()),
+                    Encoding::Bf16 => value.copy_from_slice(&half::bf16::from_f32(x).to_le_bytes()),
+                    _ => value.copy_from_slice(&x.to_le_bytes()),
+                }
+            }
+        }
+        WeightRows {
+            encoding,
+            rows,
+            cols,
+            data,
+            scale: if encoding.has_scale() {
+                halves(1)
+            } else {
+                Vec::new()
+            },
+            min: if encoding.has_min() {
+                halves(2)
+            } else {
+                Vec::new()
+            },
+        }
+    }
+
+    fn encodings() -> impl Strategy<Value = Encoding> {
+        prop::sample::select(vec![
+            Encoding::F32,
+            Encoding::F16,
+            Encoding::Bf16,
+            Encoding::Q8_0,
+            Encoding::Q4_0,
+            Encoding::Q4_1,
+        ])
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(96))]
+
+        /// Exact activations give the dequantised row's product; the integer paths of all instruction sets agree
+        /// with one another, and with the exact product to the resolution of the integers.
+        #[test]
+        fn every_instruction_set_computes_the_same(
+            encoding in encodings(),
+            blocks in prop::sample::select(vec![1_usize, 3, 8, 18, 65, 131]),
+            n in 1_usize..12,
+            bytes in prop::collection::vec(any::<u8>(), 199),
+            x in prop::collection::vec(-3.0_f32..3.0, 211),
+        ) {
+            let (rows, cols) = (5, blocks * 32);
+            let matrix = matrix(encoding, rows, cols, &bytes);
+            let x: Vec<f32> = (0..n * cols).map(|i| x[i % x.len()]).collect();
+            let mut want = vec![0.0_f64; 3 * n];
+            let mut sizes = vec![0.0_f64; 3 * n];
+            let mut weights = vec![0.0; cols];
+            for row in 0..3 {
+                matrix.dequantise_row(row + 1, &mut weights);
+                for i in 0..n {
+                    for (w, x) in weights.iter().zip(&x[i * cols..]) {
+                        want[row * n + i] += f64::from(*w) * f64::from(*x);
+                        sizes[row * n + i] += (f64::from(*w) * f64::from(*x)).abs();
+                    }
+                }
+            }
+            let mut portable = None;
+            for kernels in Kernels::available().into_iter().rev() {
+                let mut out = vec![f32::NAN; 3 * n];
+                let inputs = Inputs { values: &x, cols, quantised: None };
+                kernels.project(&matrix, 1..4, &inputs, &mut out);
+                for ((got, want), size) in out.iter().zip(&want).zip(&sizes) {
+                    prop_assert!((f64::from(*got) - want).abs() <= 2e-6 * size, "{}: {got}, not {want}", kernels.name);
+                }
+                let mut quantised = Quantised::default();
+                kernels.quantise(&mut quantised, &x, cols, true, true);
+                let inputs = Inputs { values: &x, cols, quantised: Some(&quantised) };
+                kernels.project(&matrix, 1..4, &inputs, &mut out);
+                let portable = portable.get_or_insert_with(|| out.clone());
+                let nibbles = matches!(encoding, Encoding::Q4_0 | Encoding::Q4_1);
+                let resolution = if nibbles { 3.0 / 127.0 / 2.0 } else { 3.0 / 32767.0 / 2.0 };
+                let weight_size = matrix_size(&matrix);
+                for (((got, same), want), size) in out.iter().zip(&*portable).zip(&want).zip(&sizes) {
+                    prop_assert!((got - same).abs() <= 1e-5 * (*size as f32 + weight_size * cols as f32 * 3.0), "{}: {got}, portable {same}", kernels.name);
+                    prop_assert!(
+                        (f64::from(*got) - want).abs() <= resolution * f64::from(weight_size) * cols as f64 + 2e-6 * size,
+                        "{}: {got}, not {want}", kernels.name
+                    );
+                }
+            }
+        }
+    }
+
+    /// The largest weight, with what a nibble's offset may add to it.
+    fn matrix_size(matrix: &WeightRows) -> f32 {
+        let mut row = vec![0.0; matrix.cols];
+        let mut largest = 0.0_f32;
+        for index in 0..matrix.rows {
+            matrix.dequantise_row(index, &mut row);
+            largest = row.iter().fold(largest, |most, w| most.max(w.abs()));
+        }
+        largest
+    }
+}

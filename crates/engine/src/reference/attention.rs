@@ -1,0 +1,106 @@
+//! Rotary positions, the key/value cache, and grouped-query attention.
+
+use super::matrix::dot;
+use crate::executor::Row;
+
+/// Keys (rotated) and values of every block and sequence; grows with the conversation.
+#[derive(Debug)]
+pub struct KeyValueCache {
+    /// `[block][sequence]`, each `[tokens, width]`.
+    keys: Vec<Vec<Vec<f32>>>,
+    values: Vec<Vec<Vec<f32>>>,
+    /// `kv_heads · head_dim`.
+    width: usize,
+}
+
+impl KeyValueCache {
+    pub fn new(blocks: usize, sequences: usize, width: usize) -> Self {
+        let empty = vec![vec![Vec::new(); sequences]; blocks];
+        Self {
+            keys: empty.clone(),
+            values: empty,
+            width,
+        }
+    }
+
+    /// Stores `keys` and `values` (`[n, width]`) of `rows` at their positions.
+    pub fn write(&mut self, block: usize, rows: &[Row], keys: &[f32], values: &[f32]) {
+        let width = self.width;
+        for (index, row) in rows.iter().enumerate() {
+            let at = row.position.0 as usize * width;
+            for (cache, new) in [(&mut self.keys, keys), (&mut self.values, values)] {
+                let cache = &mut cache[block][row.sequence.index()];
+                cache.truncate(at);
+                cache.resize(at, 0.0);
+                cache.extend_from_slice(&new[index * width..][..width]);
+            }
+        }
+    }
+}
+
+/// Rotates every head of `x` (`[heads, head_dim]`) for `position`: element `i` pairs with
+/// `i + head_dim / 2` (Hugging Face's `rotate_half`).
+pub fn rotate(x: &mut [f32], head_dim: usize, position: u32, theta: f32) {
+    let half = head_dim / 2;
+    for pair in 0..half {
+        let (sin, cos) = rotation(pair, head_dim, position, theta);
+        for head in x.chunks_mut(head_dim) {
+            let (a, b) = (head[pair], head[pair + half]);
+            head[pair] = a * cos - b * sin;
+            head[pair + half] = b * cos + a * sin;
+        }
+    }
+}
+
+/// Sine and cosine of `position · theta^(−2·pair/head_dim)`, the angle in f32 as Hugging Face computes it.
+pub fn rotation(pair: usize, head_dim: usize, position: u32, theta: f32) -> (f32, f32) {
+    let frequency = 1.0 / theta.powf((2 * pair) as f32 / head_dim as f32);
+    (position as f32 * frequency).sin_cos()
+}
+
+/// Attention of `rows` with queries `q` (`[n, heads · head_dim]`, rotated) over everything in their
+/// sequences up to themselves. Returns `[n, heads · head_dim]`.
+pub fn attend(
+    cache: &KeyValueCache,
+    block: usize,
+    rows: &[Row],
+    q: &[f32],
+    heads: usize,
+    kv_heads: usize,
+    head_dim: usize,
+) -> Vec<f32> {
+    let scale = 1.0 / (head_dim as f32).sqrt();
+    let group = heads / kv_heads;
+    let mut out = vec![0.0; q.len()];
+    let task = |(index, out): (usize, &mut [f32])| {
+        let (row, head) = (&rows[index / heads], index % heads);
+        let q = &q[index * head_dim..][..head_dim];
+        let keys = &cache.keys[block][row.sequence.index()];
+        let values = &cache.values[block][row.sequence.index()];
+        let offset = head / group * head_dim;
+        let count = row.position.0 as usize + 1;
+        let mut weights: Vec<f32> = (0..count)
+            .map(|key| dot(q, &keys[key * cache.width + offset..][..head_dim]) * scale)
+            .collect();
+        let largest = weights.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        weights
+            .iter_mut()
+            .for_each(|weight| *weight = (*weight - largest).exp());
+        let total: f32 = weights.iter().sum();
+        for (key, weight) in weights.iter().enumerate() {
+            let value = &values[key * cache.width + offset..][..head_dim];
+            let weight = weight / total;
+            out.iter_mut()
+                .zip(value)
+                .for_each(|(out, v)| *out += weight * v);
+        }
+    };
+    #[cfg(not(target_family = "wasm"))]
+    {
+        use rayon::prelude::*;
+        out.par_chunks_mut(head_dim).enumerate().for_each(task);
+    }
+    #[cfg(target_family = "wasm")]
+    out.chunks_mut(head_dim).enumerate().for_each(task);
+    out
+}

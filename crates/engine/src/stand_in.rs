@@ -1,0 +1,313 @@
+//! A small random model with the shapes and stored forms of a real one: what an executor is checked and timed
+//! with before the real one's weights are there.
+
+use crate::architecture::{Architecture, in_block};
+use crate::error::EngineError;
+use crate::sampling::pcg;
+use half::{bf16, f16};
+use trimtab_checkpoint::encoding::BLOCK;
+use trimtab_checkpoint::{ByteSource, Encoding, ModelConfig, WeightFile};
+
+/// Blocks, where the real model does not have more kinds of them.
+const BLOCKS: usize = 2;
+/// Kinds of blocks that are told apart.
+const MAX_KINDS: usize = 8;
+const VOCAB: usize = 1024;
+const CONTEXT: usize = 64;
+/// Weights of one block. A model with larger ones is stood in for by narrower ones, with the same heads' width and
+/// as many query heads to a key/value head.
+const BLOCK_WEIGHTS: usize = 4_000_000;
+
+/// How the matrices of a model are stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Forms {
+    embedding: Encoding,
+    head: Encoding,
+    /// Of q, k, v, o, gate, up and down, for each kind of block.
+    blocks: Vec<[Encoding; 7]>,
+}
+
+impl Forms {
+    /// Of models as `trimtab convert --quant q4` writes them: what is likely before the file's header is there.
+    pub fn usual() -> Self {
+        Self {
+            embedding: Encoding::Q8_0,
+            head: Encoding::Q8_0,
+            blocks: vec![[Encoding::Q4_1; 7]],
+        }
+    }
+
+    pub fn of<S: ByteSource>(
+        file: &WeightFile<S>,
+        config: &ModelConfig,
+    ) -> Result<Self, EngineError> {
+        let names = Architecture::of(config)?.names;
+        let encoding = |name: &str| file.tensor(name).map(|tensor| tensor.encoding);
+        let embedding = encoding(names.embedding)?;
+        let mut blocks: Vec<[Encoding; 7]> = Vec::new();
+        for block in 0..config.layers {
+            let mut kind = [embedding; 7];
+            for (encoded, name) in kind.iter_mut().zip(matrices(&names)) {
+                *encoded = encoding(&in_block(name, block))?;
+            }
+            if !blocks.contains(&kind) && blocks.len() < MAX_KINDS {
+                blocks.push(kind);
+            }
+        }
+        let head = match config.tied_embeddings {
+            true => embedding,
+            false => encoding(names.head)?,
+        };
+        Ok(Self {
+            embedding,
+            head,
+            blocks,
+        })
+    }
+}
+
+/// In the order of [`Forms::blocks`].
+fn matrices(names: &crate::architecture::WeightNames) -> [&'static str; 7] {
+    [
+        names.q, names.k, names.v, names.o, names.gate, names.up, names.down,
+    ]
+}
+
+#[derive(Debug)]
+pub struct StandIn {
+    pub config: ModelConfig,
+    pub weights: WeightFile<Vec<u8>>,
+    /// How many times as many multiply-adds a token of the real model takes.
+    pub work: f64,
+}
+
+impl StandIn {
+    /// The same for the same arguments, everywhere.
+    pub async fn new(real: &ModelConfig, forms: &Forms) -> Result<Self, EngineError> {
+        let architecture = Architecture::of(real)?;
+        let config = smaller(real, forms.blocks.len());
+        let weights = write(&config, &architecture, forms);
+        Ok(Self {
+            work: multiply_adds(real) / multiply_adds(&config),
+            weights: WeightFile::open(weights).await?,
+            config,
+        })
+    }
+}
+
+fn smaller(real: &ModelConfig, kinds: usize) -> ModelConfig {
+    let mut config = ModelConfig {
+        layers: BLOCKS.max(kinds).min(real.layers),
+        vocab_size: VOCAB.min(real.vocab_size),
+        context: CONTEXT.min(real.context),
+        end_tokens: Vec::new(),
+        ..real.clone()
+    };
+    let half = |width: usize| (width / 2).next_multiple_of(BLOCK);
+    while block_weights(&config) > BLOCK_WEIGHTS && config.hidden_size > BLOCK {
+        let group = config.heads / config.kv_heads;
+        config.kv_heads = config.kv_heads.div_ceil(2);
+        config.heads = config.kv_heads * group;
+        config.hidden_size = half(config.hidden_size);
+        config.ffn_size = half(config.ffn_size);
+    }
+    config
+}
+
+fn block_weights(config: &ModelConfig) -> usize {
+    let attention = 2 * (config.heads + config.kv_heads) * config.head_dim;
+    config.hidden_size * (attention + 3 * config.ffn_size)
+}
+
+fn multiply_adds(config: &ModelConfig) -> f64 {
+    let head = config.vocab_size * config.hidden_size;
+    config.layers as f64 * block_weights(config) as f64 + head as f64
+}
+
+/// Pseudo-random words and numbers.
+struct Noise(u32);
+
+impl Noise {
+    fn word(&mut self) -> u32 {
+        self.0 = self.0.wrapping_add(1);
+        pcg(self.0)
+    }
+
+    /// In −1..1.
+    fn number(&mut self) -> f32 {
+        (self.word() >> 8) as f32 / (1 << 23) as f32 - 1.0
+    }
+
+    fn bytes(&mut self, count: usize) -> Vec<u8> {
+        (0..count.div_ceil(4))
+            .flat_map(|_| self.word().to_le_bytes())
+            .take(count)
+            .collect()
+    }
+
+    fn numbers<const N: usize>(
+        &mut self,
+        count: usize,
+        encode: impl Fn(f32) -> [u8; N],
+    ) -> Vec<u8> {
+        (0..count).flat_map(|_| encode(self.number())).collect()
+    }
+
+    /// f16 numbers near `base`.
+    fn halves(&mut self, count: usize, base: f32) -> Vec<u8> {
+        self.numbers(count, |x| {
+            f16::from_f32(base * (1.0 + 0.3 * x)).to_le_bytes()
+        })
+    }
+}
+
+/// A safetensors file in the making. Names are the program's own, so that JSON needs no escapes.
+struct File {
+    header: String,
+    data: Vec<u8>,
+    noise: Noise,
+}
+
+impl File {
+    fn part(&mut self, name: &str, dtype: &str, shape: &[usize], bytes: &[u8]) {
+        let start = self.data.len();
+        self.data.extend_from_slice(bytes);
+        let end = self.data.len();
+        self.header += &format!(
+            r#","{name}":{{"dtype":"{dtype}","shape":{shape:?},"data_offsets":[{start},{end}]}}"#
+        );
+    }
+
+    /// `centre ± half`, uniformly.
+    fn vector(&mut self, name: &str, length: usize, centre: f32, half: f32) {
+        let bytes = self
+            .noise
+            .numbers(length, |x| (centre + half * x).to_le_bytes());
+        self.part(name, "F32", &[length], &bytes);
+    }
+
+    /// Entries have a deviation near `1 / √cols`, so that no layer's output vanishes or overflows.
+    fn matrix(&mut self, name: &str, rows: usize, cols: usize, encoding: Encoding) {
+        let spread = 1.7 / (cols as f32).sqrt();
+        let shape = [rows, cols];
+        let blocks = rows * cols / BLOCK;
+        let noise = &mut self.noise;
+        let count = rows * cols;
+        match encoding {
+            Encoding::F32 => {
+                let bytes = noise.numbers(count, |x| (x * spread).to_le_bytes());
+                self.part(name, "F32", &shape, &bytes);
+            }
+            Encoding::F16 => {
+                let bytes = noise.numbers(count, |x| f16::from_f32(x * spread).to_le_bytes());
+                self.part(name, "F16", &shape, &bytes);
+            }
+            Encoding::Bf16 => {
+                let bytes = noise.numbers(count, |x| bf16::from_f32(x * spread).to_le_bytes());
+                self.part(name, "BF16", &shape, &bytes);
+            }
+            Encoding::Q8_0 => {
+                let bytes = noise.bytes(rows * cols);
+                let scales = noise.halves(blocks, spread / 127.0);
+                self.part(&format!("{name}.q8"), "U8", &shape, &bytes);
+                self.scales(name, "scale", rows, cols, &scales);
+            }
+            Encoding::Q4_0 | Encoding::Q4_1 => {
+                let bytes = noise.bytes(rows * cols / 2);
+                let scales = noise.halves(blocks, spread / 8.0);
+                let minima = noise.halves(blocks, -spread);
+                self.part(&format!("{name}.q4"), "U8", &[rows, cols / 2], &bytes);
+                self.scales(name, "scale", rows, cols, &scales);
+                if encoding.has_min() {
+                    self.scales(name, "min", rows, cols, &minima);
+                }
+            }
+        }
+    }
+
+    fn scales(&mut self, name: &str, part: &str, rows: usize, cols: usize, halves: &[u8]) {
+        self.part(
+            &format!("{name}.{part}"),
+            "F16",
+            &[rows, cols / BLOCK],
+            halves,
+        );
+    }
+
+    fn bytes(self) -> Vec<u8> {
+        let header = self.header + "}";
+        let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
+        bytes.extend(header.as_bytes());
+        bytes.extend(self.data);
+        bytes
+    }
+}
+
+fn write(config: &ModelConfig, architecture: &Architecture, forms: &Forms) -> Vec<u8> {
+    let names = &architecture.names;
+    let (d, ffn, vocab) = (config.hidden_size, config.ffn_size, config.vocab_size);
+    let (q, kv) = (
+        config.heads * config.head_dim,
+        config.kv_heads * config.head_dim,
+    );
+    let shapes = [
+        (q, d),
+        (kv, d),
+        (kv, d),
+        (d, q),
+        (ffn, d),
+        (ffn, d),
+        (d, ffn),
+    ];
+    let mut file = File {
+        header: r#"{"__metadata__":{"trimtab_layout":"1"}"#.to_owned(),
+        data: Vec::new(),
+        noise: Noise(0),
+    };
+    file.matrix(names.embedding, vocab, d, forms.embedding);
+    if !config.tied_embeddings {
+        file.matrix(names.head, vocab, d, forms.head);
+    }
+    file.vector(names.final_norm, d, 1.0, 0.5);
+    for (block, kind) in (0..config.layers).zip(forms.blocks.iter().cycle()) {
+        let name = |name| in_block(name, block);
+        file.vector(&name(names.attention_norm), d, 1.0, 0.5);
+        file.vector(&name(names.ffn_norm), d, 1.0, 0.5);
+        for ((matrix, (rows, cols)), encoding) in matrices(names).into_iter().zip(shapes).zip(kind)
+        {
+            file.matrix(&name(matrix), rows, cols, *encoding);
+        }
+        if architecture.qkv_bias {
+            for (bias, length) in [(names.q_bias, q), (names.k_bias, kv), (names.v_bias, kv)] {
+                file.vector(&name(bias), length, 0.0, 1.0);
+            }
+        }
+    }
+    file.bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wide_models_are_stood_in_for_by_narrow_ones_with_the_same_heads() {
+        let config = ModelConfig::from_json(
+            br#"{"model_type": "llama", "hidden_size": 2048, "num_hidden_layers": 16, "num_attention_heads": 32,
+            "num_key_value_heads": 8, "head_dim": 64, "intermediate_size": 8192, "vocab_size": 128256,
+            "max_position_embeddings": 131072, "rms_norm_eps": 1e-5, "rope_theta": 500000.0, "hidden_act": "silu"}"#,
+        )
+        .unwrap();
+        let forms = Forms {
+            blocks: vec![[Encoding::Q4_0; 7], [Encoding::Q8_0; 7], [Encoding::F16; 7]],
+            ..Forms::usual()
+        };
+        let stand_in = pollster::block_on(StandIn::new(&config, &forms)).unwrap();
+        let small = &stand_in.config;
+        assert!(block_weights(small) <= BLOCK_WEIGHTS);
+        assert_eq!((small.head_dim, small.heads / small.kv_heads), (64, 4));
+        assert_eq!(small.layers, 3, "one block of every kind");
+        assert_eq!(Forms::of(&stand_in.weights, small).unwrap(), forms);
+        assert!(stand_in.work > 100.0, "{}", stand_in.work);
+    }
+}
