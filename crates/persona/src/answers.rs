@@ -29,7 +29,8 @@ impl Default for AnswerSettings {
 }
 
 impl AnswerSettings {
-    fn sampler(&self, number: usize) -> Sampler {
+    /// For the answer of that number.
+    pub fn sampler(&self, number: usize) -> Sampler {
         let seed = pcg(self.seed ^ pcg(number as u32));
         Sampler {
             temperature: self.temperature,

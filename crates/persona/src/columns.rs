@@ -215,49 +215,70 @@ impl ColumnRun {
         self.outcomes
     }
 
+    /// Goes on with an engine that has seen nothing of this run, with the token after the last that was reported.
+    pub async fn resume(&mut self, engine: &mut Engine) -> Result<(), EngineError> {
+        match &mut self.stage {
+            Stage::New | Stage::Done => Ok(()),
+            Stage::Prompt(reading) | Stage::Rereading(reading) => {
+                reading.restart();
+                Ok(())
+            }
+            Stage::Answers(generation) => generation.resume(engine).await,
+        }
+    }
+
+    /// Where it fails, the stage stays as it was, so that it can be resumed.
     async fn advance(&mut self, engine: &mut Engine) -> Result<(), EngineError> {
-        self.stage = match std::mem::replace(&mut self.stage, Stage::Done) {
-            Stage::New => self.begin(engine).await?,
-            Stage::Prompt(mut reading) => {
-                if !self.stopped && reading.next(engine).await? {
-                    let total = self.prompt_total();
-                    self.events.push_back(ColumnEvent::Prompt {
-                        done: reading.done(),
-                        total,
-                    });
-                    Stage::Prompt(reading)
-                } else {
-                    self.generate(engine).await?
-                }
-            }
-            Stage::Answers(mut generation) => match generation.next(engine).await? {
-                Some(event) => {
-                    self.translate(event);
-                    Stage::Answers(generation)
-                }
-                None => {
-                    self.answers = generation.finish(engine).await?.into();
-                    self.reread_next(engine).await?
-                }
-            },
-            Stage::Rereading(mut reading) => {
-                if reading.next(engine).await? {
-                    let (done, total) = (reading.done(), reading.total());
-                    let column = self.outcomes.len();
-                    self.events.push_back(ColumnEvent::Rereading {
-                        column,
-                        done,
-                        total,
-                    });
-                    Stage::Rereading(reading)
-                } else {
-                    self.conclude(&reading.finish(engine).records);
-                    self.reread_next(engine).await?
-                }
-            }
-            Stage::Done => Stage::Done,
+        let mut stage = std::mem::replace(&mut self.stage, Stage::Done);
+        let next = self.step(&mut stage, engine).await;
+        let (next, outcome) = match next {
+            Ok(next) => (next, Ok(())),
+            Err(error) => (None, Err(error)),
         };
-        Ok(())
+        self.stage = next.unwrap_or(stage);
+        outcome
+    }
+
+    /// One step of `stage`; the stage that follows, if it is another.
+    async fn step(
+        &mut self,
+        stage: &mut Stage,
+        engine: &mut Engine,
+    ) -> Result<Option<Stage>, EngineError> {
+        match stage {
+            Stage::New => self.begin(engine).await.map(Some),
+            Stage::Prompt(reading) => {
+                if self.stopped || !reading.next(engine).await? {
+                    return self.generate(engine).await.map(Some);
+                }
+                let (done, total) = (reading.done(), self.prompt_total());
+                self.events.push_back(ColumnEvent::Prompt { done, total });
+                Ok(None)
+            }
+            Stage::Answers(generation) => {
+                if let Some(event) = generation.next(engine).await? {
+                    self.translate(event);
+                    return Ok(None);
+                }
+                self.answers = generation.finish(engine).await?.into();
+                self.reread_next(engine).await.map(Some)
+            }
+            Stage::Rereading(reading) => {
+                if !reading.next(engine).await? {
+                    let records = reading.records(engine);
+                    self.conclude(&records);
+                    return self.reread_next(engine).await.map(Some);
+                }
+                let (done, total) = (reading.done(), reading.total());
+                self.events.push_back(ColumnEvent::Rereading {
+                    column: self.outcomes.len(),
+                    done,
+                    total,
+                });
+                Ok(None)
+            }
+            Stage::Done => Ok(None),
+        }
     }
 
     fn prompt_total(&self) -> usize {
@@ -391,12 +412,7 @@ impl ColumnSettings {
     /// Calibrated readings of `parts.len()` tokens; NaN for those that have no record.
     fn block(&self, records: &[TokenRecord], parts: &[Part]) -> ReadingBlock {
         let calibrations: Vec<_> = self.calibrations.iter().map(Option::as_ref).collect();
-        let mut block = ReadingBlock::calibrated(records, parts, &calibrations);
-        block.tokens = parts.len();
-        block
-            .values
-            .resize(parts.len() * block.traits * block.layer_rows, f32::NAN);
-        block
+        ReadingBlock::calibrated(records, parts, &calibrations).padded(parts.len())
     }
 }
 
@@ -417,7 +433,7 @@ async fn start_reading(
 }
 
 /// What the record before a token says about it; `None` where it did not score that token.
-fn expectation(before: &TokenRecord, token: TokenId) -> Option<Expected> {
+pub(crate) fn expectation(before: &TokenRecord, token: TokenId) -> Option<Expected> {
     let prediction = before.prediction.as_ref()?;
     let logprob = if prediction.chosen == token {
         prediction.chosen_logprob
@@ -453,6 +469,7 @@ mod tests {
             chosen: TokenId(chosen),
             chosen_logprob: -0.5,
             target_logprob,
+            divergence: None,
             alternatives: [(TokenId(chosen), -0.5); trimtab_engine::record::ALTERNATIVES],
         }
     }

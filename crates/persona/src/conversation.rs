@@ -1,5 +1,6 @@
 //! Conversations as tokens, and what each token is part of.
 
+use std::ops::Range;
 use trimtab_checkpoint::{ChatError, ChatTemplate, Message, Tokenizer, chat};
 use trimtab_engine::TokenId;
 
@@ -25,6 +26,10 @@ pub struct TokenisedConversation {
 }
 
 impl TokenisedConversation {
+    fn take(&mut self, ids: &[u32]) {
+        self.tokens.extend(ids.iter().copied().map(TokenId));
+    }
+
     /// The same conversation with `answer` written at its end.
     pub fn answered(mut self, answer: &[TokenId]) -> Self {
         self.tokens.extend(answer);
@@ -32,6 +37,19 @@ impl TokenisedConversation {
         self
     }
 }
+
+fn whose(part: &chat::Part, messages: &[Message]) -> Part {
+    match part {
+        chat::Part::Template => Part::Template,
+        chat::Part::Message(index) => match messages.get(*index) {
+            Some(message) if message.role == "assistant" => Part::Response,
+            _ => Part::Prompt,
+        },
+    }
+}
+
+/// Where the tokens of each message of a conversation lie in it; `None` for one that the template leaves out.
+pub type Places = Vec<Option<Range<usize>>>;
 
 /// A model's tokenizer and chat template.
 #[derive(Debug)]
@@ -44,18 +62,59 @@ impl ChatText {
     /// Renders `messages` up to where the assistant's answer begins.
     pub fn prompt(&self, messages: &[Message]) -> Result<TokenisedConversation, ChatError> {
         let rendered = self.template.encode(&self.tokenizer, messages, true)?;
-        let part = |part: &chat::Part| match part {
-            chat::Part::Template => Part::Template,
-            chat::Part::Message(index) => match messages.get(*index) {
-                Some(message) if message.role == "assistant" => Part::Response,
-                _ => Part::Prompt,
-            },
-        };
         Ok(TokenisedConversation {
             prompt_length: rendered.ids.len(),
-            parts: rendered.parts.iter().map(part).collect(),
+            parts: rendered
+                .parts
+                .iter()
+                .map(|part| whose(part, messages))
+                .collect(),
             tokens: rendered.ids.into_iter().map(TokenId).collect(),
         })
+    }
+
+    /// The same where the tokens of some messages are given: they stand in place of those that the
+    /// tokenizer would make of the text. A content that the template uses twice, or not in one piece,
+    /// is tokenised. Also gives where each message's tokens lie.
+    pub fn prompt_of_tokens(
+        &self,
+        messages: &[Message],
+        given: &[Option<Vec<TokenId>>],
+    ) -> Result<(TokenisedConversation, Places), ChatError> {
+        let rendered = self.template.encode(&self.tokenizer, messages, true)?;
+        let mut stretches: Vec<(chat::Part, Range<usize>)> = Vec::new();
+        for (index, part) in rendered.parts.iter().enumerate() {
+            match stretches.last_mut() {
+                Some((last, range)) if last == part => range.end = index + 1,
+                _ => stretches.push((*part, index..index + 1)),
+            }
+        }
+        let mut conversation = TokenisedConversation {
+            tokens: Vec::with_capacity(rendered.ids.len()),
+            parts: Vec::with_capacity(rendered.ids.len()),
+            prompt_length: 0,
+        };
+        let mut places: Places = vec![None; messages.len()];
+        for (part, range) in &stretches {
+            let start = conversation.tokens.len();
+            let once = stretches.iter().filter(|(other, _)| other == part).count() == 1;
+            match part {
+                chat::Part::Message(index) if once => {
+                    match given.get(*index) {
+                        Some(Some(tokens)) => conversation.tokens.extend(tokens),
+                        _ => conversation.take(&rendered.ids[range.clone()]),
+                    }
+                    if let Some(place) = places.get_mut(*index) {
+                        *place = Some(start..conversation.tokens.len());
+                    }
+                }
+                _ => conversation.take(&rendered.ids[range.clone()]),
+            }
+            let end = conversation.tokens.len();
+            conversation.parts.resize(end, whose(part, messages));
+        }
+        conversation.prompt_length = conversation.tokens.len();
+        Ok((conversation, places))
     }
 
     /// Ordinary text as tokens; nothing is put around it.

@@ -1,20 +1,40 @@
-//! Trait packs, contrast sets, trait vectors, calibrations and readings: the method of persona
+//! Trait packs, contrast sets, trait vectors, calibrations, readings, recipes and links: the method of persona
 //! vectors (arXiv 2507.21509) over the engine. Knows no browser, no files and no threads.
 
+pub mod activations;
 pub mod answers;
+pub mod bootstrap;
 pub mod calibration;
+pub mod coherence;
 pub mod columns;
 pub mod contrast;
+pub mod contrast_record;
 pub mod control;
+pub mod control_vector;
+pub mod controls;
 pub mod conversation;
+pub mod estimators;
 pub mod evidence;
 pub mod extract;
+pub mod making;
 pub mod neutral;
+pub mod outcome;
 pub mod plan;
+pub mod prediction;
+pub mod probe;
+pub mod push;
 pub mod reading_block;
+pub mod recipe;
+pub mod recommendation;
 pub mod reread;
+pub mod separation;
 pub mod sweep;
 pub mod trait_pack;
+pub mod trait_template;
 pub mod trait_vector;
+pub mod trials;
 pub mod vector_file;
+pub mod vector_making;
 pub mod vector_metadata;
+pub mod verdict;
+pub mod witness;

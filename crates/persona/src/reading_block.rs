@@ -60,6 +60,14 @@ impl ReadingBlock {
         }
     }
 
+    /// The same for `tokens` tokens, NaN for those that were not read.
+    pub fn padded(mut self, tokens: usize) -> Self {
+        self.tokens = tokens;
+        self.values
+            .resize(tokens * self.traits * self.layer_rows, f32::NAN);
+        self
+    }
+
     pub fn at(&self, token: usize, direction: usize, layer: Layer) -> f32 {
         self.values[(token * self.traits + direction) * self.layer_rows + layer.index()]
     }

@@ -1,134 +1,504 @@
-//! A small sweep over layers and doses: what a vector does to the model's own evidence for its
-//! trait, and what it costs.
+//! The sweep: what a vector does to the model's own evidence for its trait at several layers and doses, and what
+//! it costs, on instructions and questions that extraction never saw.
 
-use crate::answers::{AnswerSettings, write_answers};
-use crate::conversation::{ChatText, TokenisedConversation, message};
-use crate::evidence::{EvidenceError, distinct_2, evidence};
-use crate::reread::reread;
-use crate::trait_pack::TraitPack;
-use serde::Serialize;
-use trimtab_engine::{
-    Engine, Layer, LayerTable, Operation, Scope, SequenceIndex, SteeringPlan, Term, TokenId,
+use crate::answers::AnswerSettings;
+use crate::coherence::CoherenceCriteria;
+use crate::outcome::{Baseline, BaselineError, BaselineSummary, Outcome};
+use crate::push::{Place, Push, PushError};
+use crate::recommendation::{
+    Choice, DosePoint, RangeCriteria, WorkingRange, choose, working_range,
 };
+use crate::trait_pack::TraitPack;
+use crate::trait_vector::TraitVector;
+use crate::trials::{Trial, TrialRecords, TrialSetup};
+use crate::vector_metadata::Recommended;
+use serde::{Deserialize, Serialize};
+use trimtab_engine::{Layer, Scope};
 
-/// What to try.
-#[derive(Clone, Debug)]
-pub struct Sweep<'a> {
-    pub pack: &'a TraitPack,
-    pub vector: &'a LayerTable,
-    /// Evaluation questions to ask, from the first on.
-    pub questions: usize,
-    /// Instruction pairs that evidence is measured with.
+/// Relative doses of a default sweep, towards the trait.
+pub const DOSES: [f64; 3] = [0.1, 0.2, 0.3];
+/// Where a default sweep looks, as shares of the model's depth.
+const DEPTHS: [f64; 4] = [0.37, 0.47, 0.57, 0.67];
+const QUESTIONS: usize = 8;
+const MAX_TOKENS: usize = 32;
+/// Unsteered answers to each question: the unit of effects and the coherence band are made of them.
+const NEUTRAL_SAMPLES: usize = 3;
+/// Most unseen pairs that a default study measures evidence with; each costs two readings of every answer.
+const PAIRS: usize = 2;
+
+/// Which pairs and questions of a pack a study asks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Material {
+    /// Into the pack's instructions: evidence is measured with these.
     pub pairs: Vec<usize>,
-    pub settings: AnswerSettings,
+    /// Whether extraction saw none of them.
+    pub unseen: bool,
+    /// Into the pack's evaluation questions, which extraction never sees.
+    pub questions: Vec<usize>,
 }
 
-/// One setting and what came of it, means over the questions.
-#[derive(Clone, Debug, Serialize)]
-pub struct SweepRow {
-    pub layers: Vec<u32>,
-    pub coefficient: f32,
-    /// Nats a token, see [`evidence`].
-    pub evidence: f64,
-    /// Standard deviation over the questions.
-    pub evidence_deviation: f64,
-    /// Mean negative log-likelihood a token under the unsteered model.
-    pub nll: f64,
-    pub distinct_2: f64,
-    /// In the order of the questions.
-    pub texts: Vec<String>,
-}
-
-impl Sweep<'_> {
-    /// How many sequences the engine needs.
-    pub fn sequences(&self) -> usize {
-        self.questions + 2 * self.pairs.len() + 1
+impl Material {
+    /// At most `pairs` pairs that extraction did not see (`seen`), and `questions` evaluation questions from
+    /// number `first` on, from the beginning again where there are no more. Where extraction saw every pair,
+    /// the last ones are taken, and [`Self::unseen`] is false.
+    pub fn of(
+        pack: &TraitPack,
+        seen: &[usize],
+        pairs: usize,
+        first: usize,
+        questions: usize,
+    ) -> Self {
+        let all = pack.instructions.len();
+        let unseen: Vec<usize> = (0..all).filter(|pair| !seen.contains(pair)).collect();
+        let known = unseen.is_empty();
+        let from = if known { (0..all).collect() } else { unseen };
+        let there = pack.questions.evaluation.len();
+        Self {
+            pairs: from[from.len().saturating_sub(pairs.max(1))..].to_vec(),
+            unseen: !known,
+            questions: (first..first + questions.min(there))
+                .map(|question| question % there.max(1))
+                .collect(),
+        }
     }
 
-    /// Adds `coefficient` times the vector at `layers` to all tokens of answers to the questions,
-    /// and measures. Coefficient 0 is the unsteered model.
-    pub async fn row(
-        &self,
-        engine: &mut Engine,
-        chat: &ChatText,
-        layers: &[Layer],
-        coefficient: f32,
-    ) -> Result<SweepRow, EvidenceError> {
-        let questions: Vec<&String> = self
-            .pack
+    pub fn questions_of(&self, pack: &TraitPack) -> Vec<String> {
+        let all = &pack.questions.evaluation;
+        let own = self
             .questions
-            .evaluation
             .iter()
-            .take(self.questions)
-            .collect();
-        let prompts = questions
-            .iter()
-            .map(|question| chat.prompt(&[message("user", question)]))
-            .collect::<Result<Vec<TokenisedConversation>, _>>()?;
-        let term = Term {
-            vector: self.vector.clone(),
-            layers: layers.to_vec(),
-            operation: Operation::Add { coefficient },
-            scope: Scope::All,
-        };
-        let plan = SteeringPlan { terms: vec![term] };
-        let numbers: Vec<usize> = (0..prompts.len()).collect();
-        let answers = write_answers(
-            engine,
-            &prompts,
-            &numbers,
-            &plan,
-            &self.settings,
-            &mut |_| {},
-        )
-        .await?;
-        let mut measures: Vec<[f64; 3]> = Vec::new();
-        for ((question, prompt), answer) in questions.iter().zip(prompts).zip(&answers) {
-            if answer.is_empty() {
-                continue;
-            }
-            let first = SequenceIndex(self.questions as u32);
-            let found = evidence(
-                engine,
-                chat,
-                self.pack,
-                &self.pairs,
-                first,
-                question,
-                answer,
-            )
-            .await?;
-            let nll = self.unsteered_nll(engine, prompt, answer).await?;
-            measures.push([found, nll, distinct_2(answer)]);
+            .filter_map(|&question| all.get(question));
+        own.cloned().collect()
+    }
+
+    /// What a reader should know about the material.
+    pub fn caveats(&self) -> Vec<String> {
+        let mut caveats = Vec::new();
+        if !self.unseen {
+            caveats.push("Evidence was measured with instructions that extraction may have used as well, so it may flatter the vector.".to_owned());
         }
-        let count = measures.len().max(1) as f64;
-        let mean = |index: usize| measures.iter().map(|values| values[index]).sum::<f64>() / count;
-        let squares: f64 = measures
+        caveats
+    }
+}
+
+#[derive(Clone, Debug)]
+pub struct SweepSettings {
+    pub places: Vec<Place>,
+    /// Relative doses; below 0: against the trait.
+    pub doses: Vec<f64>,
+    pub material: Material,
+    pub neutral_samples: usize,
+    /// Which tokens are pushed. With [`Scope::Response`] the prompts stay as they are and are read once.
+    pub scope: Scope,
+    pub answers: AnswerSettings,
+    pub coherence: CoherenceCriteria,
+    pub range: RangeCriteria,
+}
+
+impl SweepSettings {
+    /// 4 layers × 3 doses × 8 questions × 32 tokens. `seen` are the pairs that extraction used.
+    pub fn brief(pack: &TraitPack, seen: &[usize], layer_rows: usize) -> Self {
+        let last = (layer_rows - 1) as f64;
+        let mut layers: Vec<u32> = DEPTHS
             .iter()
-            .map(|values| (values[0] - mean(0)).powi(2))
-            .sum();
-        Ok(SweepRow {
-            layers: layers.iter().map(|layer| layer.0).collect(),
-            coefficient,
-            evidence: mean(0),
-            evidence_deviation: (squares / (count - 1.0).max(1.0)).sqrt(),
-            nll: mean(1),
-            distinct_2: mean(2),
-            texts: answers.iter().map(|answer| chat.decode(answer)).collect(),
+            .map(|depth| (depth * last).round().max(1.0) as u32)
+            .collect();
+        layers.dedup();
+        Self {
+            places: layers.into_iter().map(Place::Layer).collect(),
+            doses: DOSES.to_vec(),
+            material: Material::of(pack, seen, PAIRS, 0, QUESTIONS),
+            neutral_samples: NEUTRAL_SAMPLES,
+            scope: Scope::Response,
+            answers: AnswerSettings {
+                max_tokens: MAX_TOKENS,
+                ..AnswerSettings::default()
+            },
+            coherence: CoherenceCriteria::default(),
+            range: RangeCriteria::default(),
+        }
+    }
+
+    /// All layers, one by one and together, and all evaluation questions, on both sides of 0. Hours, not minutes.
+    pub fn thorough(pack: &TraitPack, seen: &[usize], layer_rows: usize) -> Self {
+        let each = (1..layer_rows as u32).map(Place::Layer);
+        Self {
+            places: each.chain([Place::AllLayers]).collect(),
+            doses: vec![-0.3, -0.2, -0.1, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4],
+            material: Material::of(pack, seen, usize::MAX, 0, usize::MAX),
+            ..Self::brief(pack, seen, layer_rows)
+        }
+    }
+}
+
+/// One setting of a sweep.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Setting {
+    pub place: Place,
+    pub dose: f64,
+    pub coefficient: f32,
+}
+
+/// A sweep made ready: its trials are the neutral ones, then one for each setting.
+#[derive(Clone, Debug)]
+pub struct Sweep {
+    settings: SweepSettings,
+    rows: Vec<Setting>,
+    trait_name: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SweepRow {
+    #[serde(flatten)]
+    pub setting: Setting,
+    #[serde(flatten)]
+    pub outcome: Outcome,
+}
+
+/// The range of one place.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PlaceRange {
+    pub place: Place,
+    pub towards: WorkingRange,
+    /// Where doses below 0 were tried.
+    pub against: Option<WorkingRange>,
+}
+
+/// What a sweep recommends: where to push, and as far as it goes before the text breaks.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SweepRecommendation {
+    pub layer: u32,
+    /// Relative doses: the range's ends, and where evidence is largest.
+    pub low_dose: f64,
+    pub high_dose: f64,
+    pub best_dose: f64,
+    /// The same for the vector file, in coefficients.
+    pub recommended: Recommended,
+    pub choice: Choice,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SweepReport {
+    pub material: Material,
+    pub neutral: BaselineSummary,
+    /// In the order of places, then doses.
+    pub rows: Vec<SweepRow>,
+    pub ranges: Vec<PlaceRange>,
+    /// `None` when no place has evidence within its working range.
+    pub recommendation: Option<SweepRecommendation>,
+    pub sentence: String,
+    pub caveats: Vec<String>,
+    /// Every answer is there and measured.
+    pub complete: bool,
+    pub coherence: CoherenceCriteria,
+    pub range: RangeCriteria,
+}
+
+impl Sweep {
+    pub fn new(
+        pack: &TraitPack,
+        vector: &TraitVector,
+        settings: SweepSettings,
+    ) -> Result<(Self, TrialSetup), PushError> {
+        let pairs: Vec<_> = settings.material.pairs.iter().collect();
+        let neutral = |sample| Trial {
+            sample,
+            pairs: (0..pairs.len()).collect(),
+            ..Trial::default()
+        };
+        let mut trials: Vec<Trial> = (0..settings.neutral_samples.max(1)).map(neutral).collect();
+        let mut rows = Vec::new();
+        for &place in &settings.places {
+            let push = Push::new(&vector.table, place, vector.neutral_norm.as_deref())?;
+            for &dose in &settings.doses {
+                rows.push(Setting {
+                    place,
+                    dose,
+                    coefficient: push.coefficient(dose),
+                });
+                trials.push(Trial {
+                    plan: push.plan(dose, settings.scope),
+                    divergence: true,
+                    ..neutral(0)
+                });
+            }
+        }
+        let setup = TrialSetup {
+            trials,
+            questions: settings.material.questions_of(pack),
+            pairs: pairs
+                .iter()
+                .filter_map(|&&pair| pack.instructions.get(pair).cloned())
+                .collect(),
+            answers: settings.answers,
+            direction: None,
+        };
+        let sweep = Self {
+            settings,
+            rows,
+            trait_name: pack.name.clone(),
+        };
+        Ok((sweep, setup))
+    }
+
+    /// What a trial is, for people: `None` for a neutral one.
+    pub fn setting(&self, trial: usize) -> Option<&Setting> {
+        self.rows.get(trial.checked_sub(self.neutral())?)
+    }
+
+    fn neutral(&self) -> usize {
+        self.settings.neutral_samples.max(1)
+    }
+
+    /// The row of one trial as far as it is there; `None` for a neutral one, and before the neutral answers are.
+    pub fn row(
+        &self,
+        setup: &TrialSetup,
+        records: &TrialRecords,
+        trial: usize,
+    ) -> Option<SweepRow> {
+        let setting = *self.setting(trial)?;
+        let neutral = &records[..self.neutral()];
+        let baseline = Baseline::of(neutral, self.settings.coherence).ok()?;
+        Some(SweepRow {
+            setting,
+            outcome: baseline.outcome(&setup.questions, &records[trial]),
         })
     }
 
-    async fn unsteered_nll(
+    /// What the records of [`Self::new`]'s trials came to; also before all of them are there.
+    pub fn report(
         &self,
-        engine: &mut Engine,
-        prompt: TokenisedConversation,
-        answer: &[TokenId],
-    ) -> Result<f64, EvidenceError> {
-        let length = prompt.tokens.len();
-        let tokens = prompt.answered(answer).tokens;
-        let sequence = SequenceIndex((self.sequences() - 1) as u32);
-        let read = reread(engine, sequence, &tokens, length, &mut |_, _| {}).await?;
-        let logprobs = read.logprobs.iter().skip(length);
-        Ok(-logprobs.map(|&logprob| f64::from(logprob)).sum::<f64>() / answer.len() as f64)
+        setup: &TrialSetup,
+        records: &TrialRecords,
+    ) -> Result<SweepReport, BaselineError> {
+        let (neutral, steered) = records.split_at(self.neutral());
+        let baseline = Baseline::of(neutral, self.settings.coherence)?;
+        let rows: Vec<SweepRow> = self
+            .rows
+            .iter()
+            .zip(steered)
+            .map(|(&setting, answers)| SweepRow {
+                setting,
+                outcome: baseline.outcome(&setup.questions, answers),
+            })
+            .collect();
+        let complete = records.iter().flatten().all(|answer| {
+            answer
+                .as_ref()
+                .is_some_and(|a| a.evidence.is_some() || a.ids.is_empty())
+        });
+        let criteria = &self.settings.range;
+        let curve = |place: Place, sign: f64| -> Vec<DosePoint> {
+            let own = rows.iter().filter(|row| {
+                row.setting.place == place
+                    && row.setting.dose * sign > 0.0
+                    && row.outcome.answers > 0
+            });
+            own.map(|row| DosePoint {
+                dose: row.setting.dose,
+                effect: row.outcome.deviations.map(|effect| effect.value),
+                incoherent_share: row.outcome.incoherent_share,
+                kl: row.outcome.kl,
+            })
+            .collect()
+        };
+        let ranges: Vec<PlaceRange> = self
+            .settings
+            .places
+            .iter()
+            .map(|&place| {
+                let against = curve(place, -1.0);
+                PlaceRange {
+                    place,
+                    towards: working_range(&curve(place, 1.0), criteria),
+                    against: (!against.is_empty()).then(|| working_range(&against, criteria)),
+                }
+            })
+            .collect();
+        let recommendation = self.recommend(&curve, &ranges);
+        let mut caveats = self.settings.material.caveats();
+        if !complete {
+            caveats.push("The sweep was stopped before it was done; this is what there is.".into());
+        }
+        Ok(SweepReport {
+            material: self.settings.material.clone(),
+            neutral: baseline.summary,
+            sentence: self.sentence(recommendation.as_ref(), &rows),
+            rows,
+            ranges,
+            recommendation,
+            caveats,
+            complete,
+            coherence: self.settings.coherence,
+            range: *criteria,
+        })
+    }
+
+    /// Single layers only: a vector file's recommendation is about `v_l` itself, not about increments.
+    fn recommend(
+        &self,
+        curve: &dyn Fn(Place, f64) -> Vec<DosePoint>,
+        ranges: &[PlaceRange],
+    ) -> Option<SweepRecommendation> {
+        let single: Vec<(u32, &PlaceRange)> = ranges
+            .iter()
+            .filter_map(|range| match range.place {
+                Place::Layer(layer) => Some((layer, range)),
+                Place::AllLayers => None,
+            })
+            .collect();
+        let curves: Vec<Vec<DosePoint>> = single
+            .iter()
+            .map(|(_, range)| curve(range.place, 1.0))
+            .collect();
+        let choice = choose(&curves, &self.settings.range)?;
+        let (layer, range) = *single.get(choice.curve)?;
+        let low_dose = range.against.map_or(0.0, |against| against.end);
+        let unit = self.rows.iter().find_map(|row| {
+            let own = row.place == range.place && row.dose != 0.0;
+            own.then(|| f64::from(row.coefficient) / row.dose)
+        })?;
+        Some(SweepRecommendation {
+            layer,
+            low_dose,
+            high_dose: choice.range.end,
+            best_dose: choice.range.best_dose,
+            recommended: Recommended {
+                layers: vec![layer],
+                min: (low_dose * unit) as f32,
+                max: (choice.range.end * unit) as f32,
+            },
+            choice,
+        })
+    }
+
+    fn sentence(&self, found: Option<&SweepRecommendation>, rows: &[SweepRow]) -> String {
+        let name = &self.trait_name;
+        let Some(found) = found else {
+            let tried = self.settings.doses.iter().copied().fold(0.0, f64::max);
+            return format!(
+                "At no layer tried does {name} move the model's own evidence by {} deviations of neutral answers while the text stays whole (doses up to {tried}); nothing is recommended.",
+                self.settings.range.min_effect
+            );
+        };
+        let range = &found.choice.range;
+        let end = match (range.breaks_at, range.turns_at) {
+            (Some(dose), _) => format!("at {dose} the text breaks"),
+            (None, Some(dose)) => format!("at {dose} the evidence turns back"),
+            (None, None) => "no larger dose was tried".into(),
+        };
+        let best = rows.iter().find(|row| {
+            row.setting.place == Place::Layer(found.layer) && row.setting.dose == found.best_dose
+        });
+        let cost = best
+            .and_then(|row| row.outcome.perplexity)
+            .map_or(String::new(), |steered| {
+                format!(", where the unsteered model's perplexity of the text is {steered:.1}")
+            });
+        format!(
+            "{name} is pushed best at layer {}: doses up to {} keep the text whole ({end}); at {} it moves the model's own evidence by {:.1} deviations of neutral answers{cost}.",
+            found.layer, found.high_dose, found.best_dose, range.best_effect
+        )
+    }
+}
+
+/// The layers of a place, for people: `layer 16`.
+pub fn place_name(place: Place) -> String {
+    match place {
+        Place::Layer(layer) => Layer(layer).to_string(),
+        Place::AllLayers => "all layers at once".into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::outcome::tests::answer;
+    use crate::trait_pack::tests::sample;
+    use trimtab_engine::LayerTable;
+
+    fn vector() -> TraitVector {
+        TraitVector {
+            name: "warm".into(),
+            opposite: "cold".into(),
+            description: String::new(),
+            table: LayerTable::new((0..8).map(|i| i as f32).collect(), 2).unwrap(),
+            hash: String::new(),
+            recommended: None,
+            calibration: None,
+            neutral_norm: Some(vec![10.0; 4]),
+            model_sha256: None,
+        }
+    }
+
+    fn settings(pack: &TraitPack) -> SweepSettings {
+        SweepSettings {
+            places: vec![Place::Layer(1), Place::Layer(2), Place::AllLayers],
+            doses: vec![0.1, 0.2],
+            neutral_samples: 4,
+            ..SweepSettings::brief(pack, &[0], 4)
+        }
+    }
+
+    #[test]
+    fn material_is_what_extraction_never_saw_and_says_so_where_it_is_not() {
+        let pack = sample();
+        let unseen = Material::of(&pack, &[0], 2, 0, 8);
+        assert_eq!((unseen.pairs.as_slice(), unseen.unseen), (&[1][..], true));
+        assert_eq!(unseen.questions.len(), pack.questions.evaluation.len());
+        assert!(unseen.caveats().is_empty());
+        let seen = Material::of(&pack, &[0, 1], 1, 1, 1);
+        assert_eq!((seen.pairs.as_slice(), seen.unseen), (&[1][..], false));
+        assert!(seen.caveats()[0].contains("flatter"));
+    }
+
+    #[test]
+    fn the_range_that_works_is_recommended_in_the_files_own_coefficients() {
+        let pack = sample();
+        let (sweep, setup) = Sweep::new(&pack, &vector(), settings(&pack)).unwrap();
+        assert_eq!(setup.trials.len(), 4 + 6);
+        assert_eq!(sweep.setting(3), None);
+        assert_eq!(sweep.setting(5).unwrap().dose, 0.2);
+        let questions = setup.questions.len();
+        let fill = |logprob, evidence| vec![answer(logprob, evidence); questions];
+        let mut records: TrialRecords = (0..4)
+            .map(|i| fill(-1.0 - 0.1 * f64::from(i), 0.1 * f64::from(i)))
+            .collect();
+        // Layer 1 moves little; layer 2 more, and breaks; all layers most, and are not recommended.
+        for (logprob, evidence) in [
+            (-1.1, 0.2),
+            (-1.1, 0.3),
+            (-1.1, 0.8),
+            (-9.0, 0.9),
+            (-1.1, 3.0),
+            (-1.1, 3.0),
+        ] {
+            records.push(fill(logprob, evidence));
+        }
+        let report = sweep.report(&setup, &records).unwrap();
+        let found = report.recommendation.unwrap();
+        assert_eq!(
+            (found.layer, found.high_dose, found.low_dose),
+            (2, 0.1, 0.0)
+        );
+        // v_2 = (4, 5) against a residual of 10.
+        let unit = 41.0_f64.sqrt() / 10.0;
+        assert!((f64::from(found.recommended.max) - 0.1 / unit).abs() < 1e-6);
+        assert!(
+            report.complete && report.sentence.contains("at 0.2 the text breaks"),
+            "{}",
+            report.sentence
+        );
+
+        records[5] = vec![None; questions];
+        let partial = sweep.report(&setup, &records).unwrap();
+        assert!(!partial.complete && partial.caveats.iter().any(|c| c.contains("stopped")));
     }
 }

@@ -63,6 +63,8 @@ pub struct VectorMetadata {
     pub trait_sha256: Option<String>,
     /// How it was made, for people.
     pub made: Option<String>,
+    /// How many of the pack's instruction pairs made it, from the first on: the others can judge it.
+    pub extraction_pairs: Option<usize>,
     /// Median norm of the neutral responses' residual at each layer, `[L+1]`: the unit of relative doses.
     pub neutral_norm: Option<Vec<f32>>,
     /// By tensor name.
@@ -110,6 +112,7 @@ pub(crate) fn read_metadata(
         model_sha256: text("model_sha256")?,
         trait_sha256: text("trait_sha256")?,
         made: text("made")?,
+        extraction_pairs: json(&text("extraction_pairs")?, "extraction_pairs")?,
         neutral_norm,
         calibration,
         recommended,
@@ -140,6 +143,7 @@ pub(crate) fn write_metadata(metadata: &VectorMetadata) -> HashMap<String, Strin
         model_sha256,
         trait_sha256,
         made,
+        extraction_pairs,
         neutral_norm,
         calibration,
         recommended,
@@ -155,6 +159,10 @@ pub(crate) fn write_metadata(metadata: &VectorMetadata) -> HashMap<String, Strin
         ("model_sha256", model_sha256.clone()),
         ("trait_sha256", trait_sha256.clone()),
         ("made", made.clone()),
+        (
+            "extraction_pairs",
+            extraction_pairs.map(|pairs| pairs.to_string()),
+        ),
         (
             "neutral_norm",
             neutral_norm

@@ -1,0 +1,110 @@
+//! What the residual stream held while the contrast set's responses were read: an average a response,
+//! from which every estimator and every control is made.
+
+use crate::extract::Side;
+use trimtab_engine::TokenId;
+use trimtab_engine::engine::ReadRequest;
+use trimtab_engine::reading::Reading;
+use trimtab_engine::{Engine, EngineError, SequenceIndex, SteeringPlan};
+
+/// Over which tokens of a conversation the residual stream is averaged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Average {
+    /// The response's tokens.
+    Response,
+    /// The prompt's, without the first token, which is an attention sink.
+    Prompt,
+    /// The prompt's last token alone.
+    PromptLast,
+}
+
+/// Averages of one conversation, `[L+1, d]` each.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Averages {
+    /// In the order of [`Average`].
+    tables: [Vec<f32>; 3],
+}
+
+impl Averages {
+    /// `residual` is `[T, L+1, d]` with `size = (L+1)·d`; the prompt has at least two tokens and the
+    /// response at least one.
+    pub fn of(residual: &[f32], size: usize, prompt_length: usize) -> Self {
+        let tokens = residual.len() / size;
+        let ranges = [
+            prompt_length..tokens,
+            1..prompt_length,
+            prompt_length - 1..prompt_length,
+        ];
+        let tables = ranges.map(|range| {
+            let share = 1.0 / range.len() as f64;
+            let mut sum = vec![0.0_f64; size];
+            for token in residual[range.start * size..range.end * size].chunks(size) {
+                sum.iter_mut()
+                    .zip(token)
+                    .for_each(|(sum, &value)| *sum += share * f64::from(value));
+            }
+            sum.into_iter().map(|value| value as f32).collect()
+        });
+        Self { tables }
+    }
+
+    /// `[L+1, d]`
+    pub fn table(&self, average: Average) -> &[f32] {
+        &self.tables[average as usize]
+    }
+
+    /// `[d]`
+    pub fn row(&self, average: Average, layer: usize, width: usize) -> &[f32] {
+        &self.table(average)[layer * width..(layer + 1) * width]
+    }
+}
+
+/// Reads a conversation with the unsteered model.
+pub async fn read_averages(
+    engine: &mut Engine,
+    sequence: SequenceIndex,
+    tokens: &[TokenId],
+    prompt_length: usize,
+) -> Result<Averages, EngineError> {
+    let plan = SteeringPlan::default();
+    let request = ReadRequest {
+        sequence,
+        tokens,
+        prompt_length,
+        plan: &plan,
+        score: false,
+        capture: true,
+    };
+    let mut reading = Reading::start(engine, &request).await?;
+    while reading.next(engine).await? {}
+    let size = engine.layer_rows() * engine.config().hidden_size;
+    Ok(Averages::of(
+        &reading.finish(engine).residual,
+        size,
+        prompt_length,
+    ))
+}
+
+/// One response as the estimators see it.
+#[derive(Clone, Copy, Debug)]
+pub struct Sample<'a> {
+    pub side: Side,
+    /// Instruction pair and question: with its counterpart on the other side it makes a pair.
+    pub pair: usize,
+    pub question: usize,
+    pub averages: &'a Averages,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn averages_leave_out_what_they_should() {
+        // One layer row of width 1; the first token's residual is enormous.
+        let found = Averages::of(&[25_000.0, 1.0, 3.0, 10.0, 20.0], 1, 3);
+        assert_eq!(found.table(Average::Response), [15.0]);
+        assert_eq!(found.table(Average::Prompt), [2.0]);
+        assert_eq!(found.row(Average::PromptLast, 0, 1), [3.0]);
+    }
+}

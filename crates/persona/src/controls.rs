@@ -1,0 +1,411 @@
+//! Controls: what other directions of the same length do at the same place and dose. Asked of other questions than the
+//! sweep where the pack has them, so that the choice of the place does not flatter the vector.
+
+use crate::coherence::CoherenceCriteria;
+use crate::control::{LabelledMean, random_like, rescaled, shuffled_like};
+use crate::outcome::{Baseline, BaselineError, BaselineSummary, Outcome};
+use crate::push::{Place, Push, PushError};
+use crate::sweep::{Material, SweepSettings};
+use crate::trait_pack::TraitPack;
+use crate::trait_vector::TraitVector;
+use crate::trials::{Trial, TrialRecords, TrialSetup};
+use crate::vector_metadata::Recommended;
+use crate::verdict::{Findings, Verdict, VerdictCriteria, judge};
+use serde::{Deserialize, Serialize};
+use trimtab_engine::steering::PlanError;
+use trimtab_engine::{LayerTable, Scope};
+
+/// Mean differences of shuffled labels, and isotropic random directions.
+pub const SHUFFLED: u32 = 10;
+pub const RANDOM: u32 = 3;
+
+/// A direction that is compared.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "kind", content = "name")]
+pub enum Direction {
+    Vector,
+    Flipped,
+    /// By seed.
+    Shuffled(u32),
+    Random(u32),
+    Other(String),
+}
+
+#[derive(Clone, Debug)]
+pub struct ControlSettings {
+    pub layer: u32,
+    /// Relative dose, above 0.
+    pub dose: f64,
+    /// The largest dose at which the sweep found the text whole, for the sentence.
+    pub whole_up_to: Option<f64>,
+    pub material: Material,
+    pub neutral_samples: usize,
+    pub scope: Scope,
+    pub max_tokens: usize,
+    pub coherence: CoherenceCriteria,
+    pub criteria: VerdictCriteria,
+}
+
+impl ControlSettings {
+    /// 8 questions × 32 tokens, the questions after those of a default sweep. `seen` are the pairs that
+    /// extraction used.
+    pub fn brief(pack: &TraitPack, seen: &[usize], layer: u32, dose: f64) -> Self {
+        let sweep = SweepSettings::brief(pack, seen, 2);
+        let asked = sweep.material.questions.len();
+        Self {
+            layer,
+            dose,
+            whole_up_to: None,
+            material: Material::of(pack, seen, sweep.material.pairs.len(), asked, asked),
+            neutral_samples: sweep.neutral_samples,
+            scope: sweep.scope,
+            max_tokens: sweep.answers.max_tokens,
+            coherence: sweep.coherence,
+            criteria: VerdictCriteria::default(),
+        }
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum ControlError {
+    #[error(transparent)]
+    Push(#[from] PushError),
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+}
+
+/// Controls made ready: their trials are the neutral ones, then one for each direction.
+#[derive(Clone, Debug)]
+pub struct Controls {
+    settings: ControlSettings,
+    directions: Vec<Direction>,
+    name: String,
+    /// Coefficient of the dose.
+    coefficient: f32,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ControlRow {
+    pub direction: Direction,
+    #[serde(flatten)]
+    pub outcome: Outcome,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ControlReport {
+    pub layer: u32,
+    pub dose: f64,
+    pub coefficient: f32,
+    pub material: Material,
+    pub neutral: BaselineSummary,
+    pub rows: Vec<ControlRow>,
+    pub verdict: Verdict,
+    pub caveats: Vec<String>,
+    pub coherence: CoherenceCriteria,
+}
+
+impl Controls {
+    /// `means` are the response-averaged residuals of the contrast set that made the vector; without
+    /// them there are no shuffled labels. `other` is another trait's vector.
+    pub fn new(
+        pack: &TraitPack,
+        vector: &TraitVector,
+        means: &[LabelledMean<'_>],
+        other: Option<&TraitVector>,
+        settings: ControlSettings,
+    ) -> Result<(Self, TrialSetup), ControlError> {
+        let norms = vector.neutral_norm.as_deref();
+        let place = Place::Layer(settings.layer);
+        let push = Push::new(&vector.table, place, norms)?;
+        let mut directions = vec![
+            (Direction::Vector, vector.table.clone(), 1.0),
+            (Direction::Flipped, vector.table.clone(), -1.0),
+        ];
+        for seed in 0..SHUFFLED {
+            if let Some(table) = shuffled_like(means, &vector.table, seed)? {
+                directions.push((Direction::Shuffled(seed), table, 1.0));
+            }
+        }
+        for seed in 0..RANDOM {
+            let table = random_like(&vector.table, seed)?;
+            directions.push((Direction::Random(seed), table, 1.0));
+        }
+        if let Some(other) = other {
+            let table = rescaled(&other.table, &vector.table)?;
+            directions.push((Direction::Other(other.name.clone()), table, 1.0));
+        }
+        let pairs = settings.material.pairs.iter();
+        let pairs: Vec<_> = pairs
+            .filter_map(|&pair| pack.instructions.get(pair).cloned())
+            .collect();
+        let neutral = |sample| Trial {
+            sample,
+            pairs: (0..pairs.len()).collect(),
+            ..Trial::default()
+        };
+        let mut trials: Vec<Trial> = (0..settings.neutral_samples.max(1)).map(neutral).collect();
+        for (_, table, sign) in &directions {
+            let push = Push::new(table, place, norms)?;
+            trials.push(Trial {
+                plan: push.plan(sign * settings.dose, settings.scope),
+                ..neutral(0)
+            });
+        }
+        let setup = TrialSetup {
+            trials,
+            questions: settings.material.questions_of(pack),
+            pairs,
+            answers: crate::answers::AnswerSettings {
+                max_tokens: settings.max_tokens,
+                ..Default::default()
+            },
+            direction: None,
+        };
+        let controls = Self {
+            coefficient: push.coefficient(settings.dose),
+            settings,
+            directions: directions
+                .into_iter()
+                .map(|(direction, ..)| direction)
+                .collect(),
+            name: pack.name.clone(),
+        };
+        Ok((controls, setup))
+    }
+
+    /// What a trial is: `None` for a neutral one.
+    pub fn direction(&self, trial: usize) -> Option<&Direction> {
+        let neutral = self.settings.neutral_samples.max(1);
+        self.directions.get(trial.checked_sub(neutral)?)
+    }
+
+    /// What the records of [`Self::new`]'s trials came to; also before all of them are there.
+    pub fn report(
+        &self,
+        setup: &TrialSetup,
+        records: &TrialRecords,
+    ) -> Result<ControlReport, BaselineError> {
+        let (neutral, pushed) = records.split_at(self.settings.neutral_samples.max(1));
+        let baseline = Baseline::of(neutral, self.settings.coherence)?;
+        let rows: Vec<ControlRow> = self
+            .directions
+            .iter()
+            .zip(pushed)
+            .map(|(direction, answers)| ControlRow {
+                direction: direction.clone(),
+                outcome: baseline.outcome(&setup.questions, answers),
+            })
+            .collect();
+        let findings = self.findings(&rows);
+        let mut caveats = self.settings.material.caveats();
+        if !self
+            .directions
+            .iter()
+            .any(|one| matches!(one, Direction::Shuffled(_)))
+        {
+            caveats.push("The responses that made the vector are not here, so there are no shuffled labels to compare with.".into());
+        }
+        Ok(ControlReport {
+            layer: self.settings.layer,
+            dose: self.settings.dose,
+            coefficient: self.coefficient,
+            material: self.settings.material.clone(),
+            neutral: baseline.summary,
+            verdict: judge(findings, self.settings.criteria),
+            rows,
+            caveats,
+            coherence: self.settings.coherence,
+        })
+    }
+
+    fn findings(&self, rows: &[ControlRow]) -> Findings {
+        let effect = |row: &ControlRow| row.outcome.deviations.map(|effect| effect.value);
+        let all = |wanted: fn(&Direction) -> bool| -> Vec<f64> {
+            let own = rows.iter().filter(|row| wanted(&row.direction));
+            own.filter_map(effect).collect()
+        };
+        let vector = rows.iter().find(|row| row.direction == Direction::Vector);
+        let other = rows.iter().find_map(|row| match &row.direction {
+            Direction::Other(name) => Some((name.clone(), effect(row)?)),
+            _ => None,
+        });
+        Findings {
+            name: self.name.clone(),
+            effect: vector.and_then(|row| row.outcome.deviations),
+            coherent: vector.map_or(0, |row| row.outcome.coherent),
+            questions: vector.map_or(0, |row| row.outcome.answers),
+            shuffled: all(|direction| matches!(direction, Direction::Shuffled(_))),
+            random: all(|direction| matches!(direction, Direction::Random(_))),
+            flipped: all(|direction| *direction == Direction::Flipped)
+                .first()
+                .copied(),
+            other,
+            dose: self.settings.dose,
+            whole_up_to: self.settings.whole_up_to,
+        }
+    }
+}
+
+impl ControlReport {
+    /// `recommended` with its side against the trait opened as far as the flipped push was whole: a sweep tries
+    /// the trait's side alone. `max_incoherent` is the sweep's.
+    pub fn with_flipped_side(&self, recommended: &Recommended, max_incoherent: f64) -> Recommended {
+        let flipped = self
+            .rows
+            .iter()
+            .find(|row| row.direction == Direction::Flipped);
+        let whole = flipped.is_some_and(|row| {
+            row.outcome.coherent > 0 && row.outcome.incoherent_share <= max_incoherent
+        });
+        Recommended {
+            min: match whole {
+                true => recommended.min.min(-self.coefficient),
+                false => recommended.min,
+            },
+            ..recommended.clone()
+        }
+    }
+}
+
+/// Cosines between all pairs of `tables` at one layer, `[n, n]`; 0 where a row has no length.
+pub fn cosines(tables: &[&LayerTable], layer: trimtab_engine::Layer) -> Vec<f32> {
+    let rows: Vec<&[f32]> = tables.iter().map(|table| table.row(layer)).collect();
+    let cosine = |a: &[f32], b: &[f32]| {
+        let dot: f64 = a
+            .iter()
+            .zip(b)
+            .map(|(a, b)| f64::from(*a) * f64::from(*b))
+            .sum();
+        let length = crate::trait_vector::norm(a) * crate::trait_vector::norm(b);
+        if length > 0.0 {
+            (dot / length) as f32
+        } else {
+            0.0
+        }
+    };
+    rows.iter()
+        .flat_map(|a| rows.iter().map(move |b| cosine(a, b)))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::extract::Side;
+    use crate::outcome::tests::answer;
+    use crate::trait_pack::tests::sample;
+    use crate::verdict::Ruling;
+    use trimtab_engine::Layer;
+
+    fn vector(name: &str, scale: f32) -> TraitVector {
+        TraitVector {
+            name: name.into(),
+            opposite: String::new(),
+            description: String::new(),
+            table: LayerTable::new(
+                (0..8).map(|i| scale * (i * i % 5) as f32 + 1.0).collect(),
+                2,
+            )
+            .unwrap(),
+            hash: String::new(),
+            recommended: None,
+            calibration: None,
+            neutral_norm: Some(vec![10.0; 4]),
+            model_sha256: None,
+        }
+    }
+
+    /// A run in which the vector moves evidence by `effect` and everything else by nothing.
+    fn report(effect: f64, flipped_logprob: f64) -> (Controls, ControlReport) {
+        let mut pack = sample();
+        pack.questions.evaluation = (0..12).map(|i| format!("question {i}?")).collect();
+        let values: Vec<[f32; 8]> = (0..12).map(|i| [(i * 7 % 5) as f32; 8]).collect();
+        let means: Vec<LabelledMean<'_>> = values
+            .iter()
+            .enumerate()
+            .map(|(i, values)| LabelledMean {
+                side: if i % 2 == 0 {
+                    Side::Positive
+                } else {
+                    Side::Negative
+                },
+                question: i / 4,
+                values,
+            })
+            .collect();
+        let mut settings = ControlSettings::brief(&pack, &[0], 2, 0.2);
+        settings.whole_up_to = Some(0.3);
+        let other = vector("poetic", -3.0);
+        let (controls, setup) =
+            Controls::new(&pack, &vector("warm", 1.0), &means, Some(&other), settings).unwrap();
+        // The sweep asks questions 0 to 7; these begin after it.
+        assert_eq!(controls.settings.material.questions[..5], [8, 9, 10, 11, 0]);
+        let records: TrialRecords = (0..setup.trials.len())
+            .map(|trial| {
+                let answers = (0..8).map(|question| {
+                    let noise = 0.1 * f64::from((trial as u32 * 3 + question) % 4);
+                    match controls.direction(trial) {
+                        Some(Direction::Vector) => answer(-1.0, effect + noise),
+                        Some(Direction::Flipped) => answer(flipped_logprob, noise - effect),
+                        _ => answer(-1.0 - noise, noise),
+                    }
+                });
+                answers.collect()
+            })
+            .collect();
+        let report = controls.report(&setup, &records).unwrap();
+        (controls, report)
+    }
+
+    #[test]
+    fn the_right_direction_stands_out_from_sixteen() {
+        let (controls, found) = report(1.0, -1.0);
+        let kinds = |wanted: fn(&Direction) -> bool| {
+            controls.directions.iter().filter(|d| wanted(d)).count()
+        };
+        assert_eq!(kinds(|d| matches!(d, Direction::Shuffled(_))), 10);
+        assert_eq!(kinds(|d| matches!(d, Direction::Random(_))), 3);
+        assert_eq!(
+            found.verdict.ruling,
+            Ruling::Works,
+            "{}",
+            found.verdict.sentence
+        );
+        assert!(
+            found.verdict.sentence.contains("poetic") && found.verdict.sentence.contains("0.30")
+        );
+        assert_eq!(report(0.0, -1.0).1.verdict.ruling, Ruling::DoesNot);
+    }
+
+    #[test]
+    fn the_side_against_opens_only_where_the_text_stayed_whole() {
+        let recommended = Recommended {
+            layers: vec![2],
+            min: 0.0,
+            max: 5.0,
+        };
+        let found = report(1.0, -1.0).1;
+        assert!(found.coefficient > 0.0);
+        assert_eq!(
+            found.with_flipped_side(&recommended, 0.25).min,
+            -found.coefficient
+        );
+        assert_eq!(
+            report(1.0, -20.0)
+                .1
+                .with_flipped_side(&recommended, 0.25)
+                .min,
+            0.0
+        );
+    }
+
+    #[test]
+    fn cosines_between_traits() {
+        let table = |values: [f32; 2]| LayerTable::new(values.to_vec(), 2).unwrap();
+        let (a, b, zero) = (table([1.0, 0.0]), table([-2.0, 0.0]), table([0.0, 0.0]));
+        let found = cosines(&[&a, &b, &zero], Layer(0));
+        assert_eq!(found, [1.0, -1.0, 0.0, -1.0, 1.0, 0.0, 0.0, 0.0, 0.0]);
+    }
+}

@@ -1,0 +1,453 @@
+//! Links: base64url of raw deflate of canonical JSON, after `#r=` in a page's address or alone.
+
+use crate::recipe::document::{Document, VERSION};
+use crate::recipe::newer::Newer;
+use crate::recipe::{Recipe, RecipeError};
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use base64::{DecodeError, Engine as _};
+use miniz_oxide::inflate::TINFLStatus;
+use miniz_oxide::inflate::core::inflate_flags::TINFL_FLAG_USING_NON_WRAPPING_OUTPUT_BUF;
+use miniz_oxide::inflate::core::{DecompressorOxide, decompress};
+use serde::Deserialize;
+
+/// What stands before the code in an address.
+pub const MARKER: &str = "#r=";
+/// Longest code that is read or written, in characters.
+pub const MAX_CODE_CHARS: usize = 1 << 18;
+/// Longest JSON that a code may inflate to, in bytes.
+pub const MAX_JSON_BYTES: usize = 1 << 20;
+
+#[derive(Debug, thiserror::Error)]
+pub enum LinkError {
+    #[error("there is no recipe in this; a link has its recipe after {MARKER}")]
+    Nothing,
+    #[error("this link is {chars} characters long, more than the {MAX_CODE_CHARS} that are read")]
+    TooLong { chars: usize },
+    #[error(
+        "this link was damaged on its way (its code is not base64url); copy all of it, from {MARKER} to its end"
+    )]
+    Alphabet,
+    #[error(
+        "this link was cut short or damaged on its way; copy all of it, from {MARKER} to its end"
+    )]
+    Damaged,
+    #[error(
+        "this link inflates to more than {MAX_JSON_BYTES} bytes, which no recipe needs; it is not opened"
+    )]
+    Bomb,
+    #[error("this link holds no recipe: {0}")]
+    Json(serde_json::Error),
+    #[error("this link's version {0} is none")]
+    Version(u32),
+    #[error("this link is not sound: {0}")]
+    Recipe(RecipeError),
+    #[error(
+        "this recipe makes a link of {chars} characters, more than {MAX_CODE_CHARS}; leave out layers of inline vectors, or part of the conversation"
+    )]
+    TooLarge { chars: usize },
+}
+
+// By hand: the messages contain these errors, so they are not told again as sources.
+impl From<serde_json::Error> for LinkError {
+    fn from(error: serde_json::Error) -> Self {
+        Self::Json(error)
+    }
+}
+
+impl From<RecipeError> for LinkError {
+    fn from(error: RecipeError) -> Self {
+        Self::Recipe(error)
+    }
+}
+
+/// What a link held.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Opened {
+    Recipe(Box<Recipe>),
+    /// Of a later version of the format: what could be read of it.
+    Newer(Newer),
+}
+
+/// The code of a link, to be put after [`MARKER`].
+pub fn encode(recipe: &Recipe) -> Result<String, LinkError> {
+    recipe.check()?;
+    let json = serde_json::to_vec(&Document::of(recipe))?;
+    let mut deflated = Vec::new();
+    let options = zopfli::Options::default();
+    zopfli::compress(
+        options,
+        zopfli::Format::Deflate,
+        json.as_slice(),
+        &mut deflated,
+    )
+    .map_err(|_| LinkError::Damaged)?;
+    let code = URL_SAFE_NO_PAD.encode(deflated);
+    if code.len() > MAX_CODE_CHARS || json.len() > MAX_JSON_BYTES {
+        return Err(LinkError::TooLarge { chars: code.len() });
+    }
+    Ok(code)
+}
+
+/// Opens a code, or an address with one; line breaks and spaces that mail programs put in are ignored.
+pub fn decode(link: &str) -> Result<Opened, LinkError> {
+    let json = inflate(&code_of(link)?)?;
+    #[derive(Deserialize)]
+    struct Head {
+        version: u32,
+    }
+    match serde_json::from_slice(&json)? {
+        Head { version: VERSION } => {
+            let document: Document = serde_json::from_slice(&json)?;
+            Ok(Opened::Recipe(Box::new(document.recipe()?)))
+        }
+        Head { version } if version > VERSION => Ok(Opened::Newer(Newer::read(version, &json)?)),
+        Head { version } => Err(LinkError::Version(version)),
+    }
+}
+
+/// The canonical JSON inside a code.
+pub fn json_of(link: &str) -> Result<Vec<u8>, LinkError> {
+    inflate(&code_of(link)?)
+}
+
+/// The code alone, decoded from base64url.
+fn code_of(link: &str) -> Result<Vec<u8>, LinkError> {
+    // An address before the code is longer than no sane address.
+    if link.len() > MAX_CODE_CHARS + (1 << 14) {
+        return Err(LinkError::TooLong { chars: link.len() });
+    }
+    let link: String = link.chars().filter(|c| !c.is_whitespace()).collect();
+    let code = match link.rsplit_once(MARKER) {
+        Some((_, code)) => code,
+        None => link.strip_prefix(&MARKER[1..]).unwrap_or(&link),
+    };
+    if code.is_empty() || code.contains("://") {
+        return Err(LinkError::Nothing);
+    }
+    if code.len() > MAX_CODE_CHARS {
+        return Err(LinkError::TooLong { chars: code.len() });
+    }
+    URL_SAFE_NO_PAD.decode(code).map_err(|error| match error {
+        DecodeError::InvalidByte(..) => LinkError::Alphabet,
+        _ => LinkError::Damaged,
+    })
+}
+
+/// Inflates to at most [`MAX_JSON_BYTES`]; nothing may follow the deflated bytes.
+fn inflate(deflated: &[u8]) -> Result<Vec<u8>, LinkError> {
+    let mut state = Box::<DecompressorOxide>::default();
+    let mut json = vec![
+        0;
+        deflated
+            .len()
+            .saturating_mul(4)
+            .clamp(1 << 10, MAX_JSON_BYTES)
+    ];
+    let (mut read, mut written) = (0, 0);
+    loop {
+        let flags = TINFL_FLAG_USING_NON_WRAPPING_OUTPUT_BUF;
+        let (status, consumed, produced) =
+            decompress(&mut state, &deflated[read..], &mut json, written, flags);
+        read += consumed;
+        written += produced;
+        match status {
+            TINFLStatus::Done if read == deflated.len() => {
+                json.truncate(written);
+                return Ok(json);
+            }
+            TINFLStatus::HasMoreOutput if json.len() == MAX_JSON_BYTES => {
+                return Err(LinkError::Bomb);
+            }
+            TINFLStatus::HasMoreOutput => {
+                let length = json.len().saturating_mul(2).min(MAX_JSON_BYTES);
+                json.resize(length, 0);
+            }
+            _ => return Err(LinkError::Damaged),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::recipe::samples;
+    use crate::recipe::{Context, MAX_LINE, Role};
+    use serde_json::{Value, json};
+    use trimtab_engine::{Layer, Operation, Precision, TokenId};
+
+    fn deflated(bytes: &[u8]) -> String {
+        URL_SAFE_NO_PAD.encode(miniz_oxide::deflate::compress_to_vec(bytes, 9))
+    }
+
+    fn opened(link: &str) -> Recipe {
+        match decode(link).unwrap() {
+            Opened::Recipe(recipe) => *recipe,
+            Opened::Newer(newer) => panic!("{newer:?}"),
+        }
+    }
+
+    fn refused(link: &str) -> String {
+        decode(link).unwrap_err().to_string()
+    }
+
+    /// The sample's JSON, changed.
+    fn changed(change: impl FnOnce(&mut Value)) -> String {
+        let json = json_of(&encode(&samples::recipe()).unwrap()).unwrap();
+        let mut value = serde_json::from_slice(&json).unwrap();
+        change(&mut value);
+        deflated(&serde_json::to_vec(&value).unwrap())
+    }
+
+    #[test]
+    fn a_recipe_comes_back_whole_and_always_as_the_same_link() {
+        let recipe = samples::recipe();
+        let code = encode(&recipe).unwrap();
+        assert_eq!(opened(&code), recipe);
+        assert_eq!(encode(&opened(&code)).unwrap(), code);
+    }
+
+    #[test]
+    fn the_json_is_canonical() {
+        let json = json_of(&encode(&samples::recipe()).unwrap()).unwrap();
+        // serde_json's own map sorts its keys.
+        let sorted: Value = serde_json::from_slice(&json).unwrap();
+        assert_eq!(
+            String::from_utf8(json).unwrap(),
+            serde_json::to_string(&sorted).unwrap()
+        );
+    }
+
+    #[test]
+    fn a_link_opens_with_and_without_its_address_and_with_line_breaks() {
+        let code = encode(&samples::recipe()).unwrap();
+        let broken: String = code
+            .as_bytes()
+            .chunks(70)
+            .map(|line| format!("{}\r\n ", std::str::from_utf8(line).unwrap()))
+            .collect();
+        for link in [
+            format!("https://example.org/trimtab/#r={code}"),
+            format!("file:///C:/Users/A%20B/trimtab-offline.html#r={code}\n"),
+            format!("#r={code}"),
+            format!("r={code}"),
+            broken,
+        ] {
+            assert_eq!(opened(&link), samples::recipe());
+        }
+    }
+
+    #[test]
+    fn what_is_no_link_gets_a_sentence() {
+        assert!(refused("").contains("no recipe in this"));
+        assert!(refused("https://example.org/trimtab/").contains("no recipe in this"));
+        assert!(refused("#r=").contains("no recipe in this"));
+        assert!(refused("#r=ab$d").contains("base64url"));
+        let code = encode(&samples::recipe()).unwrap();
+        assert!(refused(&code[..code.len() / 2]).contains("cut short"));
+        let longer =
+            URL_SAFE_NO_PAD.encode([URL_SAFE_NO_PAD.decode(&code).unwrap(), vec![0]].concat());
+        assert!(refused(&longer).contains("damaged"));
+        assert!(refused(&"A".repeat(MAX_CODE_CHARS + 1)).contains("characters long"));
+        assert!(refused(&deflated(b"[]")).contains("holds no recipe"));
+        assert!(refused(&deflated(b"{\"version\":0}")).contains("version 0"));
+    }
+
+    #[test]
+    fn a_decompression_bomb_is_refused_by_size() {
+        let bomb = deflated(&vec![b' '; 40 << 20]);
+        assert!(bomb.len() < MAX_CODE_CHARS, "{}", bomb.len());
+        assert!(matches!(decode(&bomb), Err(LinkError::Bomb)));
+    }
+
+    #[test]
+    fn unknown_keys_prototypes_and_doubled_keys_are_refused() {
+        for key in ["__proto__", "constructor", "odd"] {
+            assert!(refused(&changed(|value| value[key] = json!({}))).contains("unknown field"));
+            let inside = changed(|value| value["messages"][2]["run"][key] = json!({"a": 1}));
+            assert!(refused(&inside).contains("unknown field"), "{key}");
+        }
+        let named = changed(|value| value["traits"][0]["name"] = json!("__proto__"));
+        assert!(refused(&named).contains("is no name"));
+        assert!(refused(&deflated(b"{\"version\":1,\"version\":1}")).contains("duplicate"));
+    }
+
+    #[test]
+    fn numbers_out_of_bounds_are_refused() {
+        let term = |value: &mut Value, key: &str, number: Value| {
+            value["messages"][2]["run"]["plan"][0][key] = number;
+        };
+        let sampler = |value: &mut Value, key: &str, number: Value| {
+            value["messages"][2]["run"]["sampler"][key] = number;
+        };
+        let not_sound = |link: String| {
+            let error = refused(&link);
+            assert!(
+                error.contains("not sound") || error.contains("holds no recipe"),
+                "{error}"
+            );
+        };
+        not_sound(changed(|value| term(value, "add", json!(1e300))));
+        not_sound(changed(|value| term(value, "add", json!(-2e6))));
+        not_sound(changed(|value| term(value, "layers", json!([256]))));
+        not_sound(changed(|value| term(value, "layers", json!([16, 16]))));
+        not_sound(changed(|value| term(value, "layers", json!([]))));
+        not_sound(changed(|value| term(value, "layers", json!([-1]))));
+        not_sound(changed(|value| term(value, "trait", json!("villainous"))));
+        not_sound(changed(|value| term(value, "ablate", json!(true))));
+        not_sound(changed(|value| sampler(value, "temperature", json!(-1))));
+        not_sound(changed(|value| sampler(value, "top_p", json!(0))));
+        not_sound(changed(|value| {
+            sampler(value, "repetition_penalty", json!(0))
+        }));
+        not_sound(changed(|value| {
+            sampler(value, "seed", json!(4_294_967_296_u64))
+        }));
+        not_sound(changed(|value| {
+            sampler(value, "max_tokens", json!(1_000_000))
+        }));
+        not_sound(changed(|value| value["look"]["token"] = json!([2, 99])));
+        not_sound(changed(|value| value["look"]["layer"] = json!(300)));
+        not_sound(changed(|value| {
+            value["look"]["title"] = json!("x".repeat(MAX_LINE + 1))
+        }));
+        not_sound(changed(|value| value["messages"][1]["run"] = json!({})));
+        not_sound(changed(|value| value["model"]["sha256"] = json!("abc")));
+        let layer = |value: &mut Value, key: &str, number: Value| {
+            value["traits"][1]["vector"]["layers"][0][key] = number;
+        };
+        not_sound(changed(|value| layer(value, "scale", json!(0))));
+        not_sound(changed(|value| layer(value, "layer", json!(2))));
+        not_sound(changed(|value| layer(value, "values", json!("AAAA"))));
+        not_sound(changed(|value| {
+            layer(value, "statistics", json!([1, -1, 0, 0, 0, 0, 0]))
+        }));
+        not_sound(changed(|value| {
+            value["traits"][1]["vector"]["width"] = json!(4_000_000_000_u32)
+        }));
+        not_sound(changed(|value| value["traits"][1]["hash"] = json!("")));
+    }
+
+    #[test]
+    fn a_newer_version_says_so_and_shows_what_it_can() {
+        let link = changed(|value| {
+            value["version"] = json!(2);
+            value["plan"] = json!({"new": "things"});
+            value["messages"][1]["role"] = json!("tool");
+        });
+        let Opened::Newer(newer) = decode(&link).unwrap() else {
+            panic!("version 2 was read as version 1");
+        };
+        assert_eq!(newer.title, "A day by the sea");
+        assert_eq!(newer.model, "SmolLM2-135M-Instruct");
+        assert_eq!(newer.messages.len(), 4);
+        assert_eq!(newer.messages[0], (Role::System, "Be brief.".to_owned()));
+        assert!(newer.sentence().contains("newer Trimtab (version 2"));
+        let bare = decode(&deflated(b"{\"version\":9,\"messages\":7}")).unwrap();
+        let Opened::Newer(bare) = bare else {
+            panic!("version 9 was read as version 1");
+        };
+        assert!(bare.messages.is_empty() && bare.sentence().contains("nothing of it"));
+    }
+
+    /// Work grows with the link's length, whatever it says.
+    #[test]
+    fn a_link_made_to_be_slow_is_refused_or_opened_at_once() {
+        let many = changed(|value| {
+            let given = json!({"role": "user", "text": ""});
+            value["messages"] = Value::Array(vec![given; 30_000]);
+        });
+        let inherited = changed(|value| {
+            let layers: Vec<u32> = (0..256).collect();
+            let term = json!({"ablate": true, "layers": layers, "trait": "curious"});
+            let row = |layer: &u32| json!({"layer": layer, "scale": 1, "values": "gA"});
+            let vector = &mut value["traits"][1]["vector"];
+            vector["width"] = json!(1);
+            vector["layers"] = layers.iter().map(row).collect();
+            let run = json!({"plan": vec![term; 32], "sampler": {"max_tokens": 1}});
+            let answer =
+                |run: Value| json!({"ids": "", "role": "assistant", "run": run, "text": ""});
+            let mut messages = vec![json!({"role": "user", "text": "a"}), answer(run)];
+            messages.resize(256, answer(json!({})));
+            value["messages"] = Value::Array(messages);
+            value["look"] = json!({});
+        });
+        let time = || {
+            let start = std::time::Instant::now();
+            assert!(refused(&many).contains("messages are 30000"));
+            assert_eq!(opened(&inherited).answers().count(), 255);
+            start.elapsed()
+        };
+        // A busy machine may take the time once; what is slow is slow each time.
+        let fastest = (0..5).map(|_| time()).min().unwrap();
+        assert!(fastest.as_millis() < 400, "{fastest:?}");
+    }
+
+    #[test]
+    fn what_a_recipe_cannot_say_is_refused_before_it_becomes_a_link() {
+        let mut recipe = samples::recipe();
+        recipe.messages[2].text.push('!');
+        assert!(
+            encode(&recipe)
+                .unwrap_err()
+                .to_string()
+                .contains("do not spell")
+        );
+    }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn any_recipe_comes_back(
+            pieces in proptest::collection::vec("[ a-zé'.,0-9\n🌊日]{0,6}", 0..30),
+            ids in proptest::collection::vec(0_u32..262_144, 30),
+            (coefficient, low, high) in (-1e5_f32..1e5, -1e3_f32..0.0, 0.0_f32..1e3),
+            (seed, temperature, top_p) in (proptest::num::u32::ANY, 0.0_f32..2.0, 0.01_f32..1.0),
+            (layer, from, fast, text_context) in (0_u32..256, -100_i32..100, proptest::bool::ANY, proptest::bool::ANY),
+            (title, note) in (".{0,40}", ".{0,80}"),
+        ) {
+            let mut recipe = samples::recipe();
+            let mut answer = samples::message(Role::Assistant, &[], recipe.messages[2].run.clone());
+            answer.text = pieces.concat();
+            answer.tokens = Some(pieces.iter().zip(&ids).map(|(piece, id)| {
+                let mut token = samples::tokens(&[piece]).remove(0);
+                token.id = TokenId(*id);
+                token
+            }).collect());
+            let run = answer.run.as_mut().unwrap();
+            run.sampler.seed = seed;
+            run.sampler.temperature = temperature;
+            run.sampler.top_p = top_p;
+            run.plan = vec![
+                samples::term("cheerful", Operation::Add { coefficient }, layer),
+                samples::term("curious", Operation::Clamp { low, high }, 2),
+            ];
+            run.changes[0].from = from;
+            run.changes[1].from = from + 1;
+            recipe.messages[2] = answer;
+            recipe.precision = if fast { Precision::Fast } else { Precision::Exact };
+            recipe.context = if text_context { Context::Text } else { Context::Tokens };
+            recipe.look.token = None;
+            recipe.look.layer = Some(Layer(layer));
+            (recipe.look.title, recipe.look.note) = (title, note);
+            let code = encode(&recipe).unwrap();
+            proptest::prop_assert_eq!(opened(&code), recipe);
+        }
+
+        #[test]
+        fn any_text_gives_an_error_or_a_recipe(text in "[A-Za-z0-9_#r=-]{0,200}") {
+            let _ = decode(&text);
+        }
+
+        #[test]
+        fn any_json_gives_an_error_or_a_recipe(at in 0_usize..4000, byte in proptest::num::u8::ANY) {
+            let mut json = serde_json::to_vec(&Document::of(&samples::recipe())).unwrap();
+            let at = at % json.len();
+            json[at] = byte;
+            if let Ok(Opened::Recipe(recipe)) = decode(&deflated(&json)) {
+                // Whatever is opened can be shared again.
+                proptest::prop_assert!(encode(&recipe).is_ok());
+            }
+        }
+    }
+}

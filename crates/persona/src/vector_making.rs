@@ -1,0 +1,512 @@
+//! From a judged contrast set to vectors: which responses count, every estimator at every layer, how well each tells
+//! the sides apart on held-out questions, the calibration, and the vector file. Step by step.
+
+use crate::activations::{Average, Averages, Sample, read_averages};
+use crate::bootstrap::Estimate;
+use crate::calibration::{CalibrationError, NeutralStatistics, calibrate};
+use crate::coherence::{CoherenceBand, TooFewNeutralAnswers};
+use crate::contrast::{ContrastError, MIN_RESPONSE_TOKENS};
+use crate::contrast_record::{ContrastRecord, Kept, Thresholds};
+use crate::conversation::ChatText;
+use crate::estimators::{Estimator, LayerSamples};
+use crate::extract::Side;
+use crate::making::{MakingError, response_conversation};
+use crate::separation::{FOLDS, Scored, auc, fold_of};
+use crate::trait_vector::{norm, sha256};
+use crate::vector_file::{VectorFile, VectorFileError, VectorMetadata};
+use crate::witness::{chances, witness_auc};
+use trimtab_engine::steering::PlanError;
+use trimtab_engine::{Engine, Layer, LayerTable, SequenceIndex};
+
+/// Fewest responses a side: a mean of one is that response.
+pub const MIN_KEPT: usize = 2;
+
+#[derive(Debug, thiserror::Error)]
+pub enum VectorMakingError {
+    #[error(
+        "the contrast set is not finished: {missing} of {total} responses are not written and judged yet. Go on with it first"
+    )]
+    Unfinished { missing: usize, total: usize },
+    #[error(
+        "of the {total} {side} responses {kept} count, and {MIN_KEPT} are needed: {reasons}. Loosen the thresholds, or say more plainly in the instructions what the trait is"
+    )]
+    Dropped {
+        side: &'static str,
+        total: usize,
+        kept: usize,
+        reasons: String,
+    },
+    #[error("a threshold is not a usable number; the coherence band needs a width above 0")]
+    Thresholds,
+    #[error(transparent)]
+    Band(#[from] TooFewNeutralAnswers),
+    #[error(transparent)]
+    Making(#[from] MakingError),
+    #[error(transparent)]
+    Contrast(#[from] ContrastError),
+    #[error(transparent)]
+    Calibration(#[from] CalibrationError),
+    #[error("{0}")]
+    Table(#[from] PlanError),
+    #[error(transparent)]
+    File(#[from] VectorFileError),
+}
+
+/// One number for each layer, `[L+1]`; NaN where there is none.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LayerCurve {
+    pub name: &'static str,
+    pub values: Vec<f32>,
+    /// The 95 % interval, where it has one.
+    pub interval: Option<(Vec<f32>, Vec<f32>)>,
+}
+
+/// What was made.
+#[derive(Clone, Debug)]
+pub struct MadeVector {
+    /// By response.
+    pub kept: Vec<Kept>,
+    /// Positive and negative responses that count.
+    pub counts: [usize; 2],
+    /// Of the second witness, over all responses; `None` where it cannot tell.
+    pub witness_auc: Option<Estimate>,
+    /// Separation of held-out responses, by estimator.
+    pub auc: Vec<LayerCurve>,
+    /// Length over the residual's median length in neutral answers, by estimator.
+    pub norms: Vec<LayerCurve>,
+    /// With the mean difference, by estimator.
+    pub cosines: Vec<LayerCurve>,
+    pub file: VectorFile,
+}
+
+/// Cosine of every estimator with every other at one layer, `[7, 7]`; NaN with one that has no length.
+pub fn estimator_cosines(file: &VectorFile, layer: Layer) -> Vec<Vec<f32>> {
+    let rows: Vec<&[f32]> = Estimator::ALL
+        .iter()
+        .filter_map(|estimator| Some(file.tensors.get(estimator.name())?.row(layer)))
+        .collect();
+    rows.iter()
+        .map(|a| rows.iter().map(|b| cosine(a, b)).collect())
+        .collect()
+}
+
+/// What a step did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VectorProgress {
+    pub done: usize,
+    pub total: usize,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct VectorMaking {
+    record: ContrastRecord,
+    thresholds: Thresholds,
+    kept: Vec<Kept>,
+    averages: Vec<Option<Averages>>,
+    /// Responses whose averages are missing.
+    unread: Vec<usize>,
+    layers: Vec<LayerEstimates>,
+    layer_rows: usize,
+    width: usize,
+    statistics: Option<NeutralStatistics>,
+    steps: usize,
+}
+
+#[derive(Debug)]
+struct LayerEstimates {
+    /// In the order of [`Estimator::ALL`].
+    vectors: Vec<Option<Vec<f32>>>,
+    auc: Vec<Option<Estimate>>,
+}
+
+impl VectorMaking {
+    /// Checks that enough responses count. `averages` may hold what was read of this very record before.
+    pub fn new(
+        engine: &Engine,
+        record: ContrastRecord,
+        thresholds: Thresholds,
+        averages: Vec<Option<Averages>>,
+    ) -> Result<Self, VectorMakingError> {
+        let kept = sort(&record, &thresholds)?;
+        let mut averages = averages;
+        averages.resize(record.responses.len(), None);
+        let long = |at: &usize| {
+            let response = record.responses[*at].as_ref();
+            response.is_some_and(|one| one.ids.len() >= MIN_RESPONSE_TOKENS)
+        };
+        let unread = (0..record.responses.len())
+            .filter(|at| averages[*at].is_none() && long(at))
+            .rev()
+            .collect();
+        Ok(Self {
+            record,
+            thresholds,
+            kept,
+            averages,
+            unread,
+            layers: Vec::new(),
+            layer_rows: engine.layer_rows(),
+            width: engine.config().hidden_size,
+            statistics: None,
+            steps: 0,
+        })
+    }
+
+    pub fn progress(&self) -> VectorProgress {
+        let layers = self.layer_rows - self.layers.len();
+        let calibration = usize::from(self.statistics.is_none());
+        VectorProgress {
+            done: self.steps,
+            total: self.steps + self.unread.len() + layers + calibration,
+        }
+    }
+
+    /// Reads a response, makes a layer, or calibrates; false when nothing is left.
+    pub async fn next(
+        &mut self,
+        engine: &mut Engine,
+        chat: &ChatText,
+    ) -> Result<bool, VectorMakingError> {
+        if let Some(&at) = self.unread.last() {
+            let (conversation, length) = response_conversation(&self.record, chat, at)?;
+            let first = SequenceIndex(0);
+            let averages = read_averages(engine, first, &conversation.tokens, length)
+                .await
+                .map_err(MakingError::from)?;
+            self.averages[at] = Some(averages);
+            self.unread.pop();
+        } else if self.layers.len() < self.layer_rows {
+            let layer = self.layers.len();
+            let estimates = self.estimate(layer);
+            self.layers.push(estimates);
+        } else if self.statistics.is_none() {
+            let conversations = self.record.neutral.conversations(chat)?;
+            let tables = self.tables()?;
+            let statistics = calibrate(engine, &conversations, &tables, &mut |_, _| {}).await?;
+            self.statistics = Some(statistics);
+        } else {
+            return Ok(false);
+        }
+        self.steps += 1;
+        Ok(true)
+    }
+
+    fn samples(&self) -> Vec<Sample<'_>> {
+        let kept = self.averages.iter().enumerate();
+        kept.filter(|(at, _)| self.kept[*at] == Kept::Kept)
+            .filter_map(|(at, averages)| {
+                let place = self.record.settings.place(at);
+                Some(Sample {
+                    side: place.side,
+                    pair: place.pair,
+                    question: place.question,
+                    averages: averages.as_ref()?,
+                })
+            })
+            .collect()
+    }
+
+    fn estimate(&self, layer: usize) -> LayerEstimates {
+        let samples = self.samples();
+        let vectors = estimate_all(&samples, layer, self.width);
+        let mut scored: Vec<Option<Vec<Scored>>> = vec![Some(Vec::new()); Estimator::ALL.len()];
+        for fold in 0..FOLDS {
+            let (asked, learned): (Vec<Sample<'_>>, Vec<Sample<'_>>) = samples
+                .iter()
+                .copied()
+                .partition(|sample| fold_of(sample.question) == fold);
+            let both = [Side::Positive, Side::Negative]
+                .iter()
+                .all(|side| learned.iter().any(|sample| sample.side == *side));
+            if asked.is_empty() {
+                continue;
+            }
+            let found = if both {
+                estimate_all(&learned, layer, self.width)
+            } else {
+                vec![None; Estimator::ALL.len()]
+            };
+            for (scored, vector) in scored.iter_mut().zip(&found) {
+                let Some(vector) = vector else {
+                    *scored = None;
+                    continue;
+                };
+                let scores = asked.iter().map(|sample| Scored {
+                    question: sample.question,
+                    positive: sample.side == Side::Positive,
+                    score: dot(
+                        vector,
+                        sample.averages.row(Average::Response, layer, self.width),
+                    ),
+                });
+                if let Some(all) = scored {
+                    all.extend(scores);
+                }
+            }
+        }
+        LayerEstimates {
+            vectors,
+            auc: scored.iter().map(|one| auc(one.as_ref()?)).collect(),
+        }
+    }
+
+    /// `[L+1, d]` by estimator; zero at a layer where an estimator has no vector.
+    fn tables(&self) -> Result<Vec<LayerTable>, PlanError> {
+        (0..Estimator::ALL.len())
+            .map(|estimator| {
+                let values = self.layers.iter().flat_map(|layer| {
+                    let vector = layer.vectors[estimator].clone();
+                    vector.unwrap_or_else(|| vec![0.0; self.width])
+                });
+                LayerTable::new(values.collect(), self.width)
+            })
+            .collect()
+    }
+
+    /// Once [`Self::next`] has said so. Also gives back the averages, for other thresholds.
+    pub fn finish(self) -> Result<(MadeVector, Vec<Option<Averages>>), VectorMakingError> {
+        let tables = self.tables()?;
+        let statistics = self.statistics.as_ref();
+        let neutral_norm = statistics.map(|found| found.neutral_norm.clone());
+        let rows = 0..self.layers.len();
+        let curve = |name: &'static str, value: &dyn Fn(usize) -> f32| LayerCurve {
+            name,
+            values: rows.clone().map(value).collect(),
+            interval: None,
+        };
+        let (mut areas, mut norms, mut cosines) = (Vec::new(), Vec::new(), Vec::new());
+        for (index, (estimator, table)) in Estimator::ALL.iter().zip(&tables).enumerate() {
+            let name = estimator.name();
+            let at = |layer: usize, of: fn(&Estimate) -> f64| {
+                let area = self.layers[layer].auc[index].as_ref();
+                area.map_or(f32::NAN, |area| of(area) as f32)
+            };
+            areas.push(LayerCurve {
+                interval: Some((
+                    rows.clone()
+                        .map(|layer| at(layer, |area| area.low))
+                        .collect(),
+                    rows.clone()
+                        .map(|layer| at(layer, |area| area.high))
+                        .collect(),
+                )),
+                ..curve(name, &|layer| at(layer, |area| area.value))
+            });
+            let row = |layer: usize| table.row(Layer(layer as u32));
+            norms.push(curve(name, &|layer| match &neutral_norm {
+                Some(neutral) if neutral[layer] > 0.0 => norm(row(layer)) as f32 / neutral[layer],
+                _ => f32::NAN,
+            }));
+            let difference = |layer: usize| tables[0].row(Layer(layer as u32));
+            cosines.push(curve(name, &|layer| cosine(row(layer), difference(layer))));
+        }
+        let (numbers, testimonies) = self.record.testimonies();
+        debug_assert_eq!(numbers.len(), testimonies.len());
+        let counts = counts(&self.record, &self.kept);
+        let names = Estimator::ALL.map(Estimator::name);
+        let metadata = VectorMetadata {
+            neutral_norm,
+            calibration: statistics
+                .map(|found| found.calibrations.clone())
+                .unwrap_or_default()
+                .into_iter()
+                .zip(names)
+                .map(|(one, name)| (name.to_owned(), one))
+                .collect(),
+            ..metadata(&self.record, &self.thresholds, counts)
+        };
+        let made = MadeVector {
+            witness_auc: witness_auc(&testimonies, &chances(&testimonies)),
+            kept: self.kept,
+            counts,
+            auc: areas,
+            norms,
+            cosines,
+            file: VectorFile {
+                tensors: names
+                    .iter()
+                    .map(|name| (*name).to_owned())
+                    .zip(tables)
+                    .collect(),
+                metadata,
+            },
+        };
+        Ok((made, self.averages))
+    }
+}
+
+/// Which responses count under `thresholds`; fails where too few do on a side.
+pub fn sort(
+    record: &ContrastRecord,
+    thresholds: &Thresholds,
+) -> Result<Vec<Kept>, VectorMakingError> {
+    let sound = thresholds.evidence.is_finite()
+        && thresholds.deviations.is_finite()
+        && thresholds.deviations > 0.0
+        && thresholds.distinct_2.is_finite();
+    if !sound {
+        return Err(VectorMakingError::Thresholds);
+    }
+    let total = record.responses.len();
+    let written = record.responses.iter().flatten().count();
+    if written < total {
+        let missing = total - written;
+        return Err(VectorMakingError::Unfinished { missing, total });
+    }
+    let band: CoherenceBand = record.band(thresholds.criteria())?;
+    let kept: Vec<Option<Kept>> = (0..total)
+        .map(|at| record.kept(at, thresholds, &band))
+        .collect();
+    let missing = kept.iter().filter(|one| one.is_none()).count();
+    let Some(kept) = kept.into_iter().collect::<Option<Vec<Kept>>>() else {
+        return Err(VectorMakingError::Unfinished { missing, total });
+    };
+    for (side, name) in [(Side::Positive, "positive"), (Side::Negative, "negative")] {
+        let own = || {
+            let all = kept.iter().enumerate();
+            all.filter(move |(at, _)| record.settings.place(*at).side == side)
+                .map(|(_, kept)| *kept)
+        };
+        let count = |why: Kept| own().filter(|one| *one == why).count();
+        if count(Kept::Kept) < MIN_KEPT {
+            let reasons = [
+                (Kept::WeakEvidence, "show too little of it"),
+                (Kept::TooUnlikely, "are too unlikely a text"),
+                (Kept::TooLikely, "are too likely a text, as a loop is"),
+                (Kept::Repetitive, "repeat themselves"),
+                (Kept::Empty, "are empty or nearly so"),
+            ]
+            .into_iter()
+            .filter(|(why, _)| count(*why) > 0)
+            .map(|(why, words)| format!("{} {words}", count(why)))
+            .collect::<Vec<_>>()
+            .join(", ");
+            return Err(VectorMakingError::Dropped {
+                side: name,
+                total: own().count(),
+                kept: count(Kept::Kept),
+                reasons,
+            });
+        }
+    }
+    Ok(kept)
+}
+
+fn counts(record: &ContrastRecord, kept: &[Kept]) -> [usize; 2] {
+    [Side::Positive, Side::Negative].map(|side| {
+        let own = |at: &usize| record.settings.place(*at).side == side && kept[*at] == Kept::Kept;
+        (0..kept.len()).filter(own).count()
+    })
+}
+
+fn metadata(
+    record: &ContrastRecord,
+    thresholds: &Thresholds,
+    counts: [usize; 2],
+) -> VectorMetadata {
+    let pack = &record.pack;
+    let settings = &record.settings;
+    let [positive, negative] = counts;
+    VectorMetadata {
+        name: Some(pack.name.clone()),
+        opposite: Some(pack.opposite.clone()),
+        description: Some(pack.description.clone()),
+        licence: Some(pack.licence.clone()),
+        model_sha256: Some(record.model_sha256.clone()),
+        trait_sha256: serde_json::to_vec(pack).ok().map(|bytes| sha256(&bytes)),
+        made: Some(format!(
+            "trimtab {}: {positive} positive and {negative} negative of {} responses of at most {} tokens to the trait pack's extraction questions, temperature {}, top-p {}, seed {}; kept from evidence {}, within {} deviations of neutral likelihood, distinct-2 from {}",
+            env!("CARGO_PKG_VERSION"),
+            record.responses.len(),
+            settings.max_tokens,
+            settings.temperature,
+            settings.top_p,
+            settings.seed,
+            thresholds.evidence,
+            thresholds.deviations,
+            thresholds.distinct_2,
+        )),
+        extraction_pairs: Some(settings.pairs),
+        ..VectorMetadata::default()
+    }
+}
+
+/// Every estimator's vector at one layer, in the order of [`Estimator::ALL`].
+pub fn estimate_all(samples: &[Sample<'_>], layer: usize, width: usize) -> Vec<Option<Vec<f32>>> {
+    let response = LayerSamples::of(samples, Average::Response, layer, width);
+    Estimator::ALL
+        .iter()
+        .map(|estimator| {
+            let found = match estimator.average() {
+                Average::Response => response.estimate(*estimator),
+                other => LayerSamples::of(samples, other, layer, width).estimate(*estimator),
+            };
+            let vector: Vec<f32> = found?.iter().map(|&value| value as f32).collect();
+            vector
+                .iter()
+                .all(|value| value.is_finite())
+                .then_some(vector)
+        })
+        .collect()
+}
+
+fn dot(a: &[f32], b: &[f32]) -> f64 {
+    a.iter()
+        .zip(b)
+        .map(|(&a, &b)| f64::from(a) * f64::from(b))
+        .sum()
+}
+
+fn cosine(a: &[f32], b: &[f32]) -> f32 {
+    (dot(a, b) / (norm(a) * norm(b))) as f32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::contrast_record::tests::judged;
+
+    #[test]
+    fn a_side_without_responses_is_refused_with_its_reasons() {
+        let mut record = judged();
+        let strict = Thresholds {
+            evidence: 50.0,
+            ..Thresholds::default()
+        };
+        let error = sort(&record, &strict).unwrap_err().to_string();
+        assert!(
+            error.contains("of the 8 positive responses 0 count")
+                && error.contains("8 show too little"),
+            "{error}"
+        );
+        for at in (1..16).step_by(2) {
+            record.responses[at].as_mut().unwrap().ids.clear();
+        }
+        let error = sort(&record, &Thresholds::default())
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("negative") && error.contains("8 are empty"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn what_is_not_finished_or_no_number_is_refused() {
+        let mut record = judged();
+        let wrong = Thresholds {
+            deviations: f64::NAN,
+            ..Thresholds::default()
+        };
+        assert!(matches!(
+            sort(&record, &wrong),
+            Err(VectorMakingError::Thresholds)
+        ));
+        record.responses[3] = None;
+        let error = sort(&record, &Thresholds::default())
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("1 of 16"), "{error}");
+    }
+}
