@@ -46,6 +46,12 @@ enum ChatFile {
     List(Vec<Message>),
 }
 
+/// Messages of a chat file.
+pub fn read_messages(path: &Path) -> Result<Vec<Message>> {
+    let (ChatFile::Object { messages } | ChatFile::List(messages)) = read_json(path)?;
+    Ok(messages)
+}
+
 impl InputArguments {
     /// The tokens to start from; a chat is rendered up to where the answer begins. `system` takes
     /// the place of the chat's own system message.
@@ -62,10 +68,7 @@ impl InputArguments {
             }
             Self {
                 chat: Some(path), ..
-            } => {
-                let (ChatFile::Object { messages } | ChatFile::List(messages)) = read_json(path)?;
-                messages
-            }
+            } => read_messages(path)?,
             Self {
                 prompt: Some(prompt),
                 ..

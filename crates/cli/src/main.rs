@@ -1,17 +1,28 @@
 //! The program `trimtab`: generate, score and trace with a model, steer it, and make trait vectors.
 
 mod control;
+mod controls;
 mod convert;
+mod exchange;
 mod extract;
+mod extract_trait;
 mod generate;
 mod input;
+mod link;
+mod link_make;
+mod link_replay;
 mod model;
+mod predict;
 mod progress;
 mod recommend;
 mod record;
 mod score;
+mod serve;
+mod serve_model;
 mod sweep;
 mod trace;
+mod trait_pack;
+mod trials;
 mod vectors;
 
 use clap::{Parser, Subcommand};
@@ -36,14 +47,28 @@ enum Verb {
     Score(score::Arguments),
     /// Make a trait vector, from given conversations or from a trait pack.
     Extract(extract::Arguments),
+    /// Make a vector file of a GGUF control vector, or of a tensor of the paper's own code (.pt).
+    Import(exchange::ImportArguments),
+    /// Make a GGUF control vector, for llama.cpp and repeng, of a vector file.
+    Export(exchange::ExportArguments),
+    /// Draft a trait pack from a sentence, or check one.
+    Trait(trait_pack::Arguments),
     /// Set the layers and the range of coefficients that a vector file recommends.
     Recommend(recommend::Arguments),
-    /// Try a vector at several layers and doses.
+    /// Try a vector at several layers and doses, and recommend a layer and a range.
     Sweep(sweep::Arguments),
+    /// Compare a vector with meaningless directions of the same length, and say whether to believe it.
+    Controls(controls::Arguments),
+    /// Whether readings of the prompt tell what the answer will be like.
+    Predict(predict::Arguments),
     /// Make a random direction as long as a vector, to compare with.
     Control(control::Arguments),
     /// Make the recorded run that the page plays before a model is there.
     Record(record::Arguments),
+    /// Make, show, check and replay links.
+    Link(link::Arguments),
+    /// Serve the page to this machine's browser, or to a classroom.
+    Serve(serve::Arguments),
     /// Make a model directory of a GGUF file or of a Hugging Face directory.
     Convert(convert::Arguments),
     /// Write the residual stream at every layer for every token.
@@ -51,16 +76,26 @@ enum Verb {
 }
 
 /// 0: done; 1: it could not be done, and a sentence on standard error says why; 2: the arguments
-/// make no sense (from clap).
+/// make no sense (from clap), or a link that was checked is not sound.
 fn main() -> ExitCode {
     let done = match Arguments::parse().verb {
         Verb::Generate(arguments) => generate::run(&arguments),
         Verb::Score(arguments) => score::run(&arguments),
         Verb::Extract(arguments) => extract::run(&arguments),
+        Verb::Import(arguments) => exchange::import(&arguments),
+        Verb::Export(arguments) => exchange::export(&arguments),
+        Verb::Trait(arguments) => trait_pack::run(&arguments),
         Verb::Recommend(arguments) => recommend::run(&arguments),
         Verb::Sweep(arguments) => sweep::run(&arguments),
+        Verb::Controls(arguments) => controls::run(&arguments),
+        Verb::Predict(arguments) => predict::run(&arguments),
         Verb::Control(arguments) => control::run(&arguments),
         Verb::Record(arguments) => record::run(&arguments),
+        Verb::Link(arguments) => match link::run(&arguments) {
+            Ok(code) => return code,
+            Err(error) => Err(error),
+        },
+        Verb::Serve(arguments) => serve::run(&arguments),
         Verb::Convert(arguments) => convert::run(&arguments),
         Verb::Trace(arguments) => trace::run(&arguments),
     };

@@ -25,7 +25,7 @@ pub struct ModelArguments {
     /// What computes [default: cpu]
     #[arg(long)]
     pub backend: Option<BackendArgument>,
-    /// How activations enter a weight matrix: as f32, or in 8-bit blocks [default: exact]
+    /// How activations enter a weight matrix: as f32, or as 8-bit integers [default: exact]
     #[arg(long)]
     pub precision: Option<PrecisionArgument>,
 }
@@ -34,6 +34,8 @@ pub struct ModelArguments {
 pub enum BackendArgument {
     Gpu,
     Cpu,
+    /// The slow, readable executor that the others are checked against
+    Reference,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -137,6 +139,7 @@ impl ModelArguments {
             backend: match self.backend.unwrap_or(BackendArgument::Cpu) {
                 BackendArgument::Gpu => Backend::Gpu,
                 BackendArgument::Cpu => Backend::Cpu,
+                BackendArgument::Reference => Backend::Reference,
             },
             precision: match self.precision.unwrap_or(PrecisionArgument::Exact) {
                 PrecisionArgument::Exact => Precision::Exact,

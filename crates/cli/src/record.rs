@@ -204,6 +204,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
 fn made_with(info: &EngineInfo) -> String {
     let executor = match info.backend {
         Backend::Cpu => "CPU",
+        Backend::Reference => "reference",
         Backend::Gpu => "GPU",
     };
     let precision = match info.precision {

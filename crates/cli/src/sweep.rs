@@ -1,129 +1,130 @@
 //! `trimtab sweep`: what a vector does to its trait at several layers and doses, and what it costs.
 
-use crate::model::{ModelArguments, read_bounded};
-use crate::progress;
-use crate::vectors::load_vector;
-use anyhow::{Context, Result, anyhow, ensure};
+use crate::trials::{ScopeArgument, TrialArguments, print_neutral, print_outcome, write_whole};
+use crate::vectors::{load_vector, open_vector};
+use anyhow::{Result, anyhow, ensure};
 use clap::Args;
-use std::path::PathBuf;
-use trimtab_engine::Layer;
-use trimtab_persona::answers::AnswerSettings;
-use trimtab_persona::plan::{parse_layers, relative_dose};
-use trimtab_persona::sweep::{Sweep, SweepRow};
-use trimtab_persona::trait_pack::{MAX_PACK_BYTES, TraitPack};
-
-/// Room for the longest system prompt and question of a trait pack, in tokens.
-const PROMPT_TOKENS: usize = 1_024;
+use trimtab_persona::plan::parse_layers;
+use trimtab_persona::push::Place;
+use trimtab_persona::sweep::{Sweep, SweepReport, SweepSettings, place_name};
 
 #[derive(Debug, Args)]
 pub struct Arguments {
     #[command(flatten)]
-    model: ModelArguments,
-    /// The trait pack: its evaluation questions are asked
-    #[arg(long, value_name = "TRAIT.json")]
-    r#trait: PathBuf,
-    /// A ready-made trait or a vector file
-    #[arg(long, value_name = "NAME")]
-    vector: String,
-    /// LAYER[,LAYER…|a-b] pushed together; repeatable
-    #[arg(long, value_name = "LAYERS", required = true)]
-    layers: Vec<String>,
-    /// Relative doses: the push as a share of the residual's median norm, summed over the layers
+    trials: TrialArguments,
+    /// Layers to try, each by itself: LAYER[,LAYER…|a-b] [default: four in the middle]
+    #[arg(long, value_name = "LAYERS")]
+    layers: Option<String>,
+    /// Also push all layers at once, each by its increment v_l − v_(l−1)
+    #[arg(long)]
+    all_layers: bool,
+    /// Relative doses: the push as a share of the residual's median norm, summed over the layers; below 0: against the
+    /// trait [default: 0.1,0.2,0.3]
     #[arg(
         long,
         value_name = "D[,D…]",
         value_delimiter = ',',
-        allow_hyphen_values = true,
-        required = true
+        allow_hyphen_values = true
     )]
-    doses: Vec<f32>,
-    #[arg(long, value_name = "N", default_value_t = 8)]
-    questions: usize,
-    #[arg(long, value_name = "N", default_value_t = 32)]
-    max_tokens: usize,
-    /// Instruction pairs that evidence is measured with, from the first on
-    #[arg(long, value_name = "N", default_value_t = 2)]
-    pairs: usize,
-    #[arg(long, value_name = "T", default_value_t = 0.0)]
-    temperature: f32,
-    #[arg(long, value_name = "SEED", default_value_t = 1)]
-    seed: u32,
-    /// Also print the answers
+    doses: Option<Vec<f64>>,
+    /// Every layer, all layers at once, doses on both sides, every question and every unseen pair: hours
     #[arg(long)]
-    texts: bool,
-    /// Print the rows as JSON, texts included
+    thorough: bool,
+    /// Which tokens are pushed
+    #[arg(long, default_value = "response")]
+    scope: ScopeArgument,
+    /// Write the recommendation into the vector file
     #[arg(long)]
-    json: bool,
+    store: bool,
 }
 
 pub fn run(arguments: &Arguments) -> Result<()> {
-    let path = &arguments.r#trait;
-    let pack = TraitPack::parse(&read_bounded(path, MAX_PACK_BYTES as u64)?)
-        .with_context(|| path.display().to_string())?;
-    let chat = arguments.model.chat()?;
-    let questions = arguments.questions.min(pack.questions.evaluation.len());
-    let pairs: Vec<usize> = (0..arguments.pairs.min(pack.instructions.len())).collect();
-    ensure!(
-        questions > 0 && !pairs.is_empty(),
-        "--questions and --pairs must be at least 1"
-    );
-    let mut engine = arguments.model.engine(
-        Some(arguments.max_tokens.saturating_add(PROMPT_TOKENS)),
-        questions + 2 * pairs.len() + 1,
-    )?;
-    let vector = load_vector(&arguments.vector, &engine)?;
-    let settings = AnswerSettings {
-        max_tokens: arguments.max_tokens,
-        temperature: arguments.temperature,
-        seed: arguments.seed,
-        ..AnswerSettings::default()
+    let trials = &arguments.trials;
+    let pack = trials.pack()?;
+    let (path, _, mut file) = open_vector(&trials.vector)?;
+    let seen = trials.seen(&pack, &file);
+    let layer_rows = trials.model.config()?.layers + 1;
+    let mut settings = match arguments.thorough {
+        true => SweepSettings::thorough(&pack, &seen, layer_rows),
+        false => SweepSettings::brief(&pack, &seen, layer_rows),
     };
-    let sweep = Sweep {
-        pack: &pack,
-        vector: &vector.table,
-        questions,
-        pairs,
-        settings,
-    };
-    let mut plans: Vec<(Vec<Layer>, f32)> = vec![(vec![Layer(0)], 0.0)];
-    for layers in &arguments.layers {
+    trials.adjust(&pack, &seen, 0, &mut settings.material)?;
+    settings.scope = arguments.scope.into();
+    settings.coherence = trials.coherence()?;
+    if let Some(samples) = trials.neutral_samples {
+        settings.neutral_samples = samples;
+    }
+    if let Some(tokens) = trials.max_tokens {
+        settings.answers.max_tokens = tokens;
+    }
+    if let Some(layers) = &arguments.layers {
         let layers = parse_layers(layers).map_err(|reason| anyhow!("--layers: {reason}"))?;
-        let unit = relative_dose(&vector, 1.0, &layers).filter(|unit| *unit > 0.0);
-        let unit = unit.with_context(|| {
-            format!(
-                "{} has no calibration to measure doses by, or no such layer",
-                vector.name
-            )
-        })?;
-        plans.extend(
-            arguments
-                .doses
-                .iter()
-                .map(|dose| (layers.clone(), dose / unit)),
+        settings.places = layers
+            .into_iter()
+            .map(|layer| Place::Layer(layer.0))
+            .collect();
+    }
+    if arguments.all_layers && !settings.places.contains(&Place::AllLayers) {
+        settings.places.push(Place::AllLayers);
+    }
+    if let Some(doses) = &arguments.doses {
+        ensure!(
+            doses.iter().all(|dose| dose.is_finite() && *dose != 0.0),
+            "--doses: a dose is a number other than 0; the unsteered answers are always there"
         );
+        settings.doses.clone_from(doses);
     }
-    let mut rows = Vec::new();
-    for (done, (layers, coefficient)) in plans.iter().enumerate() {
-        progress::show(&format!("sweeping: {done} of {} settings", plans.len()));
-        let row = pollster::block_on(sweep.row(&mut engine, &chat, layers, *coefficient))?;
-        progress::finish();
-        if !arguments.json {
-            print_row(&row, arguments.texts);
-        }
-        rows.push(row);
+    let chat = trials.model.chat()?;
+    let mut engine = trials.engine(
+        settings.material.questions.len(),
+        settings.answers.max_tokens,
+    )?;
+    let vector = load_vector(&trials.vector, &engine)?;
+    let made_of = vec![vector.hash.clone(), format!("{:?}", settings)];
+    let (sweep, setup) = Sweep::new(&pack, &vector, settings)?;
+    let records = trials.run(&mut engine, &chat, setup.clone(), &made_of)?;
+    let report = sweep.report(&setup, &records)?;
+    if let (true, Some(found)) = (arguments.store, &report.recommendation) {
+        file.metadata.recommended = Some(found.recommended.clone());
+        write_whole(&path, &file.to_bytes()?)?;
     }
-    if arguments.json {
-        println!("{}", serde_json::to_string(&rows)?);
+    if trials.json {
+        println!("{}", serde_json::to_string(&report)?);
+    } else {
+        print(&report, trials.texts);
     }
     Ok(())
 }
 
-fn print_row(row: &SweepRow, texts: bool) {
-    println!(
-        "layers {:?} coefficient {:6.2}: evidence {:+.3} (deviation {:.3}) nats a token, unsteered nll {:.3}, distinct-2 {:.3}",
-        row.layers, row.coefficient, row.evidence, row.evidence_deviation, row.nll, row.distinct_2
-    );
-    if texts {
-        row.texts.iter().for_each(|text| println!("    {text:?}"));
+fn print(report: &SweepReport, texts: bool) {
+    print_neutral(&report.neutral);
+    for row in &report.rows {
+        let setting = &row.setting;
+        let label = format!(
+            "{:18} dose {:+.2} (coefficient {:+6.2})",
+            place_name(setting.place),
+            setting.dose,
+            setting.coefficient
+        );
+        print_outcome(&label, &row.outcome, texts);
     }
+    println!("{}", report.sentence);
+    if let Some(found) = &report.recommendation {
+        println!(
+            "recommended: layer {}, coefficients {:.2} to {:.2}; compared at {} {:.3}",
+            found.layer,
+            found.recommended.min,
+            found.recommended.max,
+            if found.choice.cost_is_kl {
+                "a KL of"
+            } else {
+                "dose"
+            },
+            found.choice.equal_cost,
+        );
+    }
+    report
+        .caveats
+        .iter()
+        .for_each(|caveat| println!("{caveat}"));
 }

@@ -69,12 +69,18 @@ impl SteeringArguments {
 
 /// The vector called `name`: a ready-made trait, or `PATH[#TENSOR]`.
 pub fn load_vector(name: &str, engine: &Engine) -> Result<TraitVector> {
-    let (path, tensor) = locate(name)?;
-    let bytes = read_bounded(&path, MAX_FILE_BYTES as u64)?;
-    let file = VectorFile::parse(&bytes).with_context(|| path.display().to_string())?;
+    let (path, tensor, file) = open_vector(name)?;
     let width = engine.config().hidden_size;
     file.into_vector(name, tensor.as_deref(), engine.layer_rows(), width)
         .with_context(|| path.display().to_string())
+}
+
+/// The file of the vector called `name`, and the tensor that is asked for.
+pub fn open_vector(name: &str) -> Result<(PathBuf, Option<String>, VectorFile)> {
+    let (path, tensor) = locate(name)?;
+    let bytes = read_bounded(&path, MAX_FILE_BYTES as u64)?;
+    let file = VectorFile::parse(&bytes).with_context(|| path.display().to_string())?;
+    Ok((path, tensor, file))
 }
 
 fn locate(name: &str) -> Result<(PathBuf, Option<String>)> {

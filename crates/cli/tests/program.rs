@@ -4,8 +4,9 @@
 
 use safetensors::SafeTensors;
 use serde_json::{Value, json};
+use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
@@ -222,6 +223,121 @@ fn extraction_from_pairs_writes_three_tensors() {
         let difference: Vec<f64> = ours.iter().zip(&theirs).map(|(a, b)| a - b).collect();
         assert!(length(&difference) < 1e-3 * length(&theirs), "{name}");
     }
+}
+
+/// The golden link of that name.
+fn golden_link(name: &str) -> String {
+    let path = repository().join(format!("tests/golden/links/{name}.json"));
+    let golden: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+    golden["link"].as_str().unwrap().to_owned()
+}
+
+/// The program with `input` on its standard input.
+fn trimtab_reading(arguments: &[&str], input: &str) -> Output {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_trimtab"))
+        .args(arguments)
+        .current_dir(repository())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // A program that has seen enough may close its end first.
+    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+    child.wait_with_output().unwrap()
+}
+
+#[test]
+fn a_link_is_checked_as_an_argument_and_from_standard_input() {
+    let code = golden_link("segments");
+    let address = format!("https://example.org/trimtab/#r={code}\n");
+    for output in [
+        trimtab(&["link", "check", &code]),
+        trimtab(&["link", "check", address.trim()]),
+        trimtab_reading(&["link", "check"], &code),
+        trimtab_reading(&["link", "check", "-"], &address),
+    ] {
+        assert_eq!(output.status.code(), Some(0));
+        assert!(output.stderr.is_empty());
+    }
+    let long = "A".repeat(1 << 20);
+    for bad in [&code[..40], "hello", "", "https://example.org/", &long] {
+        let output = trimtab_reading(&["link", "check"], bad);
+        assert_eq!(output.status.code(), Some(2));
+        assert!(output.stdout.is_empty());
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(error.lines().count(), 1, "{error}");
+        assert!(
+            error.starts_with("trimtab: ") && error.contains("link"),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn a_link_is_shown_without_a_model() {
+    let shown = printed(&["link", "show", "--json", &golden_link("unicode")]);
+    assert_eq!(shown["look"]["title"], "Ünïcödé 🌊");
+    assert_eq!(shown["look"]["note"], "<script>alert(1)</script> is text.");
+    let message = &shown["messages"][0];
+    let tokens = message["tokens"].as_array().unwrap();
+    let spelt: String = tokens
+        .iter()
+        .map(|token| token["text"].as_str().unwrap())
+        .collect();
+    assert_eq!(message["text"], spelt);
+    assert!(tokens.iter().any(|token| token["reading"].is_number()));
+
+    let output = trimtab(&["link", "show", &golden_link("segments")]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains("One story, three moods"), "{text}");
+    assert!(
+        text.contains("cheerful=2@16; from token 8 on villainous=1.5@16"),
+        "{text}"
+    );
+    assert!(text.contains("from token 16 on unsteered"), "{text}");
+}
+
+#[test]
+fn a_link_that_was_made_here_replays_here() {
+    let steer = [
+        "--steer",
+        "models/vectors/poetic.safetensors#prompt_avg=2@15-16:response",
+    ];
+    let make = [
+        "link",
+        "make",
+        "--json",
+        "--prompt",
+        "Hello!",
+        "--max-tokens",
+        "6",
+        "--seed",
+        "3",
+    ];
+    let more = [
+        "--temperature",
+        "0.8",
+        "--title",
+        "A greeting",
+        "--base",
+        "https://example.org/t/",
+    ];
+    let made = printed(&[&make[..], &steer, &more].concat());
+    let link = made["link"].as_str().unwrap();
+    assert!(link.starts_with("https://example.org/t/#r="), "{link}");
+    let replayed = printed(&["link", "replay", "--json", link]);
+    assert_eq!(replayed["agreed"], replayed["tokens"]);
+    assert_eq!(replayed["same_prompts"], true);
+    let answer = &replayed["answers"][0];
+    assert_eq!(answer["ids"], made["messages"][1]["ids"]);
+    assert_eq!(answer["ids"], answer["chosen"]);
+    // A vector in the link has readings at the layers that it carries, and nowhere else.
+    let readings = &answer["readings"]["poetic"][0];
+    assert!(readings[16].is_number() && readings[15].is_number() && readings[14].is_null());
+    assert_eq!(readings[15], made["messages"][1]["readings"][0]);
+    let sentence = replayed["sentence"].as_str().unwrap();
+    assert!(sentence.contains("this machine agrees on"), "{sentence}");
 }
 
 #[test]

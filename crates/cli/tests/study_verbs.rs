@@ -1,0 +1,139 @@
+//! `trimtab sweep`, `controls` and `predict`, as a person meets them. On the default checkpoint.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+const TRAIT: [&str; 4] = [
+    "--trait",
+    "models/traits/cheerful.json",
+    "--vector",
+    "cheerful",
+];
+/// As little as can be measured: 9 unsteered answers and 3 steered ones of 8 tokens.
+const SMALL: [&str; 10] = [
+    "--questions",
+    "3",
+    "--neutral-samples",
+    "3",
+    "--max-tokens",
+    "8",
+    "--pairs",
+    "1",
+    "--precision",
+    "fast",
+];
+
+fn trimtab(arguments: &[&str]) -> Output {
+    let output = Command::new(env!("CARGO_BIN_EXE_trimtab"))
+        .args(arguments)
+        .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../.."))
+        .output();
+    output.unwrap()
+}
+
+fn printed(arguments: &[&str]) -> Value {
+    let output = trimtab(arguments);
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "trimtab {arguments:?}: {error}");
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// Standard error of a run that ends with 1 and prints nothing else.
+fn refused(arguments: &[&str]) -> String {
+    let output = trimtab(arguments);
+    assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+    assert!(output.stdout.is_empty());
+    String::from_utf8(output.stderr).unwrap()
+}
+
+/// A path of this test in the build's own scratch folder, with nothing there.
+fn fresh(name: &str) -> PathBuf {
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    if path.exists() {
+        std::fs::remove_file(&path).unwrap();
+    }
+    path
+}
+
+#[test]
+fn a_sweep_reports_every_setting_and_goes_on_from_what_it_kept() {
+    let keep = fresh("sweep-kept.json");
+    let keep = keep.to_str().unwrap();
+    let given = |doses| {
+        [
+            &["sweep"],
+            &TRAIT[..],
+            &SMALL,
+            &[
+                "--layers",
+                "16",
+                "--all-layers",
+                "--json",
+                "--keep",
+                keep,
+                "--doses",
+                doses,
+            ],
+        ]
+        .concat()
+    };
+    let report = printed(&given("0.15"));
+    let rows = report["rows"].as_array().unwrap();
+    assert_eq!(rows.len(), 2);
+    assert_eq!(rows[0]["place"]["layer"], 16);
+    assert_eq!(rows[1]["place"], "allLayers");
+    assert_eq!(report["neutral"]["answers"], 9);
+    for row in rows {
+        assert!(row["kl"].as_f64().unwrap() > 0.0, "{row}");
+        assert!(row["perplexity"].as_f64().unwrap() > 1.0);
+        assert_eq!(row["judged"].as_array().unwrap().len(), 3);
+        assert_eq!(row["distinct"].as_array().unwrap().len(), 3);
+    }
+    // The vector's file does not say which pairs made it.
+    assert!(report["caveats"][0].as_str().unwrap().contains("flatter"));
+    assert!(report["complete"].as_bool().unwrap());
+    assert_eq!(printed(&given("0.15")), report);
+    assert!(refused(&given("0.2")).contains("another run"));
+}
+
+#[test]
+fn a_prediction_has_a_point_for_every_system_prompt_and_question() {
+    let report = printed(&[&["predict"], &TRAIT[..], &SMALL, &["--json"]].concat());
+    assert_eq!(report["points"].as_array().unwrap().len(), 15);
+    assert_eq!(report["byLayer"].as_array().unwrap().len(), 31);
+    let names: Vec<&str> = report["cosines"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(|named| named[0].as_str())
+        .collect();
+    assert!(names.contains(&"poetic") && !names.contains(&"cheerful"));
+}
+
+#[test]
+fn what_cannot_be_studied_is_named() {
+    let error = refused(&[&["sweep"], &TRAIT[..], &["--doses", "0"]].concat());
+    assert!(error.contains("--doses"), "{error}");
+    let error = refused(
+        &[
+            &["sweep"],
+            &TRAIT[..],
+            &["--layers", "31", "--doses", "0.1"],
+        ]
+        .concat(),
+    );
+    assert!(error.contains("layer 31 does not exist"), "{error}");
+    let error = refused(&[
+        "controls",
+        "--trait",
+        "models/traits/cheerful.json",
+        "--vector",
+        "nowhere",
+    ]);
+    assert!(error.contains("nowhere"), "{error}");
+    let error = refused(&[&["controls"], &TRAIT[..], &["--dose", "-1"]].concat());
+    assert!(error.contains("above 0"), "{error}");
+}
