@@ -5,9 +5,22 @@ use trimtab_checkpoint::manifest::ManifestError;
 use trimtab_checkpoint::{ChatError, ConfigError, SourceError, TokenizerError, WeightError};
 use trimtab_engine::EngineError;
 use trimtab_engine::steering::PlanError;
+use trimtab_persona::calibration::CalibrationError;
+use trimtab_persona::contrast_record::RecordError;
+use trimtab_persona::control_vector::ControlVectorError;
+use trimtab_persona::controls::ControlError;
 use trimtab_persona::extract::ExtractError;
+use trimtab_persona::making::MakingError;
+use trimtab_persona::outcome::BaselineError;
 use trimtab_persona::plan::NamedPlanError;
+use trimtab_persona::push::PushError;
+use trimtab_persona::recipe::RecipeError;
+use trimtab_persona::recipe::link::LinkError;
+use trimtab_persona::recipe::replay::ReplayError;
+use trimtab_persona::trait_pack::TraitPackError;
+use trimtab_persona::trials::TrialError;
 use trimtab_persona::vector_file::VectorFileError;
+use trimtab_persona::vector_making::VectorMakingError;
 use wasm_bindgen::{JsCast, JsValue};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -17,6 +30,7 @@ pub enum Kind {
     NoWebGpu,
     DeviceLost,
     OutOfMemory,
+    WrongNumbers,
     CorruptModel,
     ContextFull,
     Internal,
@@ -59,6 +73,7 @@ impl From<EngineError> for Failure {
             EngineError::NoAdapter { .. } => Kind::NoWebGpu,
             EngineError::DeviceLost { .. } => Kind::DeviceLost,
             EngineError::OutOfMemory { .. } => Kind::OutOfMemory,
+            EngineError::WrongNumbers { .. } => Kind::WrongNumbers,
             EngineError::ContextFull { .. } => Kind::ContextFull,
             EngineError::Plan(_)
             | EngineError::NoSuchToken { .. }
@@ -82,12 +97,49 @@ macro_rules! failures {
 }
 
 failures!(Kind::CorruptModel => ConfigError, SourceError, WeightError, TokenizerError, ManifestError);
-failures!(Kind::Usage => ChatError, NamedPlanError, VectorFileError, PlanError);
+failures!(Kind::Usage => ChatError, NamedPlanError, VectorFileError, PlanError, LinkError, RecipeError, TraitPackError, RecordError, ControlVectorError, ControlError, BaselineError, PushError);
 
 impl From<ExtractError> for Failure {
     fn from(error: ExtractError) -> Self {
         match error {
             ExtractError::Engine(error) => error.into(),
+            other => Self::usage(other.to_string()),
+        }
+    }
+}
+
+impl From<MakingError> for Failure {
+    fn from(error: MakingError) -> Self {
+        match error {
+            MakingError::Engine(error) => error.into(),
+            other => Self::usage(other.to_string()),
+        }
+    }
+}
+
+impl From<TrialError> for Failure {
+    fn from(error: TrialError) -> Self {
+        match error {
+            TrialError::Engine(error) => error.into(),
+            other => Self::usage(other.to_string()),
+        }
+    }
+}
+
+impl From<VectorMakingError> for Failure {
+    fn from(error: VectorMakingError) -> Self {
+        match error {
+            VectorMakingError::Making(error) => error.into(),
+            VectorMakingError::Calibration(CalibrationError::Engine(error)) => error.into(),
+            other => Self::usage(other.to_string()),
+        }
+    }
+}
+
+impl From<ReplayError> for Failure {
+    fn from(error: ReplayError) -> Self {
+        match error {
+            ReplayError::Engine(error) => error.into(),
             other => Self::usage(other.to_string()),
         }
     }

@@ -2,9 +2,13 @@
 //! other side of every type here is `web/src/engine/protocol.ts`.
 
 mod blob;
+mod device_trial;
 mod failure;
 mod hash;
+mod link;
+mod making;
 mod model;
 mod protocol;
 mod run;
+mod study;
 mod trimtab;

@@ -1,18 +1,27 @@
 //! What is loaded: an engine, the model's text side, and the traits of this page.
 
 use crate::blob::BlobSource;
+use crate::device_trial::Tried;
 use crate::failure::Failure;
-use crate::protocol::{Alternative, LoadedModel, OpenOptions, Plan, Token, TraitCard, names_of};
+use crate::making::KnownAverages;
+use crate::protocol::{
+    Alternative, BackendName, LoadedModel, OpenOptions, Plan, Token, TraitCard, names_of,
+};
 use js_sys::Map;
 use trimtab_checkpoint::manifest::{CHAT_TEMPLATE, CONFIG, TOKENIZER, TOKENIZER_CONFIG, WEIGHTS};
 use trimtab_checkpoint::{ByteSource, ChatTemplate, ModelConfig, Tokenizer, WeightFile};
 use trimtab_engine::engine::LoadProgress;
+use trimtab_engine::stand_in::Forms;
 use trimtab_engine::steering::TokenRole;
-use trimtab_engine::{Engine, EngineOptions, LayerTable, SteeringPlan, TokenId};
+use trimtab_engine::{Backend, Engine, EngineOptions, LayerTable, SteeringPlan, TokenId};
 use trimtab_persona::calibration::Calibration;
 use trimtab_persona::columns::{Expected, SEQUENCES};
+use trimtab_persona::control::random_like;
 use trimtab_persona::conversation::{ChatText, Part};
+use trimtab_persona::making::MAX_AT_ONCE;
+use trimtab_persona::neutral::NeutralSet;
 use trimtab_persona::plan::{NamedTerm, resolve};
+use trimtab_persona::trait_vector::tensor_hash;
 use trimtab_persona::vector_file::{Recommended, TraitVector, VectorFile};
 use wasm_bindgen::{JsCast, JsValue};
 use web_sys::Blob;
@@ -25,9 +34,13 @@ pub struct Model {
     pub engine: Engine,
     pub text: ChatText,
     vectors: Vec<TraitVector>,
-    name: String,
-    licence: String,
+    /// Kept, because a lost device takes the weights with it.
+    files: Map,
+    options: OpenOptions,
     pub sha256: String,
+    /// On which all traits of the model are calibrated, once they are written.
+    pub neutral: Option<NeutralSet>,
+    pub averages: KnownAverages,
 }
 
 /// Makes the engine's plans of the page's, also while the engine is busy.
@@ -51,10 +64,12 @@ impl Planner {
 }
 
 impl Model {
-    /// `files` maps names of a model directory's files to blobs.
+    /// `files` maps names of a model directory's files to blobs. `tried` is what the graphics device was tried with;
+    /// where the weights have other forms, it is checked with those before any of them is given to it.
     pub async fn open(
         files: &Map,
         options: OpenOptions,
+        tried: Option<&Tried>,
         progress: &mut dyn FnMut(LoadProgress),
     ) -> Result<Self, Failure> {
         let config = ModelConfig::from_json(&whole(files, CONFIG).await?)?;
@@ -63,12 +78,17 @@ impl Model {
         let tokenizer_config = optional(files, TOKENIZER_CONFIG).await?;
         let template = ChatTemplate::from_files(template.as_deref(), tokenizer_config.as_deref())?;
         let weights = WeightFile::open(source(files, WEIGHTS)?).await?;
-        let engine_options = EngineOptions {
-            backend: options.backend.into(),
-            precision: options.precision.into(),
-            context: options.context,
-            sequences: SEQUENCES,
-        };
+        let engine_options = engine_options(&options, options.backend);
+        if engine_options.backend == Backend::Gpu {
+            let needed = Tried {
+                forms: Forms::of(&weights, &config)?,
+                config: config.clone(),
+                precision: engine_options.precision,
+            };
+            if tried != Some(&needed) {
+                needed.now(false).await?;
+            }
+        }
         let engine = Engine::load(&config, &weights, engine_options, progress).await?;
         Ok(Self {
             engine,
@@ -77,19 +97,47 @@ impl Model {
                 template,
             },
             vectors: Vec::new(),
-            name: options.name,
-            licence: options.licence,
-            sha256: options.sha256,
+            files: files.clone(),
+            sha256: options.sha256.clone(),
+            options,
+            neutral: None,
+            averages: KnownAverages::default(),
         })
+    }
+
+    /// Loads the weights again into an engine that has seen nothing, on `backend`.
+    pub async fn reload(
+        &mut self,
+        backend: BackendName,
+        progress: &mut dyn FnMut(LoadProgress),
+    ) -> Result<(), Failure> {
+        let weights = WeightFile::open(source(&self.files, WEIGHTS)?).await?;
+        let config = self.engine.config().clone();
+        let options = engine_options(&self.options, backend);
+        let mut engine = Engine::load(&config, &weights, options, progress).await?;
+        engine.set_directions(&self.tables())?;
+        self.engine = engine;
+        Ok(())
+    }
+
+    fn tables(&self) -> Vec<LayerTable> {
+        let vectors = self.vectors.iter();
+        vectors.map(|vector| vector.table.clone()).collect()
+    }
+
+    /// The page's own directions, after others were read.
+    pub fn restore_directions(&mut self) -> Result<(), Failure> {
+        let tables = self.tables();
+        Ok(self.engine.set_directions(&tables)?)
     }
 
     pub fn card(&self) -> LoadedModel<'_> {
         let info = self.engine.info();
         let (backend, precision) = names_of(info);
         LoadedModel {
-            name: &self.name,
+            name: &self.options.name,
             sha256: &self.sha256,
-            licence: &self.licence,
+            licence: &self.options.licence,
             layers: self.engine.config().layers,
             hidden_size: self.engine.config().hidden_size,
             backend,
@@ -115,24 +163,57 @@ impl Model {
             )));
         }
         let (rows, width) = (self.engine.layer_rows(), self.engine.config().hidden_size);
-        let mut vector = VectorFile::parse(bytes)?.into_vector(name, None, rows, width)?;
+        let vector = VectorFile::parse(bytes)?.into_vector(name, None, rows, width)?;
+        self.put_vector(vector)
+    }
+
+    /// Adds a direction drawn by chance, at each layer as long as the trait `like`: what a push of that
+    /// strength does when it means nothing. It has no calibration, so tokens have no readings of it.
+    pub fn add_random_trait(&mut self, like: &str, seed: u32) -> Result<TraitCard, Failure> {
+        let Some(like) = self.vectors.iter().find(|known| known.name == like) else {
+            return Err(Failure::usage(format!(
+                "there is no trait {like:?} here whose length a random direction could take"
+            )));
+        };
+        let table = random_like(&like.table, seed)?;
+        self.put_vector(TraitVector {
+            name: format!("random {seed} ({})", like.name),
+            opposite: "flipped".to_owned(),
+            description: format!(
+                "A control: a direction drawn by chance (seed {seed}), at each layer as long as {}. It stands for nothing.",
+                like.name
+            ),
+            hash: tensor_hash(&table),
+            table,
+            recommended: like.recommended.clone(),
+            calibration: None,
+            neutral_norm: like.neutral_norm.clone(),
+            model_sha256: like.model_sha256.clone(),
+        })
+    }
+
+    /// Adds a vector, in place of one that was called the same.
+    pub fn put_vector(&mut self, mut vector: TraitVector) -> Result<TraitCard, Failure> {
         vector.recommended = Some(self.recommended(&vector));
         let card = TraitCard::of(&vector, self.recommended(&vector));
         let before = self.vectors.clone();
-        match self.vectors.iter_mut().find(|known| known.name == name) {
+        match self
+            .vectors
+            .iter_mut()
+            .find(|known| known.name == vector.name)
+        {
             Some(known) => *known = vector,
             None => self.vectors.push(vector),
         }
-        let tables: Vec<LayerTable> = self
-            .vectors
-            .iter()
-            .map(|vector| vector.table.clone())
-            .collect();
-        if let Err(error) = self.engine.set_directions(&tables) {
+        if let Err(error) = self.engine.set_directions(&self.tables()) {
             self.vectors = before;
             return Err(error.into());
         }
         Ok(card)
+    }
+
+    pub fn vectors(&self) -> &[TraitVector] {
+        &self.vectors
     }
 
     /// A sentence where the vector was made on other weights.
@@ -200,12 +281,25 @@ impl Model {
     }
 
     /// A token's text without its neighbours; part of a character is shown as U+FFFD.
-    fn text_alone(&self, id: TokenId) -> String {
+    pub fn text_alone(&self, id: TokenId) -> String {
         if self.text.tokenizer.is_special(id.0) {
             self.text.pieces(&[id]).concat()
         } else {
             self.text.decode(&[id])
         }
+    }
+}
+
+fn engine_options(options: &OpenOptions, backend: BackendName) -> EngineOptions {
+    EngineOptions {
+        backend: backend.into(),
+        precision: options.precision.into(),
+        context: options.context,
+        sequences: match backend {
+            // Caches on the processor take memory only as they fill.
+            BackendName::Cpu => MAX_AT_ONCE,
+            BackendName::Gpu => SEQUENCES,
+        },
     }
 }
 

@@ -14,7 +14,7 @@ use trimtab_persona::plan::NamedTerm;
 use trimtab_persona::vector_file::{Recommended, TraitVector};
 use wasm_bindgen::JsValue;
 
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct OpenOptions {
     pub backend: BackendName,
@@ -200,6 +200,15 @@ pub enum GenerateEvent<'a> {
         done: usize,
         total: usize,
     },
+    /// The device was lost; the weights are being loaded again.
+    Recovering {
+        bytes_done: f64,
+        bytes_total: f64,
+    },
+    /// The run goes on, here.
+    Recovered {
+        model: LoadedModel<'a>,
+    },
 }
 
 #[derive(Clone, Copy, Debug, Serialize)]
@@ -300,7 +309,7 @@ impl From<PrecisionName> for Precision {
 pub fn names_of(info: &EngineInfo) -> (BackendName, PrecisionName) {
     let backend = match info.backend {
         Backend::Gpu => BackendName::Gpu,
-        Backend::Cpu => BackendName::Cpu,
+        Backend::Cpu | Backend::Reference => BackendName::Cpu,
     };
     let precision = match info.precision {
         Precision::Exact => PrecisionName::Exact,

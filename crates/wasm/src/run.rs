@@ -3,13 +3,15 @@
 use crate::failure::Failure;
 use crate::model::Model;
 use crate::protocol::{
-    ColumnName, ColumnResult, GenerateEvent, GenerateInput, Plan, ReadingBlock, SegmentRecord, tell,
+    BackendName, ColumnName, ColumnResult, GenerateEvent, GenerateInput, Plan, ReadingBlock,
+    SegmentRecord, tell,
 };
 use crate::trimtab::Trimtab;
 use js_sys::{Date, Float32Array, Function};
 use std::collections::VecDeque;
 use trimtab_checkpoint::pieces::Pieces;
-use trimtab_engine::TokenId;
+use trimtab_engine::engine::LoadProgress;
+use trimtab_engine::{EngineError, TokenId};
 use trimtab_persona::columns::{
     ColumnEvent, ColumnOutcome, ColumnRequest, ColumnRun, ColumnSettings, Expected,
 };
@@ -74,7 +76,20 @@ pub async fn columns(
     // Plans whose segments have not been announced yet, one for each steered column.
     let mut announced: VecDeque<Plan> = VecDeque::new();
     let mut prompt = PromptClock::default();
-    while let Some(event) = run.next(&mut model.engine).await? {
+    let mut losses = 0;
+    loop {
+        let event = match run.next(&mut model.engine).await {
+            Ok(None) => break,
+            Ok(Some(event)) => event,
+            Err(EngineError::DeviceLost { .. }) => {
+                losses += 1;
+                recover(model, losses, listener).await?;
+                run.resume(&mut model.engine).await?;
+                prompt = PromptClock::default();
+                continue;
+            }
+            Err(error) => return Err(error.into()),
+        };
         report(
             model,
             &mut told,
@@ -103,6 +118,24 @@ pub async fn columns(
     Ok(results
         .map(|(outcome, column)| result(model, outcome, column))
         .collect())
+}
+
+/// Finds the model another place: a new graphics device the first time, the processor where there is none or
+/// where that is lost, too.
+async fn recover(model: &mut Model, losses: usize, listener: &Function) -> Result<(), Failure> {
+    let mut progress = |load: LoadProgress| {
+        let event = GenerateEvent::Recovering {
+            bytes_done: load.bytes_done as f64,
+            bytes_total: load.bytes_total as f64,
+        };
+        tell(listener, &event);
+    };
+    if losses > 1 || model.reload(BackendName::Gpu, &mut progress).await.is_err() {
+        model.reload(BackendName::Cpu, &mut progress).await?;
+    }
+    let model = model.card();
+    tell(listener, &GenerateEvent::Recovered { model });
+    Ok(())
 }
 
 fn report(

@@ -1,19 +1,21 @@
 //! The class that the worker holds.
 
+use crate::device_trial::Tried;
 use crate::failure::Failure;
 use crate::model::{Model, Planner};
 use crate::protocol::{
-    ColumnResult, ContrastPair, GenerateInput, OpenOptions, Plan, PrepareProgress, ScoreResult,
-    TraceResult, tell, to_js,
+    ColumnResult, ContrastPair, GenerateInput, OpenOptions, Plan, PrecisionName, PrepareProgress,
+    ScoreResult, TraceResult, tell, to_js,
 };
-use crate::run;
+use crate::{link, making, run, study};
 use js_sys::{Float32Array, Function, Map, Promise, Uint32Array};
 use std::cell::{Cell, RefCell};
 use std::ops::{Deref, DerefMut};
-use trimtab_checkpoint::Message;
+use trimtab_checkpoint::{Message, ModelConfig};
 use trimtab_engine::engine::{ReadOutcome, ReadRequest};
 use trimtab_engine::reading::Reading;
-use trimtab_engine::{SteeringPlan, TokenId};
+use trimtab_engine::stand_in::Forms;
+use trimtab_engine::{Backend, SteeringPlan, TokenId};
 use trimtab_persona::columns::REREADING;
 use trimtab_persona::extract::{Example, Side, extract};
 use trimtab_persona::vector_file::{VectorFile, VectorMetadata};
@@ -57,12 +59,14 @@ pub struct Trimtab {
     wishes: RefCell<Wishes>,
     /// What makes plans of terms by name, while a run has the model.
     planner: RefCell<Option<Planner>>,
+    /// What the graphics device computed rightly when it was last tried.
+    tried: RefCell<Option<Tried>>,
     /// `() => Promise<void>` that lets waiting messages in.
     pause: Function,
 }
 
 /// The model, taken out while a verb uses it, so that no borrow is held across an await.
-struct Use<'a> {
+pub(crate) struct Use<'a> {
     owner: &'a Trimtab,
     model: Option<Model>,
 }
@@ -76,7 +80,7 @@ impl Drop for Use<'_> {
 }
 
 impl Trimtab {
-    fn take(&self) -> Result<Use<'_>, Failure> {
+    pub(crate) fn take(&self) -> Result<Use<'_>, Failure> {
         if self.in_use.get() {
             return Err(Failure::usage(
                 "the model is still busy with what it was asked before",
@@ -265,8 +269,31 @@ impl Trimtab {
             in_use: Cell::new(false),
             wishes: RefCell::default(),
             planner: RefCell::default(),
+            tried: RefCell::default(),
             pause,
         }
+    }
+
+    /// Checks the graphics device with a stand-in for the model that `config` (a `config.json`) describes and, where
+    /// `timed`, measures it beside the processor. Gives a `DeviceTrial`. A device that computes wrongly is a failure.
+    #[wasm_bindgen(js_name = tryDevice)]
+    pub async fn try_device(
+        &self,
+        config: Vec<u8>,
+        precision: JsValue,
+        timed: bool,
+    ) -> Result<JsValue, JsValue> {
+        self.tried.take();
+        let precision: PrecisionName =
+            serde_wasm_bindgen::from_value(precision).map_err(Failure::from)?;
+        let trial = Tried {
+            config: ModelConfig::from_json(&config).map_err(Failure::from)?,
+            forms: Forms::usual(),
+            precision: precision.into(),
+        };
+        let (tried, outcome) = trial.now(timed).await?;
+        self.tried.replace(tried);
+        Ok(to_js(&outcome)?)
     }
 
     /// Lets go of the model that was loaded and loads another. `files`: `Map<string, Blob>`;
@@ -291,7 +318,8 @@ impl Trimtab {
             };
             tell(&progress, &progress_now);
         };
-        let model = Model::open(&files, options, &mut report).await?;
+        let tried = self.tried.borrow().clone();
+        let model = Model::open(&files, options, tried.as_ref(), &mut report).await?;
         self.model.replace(Some(model));
         Ok(())
     }
@@ -305,6 +333,12 @@ impl Trimtab {
     #[wasm_bindgen(js_name = addVector)]
     pub fn add_vector(&self, name: &str, file: &[u8]) -> Result<JsValue, JsValue> {
         Ok(to_js(&self.take()?.add_vector(name, file)?)?)
+    }
+
+    /// Adds a control: a random direction as long as the trait `like` at each layer; returns its `Trait`.
+    #[wasm_bindgen(js_name = addRandomTrait)]
+    pub fn add_random_trait(&self, like: &str, seed: u32) -> Result<JsValue, JsValue> {
+        Ok(to_js(&self.take()?.add_random_trait(like, seed)?)?)
     }
 
     /// A sentence where a trait's vector was made on other weights than the loaded ones.
@@ -366,12 +400,106 @@ impl Trimtab {
         Ok(self.extract_pairs(pairs).await?)
     }
 
-    /// Bytes that the engine counts as allocated on its device; 0 without a model.
+    /// `writeResponses` of the page's protocol; `on_event` gets `ResponseEvent`s.
+    #[wasm_bindgen(js_name = writeResponses)]
+    pub async fn write_responses(
+        &self,
+        request: JsValue,
+        on_event: Function,
+    ) -> Result<JsValue, JsValue> {
+        let request = serde_wasm_bindgen::from_value(request).map_err(Failure::from)?;
+        let mut model = self.take()?;
+        Ok(making::write_responses(self, &mut model, request, &on_event).await?)
+    }
+
+    /// `makeVector` of the page's protocol; `on_event` may be undefined, and gets progress.
+    #[wasm_bindgen(js_name = makeVector)]
+    pub async fn make_vector(
+        &self,
+        request: JsValue,
+        on_event: Option<Function>,
+    ) -> Result<JsValue, JsValue> {
+        let request = serde_wasm_bindgen::from_value(request).map_err(Failure::from)?;
+        let mut model = self.take()?;
+        Ok(making::make_vector(self, &mut model, request, on_event.as_ref()).await?)
+    }
+
+    /// `sweepTrait` of the page's protocol; `on_event` gets `StudyEvent`s, and so with the next two.
+    #[wasm_bindgen(js_name = sweepTrait)]
+    pub async fn sweep_trait(
+        &self,
+        request: JsValue,
+        on_event: Function,
+    ) -> Result<JsValue, JsValue> {
+        let request = serde_wasm_bindgen::from_value(request).map_err(Failure::from)?;
+        let mut model = self.take()?;
+        Ok(study::sweep(self, &mut model, request, &on_event).await?)
+    }
+
+    /// `controlTrait` of the page's protocol.
+    #[wasm_bindgen(js_name = controlTrait)]
+    pub async fn control_trait(
+        &self,
+        request: JsValue,
+        on_event: Function,
+    ) -> Result<JsValue, JsValue> {
+        let request = serde_wasm_bindgen::from_value(request).map_err(Failure::from)?;
+        let mut model = self.take()?;
+        Ok(study::controls(self, &mut model, request, &on_event).await?)
+    }
+
+    /// `predictTrait` of the page's protocol.
+    #[wasm_bindgen(js_name = predictTrait)]
+    pub async fn predict_trait(
+        &self,
+        request: JsValue,
+        on_event: Function,
+    ) -> Result<JsValue, JsValue> {
+        let request = serde_wasm_bindgen::from_value(request).map_err(Failure::from)?;
+        let mut model = self.take()?;
+        Ok(study::predict(self, &mut model, request, &on_event).await?)
+    }
+
+    /// `compareTraits` of the page's protocol.
+    #[wasm_bindgen(js_name = compareTraits)]
+    pub fn compare_traits(&self, layer: Option<u32>) -> Result<JsValue, JsValue> {
+        Ok(study::compare(&*self.take()?, layer)?)
+    }
+
+    /// A GGUF control vector as a vector file for the loaded model.
+    #[wasm_bindgen(js_name = importControlVector)]
+    pub fn import_control_vector(&self, gguf: &[u8]) -> Result<Vec<u8>, JsValue> {
+        Ok(making::import_control_vector(&*self.take()?, gguf)?)
+    }
+
+    /// A `SharedRecipe` as a link's code. The model is needed where an inline trait's vector is.
+    #[wasm_bindgen(js_name = makeLink)]
+    pub fn make_link(&self, recipe: JsValue) -> Result<String, JsValue> {
+        let view = serde_wasm_bindgen::from_value(recipe).map_err(Failure::from)?;
+        if self.model.borrow().is_none() && !self.in_use.get() {
+            return Ok(link::make(view, None)?);
+        }
+        Ok(link::make(view, Some(&*self.take()?))?)
+    }
+
+    /// Forces a link's tokens through the model; `on_event` gets `{kind: "replay", done, total}`. Gives
+    /// a `Replayed`.
+    #[wasm_bindgen(js_name = replayLink)]
+    pub async fn replay_link(&self, link: String, on_event: Function) -> Result<JsValue, JsValue> {
+        let mut model = self.take()?;
+        let replayed = link::replay(self, &mut model, &link, &on_event).await?;
+        Ok(to_js(&replayed)?)
+    }
+
+    /// Bytes that the engine counts as allocated on the graphics device; 0 without a model, and on the processor, whose
+    /// memory is this module's own.
     #[wasm_bindgen(js_name = deviceBytes)]
     pub fn device_bytes(&self) -> f64 {
         let model = self.model.borrow();
         model
             .as_ref()
-            .map_or(0.0, |model| model.engine.info().device_bytes as f64)
+            .map(|model| model.engine.info())
+            .filter(|info| info.backend == Backend::Gpu)
+            .map_or(0.0, |info| info.device_bytes as f64)
     }
 }

@@ -1,0 +1,72 @@
+//! The graphics device tried out with a stand-in, before the model's weights are there.
+
+use crate::failure::Failure;
+use serde::Serialize;
+use trimtab_checkpoint::ModelConfig;
+use trimtab_engine::gpu::self_check::SelfCheck;
+use trimtab_engine::speed::Speeds;
+use trimtab_engine::stand_in::Forms;
+use trimtab_engine::{Backend, Precision};
+use wasm_bindgen::prelude::wasm_bindgen;
+
+#[wasm_bindgen]
+extern "C" {
+    /// Milliseconds, finer than `Date`'s.
+    #[wasm_bindgen(js_namespace = performance)]
+    fn now() -> f64;
+}
+
+/// What a device was found to compute rightly.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tried {
+    pub config: ModelConfig,
+    pub forms: Forms,
+    pub precision: Precision,
+}
+
+/// `DeviceTrial` of `web/src/engine/protocol.ts`.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Outcome {
+    /// What compiling took, and the check itself, where there was one.
+    compile_milliseconds: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    check_milliseconds: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tokens_per_second: Option<TokensPerSecond>,
+}
+
+#[derive(Debug, Serialize)]
+struct TokensPerSecond {
+    gpu: f64,
+    cpu: f64,
+}
+
+impl Tried {
+    /// Times both executors where that is wanted, and checks the kernels that such a model needs unless the device is
+    /// then the slower one, which will not be used.
+    pub async fn now(self, timed: bool) -> Result<(Option<Self>, Outcome), Failure> {
+        let begun = now();
+        let mut check = SelfCheck::prepare(&self.config, &self.forms, self.precision).await?;
+        let compiled = now();
+        let mut outcome = Outcome {
+            compile_milliseconds: compiled - begun,
+            check_milliseconds: None,
+            tokens_per_second: None,
+        };
+        if timed {
+            let SelfCheck { stand_in, gpu, .. } = &mut check;
+            let clock = || now() / 1000.0;
+            let speeds = Speeds::measure(stand_in, gpu, self.precision, &clock).await?;
+            let Speeds { gpu, cpu } = speeds;
+            outcome.tokens_per_second = Some(TokensPerSecond { gpu, cpu });
+            if speeds.faster() == Backend::Cpu {
+                return Ok((None, outcome));
+            }
+        }
+        let begun = now();
+        check.run().await?;
+        outcome.check_milliseconds = Some(now() - begun);
+        Ok((Some(self), outcome))
+    }
+}
