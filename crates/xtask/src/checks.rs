@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 
 use crate::summary::{self, Runner};
-use crate::{model, node, page, process, server, system, wasm};
+use crate::{bundle, model, node, page, process, server, system, wasm};
 
 /// Every check and test, the quick ones first; stops at the first that fails.
 pub fn test(root: &Path, full: bool) -> Result<()> {
@@ -38,7 +38,13 @@ fn run_all(root: &Path, full: bool, report: &mut Report) -> Result<()> {
         Runner::Vitest,
         &mut node::script(&web, "test"),
     )?;
-    report.step("page", || page::build(root))?;
+    report.step("page", || {
+        page::build(root, &page::PublicAddress::default())
+    })?;
+    report.step("page in one file, and as a folder for any host", || {
+        bundle::one_file::make(root, &page::PublicAddress::default())?;
+        bundle::site::make(root)
+    })?;
 
     let address = server::serve_in_background(root)?;
     let mut end_to_end = node::script(&tests, "test");

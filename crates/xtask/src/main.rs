@@ -1,7 +1,10 @@
 //! `cargo xtask`: everything a person does to the repository.
 
+mod bench;
+mod bundle;
 mod checks;
 mod digest;
+mod links;
 mod model;
 mod node;
 mod page;
@@ -11,6 +14,7 @@ mod server;
 mod summary;
 mod system;
 mod toolchain;
+mod traits;
 mod wasm;
 
 use std::path::{Path, PathBuf};
@@ -35,9 +39,25 @@ enum Task {
         /// Serve what was built before, as it is.
         #[arg(long)]
         no_build: bool,
+        #[command(flatten)]
+        address: page::PublicAddress,
     },
     /// Build the page into web/dist.
-    Build,
+    Build {
+        #[command(flatten)]
+        address: page::PublicAddress,
+    },
+    /// Put page and model into one file that runs by a double click: dist/trimtab-offline.html.
+    Bundle {
+        /// Instead, a folder for any host of static files: dist/site
+        #[arg(long, conflicts_with = "program")]
+        site: bool,
+        /// Instead, the program `trimtab` with all of that inside, for `trimtab serve`: dist/trimtab
+        #[arg(long)]
+        program: bool,
+        #[command(flatten)]
+        address: page::PublicAddress,
+    },
     /// Run every check and every test.
     Test {
         /// Also run the long checks in the browser.
@@ -48,8 +68,25 @@ enum Task {
     Lint,
     /// Get the default model into models/.
     Model,
+    /// Time and weigh the page, beside other runtimes with --peers.
+    Bench(bench::Arguments),
     /// Make the recorded run that the page plays before a model is there.
     Record,
+    /// Make the ready-made traits: contrast sets, vectors and reports in models/vectors.
+    Traits {
+        /// Only these [default: all of models/traits]
+        names: Vec<String>,
+    },
+    /// Make the golden links that are missing from tests/golden/links.
+    Links,
+    /// Open mutated links for as long as asked; what is found lies in target/fuzz.
+    Fuzz {
+        #[arg(long, default_value_t = 60)]
+        seconds: u32,
+        /// The same seed tries the same inputs.
+        #[arg(long, default_value_t = 1)]
+        seed: u32,
+    },
 }
 
 fn main() -> ExitCode {
@@ -65,20 +102,41 @@ fn main() -> ExitCode {
 fn run(task: Task) -> Result<()> {
     let root = repository_root()?;
     match task {
-        Task::Serve { port, no_build } => {
+        Task::Serve {
+            port,
+            no_build,
+            address,
+        } => {
             if !no_build {
-                page::build(&root)?;
+                page::build(&root, &address)?;
             }
             server::serve_until_interrupted(&root, port)
         }
-        Task::Build => page::build(&root),
+        Task::Build { address } => page::build(&root, &address),
+        Task::Bundle {
+            site,
+            program,
+            address,
+        } => bundle::run(
+            &root,
+            &address,
+            match (site, program) {
+                (true, _) => bundle::Form::Site,
+                (_, true) => bundle::Form::Program,
+                _ => bundle::Form::OneFile,
+            },
+        ),
         Task::Test { full } => checks::test(&root, full),
         Task::Lint => checks::lint(&root),
         Task::Model => model::ensure_model(&root),
+        Task::Bench(arguments) => bench::run(&root, &arguments),
         Task::Record => {
             model::ensure_model(&root)?;
             record::make(&root)
         }
+        Task::Traits { names } => traits::make(&root, &names),
+        Task::Links => links::make(&root),
+        Task::Fuzz { seconds, seed } => links::fuzz(&root, seconds, seed),
     }
 }
 

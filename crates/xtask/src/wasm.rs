@@ -27,26 +27,84 @@ const FEATURES: &[&str] = &[
 ];
 const OPTIMISATION: &str = "-O3";
 
+/// A module of the page, in a folder of `web/src/generated/`. A browser refuses a module with instructions that it
+/// does not know, so that there is one without relaxed SIMD and one with it.
+struct Module {
+    folder: &'static str,
+    cargo_features: &'static [&'static str],
+    features: &'static [&'static str],
+}
+
+const MODULES: &[Module] = &[
+    Module {
+        folder: "simd",
+        cargo_features: &[],
+        features: &[],
+    },
+    Module {
+        folder: "relaxed_simd",
+        cargo_features: &["--features", "relaxed-simd"],
+        features: &["--enable-relaxed-simd"],
+    },
+];
+
 /// Builds `web/src/generated/`; needs the page's node packages for wasm-opt.
 pub fn build(root: &Path) -> Result<()> {
-    let toolchain = WasmToolchain::ensure(root)?;
-    let mut cargo = toolchain.cargo(root, "build")?;
-    process::run(cargo.args(["--package", PACKAGE, "--profile", PROFILE]))?;
-    let compiled = WasmToolchain::output(root, PROFILE).join(format!("{NAME}.wasm"));
+    MODULES.iter().try_for_each(|module| module.build(root))
+}
 
-    let generated = root.join("web/src/generated");
-    fs::create_dir_all(&generated)
-        .with_context(|| format!("{} cannot be made", generated.display()))?;
-    let glue = generated.join(format!("{NAME}.js"));
-    let version = format!("2 {OPTIMISATION} {FEATURES:?}");
-    let lock = root.join("web/package-lock.json");
-    let stamp = Stamp::new(generated.join(".inputs"), &version, &[&compiled, &lock])?;
-    if stamp.current() && glue.is_file() {
-        return Ok(());
+impl Module {
+    fn build(&self, root: &Path) -> Result<()> {
+        let toolchain = WasmToolchain::ensure(root)?;
+        let mut cargo = toolchain.cargo(root, "build")?;
+        cargo.args(["--package", PACKAGE, "--profile", PROFILE]);
+        process::run(cargo.args(self.cargo_features))?;
+        let compiled = WasmToolchain::output(root, PROFILE).join(format!("{NAME}.wasm"));
+
+        let generated = root.join("web/src/generated").join(self.folder);
+        fs::create_dir_all(&generated)
+            .with_context(|| format!("{} cannot be made", generated.display()))?;
+        let glue = generated.join(format!("{NAME}.js"));
+        let features = self.features;
+        let version = format!("3 {OPTIMISATION} {FEATURES:?} {features:?}");
+        let lock = root.join("web/package-lock.json");
+        let stamp = Stamp::new(generated.join(".inputs"), &version, &[&compiled, &lock])?;
+        if stamp.current() && glue.is_file() {
+            return Ok(());
+        }
+        bind(&compiled, &generated, Names::Dropped)?;
+        optimise(root, &module_in(&generated), features, Names::Dropped)?;
+        stamp.write()
     }
-    bind(&compiled, &generated)?;
-    optimise(root, &generated.join(format!("{NAME}_bg.wasm")))?;
-    stamp.write()
+}
+
+/// The module with relaxed SIMD as the page has it, with its functions' names, in `folder`; [`build`], whose last
+/// module it is, comes before.
+pub fn with_names(root: &Path, folder: &Path) -> Result<PathBuf> {
+    let features = &["--enable-relaxed-simd"];
+    let compiled = WasmToolchain::output(root, PROFILE).join(format!("{NAME}.wasm"));
+    let module = module_in(folder);
+    fs::create_dir_all(folder).with_context(|| format!("{} cannot be made", folder.display()))?;
+    let version = format!("3 {OPTIMISATION} {FEATURES:?} {features:?}");
+    let lock = root.join("web/package-lock.json");
+    let stamp = Stamp::new(folder.join(".inputs"), &version, &[&compiled, &lock])?;
+    if !stamp.current() || !module.is_file() {
+        bind(&compiled, folder, Names::Kept)?;
+        optimise(root, &module, features, Names::Kept)?;
+        stamp.write()?;
+    }
+    Ok(module)
+}
+
+/// Of functions, for whoever measures the module.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Names {
+    Kept,
+    Dropped,
+}
+
+fn module_in(folder: &Path) -> PathBuf {
+    folder.join(format!("{NAME}_bg.wasm"))
 }
 
 /// Clippy on the target itself, where `cfg(target_family = "wasm")` code is seen.
@@ -64,14 +122,16 @@ pub fn lint(root: &Path) -> Result<()> {
     ]))
 }
 
-fn bind(compiled: &Path, generated: &Path) -> Result<()> {
+fn bind(compiled: &Path, generated: &Path, names: Names) -> Result<()> {
     let mut bindgen = Bindgen::new();
     bindgen
         .input_path(compiled)
         .web(true)
         .map_err(|error| anyhow!("wasm-bindgen: {error}"))?
         .typescript(true)
-        .remove_name_section(true)
+        .remove_name_section(names == Names::Dropped)
+        // Whoever measures the module reads the compiler's own names.
+        .demangle(names == Names::Dropped)
         .remove_producers_section(true)
         // The glue finds the module beside itself, and the bundler sees the file it names.
         .omit_default_module_path(false);
@@ -83,7 +143,7 @@ fn bind(compiled: &Path, generated: &Path) -> Result<()> {
     })
 }
 
-fn optimise(root: &Path, module: &Path) -> Result<()> {
+fn optimise(root: &Path, module: &Path, features: &[&str], names: Names) -> Result<()> {
     let before = size(module)?;
     let web = root.join("web");
     let program: PathBuf = web.join("node_modules/binaryen/bin/wasm-opt");
@@ -92,9 +152,13 @@ fn optimise(root: &Path, module: &Path) -> Result<()> {
         .arg(program)
         .arg(OPTIMISATION)
         .args(FEATURES)
+        .args(features)
         .arg(module)
         .arg("-o")
         .arg(module);
+    if names == Names::Kept {
+        command.arg("--debuginfo");
+    }
     process::run(&mut command)?;
     eprintln!("{NAME}: {before} bytes, {} after wasm-opt", size(module)?);
     Ok(())

@@ -1,0 +1,181 @@
+//! What `tests/bench/main.ts` measures in the browser.
+
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+use std::process::Stdio;
+
+use anyhow::{Context, Result, bail, ensure};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::Arguments;
+use super::prompt::Prompt;
+use super::row::{Row, Sample};
+use crate::{process, server};
+
+/// The driver's report.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Measured {
+    pub browser: String,
+    outcomes: Vec<Outcome>,
+    /// From navigation to the first token, everything cached.
+    pub warm_start_seconds: Vec<f64>,
+    pub longest_task: LongestTask,
+    pub costs: Vec<Cost>,
+    pub memory: Vec<Memory>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Outcome {
+    runtime: String,
+    backend: String,
+    weights: String,
+    precision: Option<String>,
+    threads: usize,
+    answers: Vec<Answer>,
+    failure: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Answer {
+    /// Milliseconds from the call to each token.
+    times: Vec<f64>,
+    text: Option<String>,
+    ids: Option<Vec<u32>>,
+    decode_tokens_per_second: Option<f64>,
+}
+
+/// Milliseconds on the page's main thread; 0 where no task took over 50.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct LongestTask {
+    pub loading: f64,
+    pub generating: f64,
+    pub dragging: f64,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Cost {
+    pub backend: String,
+    pub precision: String,
+    pub context_tokens: usize,
+    pub traits: usize,
+    pub decode_tokens_per_second: Option<f64>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Memory {
+    pub backend: String,
+    pub precision: String,
+    pub context_tokens: usize,
+    pub wasm_bytes: u64,
+    pub device_bytes: u64,
+}
+
+pub fn measure(
+    root: &Path,
+    folder: &Path,
+    browser: &Path,
+    long: &Prompt,
+    short: &Prompt,
+    arguments: &Arguments,
+) -> Result<Measured> {
+    let bench = root.join("tests/bench");
+    let address = server::serve_for_timing(
+        root,
+        &[
+            ("/pages", bench.join("pages")),
+            ("/packages", bench.join("node_modules")),
+            ("/files", folder.join("files")),
+        ],
+    )?;
+    let out = folder.join("browser.json");
+    let job = json!({
+        "question": long,
+        "shortQuestion": short,
+        "rounds": arguments.rounds,
+        "peers": arguments.peers,
+        "out": out,
+    });
+    let mut driver = process::command("node", &bench);
+    driver
+        .args(["--import", "tsx", "main.ts"])
+        .env("TRIMTAB_URL", format!("http://{address}"))
+        .env("CHROMIUM", browser);
+    process::announce(&driver);
+    let mut child = driver
+        .stdin(Stdio::piped())
+        .spawn()
+        .context("node could not be started")?;
+    if let Some(mut input) = child.stdin.take() {
+        input.write_all(job.to_string().as_bytes())?;
+    }
+    let status = child.wait()?;
+    if !status.success() {
+        bail!("the browser could not be measured ({status})");
+    }
+    let report = fs::read(&out).with_context(|| format!("{} is missing", out.display()))?;
+    serde_json::from_slice(&report).with_context(|| format!("{} is broken", out.display()))
+}
+
+impl Measured {
+    pub fn rows(&self, prompt: &Prompt) -> Result<Vec<Row>> {
+        self.outcomes
+            .iter()
+            .map(|outcome| outcome.row(prompt))
+            .collect()
+    }
+}
+
+impl Outcome {
+    fn row(&self, prompt: &Prompt) -> Result<Row> {
+        let mut row = Row {
+            runtime: self.runtime.clone(),
+            environment: "browser",
+            backend: self.backend.clone(),
+            weights: self.weights.clone(),
+            precision: self.precision.clone(),
+            threads: self.threads,
+            runs: 0,
+            tokens: 0,
+            prompt_tokens: prompt.ids.len(),
+            decode_tok_s: None,
+            prefill_tok_s: None,
+            first_token_s: None,
+            text: String::new(),
+            same_characters: None,
+            failure: self.failure.clone(),
+        };
+        let samples = self.answers.iter().map(|answer| answer.sample(prompt));
+        row.summarise(&samples.collect::<Result<Vec<_>>>()?);
+        Ok(row)
+    }
+}
+
+impl Answer {
+    fn sample(&self, prompt: &Prompt) -> Result<Sample> {
+        ensure!(
+            !self.times.is_empty(),
+            "an answer without a token was reported"
+        );
+        let (first, last) = (self.times[0], self.times[self.times.len() - 1]);
+        let after = self.times.len() - 1;
+        Ok(Sample {
+            first_token_s: first / 1000.0,
+            decode_tok_s: self
+                .decode_tokens_per_second
+                .or((after > 0).then(|| after as f64 * 1000.0 / (last - first))),
+            tokens: self.times.len(),
+            text: match (&self.text, &self.ids) {
+                (Some(text), _) => text.clone(),
+                (None, Some(ids)) => prompt.tokenizer.decode(ids),
+                (None, None) => String::new(),
+            },
+        })
+    }
+}

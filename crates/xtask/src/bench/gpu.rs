@@ -1,0 +1,219 @@
+//! What the GPU executor does with its time: `--profile` (kernel by kernel) and `--steering` (what readings and a plan cost).
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::path::Path;
+use std::process::Stdio;
+
+use anyhow::{Context, Result, bail};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use super::prompt::Prompt;
+use super::row::median;
+use crate::process;
+
+/// Lengths of the context that a profile is taken at.
+const CONTEXTS: [usize; 2] = [100, 2000];
+const PROFILE_TOKENS: usize = 8;
+const PROFILE_ROUNDS: usize = 5;
+/// Traits that are read at every layer.
+const DIRECTIONS: usize = 4;
+const STEERED_TOKENS: usize = 16;
+
+#[derive(Debug, Deserialize)]
+struct Measured<T> {
+    adapter: String,
+    measured: T,
+}
+
+#[derive(Debug, Deserialize)]
+struct Profile {
+    context: usize,
+    seconds: f64,
+    bytes_per_second: f64,
+    products_per_second: f64,
+    kernels: Vec<Kernel>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Kernel {
+    kernel: String,
+    dispatches: usize,
+    seconds: f64,
+    bytes: f64,
+    products: f64,
+    roofline: f64,
+}
+
+/// Time by kernel of a decoded token on this machine's adapter.
+pub fn profile(root: &Path, model: &Path, precision: &str) -> Result<()> {
+    let measured: Measured<Vec<Profile>> = ask(
+        root,
+        &json!({
+            "model": model,
+            "precision": precision,
+            "measure": "profile",
+            "contexts": CONTEXTS,
+            "tokens": PROFILE_TOKENS,
+            "rounds": PROFILE_ROUNDS,
+        }),
+    )?;
+    print!(
+        "{}, native, {precision}; medians of {PROFILE_ROUNDS} × {PROFILE_TOKENS} tokens\n{}",
+        measured.adapter,
+        profile_table(&measured.measured)
+    );
+    Ok(())
+}
+
+fn profile_table(profiles: &[Profile]) -> String {
+    let mut table = String::new();
+    let middle = |numbers: Vec<f64>| median(numbers.into_iter()).unwrap_or(f64::NAN);
+    let peaks = |of: fn(&Profile) -> f64| middle(profiles.iter().map(of).collect()) / 1e9;
+    let _ = writeln!(
+        table,
+        "measured peak: {:.1} GB/s read, {:.1} billion multiply-adds a second",
+        peaks(|profile| profile.bytes_per_second),
+        peaks(|profile| profile.products_per_second)
+    );
+    for context in CONTEXTS {
+        let rounds: Vec<&Profile> = profiles
+            .iter()
+            .filter(|profile| profile.context == context)
+            .collect();
+        let Some(first) = rounds.first() else {
+            continue;
+        };
+        let seconds = middle(rounds.iter().map(|profile| profile.seconds).collect());
+        let dispatches: usize = first.kernels.iter().map(|kernel| kernel.dispatches).sum();
+        let _ = writeln!(
+            table,
+            "\nafter {context} tokens: {:.2} ms a token in {dispatches} dispatches\n\
+             kernel                  dispatches       ms   of all       MB  M mult-adds  of roofline",
+            seconds * 1e3
+        );
+        for (place, kernel) in first.kernels.iter().enumerate() {
+            let over = |of: fn(&Kernel) -> f64| {
+                middle(
+                    rounds
+                        .iter()
+                        .map(|profile| of(&profile.kernels[place]))
+                        .collect(),
+                )
+            };
+            let own = over(|kernel| kernel.seconds);
+            let _ = writeln!(
+                table,
+                "{:<24}{:>10}{:>9.2}{:>8.1} %{:>9.2}{:>13.2}{:>11.1} %",
+                kernel.kernel,
+                kernel.dispatches,
+                own * 1e3,
+                100.0 * own / seconds,
+                kernel.bytes / 1e6,
+                kernel.products / 1e6,
+                100.0 * over(|kernel| kernel.roofline),
+            );
+        }
+    }
+    table
+}
+
+/// What readings of [`DIRECTIONS`] traits at all layers and a plan of two vectors cost, over pairs of answers.
+pub fn steering(root: &Path, model: &Path, precision: &str, pairs: usize) -> Result<()> {
+    if pairs < 2 {
+        bail!("an interval needs at least two pairs");
+    }
+    let prompt = Prompt::short(model)?;
+    let measured: Measured<Vec<[f64; 2]>> = ask(
+        root,
+        &json!({
+            "model": model,
+            "precision": precision,
+            "measure": "steering",
+            "prompt": prompt.ids,
+            "tokens": STEERED_TOKENS,
+            "pairs": pairs,
+            "directions": DIRECTIONS,
+        }),
+    )?;
+    let ratios = measured
+        .measured
+        .iter()
+        .map(|[plain, steered]| steered / plain);
+    let cost = Interval::of_ratios(&ratios.collect::<Vec<_>>());
+    println!(
+        "{}, native, {precision}: {DIRECTIONS} traits read at every layer and a plan of two vectors on every layer cost {:+.1} % \
+         of decode time (95 % interval {:+.1} % to {:+.1} %, {pairs} interleaved pairs of {STEERED_TOKENS} tokens)",
+        measured.adapter,
+        100.0 * (cost.middle - 1.0),
+        100.0 * (cost.low - 1.0),
+        100.0 * (cost.high - 1.0),
+    );
+    Ok(())
+}
+
+/// A geometric mean with its 95 % interval.
+#[derive(Debug, PartialEq)]
+struct Interval {
+    low: f64,
+    middle: f64,
+    high: f64,
+}
+
+impl Interval {
+    fn of_ratios(ratios: &[f64]) -> Self {
+        let count = ratios.len() as f64;
+        let mean = ratios.iter().map(|ratio| ratio.ln()).sum::<f64>() / count;
+        let squares = ratios.iter().map(|ratio| (ratio.ln() - mean).powi(2));
+        let error = (squares.sum::<f64>() / (count - 1.0) / count).sqrt();
+        // Student's t at 97.5 %, to 1 % from 5 pairs on (Cornish and Fisher's first two terms).
+        let (z, freedom) = (1.959_964_f64, count - 1.0);
+        let t = z
+            + (z.powi(3) + z) / (4.0 * freedom)
+            + (5.0 * z.powi(5) + 16.0 * z.powi(3) + 3.0 * z) / (96.0 * freedom.powi(2));
+        Self {
+            low: (mean - t * error).exp(),
+            middle: mean.exp(),
+            high: (mean + t * error).exp(),
+        }
+    }
+}
+
+/// Builds and runs `crates/engine/examples/measure_gpu.rs`.
+fn ask<T: DeserializeOwned>(root: &Path, request: &Value) -> Result<T> {
+    let mut program = process::cargo(root);
+    program.args(["run", "--release", "--quiet", "--package", "trimtab-engine"]);
+    program.args(["--example", "measure_gpu"]);
+    let mut child = program
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("the measurement could not be started")?;
+    if let Some(mut input) = child.stdin.take() {
+        input.write_all(request.to_string().as_bytes())?;
+    }
+    let output = child.wait_with_output()?;
+    if !output.status.success() {
+        bail!("the measurement ended with {}", output.status);
+    }
+    serde_json::from_slice(&output.stdout).context("what it printed is no measurement")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_interval_is_around_the_mean_and_narrows_with_the_pairs() {
+        let ratios = [1.02, 1.00, 1.04, 1.02, 1.02];
+        let few = Interval::of_ratios(&ratios);
+        let many = Interval::of_ratios(&ratios.repeat(8));
+        assert!(few.low < many.low && many.low < many.middle);
+        assert!(many.middle < many.high && many.high < few.high);
+        assert!((few.middle - 1.02).abs() < 1e-3);
+        // t with 4 degrees of freedom is 2.776; the deviation of the logarithms is 0.0139.
+        assert!(((few.high / few.middle).ln() - 2.776 * 0.01387 / 5_f64.sqrt()).abs() < 3e-4);
+    }
+}

@@ -1,0 +1,97 @@
+//! `cargo xtask bench`: what the page costs and how fast it answers, beside other runtimes in the same run.
+
+mod breakdown;
+mod browser;
+mod gpu;
+mod native;
+mod peer_files;
+mod prompt;
+mod report;
+mod row;
+mod weight;
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use clap::Args;
+
+use crate::{node, page, system};
+use prompt::Prompt;
+use report::Report;
+use trimtab_checkpoint::manifest;
+
+/// Longest answer that is timed.
+const ANSWER_TOKENS: usize = 64;
+
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// Also time other runtimes: wllama and ONNX Runtime in the browser, llama.cpp natively.
+    #[arg(long)]
+    peers: bool,
+    /// Print the report as JSON.
+    #[arg(long)]
+    json: bool,
+    /// Answers of each runtime; the medians are reported.
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// Only weigh the built page; nothing is timed.
+    #[arg(long)]
+    weight: bool,
+    /// Only profile the GPU executor on this machine's adapter, kernel by kernel.
+    #[arg(long)]
+    profile: bool,
+    /// Only measure what readings and a steering plan cost on this machine's adapter.
+    #[arg(long)]
+    steering: bool,
+    /// Pairs of answers that `--steering` compares.
+    #[arg(long, default_value_t = 40)]
+    pairs: usize,
+    /// Of `--profile` and `--steering`.
+    #[arg(long, default_value = "fast")]
+    precision: String,
+}
+
+pub fn run(root: &Path, arguments: &Arguments) -> Result<()> {
+    let model = root.join("models/smollm2-135m-instruct");
+    if arguments.profile {
+        return gpu::profile(root, &model, &arguments.precision);
+    }
+    if arguments.steering {
+        return gpu::steering(root, &model, &arguments.precision, arguments.pairs);
+    }
+    let folder = root.join("target/bench");
+    fs::create_dir_all(&folder).with_context(|| format!("{} cannot be made", folder.display()))?;
+    page::build(root, &page::PublicAddress::default())?;
+    let weight = weight::weigh(root, &folder)?;
+    if arguments.weight {
+        print!("{weight}");
+        return Ok(());
+    }
+
+    let browser = system::ensure_browser()?;
+    node::ensure_packages(&root.join("tests"))?;
+    node::ensure_packages(&root.join("tests/bench"))?;
+    let long = Prompt::long(&model)?;
+    let short = Prompt::short(&model)?;
+    let peers = arguments
+        .peers
+        .then(|| peer_files::ensure(root, &folder))
+        .transpose()?;
+
+    let mut rows = native::time(root, &model, &long, arguments.rounds, peers.as_ref())?;
+    let measured = browser::measure(root, &folder, &browser, &long, &short, arguments)?;
+    rows.extend(measured.rows(&long)?);
+    row::compare_texts(&mut rows);
+    let weights = fs::metadata(model.join(manifest::WEIGHTS))?.len();
+    let report = Report::new(rows, measured, weight, weights);
+    let path = folder.join("peers.json");
+    fs::write(&path, report.rows_json()?)
+        .with_context(|| format!("{} cannot be written", path.display()))?;
+    if arguments.json {
+        println!("{}", serde_json::to_string_pretty(&report)?);
+    } else {
+        print!("{report}");
+    }
+    Ok(())
+}

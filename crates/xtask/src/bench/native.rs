@@ -1,0 +1,168 @@
+//! Answers without a browser: our CPU executor, and llama.cpp on the same file with as many threads.
+
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::thread::available_parallelism;
+
+use anyhow::{Context, Result, bail};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::peer_files::PeerFiles;
+use super::prompt::Prompt;
+use super::row::{Row, Sample};
+use crate::process;
+
+/// What `crates/engine/examples/time_answer.rs` and `tests/bench/llama_cpp_answer.py` print.
+#[derive(Debug, Deserialize)]
+struct Timing {
+    prompt_tokens: usize,
+    tokens: usize,
+    first_token_s: f64,
+    decode_tok_s: Option<f64>,
+    text: String,
+}
+
+struct Contestant {
+    row: Row,
+    command: Box<dyn Fn() -> Result<Command>>,
+    request: Value,
+    samples: Vec<Sample>,
+}
+
+/// One row for each runtime and number of threads, rounds interleaved, a process for each answer.
+pub fn time(
+    root: &Path,
+    model: &Path,
+    prompt: &Prompt,
+    rounds: usize,
+    peers: Option<&PeerFiles>,
+) -> Result<Vec<Row>> {
+    let mut build = process::cargo(root);
+    process::run(
+        build
+            .args(["build", "--release", "--package", "trimtab-engine"])
+            .args(["--example", "time_answer"]),
+    )?;
+
+    let cores = available_parallelism().map_or(1, usize::from);
+    let counts = if cores > 1 { vec![1, cores] } else { vec![1] };
+    let mut contestants = Vec::new();
+    for threads in counts {
+        for precision in ["exact", "fast"] {
+            contestants.push(ours(root, model, prompt, threads, precision));
+        }
+        if let Some(peers) = peers {
+            contestants.push(llama_cpp(root, peers, prompt, threads));
+        }
+    }
+    for round in 1..=rounds {
+        for contestant in &mut contestants {
+            if contestant.row.failure.is_some() {
+                continue;
+            }
+            let name = contestant.row.name();
+            eprintln!(
+                "round {round}: {name}, {} threads, native",
+                contestant.row.threads
+            );
+            match answer((contestant.command)()?, &contestant.request) {
+                Ok(timing) if timing.prompt_tokens == prompt.ids.len() => {
+                    contestant.samples.push(Sample {
+                        first_token_s: timing.first_token_s,
+                        decode_tok_s: timing.decode_tok_s,
+                        tokens: timing.tokens,
+                        text: timing.text,
+                    });
+                }
+                Ok(timing) => bail!("{name} read {} prompt tokens", timing.prompt_tokens),
+                Err(error) => {
+                    eprintln!("{name}: {error:#}");
+                    contestant.row.failure = Some(format!("{error:#}"));
+                }
+            }
+        }
+    }
+    let finished = contestants.into_iter().map(|contestant| {
+        let mut row = contestant.row;
+        row.summarise(&contestant.samples);
+        row
+    });
+    Ok(finished.collect())
+}
+
+fn ours(root: &Path, model: &Path, prompt: &Prompt, threads: usize, precision: &str) -> Contestant {
+    let root = root.to_owned();
+    Contestant {
+        row: row("trimtab", threads, Some(precision), prompt),
+        command: Box::new(move || {
+            let mut program = process::cargo(&root);
+            program.args(["run", "--release", "--quiet", "--package", "trimtab-engine"]);
+            program.args(["--example", "time_answer"]);
+            program.env("RAYON_NUM_THREADS", threads.to_string());
+            Ok(program)
+        }),
+        request: json!({
+            "model": model,
+            "backend": "cpu",
+            "precision": precision,
+            "prompt": prompt.ids,
+            "max_tokens": prompt.max_tokens,
+            "directions": 0,
+        }),
+        samples: Vec::new(),
+    }
+}
+
+fn llama_cpp(root: &Path, peers: &PeerFiles, prompt: &Prompt, threads: usize) -> Contestant {
+    let (root, peers_files) = (root.to_owned(), peers.clone());
+    Contestant {
+        row: row("llama.cpp", threads, None, prompt),
+        command: Box::new(move || Ok(peers_files.script(&root, "llama_cpp_answer.py"))),
+        request: json!({
+            "model": peers.gguf,
+            "prompt": prompt.ids,
+            "max_tokens": prompt.max_tokens,
+            "threads": threads,
+        }),
+        samples: Vec::new(),
+    }
+}
+
+fn row(runtime: &str, threads: usize, precision: Option<&str>, prompt: &Prompt) -> Row {
+    Row {
+        runtime: runtime.into(),
+        environment: "native",
+        backend: "cpu".into(),
+        weights: "q4_1".into(),
+        precision: precision.map(str::to_owned),
+        threads,
+        runs: 0,
+        tokens: 0,
+        prompt_tokens: prompt.ids.len(),
+        decode_tok_s: None,
+        prefill_tok_s: None,
+        first_token_s: None,
+        text: String::new(),
+        same_characters: None,
+        failure: None,
+    }
+}
+
+/// Gives the program its request and reads what it measured.
+fn answer(mut program: Command, request: &Value) -> Result<Timing> {
+    let mut child = program
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("it could not be started")?;
+    if let Some(mut input) = child.stdin.take() {
+        input.write_all(request.to_string().as_bytes())?;
+    }
+    let output = child.wait_with_output()?;
+    if !output.status.success() {
+        bail!("it ended with {}", output.status);
+    }
+    serde_json::from_slice(&output.stdout).context("what it printed is no timing")
+}

@@ -1,0 +1,100 @@
+//! What a visitor downloads before the model: the built page, gzipped, and what its module is made of.
+
+use std::fmt;
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use serde::Serialize;
+
+use super::breakdown::{self, Breakdown};
+use crate::wasm;
+
+/// Crates below this are one line, in bytes of code.
+const SMALL: usize = 12_000;
+
+#[derive(Debug, Serialize)]
+pub struct Weight {
+    /// Gzipped bytes.
+    pub wasm: usize,
+    pub javascript: usize,
+    pub css: usize,
+    pub breakdown: Breakdown,
+}
+
+/// Weighs `web/dist`, which must be built.
+pub fn weigh(root: &Path, folder: &Path) -> Result<Weight> {
+    let module = wasm::with_names(root, &folder.join("module"))?;
+    let bytes =
+        fs::read(&module).with_context(|| format!("{} cannot be read", module.display()))?;
+    let mut weight = Weight {
+        wasm: 0,
+        javascript: 0,
+        css: 0,
+        breakdown: breakdown::breakdown(&bytes)?,
+    };
+    add(&root.join("web/dist"), &mut weight)?;
+    Ok(weight)
+}
+
+fn add(folder: &Path, weight: &mut Weight) -> Result<()> {
+    let entries =
+        fs::read_dir(folder).with_context(|| format!("{} cannot be read", folder.display()))?;
+    for entry in entries {
+        let path = entry?.path();
+        if path.is_dir() {
+            add(&path, weight)?;
+            continue;
+        }
+        let total = match path.extension().and_then(|extension| extension.to_str()) {
+            Some("wasm") => &mut weight.wasm,
+            Some("js") => &mut weight.javascript,
+            Some("css") => &mut weight.css,
+            _ => continue,
+        };
+        *total += gzipped(&fs::read(&path)?)?;
+    }
+    Ok(())
+}
+
+/// Length after gzip at its best.
+pub fn gzipped(bytes: &[u8]) -> Result<usize> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
+    encoder.write_all(bytes)?;
+    Ok(encoder.finish()?.len())
+}
+
+impl fmt::Display for Weight {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kilobytes = |bytes: usize| bytes as f64 / 1000.0;
+        writeln!(f, "| the page, gzipped | kB |\n| --- | --- |")?;
+        writeln!(f, "| WebAssembly | {:.1} |", kilobytes(self.wasm))?;
+        writeln!(f, "| JavaScript | {:.1} |", kilobytes(self.javascript))?;
+        writeln!(f, "| CSS | {:.1} |\n", kilobytes(self.css))?;
+
+        writeln!(
+            f,
+            "| in the module | kB | gzipped by itself, kB |\n| --- | --- | --- |"
+        )?;
+        let (large, small): (Vec<_>, Vec<_>) = self
+            .breakdown
+            .crates
+            .iter()
+            .partition(|size| size.bytes >= SMALL);
+        let mut line = |name: &str, bytes, gzipped| {
+            let (bytes, gzipped) = (kilobytes(bytes), kilobytes(gzipped));
+            writeln!(f, "| {name} | {bytes:.1} | {gzipped:.1} |")
+        };
+        for size in large {
+            line(&size.name, size.bytes, size.gzipped)?;
+        }
+        let total = |of: fn(&&breakdown::CrateSize) -> usize| small.iter().map(of).sum();
+        let name = format!("{} smaller crates", small.len());
+        line(&name, total(|size| size.bytes), total(|size| size.gzipped))?;
+        let data = &self.breakdown.data;
+        line(&data.name, data.bytes, data.gzipped)
+    }
+}

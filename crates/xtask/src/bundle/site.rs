@@ -1,0 +1,104 @@
+//! `dist/site`: the page and the models as a folder for any host of static files, whatever headers it sends.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use serde_json::{Value, json};
+
+use super::{files_below, megabytes, read, write};
+
+/// Hosts that cost nothing take files of 25 MB at most.
+const LARGEST: usize = 24_000_000;
+
+/// From the built page and the models of the catalogue.
+pub fn make(root: &Path) -> Result<()> {
+    let site = root.join("dist/site");
+    fill(root, &site)?;
+    let sizes = files_below(&site)?
+        .iter()
+        .map(|file| Ok(fs::metadata(site.join(file))?.len()))
+        .collect::<Result<Vec<u64>>>()?;
+    println!(
+        "{}: {} files, {} in all, the largest {}. Put the folder on any host of static files, or serve it with \
+         `trimtab serve --site {0}`",
+        site.display(),
+        sizes.len(),
+        megabytes(sizes.iter().sum()),
+        megabytes(sizes.iter().copied().max().unwrap_or(0)),
+    );
+    Ok(())
+}
+
+/// Empties `site` and fills it.
+pub fn fill(root: &Path, site: &Path) -> Result<()> {
+    if site.exists() {
+        fs::remove_dir_all(site)
+            .with_context(|| format!("{} cannot be replaced", site.display()))?;
+    }
+    let page = root.join("web/dist");
+    for file in files_below(&page)? {
+        write(&site.join(&file), &read(&page.join(&file))?)?;
+    }
+    let models = root.join("models");
+    let mut catalogue: Value = serde_json::from_slice(&read(&models.join("catalog.json"))?)
+        .context("models/catalog.json is broken")?;
+    for model in items(&mut catalogue, "models")? {
+        let id = text(model, "id")?;
+        for file in items(model, "files")? {
+            let path = format!("{id}/{}", text(file, "path")?);
+            let bytes = read(&models.join(&path))?;
+            check(file, &path, &bytes)?;
+            place(file, &site.join("models"), &path, &bytes)?;
+        }
+        for vector in items(model, "vectors")? {
+            let path = format!("vectors/{}", text(vector, "path")?);
+            let bytes = read(&models.join(&path))?;
+            check(vector, &path, &bytes)?;
+            write(&site.join("models").join(&path), &bytes)?;
+        }
+    }
+    write(
+        &site.join("models/catalog.json"),
+        &serde_json::to_vec(&catalogue)?,
+    )
+}
+
+/// Whole, or in parts that the catalogue's entry then lists.
+fn place(entry: &mut Value, models: &Path, path: &str, bytes: &[u8]) -> Result<()> {
+    if bytes.len() <= LARGEST {
+        return write(&models.join(path), bytes);
+    }
+    let name = text(entry, "path")?;
+    let mut parts = Vec::new();
+    for (index, part) in bytes.chunks(LARGEST).enumerate() {
+        let end = format!(".part{index:03}");
+        write(&models.join(format!("{path}{end}")), part)?;
+        parts.push(json!({"path": format!("{name}{end}"), "bytes": part.len()}));
+    }
+    entry["parts"] = Value::Array(parts);
+    Ok(())
+}
+
+/// A page with other files than its catalogue promises would refuse them only at its visitors'.
+fn check(entry: &Value, path: &str, bytes: &[u8]) -> Result<()> {
+    if entry["bytes"].as_u64() != Some(bytes.len() as u64)
+        || entry["sha256"] != super::sha256(bytes)
+    {
+        bail!("models/{path} is not the file that models/catalog.json lists");
+    }
+    Ok(())
+}
+
+fn items<'a>(value: &'a mut Value, key: &str) -> Result<&'a mut Vec<Value>> {
+    value[key]
+        .as_array_mut()
+        .with_context(|| format!("models/catalog.json has no list of {key} where one belongs"))
+}
+
+fn text(value: &Value, key: &str) -> Result<String> {
+    value[key]
+        .as_str()
+        .map(str::to_owned)
+        .with_context(|| format!("models/catalog.json has no {key} where one belongs"))
+}

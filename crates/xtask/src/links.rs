@@ -1,0 +1,76 @@
+//! Golden links, and the fuzzing of what opens links.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use serde::Deserialize;
+
+use crate::{model, process};
+
+/// A golden link and the arguments of `trimtab link make` that it comes from.
+#[derive(Debug, Deserialize)]
+struct Wanted {
+    name: String,
+    arguments: Vec<String>,
+}
+
+fn folder(root: &Path) -> PathBuf {
+    root.join("tests/golden/links")
+}
+
+fn wanted(root: &Path) -> Result<Vec<Wanted>> {
+    let path = folder(root).join("recipes.json");
+    let json = fs::read(&path).with_context(|| format!("{} cannot be read", path.display()))?;
+    serde_json::from_slice(&json).with_context(|| format!("{} is broken", path.display()))
+}
+
+/// Makes the golden links that are missing. Those that are there stay: every link ever made has to open.
+pub fn make(root: &Path) -> Result<()> {
+    model::ensure_model(root)?;
+    for wanted in wanted(root)? {
+        let path = folder(root).join(format!("{}.json", wanted.name));
+        if path.exists() {
+            continue;
+        }
+        let mut program = process::cargo(root);
+        program.args(["run", "--release", "--package", "trimtab", "--"]);
+        program
+            .args(["link", "make", "--json"])
+            .args(&wanted.arguments);
+        let line = process::announce(&program);
+        let output = program
+            .output()
+            .with_context(|| format!("`{line}` could not be started"))?;
+        let error = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "`{line}` failed: {error}");
+        fs::write(&path, output.stdout)
+            .with_context(|| format!("{} cannot be written", path.display()))?;
+    }
+    Ok(())
+}
+
+/// Opens mutated golden links for `seconds`; fails where that found something.
+pub fn fuzz(root: &Path, seconds: u32, seed: u32) -> Result<()> {
+    let findings = root.join("target/fuzz");
+    fs::create_dir_all(&findings)
+        .with_context(|| format!("{} cannot be made", findings.display()))?;
+    let mut program = process::cargo(root);
+    program.args([
+        "run",
+        "--release",
+        "--package",
+        "trimtab-persona",
+        "--example",
+        "fuzz_links",
+        "--",
+    ]);
+    program
+        .arg(seconds.to_string())
+        .arg(seed.to_string())
+        .arg(&findings);
+    for wanted in wanted(root)? {
+        program.arg(folder(root).join(format!("{}.json", wanted.name)));
+    }
+    process::run(&mut program)
+}
