@@ -1,5 +1,8 @@
 import { svelte } from "@sveltejs/vite-plugin-svelte";
+import { createHash } from "node:crypto";
+import { readFileSync } from "node:fs";
 import type { Plugin } from "vite";
+import { VitePWA } from "vite-plugin-pwa";
 import { defineConfig } from "vitest/config";
 
 /** Only the page's own files, and WebAssembly; nothing inline, nothing from elsewhere. */
@@ -30,12 +33,52 @@ function strictPolicy(): Plugin {
   };
 }
 
+interface Catalogue {
+  models: { vectors?: { path: string; sha256: string }[] }[];
+}
+
+/** What lies beside the page and has to be there without a network; models are kept elsewhere (src/engine/store.ts). */
+function besideThePage(): { url: string; revision: string }[] {
+  const text = readFileSync(new URL("../models/catalog.json", import.meta.url), "utf8");
+  const vectors = (JSON.parse(text) as Catalogue).models.flatMap((model) => model.vectors ?? []);
+  const hash = createHash("sha256").update(text).digest("hex");
+  return [{ url: "models/catalog.json", revision: hash }, ...vectors.map(({ path, sha256 }) => ({ url: `models/vectors/${path}`, revision: sha256 }))];
+}
+
+/** The installable app. A new version waits until no tab is open, or until the visitor asks for it. */
+const app = () =>
+  VitePWA({
+    registerType: "prompt",
+    injectRegister: false,
+    manifest: {
+      name: "Trimtab",
+      short_name: "Trimtab",
+      description: "Turn a language model with a small push, and see what happens. Everything runs on your own machine.",
+      start_url: "./",
+      scope: "./",
+      display: "standalone",
+      background_color: "#f6f4ef",
+      theme_color: "#12566b",
+      icons: [
+        { src: "icon.svg", sizes: "any", type: "image/svg+xml", purpose: "any" },
+        { src: "icon-192.png", sizes: "192x192", type: "image/png" },
+        { src: "icon-512.png", sizes: "512x512", type: "image/png", purpose: "any" },
+      ],
+    },
+    workbox: {
+      globPatterns: ["**/*.{html,js,css,wasm,svg,png,json,webmanifest}"],
+      maximumFileSizeToCacheInBytes: 8 << 20,
+      additionalManifestEntries: besideThePage(),
+      clientsClaim: true,
+    },
+  });
+
 export default defineConfig(({ mode }) => ({
   base: "./",
-  plugins: [svelte(), strictPolicy()],
+  plugins: [svelte(), strictPolicy(), ...(mode === "production" ? [app()] : [])],
   // Component tests mount components as a browser would.
   resolve: mode === "test" ? { conditions: ["browser"] } : {},
   worker: { format: "es" },
   build: { target: "es2022", modulePreload: { polyfill: false }, assetsInlineLimit: 0 },
-  test: { environment: "happy-dom", include: ["src/**/*.test.ts"], setupFiles: ["src/fixtures/test_setup.ts"] },
+  test: { environment: "happy-dom", include: ["src/**/*.test.ts"], setupFiles: ["src/fixtures/test_setup.ts"], testTimeout: 60_000 },
 }));

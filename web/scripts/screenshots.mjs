@@ -104,7 +104,122 @@ const scenes = [
     await page.getByRole("button", { name: /^Model/ }).click();
     await page.waitForTimeout(200);
   }],
+  ["lessons", "?mock#lessons", (page) => page.getByRole("link", { name: /^What is a direction/ }).first().waitFor()],
+  ["lesson", "?mock&tokenMs=1#lessons/direction", async (page) => {
+    await page.getByRole("heading", { name: "Two answers to one question" }).waitFor();
+  }],
+  ["lesson-done", "?mock&tokenMs=1#lessons/controls", async (page) => {
+    await ready(page);
+    await page.getByRole("button", { name: "Next" }).click();
+    await page.getByRole("button", { name: "Set the page up" }).click();
+    await answered(page);
+    const fold = page.getByRole("button", { name: "Show the lesson" });
+    if (await fold.isVisible()) await fold.click();
+    await page.waitForTimeout(300);
+  }],
+  ["lesson-folded", "?mock&tokenMs=1#lessons/direction", async (page) => {
+    await ready(page);
+    await page.getByRole("button", { name: "Set the page up" }).click();
+    await answered(page);
+    await page.waitForTimeout(300);
+  }],
+  ["teacher", "?mock#lessons/pushing/teacher", (page) => page.getByRole("heading", { name: "Aims" }).waitFor()],
+  ["teacher-print", "?mock#lessons/pushing/teacher", async (page) => {
+    await page.getByRole("heading", { name: "Aims" }).waitFor();
+    await page.emulateMedia({ media: "print" });
+  }],
+  ["conversation-print", "?mock&tokenMs=1", async (page) => {
+    await ready(page);
+    await slide(page, /cheerful/, 2);
+    await ask(page);
+    await answered(page);
+    await page.emulateMedia({ media: "print" });
+  }],
+  ["projector", "?mock&tokenMs=1#lessons/direction", async (page) => {
+    await page.evaluate(() => localStorage.setItem("trimtab.choices", JSON.stringify({ projector: true })));
+    await page.reload();
+    await ready(page);
+    await page.getByRole("button", { name: "Set the page up" }).click();
+    await answered(page);
+    await page.waitForTimeout(300);
+  }],
+  ["export", "?mock&tokenMs=1", async (page) => {
+    await ready(page);
+    await slide(page, /cheerful/, 2);
+    await ask(page);
+    await answered(page);
+    await page.getByText("Export", { exact: true }).click();
+  }],
 ];
+/** From a sentence to a draft of a trait. */
+const draft = async (page) => {
+  await ready(page);
+  await page.goto(`${page.url().split("#")[0]}#traits/new`);
+  await page.getByLabel("Name", { exact: true }).fill("sea-dog");
+  await page.getByLabel("Opposite").fill("city clerk");
+  await page.getByLabel(/How does it show/).fill("Talks like an old sailor, with ropes and waves.");
+  await page.getByRole("button", { name: "Draft it" }).click();
+  await page.getByRole("heading", { name: /sea-dog/ }).waitFor();
+};
+const made = async (page) => {
+  await draft(page);
+  await page.getByRole("button", { name: /^Make it/ }).click();
+  await page.getByRole("img", { name: /Reading before and evidence after/ }).waitFor();
+  await page.waitForTimeout(300);
+};
+scenes.push(
+  ["traits-before-model", "?mock#traits", async (page) => page.getByRole("heading", { name: "Traits" }).waitFor()],
+  ["traits-overview", "?mock&tokenMs=0", async (page) => {
+    await made(page);
+    await page.getByRole("link", { name: "Traits", exact: true }).click();
+    await page.getByRole("img", { name: /Cosines/ }).waitFor();
+  }],
+  ["traits-new", "?mock#traits/new", async (page) => {
+    await page.getByLabel("Name", { exact: true }).fill("9 lives");
+    await page.getByLabel("Opposite").fill("x");
+    await page.getByLabel(/How does it show/).fill("y");
+    await page.getByRole("button", { name: "Draft it" }).click();
+    await page.getByRole("alert").waitFor();
+  }],
+  ["traits-draft", "?mock&tokenMs=0", async (page) => {
+    await draft(page);
+    await page.getByText("5 pairs of instructions").click();
+    await page.getByLabel("Pair 2, negative").fill("");
+    await page.getByRole("button", { name: "Check it" }).click();
+    await page.getByRole("alert").waitFor();
+  }],
+  ["traits-writing", "?mock&tokenMs=25", async (page) => {
+    await draft(page);
+    await page.getByRole("button", { name: /^Make it/ }).click();
+    await page.waitForTimeout(2500);
+  }],
+  ["traits-half-made", "?mock&tokenMs=25", async (page) => {
+    await draft(page);
+    await page.getByRole("button", { name: "Write the responses" }).click();
+    await page.waitForTimeout(3000);
+    await page.reload();
+    await page.getByText(/responses are kept from before/).waitFor();
+  }],
+  ["traits-made", "?mock&tokenMs=0", made],
+  ["traits-doubtful", "?mock&tokenMs=0", async (page) => {
+    await ready(page);
+    await page.goto(`${page.url().split("#")[0]}#traits/poetic`);
+    await page.getByRole("heading", { name: "How it was made" }).waitFor();
+  }],
+  ["traits-no-report", "?mock&tokenMs=0", async (page) => {
+    await ready(page);
+    await page.goto(`${page.url().split("#")[0]}#traits/villainous`);
+    await page.getByText("There is no report").waitFor();
+  }],
+  ["gauge", "?mock&tokenMs=0", async (page) => {
+    await ready(page);
+    await slide(page, /cheerful/, 2);
+    await slide(page, /poetic/, 0.7);
+    await ask(page);
+    await answered(page);
+    await page.waitForTimeout(300);
+  }],
+);
 const looks = [
   { name: "light-1440", width: 1440, height: 900, colorScheme: "light" },
   { name: "dark-390", width: 390, height: 844, colorScheme: "dark" },
@@ -135,7 +250,7 @@ try {
       try {
         await page.goto(address + query);
         await act(page);
-        await page.screenshot({ path: `${out}/${name}.png` });
+        await page.screenshot({ path: `${out}/${name}.png`, fullPage: scene.startsWith("traits") });
         await page.evaluate(axe);
         const { violations } = await page.evaluate(() => globalThis.axe.run());
         for (const { id, impact, nodes } of violations) {

@@ -3,9 +3,11 @@ import App from "./App.svelte";
 import "./shell/theme.css";
 import { createEngine } from "./engine/client.ts";
 import type { Engine } from "./engine/protocol.ts";
+import { startEmbeddedWorker } from "./one_file/collect.ts";
 import { automation } from "./session/automation.ts";
 import { Session } from "./session/session.svelte.ts";
 import { openConversations } from "./storage/conversations.ts";
+import { openTraits } from "./storage/traits.ts";
 
 async function chooseEngine(): Promise<Engine> {
   const query = new URLSearchParams(location.search);
@@ -13,15 +15,16 @@ async function chooseEngine(): Promise<Engine> {
     const { mockFromAddress } = await import("./fixtures/mock_engine.ts");
     return mockFromAddress(query);
   }
-  return createEngine();
+  return import.meta.env.MODE === "one-file" ? createEngine(startEmbeddedWorker) : createEngine();
 }
 
 const target = document.getElementById("app");
 if (target !== null) {
   const engine = await chooseEngine();
-  const session = new Session(engine, await openConversations());
+  const session = new Session(engine, await openConversations(), await openTraits());
   Object.assign(globalThis, { trimtab: automation(engine, session.model) });
   await session.chat.restore();
+  await session.workshop.restore();
   mount(App, { target, props: { session } });
   await session.model.readCatalogue();
 }

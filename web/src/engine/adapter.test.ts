@@ -1,33 +1,77 @@
-import { describe, expect, it } from "vitest";
-import { chooseBackend } from "./adapter.ts";
+import { describe, expect, it, vi } from "vitest";
+import { chooseBackend, type Trials } from "./adapter.ts";
+import { EngineFailure } from "./failure.ts";
+import type { TokensPerSecond } from "./protocol.ts";
 
 const browser = (info: object | null) => ({ gpu: { requestAdapter: () => Promise.resolve(info && { info }) } });
+const acme = browser({ isFallbackAdapter: false, vendor: "acme", architecture: "rocket", description: "" });
+const software = browser({ isFallbackAdapter: true, description: "SwiftShader" });
+
+/** A device of this speed; `known` was measured at an earlier visit. */
+function trials(speeds: TokensPerSecond, known: TokensPerSecond | null = null) {
+  return {
+    run: vi.fn((timed: boolean) => Promise.resolve({ compileMilliseconds: 5, checkMilliseconds: 1, ...(timed && { tokensPerSecond: speeds }) })),
+    recall: vi.fn(() => Promise.resolve(known)),
+    remember: vi.fn(() => Promise.resolve()),
+  } satisfies Trials;
+}
+const failing = (kind: "wrong-numbers" | "device-lost"): Trials => ({
+  ...trials({ gpu: 1, cpu: 1 }),
+  run: () => Promise.reject(new EngineFailure(kind, "The graphics device computes wrongly.")),
+});
 
 describe("where the model runs", () => {
-  it("is the graphics device where there is one", async () => {
-    const choice = await chooseBackend("auto", browser({ isFallbackAdapter: false, vendor: "acme", architecture: "rocket", description: "" }));
-    expect(choice).toEqual({ backend: "gpu", adapter: "acme rocket", notices: [] });
+  it("is the graphics device where that is faster, and what was measured is remembered", async () => {
+    const fast = trials({ gpu: 90, cpu: 14 });
+    const choice = await chooseBackend("auto", fast, acme);
+    expect(choice).toMatchObject({ backend: "gpu", adapter: "acme rocket", notices: [], trial: { tokensPerSecond: { gpu: 90, cpu: 14 } } });
+    expect(fast.remember).toHaveBeenCalledWith("acme rocket", { gpu: 90, cpu: 14 });
   });
 
-  it("is the processor where that device is a program, unless it was asked for", async () => {
-    const software = browser({ isFallbackAdapter: true, description: "SwiftShader" });
-    const choice = await chooseBackend("auto", software);
-    expect(choice.backend).toBe("cpu");
-    expect(choice.notices[0]).toContain("program on the processor");
-    expect(await chooseBackend("gpu", software)).toMatchObject({ backend: "gpu", adapter: "SwiftShader", notices: [expect.stringContaining("program on the processor")] });
+  it("is the processor where the device is slower, with both figures", async () => {
+    const choice = await chooseBackend("auto", trials({ gpu: 5.14, cpu: 13.6 }), software);
+    expect(choice).toMatchObject({ backend: "cpu", adapter: "" });
+    expect(choice.notices[0]).toContain("14 tokens a second on the processor and 5.1 on the graphics device");
+    expect(choice.notices[1]).toContain("program on the processor");
   });
 
-  it("is the processor where there is none, with a sentence", async () => {
+  it("is not measured twice, but the device is checked whenever it is used", async () => {
+    const slower = trials({ gpu: 1, cpu: 1 }, { gpu: 5, cpu: 14 });
+    expect((await chooseBackend("auto", slower, acme)).backend).toBe("cpu");
+    expect(slower.run).not.toHaveBeenCalled();
+    const faster = trials({ gpu: 1, cpu: 1 }, { gpu: 50, cpu: 14 });
+    expect(await chooseBackend("auto", faster, acme)).toMatchObject({ backend: "gpu", trial: { checkMilliseconds: 1, tokensPerSecond: { gpu: 50, cpu: 14 } } });
+    expect(faster.run).toHaveBeenCalledExactlyOnceWith(false);
+    expect(faster.remember).not.toHaveBeenCalled();
+  });
+
+  it("is never a device that computes wrongly, whatever was asked", async () => {
+    for (const asked of ["auto", "gpu"] as const) {
+      const choice = await chooseBackend(asked, failing("wrong-numbers"), acme);
+      expect(choice.backend).toBe("cpu");
+      expect(choice.notices[0]).toContain("computes wrongly");
+    }
+  });
+
+  it("is the processor where the device fails, unless that was asked for by name", async () => {
+    expect((await chooseBackend("auto", failing("device-lost"), acme)).backend).toBe("cpu");
+    await expect(chooseBackend("gpu", failing("device-lost"), acme)).rejects.toMatchObject({ kind: "device-lost" });
+  });
+
+  it("is the processor where there is no device, with a sentence", async () => {
     const broken = { gpu: { requestAdapter: () => Promise.reject(new Error("blocked")) } };
     for (const without of [{}, browser(null), broken]) {
-      const choice = await chooseBackend("auto", without);
+      const choice = await chooseBackend("auto", trials({ gpu: 1, cpu: 1 }), without);
       expect(choice.backend).toBe("cpu");
       expect(choice.notices[0]).toContain("no graphics device (WebGPU)");
     }
   });
 
   it("is what was asked for by name", async () => {
-    expect(await chooseBackend("cpu", browser({}))).toEqual({ backend: "cpu", adapter: "", notices: [] });
-    expect((await chooseBackend("gpu", {})).backend).toBe("gpu");
+    const any = trials({ gpu: 1, cpu: 1 });
+    expect(await chooseBackend("cpu", any, browser({}))).toEqual({ backend: "cpu", adapter: "", notices: [] });
+    expect(await chooseBackend("gpu", any, software)).toMatchObject({ backend: "gpu", adapter: "SwiftShader", notices: [expect.stringContaining("program on the processor")] });
+    expect(any.run).toHaveBeenCalledExactlyOnceWith(false);
+    expect((await chooseBackend("gpu", any, {})).backend).toBe("gpu");
   });
 });

@@ -1,4 +1,6 @@
-import type { Backend } from "./protocol.ts";
+/** Where the model runs: what the browser offers, what it computes, and how fast it is beside the processor. */
+import { toFailure } from "./failure.ts";
+import type { Backend, DeviceTrial, TokensPerSecond } from "./protocol.ts";
 
 interface AdapterInfo {
   isFallbackAdapter?: boolean;
@@ -11,7 +13,7 @@ interface AdapterInfo {
 /** The part of WebGPU that is asked here; TypeScript's library has no `navigator.gpu` yet. */
 interface GpuNavigator {
   gpu?: {
-    requestAdapter(): Promise<{ info?: AdapterInfo } | null>;
+    requestAdapter(options: { powerPreference: "high-performance" }): Promise<{ info?: AdapterInfo } | null>;
   };
 }
 
@@ -20,26 +22,63 @@ export interface Choice {
   /** What the browser says of the graphics device; wgpu is told no name. */
   adapter: string;
   notices: string[];
+  trial?: DeviceTrial;
+}
+
+export interface Trials {
+  /** Checks the device, and times it and the processor where that is wanted. Rejects with a `Failure`. */
+  run(timed: boolean): Promise<DeviceTrial>;
+  /** What was measured with this adapter at an earlier visit. */
+  recall(adapter: string): Promise<TokensPerSecond | null>;
+  remember(adapter: string, measured: TokensPerSecond): Promise<void>;
 }
 
 const NO_WEBGPU =
   "This browser offers no graphics device (WebGPU), so the model runs on the processor, which is slower. Chrome or Edge 113 and later, over https or on localhost, have WebGPU.";
-const HARDWARE_HINT =
-  "If this computer has a real graphics device, look for “hardware acceleration” in the browser's settings.";
-const SOFTWARE = `The graphics device that this browser offers is a program on the processor. ${HARDWARE_HINT}`;
-const NOT_SOFTWARE = `The graphics device that this browser offers is a program on the processor, so the model runs on the processor itself, which is faster. ${HARDWARE_HINT}`;
+const SOFTWARE =
+  "The graphics device that this browser offers is a program on the processor. If this computer has a real graphics device, look for “hardware acceleration” in the browser's settings.";
 
-/** What `auto` means here: the graphics device where there is a real one, else the processor (several times as fast as SwiftShader). */
-export async function chooseBackend(asked: Backend | "auto", browser: object = navigator): Promise<Choice> {
+const rounded = (speed: number) => (speed < 10 ? speed.toFixed(1) : String(Math.round(speed)));
+
+/** Both figures, as a visitor reads them. */
+export function inWords({ gpu, cpu }: TokensPerSecond): string {
+  return `a short measurement gave about ${rounded(cpu)} tokens a second on the processor and ${rounded(gpu)} on the graphics device`;
+}
+
+/**
+ * What `auto` means here: the faster of the two, by a short measurement that is remembered. A device that computes
+ * wrongly is never used, whatever was asked.
+ */
+export async function chooseBackend(asked: Backend | "auto", trials: Trials, browser: object = navigator): Promise<Choice> {
   if (asked === "cpu") return { backend: "cpu", adapter: "", notices: [] };
   const { gpu } = browser as GpuNavigator;
-  const adapter = await gpu?.requestAdapter().catch(() => null);
+  const adapter = await gpu?.requestAdapter({ powerPreference: "high-performance" }).catch(() => null);
   if (!adapter) {
     // Asked for by name: the engine says what is missing.
     return asked === "gpu" ? { backend: "gpu", adapter: "", notices: [] } : { backend: "cpu", adapter: "", notices: [NO_WEBGPU] };
   }
   const { isFallbackAdapter, vendor, architecture, device, description } = adapter.info ?? {};
   const name = description ? description : [vendor, architecture, device].filter(Boolean).join(" ");
-  if (isFallbackAdapter !== true) return { backend: "gpu", adapter: name, notices: [] };
-  return asked === "auto" ? { backend: "cpu", adapter: "", notices: [NOT_SOFTWARE] } : { backend: "gpu", adapter: name, notices: [SOFTWARE] };
+  const software = isFallbackAdapter === true ? [SOFTWARE] : [];
+  const onProcessor = (measured: TokensPerSecond, trial: DeviceTrial): Choice => {
+    const notice = `The model runs on the processor, which is the faster one here: ${inWords(measured)}. You can choose otherwise under “Model”.`;
+    return { backend: "cpu", adapter: "", notices: [notice, ...software], trial };
+  };
+
+  const known = asked === "auto" ? await trials.recall(name) : null;
+  if (known && known.cpu >= known.gpu) {
+    return onProcessor(known, { tokensPerSecond: known });
+  }
+  let trial: DeviceTrial;
+  try {
+    trial = await trials.run(asked === "auto" && known === null);
+  } catch (thrown) {
+    const { kind, message } = toFailure(thrown);
+    if (asked === "gpu" && kind !== "wrong-numbers") throw thrown;
+    return { backend: "cpu", adapter: "", notices: [`The graphics device could not be used, so the model runs on the processor. ${message}`] };
+  }
+  const measured = trial.tokensPerSecond ?? known;
+  if (trial.tokensPerSecond) await trials.remember(name, trial.tokensPerSecond);
+  if (asked === "auto" && measured && measured.cpu >= measured.gpu) return onProcessor(measured, trial);
+  return { backend: "gpu", adapter: name, notices: software, trial: { ...trial, ...(measured && { tokensPerSecond: measured }) } };
 }

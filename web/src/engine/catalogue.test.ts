@@ -23,6 +23,21 @@ const read = (json: unknown, status = 200) =>
   readCatalogue(() => Promise.resolve(new Response(typeof json === "string" ? json : JSON.stringify(json), { status })), "http://here/models/");
 
 describe("the catalogue", () => {
+  it("knows files in parts, which have to be the whole file together", async () => {
+    const inParts = (...bytes: unknown[]) => ({
+      format: 1,
+      models: [{ ...model, files: [{ path: "model.safetensors", bytes: 20, sha256: hash, parts: bytes.map((bytes, index) => ({ path: `m.part${String(index)}`, bytes })) }] }],
+    });
+    const [entry] = await read(inParts(12, 8));
+    expect(entry?.files[0]?.parts).toEqual([
+      { name: "m.part0", bytes: 12 },
+      { name: "m.part1", bytes: 8 },
+    ]);
+    for (const wrong of [inParts(12, 7), inParts(), inParts(21, -1), inParts("20")]) {
+      await expect(read(wrong)).rejects.toMatchObject({ kind: "download" });
+    }
+  });
+
   it("lists models with the files that a model is made of", async () => {
     const [entry] = await read({ format: 1, models: [model] });
     expect(entry).toEqual({

@@ -1,5 +1,5 @@
 /** The models that this page offers: `models/catalog.json`, beside the page. */
-import type { FileEntry } from "./download.ts";
+import type { FileEntry, FilePart } from "./download.ts";
 import { EngineFailure } from "./failure.ts";
 
 export interface ModelEntry {
@@ -14,10 +14,11 @@ export interface ModelEntry {
   vectors: FileEntry[];
 }
 
+export const CONFIG = "config.json";
 export const WEIGHTS = "model.safetensors";
 /** What {@link ModelEntry.files} may name; nothing else is fetched. */
 export const MODEL_FILES: ReadonlySet<string> = new Set([
-  "config.json",
+  CONFIG,
   "tokenizer.json",
   "tokenizer_config.json",
   "chat_template.jinja",
@@ -27,6 +28,7 @@ export const MODEL_FILES: ReadonlySet<string> = new Set([
 const MAX_JSON = 1 << 20;
 const MAX_MODELS = 64;
 const MAX_FILES = 64;
+const MAX_PARTS = 4096;
 const PLAIN_NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$/;
 const SHA256 = /^[0-9a-f]{64}$/;
 
@@ -42,6 +44,7 @@ export async function fetchJson(fetch: Fetch, url: string): Promise<unknown> {
   try {
     response = await fetch(url);
   } catch (error) {
+    if (error instanceof EngineFailure) throw error;
     const reason = error instanceof Error ? error.message : String(error);
     throw new EngineFailure("download", `${url} could not be fetched (${reason}). Check the connection and try again.`);
   }
@@ -65,12 +68,29 @@ function text(value: unknown): string | undefined {
   return typeof value === "string" && value.length > 0 && value.length <= 4096 ? value : undefined;
 }
 
+function filePart(url: string, part: unknown): FilePart {
+  const { path, bytes } = fieldsOf(part);
+  if (typeof path !== "string" || !PLAIN_NAME.test(path)) throw unusable(url, "a part of a file has no plain name");
+  if (typeof bytes !== "number" || !Number.isSafeInteger(bytes) || bytes <= 0) throw unusable(url, `${path} has no length`);
+  return { name: path, bytes };
+}
+
+/** The parts of a file of so many bytes; none where it lies there whole. */
+function fileParts(url: string, path: string, bytes: number, parts: unknown): FilePart[] | undefined {
+  if (parts === undefined) return undefined;
+  if (!Array.isArray(parts) || parts.length > MAX_PARTS) throw unusable(url, `${path} has no list of parts, or too many`);
+  const checked = parts.map((part) => filePart(url, part));
+  if (checked.reduce((sum, part) => sum + part.bytes, 0) !== bytes) throw unusable(url, `the parts of ${path} are not ${String(bytes)} bytes together`);
+  return checked;
+}
+
 function fileEntry(url: string, file: unknown): FileEntry {
-  const { path, bytes, sha256 } = fieldsOf(file);
+  const { path, bytes, sha256, parts: list } = fieldsOf(file);
   if (typeof path !== "string" || !PLAIN_NAME.test(path)) throw unusable(url, "a file has no plain name");
   if (typeof bytes !== "number" || !Number.isSafeInteger(bytes) || bytes < 0) throw unusable(url, `${path} has no length`);
   if (typeof sha256 !== "string" || !SHA256.test(sha256)) throw unusable(url, `${path} has no SHA-256`);
-  return { name: path, bytes, sha256 };
+  const parts = fileParts(url, path, bytes, list);
+  return { name: path, bytes, sha256, ...(parts && { parts }) };
 }
 
 /** The files of a model that a manifest or the catalogue names, checked. */

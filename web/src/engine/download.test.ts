@@ -61,6 +61,29 @@ class Server {
   };
 }
 
+const PART = 120_000;
+const inParts: FileEntry = {
+  ...entry,
+  parts: [0, 1, 2].map((index) => ({ name: `model.part${String(index)}`, bytes: Math.min(PART, SIZE - index * PART) })),
+};
+
+/** A server for each part; `plans` by the part's number. */
+function partServers(...plans: Server["plan"][]): { servers: Server[]; fetch: DownloadOptions["fetch"]; asked: string[] } {
+  const asked: string[] = [];
+  const servers = [0, 1, 2].map((index) => {
+    const server = new Server();
+    server.bytes = content.subarray(index * PART, (index + 1) * PART);
+    server.plan = plans[index] ?? ["whole"];
+    return server;
+  });
+  const fetch = (url: string, init: RequestInit) => {
+    asked.push(url);
+    const server = servers[Number(url.at(-1))];
+    return server ? server.fetch(url, init) : Promise.resolve(new Response(null, { status: 404 }));
+  };
+  return { servers, fetch, asked };
+}
+
 /** Keeps files for the next visit, and has room for so many bytes. */
 class DurableStore extends MemoryStore implements FileStore {
   override readonly durable = true;
@@ -71,7 +94,7 @@ class DurableStore extends MemoryStore implements FileStore {
     const append = file.append.bind(file);
     file.append = (bytes) => {
       if (file.length + bytes.length > this.room) throw new DOMException("no room", "QuotaExceededError");
-      append(bytes);
+      return append(bytes);
     };
     return file;
   }
@@ -144,13 +167,22 @@ describe("a download", () => {
     expect(network[0]).toBe(200_000);
   });
 
-  it("starts over when the server ignores Range or continues elsewhere", async () => {
-    for (const second of ["ignore-range", "wrong-range"] as const) {
-      const server = new Server();
-      server.plan = ["cut", second, "whole"];
-      const done = await obtain("u", entry, options(server, new DurableStore()));
-      expect(await hashOf(done.blob)).toBe(entry.sha256);
-    }
+  it("starts over when the server continues elsewhere", async () => {
+    const server = new Server();
+    server.plan = ["cut", "wrong-range", "whole"];
+    const done = await obtain("u", entry, options(server, new DurableStore()));
+    expect(await hashOf(done.blob)).toBe(entry.sha256);
+    expect(server.served.at(-1)?.range).toBeNull();
+  });
+
+  it("passes over what it has when the server ignores Range", async () => {
+    const server = new Server();
+    server.plan = ["cut", "ignore-range"];
+    const seen: number[] = [];
+    const done = await obtain("u", entry, options(server, new DurableStore(), { onBytes: (bytes) => seen.push(bytes) }));
+    expect(await hashOf(done.blob)).toBe(entry.sha256);
+    expect(seen).toEqual([...seen].sort((a, b) => a - b));
+    expect(server.served).toHaveLength(2);
   });
 
   it("throws a file away that is not the promised one", async () => {
@@ -168,8 +200,8 @@ describe("a download", () => {
     const server = new Server();
     const store = new DurableStore();
     const half = await store.open(entry.sha256);
-    half.append(new Uint8Array(SIZE / 2));
-    half.close();
+    await half.append(new Uint8Array(SIZE / 2));
+    await half.close();
     const failure = await failureOf(obtain("u", entry, options(server, store)));
     expect(failure.kind).toBe("corrupt-model");
     const done = await obtain("u", entry, options(server, store));
@@ -193,6 +225,24 @@ describe("a download", () => {
     expect(server.served).toHaveLength(1);
   });
 
+  it.each(["open", "close"] as const)("goes on in memory when a file's %s finds no room", async (when) => {
+    class Full extends DurableStore {
+      override async open(hash: string): Promise<PartialFile> {
+        if (when === "open") throw new DOMException("no room", "QuotaExceededError");
+        const file = await super.open(hash);
+        file.close = () => {
+          throw new DOMException("no room", "QuotaExceededError");
+        };
+        return file;
+      }
+    }
+    const store = new Full();
+    store.room = 120_000;
+    const got = await obtain("u", entry, options(new Server(), store));
+    expect(got.kept).toBe(false);
+    expect(await hashOf(got.blob)).toBe(entry.sha256);
+  });
+
   it("goes on in memory when there is no room", async () => {
     const server = new Server();
     const store = new DurableStore();
@@ -213,5 +263,42 @@ describe("a download", () => {
     };
     await expect(obtain("u", entry, options(server, store, { signal: abort.signal, onBytes }))).rejects.toMatchObject({ name: "AbortError" });
     expect((await store.open(entry.sha256)).length).toBe(100_000);
+  });
+});
+
+describe("a file in parts", () => {
+  it("is put together and checked as one", async () => {
+    const { fetch, asked } = partServers();
+    const done = await obtain("models/tiny/model.safetensors", inParts, { ...options(new Server(), new DurableStore()), fetch });
+    expect(await hashOf(done.blob)).toBe(entry.sha256);
+    expect(asked).toEqual(["models/tiny/model.part0", "models/tiny/model.part1", "models/tiny/model.part2"]);
+  });
+
+  it("goes on inside the part in which the connection broke, with or without Range", async () => {
+    for (const answer of ["whole", "ignore-range"] as const) {
+      const { servers, fetch, asked } = partServers(["whole"], ["cut", "refuse", answer]);
+      const store = new DurableStore();
+      const done = await obtain("m/model.safetensors", inParts, { ...options(new Server(), store), fetch });
+      expect(await hashOf(done.blob)).toBe(entry.sha256);
+      expect(servers[1]?.served.map(({ range }) => range)).toEqual([null, "bytes=60000-", "bytes=60000-"]);
+      expect(asked.filter((url) => url.endsWith("part0"))).toHaveLength(1);
+    }
+  });
+
+  it("does not begin again for parts that are here from an earlier visit", async () => {
+    const store = new DurableStore();
+    const first = partServers(["whole"], ["whole"], ["missing"]);
+    await failureOf(obtain("m/model.safetensors", inParts, { ...options(new Server(), store), fetch: first.fetch }));
+    const second = partServers();
+    const done = await obtain("m/model.safetensors", inParts, { ...options(new Server(), store), fetch: second.fetch });
+    expect(await hashOf(done.blob)).toBe(entry.sha256);
+    expect(second.asked).toEqual(["m/model.part2"]);
+  });
+
+  it("refuses a part that is longer than promised", async () => {
+    const { servers, fetch } = partServers();
+    if (servers[1]) servers[1].bytes = content.subarray(PART, 2 * PART + 1);
+    const failure = await failureOf(obtain("m/model.safetensors", inParts, { ...options(new Server(), new DurableStore()), fetch }));
+    expect(failure.kind).toBe("corrupt-model");
   });
 });

@@ -6,8 +6,16 @@ import { MemoryStore, PIECE, type FileStore, type PartialFile } from "./store.ts
 export interface FileEntry {
   name: string;
   bytes: number;
-  /** Lower-case hexadecimal. */
+  /** Lower-case hexadecimal; of the whole file, however many parts it comes in. */
   sha256: string;
+  /** What lies on the server in its place, in order: some hosts take no large files. */
+  parts?: FilePart[];
+}
+
+export interface FilePart {
+  /** Beside where the whole file would be. */
+  name: string;
+  bytes: number;
 }
 
 /** SHA-256 over pieces: `crypto.subtle` hashes only what is whole in memory. */
@@ -78,12 +86,23 @@ class Download {
     this.#hasher = options.hasher();
   }
 
+  /** Where there is no room even to begin a file, in memory. */
+  static async #opened(url: string, entry: FileEntry, options: DownloadOptions): Promise<Download> {
+    try {
+      return new Download(url, entry, options, await options.store.open(entry.sha256));
+    } catch (error) {
+      if (!isQuota(error)) throw error;
+      const store = new MemoryStore();
+      return new Download(url, entry, { ...options, store }, await store.open(entry.sha256));
+    }
+  }
+
   static async start(url: string, entry: FileEntry, options: DownloadOptions): Promise<Download> {
-    const download = new Download(url, entry, options, await options.store.open(entry.sha256));
+    const download = await Download.#opened(url, entry, options);
     try {
       await download.#takeUp();
     } catch (error) {
-      download.#file.close();
+      await download.#file.close();
       throw error;
     }
     return download;
@@ -96,6 +115,8 @@ class Download {
         const before = this.#arrived;
         try {
           await this.#request();
+          // The next part has all its tries before it.
+          attempt = -1;
         } catch (error) {
           if (!(error instanceof Interrupted)) throw error;
           // A connection that brings something is worth as many tries as it needs.
@@ -106,7 +127,7 @@ class Download {
         }
       }
     } finally {
-      this.#file.close();
+      await this.#file.close();
     }
     const found = this.#hasher.finish();
     if (found !== this.entry.sha256) {
@@ -121,7 +142,7 @@ class Download {
 
   /** Hashes what an earlier visit left. */
   async #takeUp(): Promise<void> {
-    if (this.#file.length > this.entry.bytes) this.#restart();
+    if (this.#file.length > this.entry.bytes) await this.#restart();
     while (this.#arrived < this.#file.length) {
       this.options.signal.throwIfAborted();
       const bytes = await this.#file.read(this.#arrived, Math.min(PIECE, this.#file.length - this.#arrived));
@@ -132,43 +153,58 @@ class Download {
     this.options.onBytes(this.#arrived, false);
   }
 
-  #restart(): void {
-    this.#file.clear();
+  async #restart(): Promise<void> {
+    await this.#file.clear();
     this.#arrived = 0;
     this.#hasher = this.options.hasher();
   }
 
+  /** What is asked for next: a part that lies at `start` in the file (the whole file, where it has no parts). */
+  #next(): { url: string; start: number; bytes: number } {
+    const { parts, bytes } = this.entry;
+    let start = 0;
+    for (const part of parts ?? []) {
+      if (this.#arrived < start + part.bytes) {
+        return { url: `${this.url.slice(0, this.url.lastIndexOf("/") + 1)}${part.name}`, start, bytes: part.bytes };
+      }
+      start += part.bytes;
+    }
+    return { url: this.url, start: 0, bytes };
+  }
+
   async #request(): Promise<void> {
     const { signal } = this.options;
-    const from = this.#arrived;
+    const { url, start, bytes } = this.#next();
+    const from = this.#arrived - start;
     // The store keeps the file; the browser's own cache would keep it a second time.
     const init: RequestInit = { signal, cache: "no-store", ...(from > 0 && { headers: { Range: `bytes=${String(from)}-` } }) };
     let response: Response;
     try {
-      response = await this.options.fetch(this.url, init);
+      response = await this.options.fetch(url, init);
     } catch (error) {
       signal.throwIfAborted();
       throw new Interrupted(error instanceof Error ? error.message : String(error));
     }
     if (response.status === 416 || (response.status === 206 && rangeStart(response) !== from)) {
       // The server's file is not the one whose beginning is kept.
-      this.#restart();
+      await this.#restart();
       throw new Interrupted("the server could not continue the file");
     }
     if (response.status >= 500 || response.status === 429) throw new Interrupted(`the server answered ${String(response.status)}`);
     if (!response.ok || !response.body) {
       throw new EngineFailure(
         "download",
-        `${this.entry.name} could not be fetched: the server answered ${String(response.status)} for ${this.url}. Check that the model's files are beside the page, and try again.`,
+        `${this.entry.name} could not be fetched: the server answered ${String(response.status)} for ${url}. Check that the model's files are beside the page, and try again.`,
       );
     }
-    // A plain server ignores Range and sends everything again.
-    if (response.status !== 206) this.#restart();
-    await this.#receive(response.body.getReader());
+    // A plain server ignores Range and sends what is here already once more.
+    await this.#receive(response.body.getReader(), start + bytes, response.status === 206 ? 0 : from);
   }
 
-  async #receive(reader: ReadableStreamDefaultReader<Uint8Array<ArrayBuffer>>): Promise<void> {
+  /** Takes up what comes until `end` (in the file), without the first `skipped` bytes. */
+  async #receive(reader: ReadableStreamDefaultReader<Uint8Array<ArrayBuffer>>, end: number, skipped: number): Promise<void> {
     const { signal } = this.options;
+    let skip = skipped;
     try {
       for (;;) {
         let step: ReadableStreamReadResult<Uint8Array<ArrayBuffer>>;
@@ -180,30 +216,33 @@ class Download {
         }
         signal.throwIfAborted();
         if (step.done) break;
-        await this.#append(step.value);
+        const known = Math.min(skip, step.value.length);
+        skip -= known;
+        if (known === step.value.length) continue;
+        await this.#append(step.value.subarray(known), end);
         this.options.onBytes(this.#arrived, true);
       }
     } finally {
       // Closes the connection when the loop was left early; a finished stream ignores it.
       await reader.cancel().catch(() => undefined);
     }
-    if (this.#arrived < this.entry.bytes) throw new Interrupted("the connection closed too early");
+    if (this.#arrived < end) throw new Interrupted("the connection closed too early");
   }
 
-  async #append(bytes: Uint8Array<ArrayBuffer>): Promise<void> {
-    if (this.#arrived + bytes.length > this.entry.bytes) {
-      this.#restart();
+  async #append(bytes: Uint8Array<ArrayBuffer>, end: number): Promise<void> {
+    if (this.#arrived + bytes.length > end) {
+      await this.#restart();
       throw new EngineFailure(
         "corrupt-model",
         `${this.entry.name} is longer than the ${String(this.entry.bytes)} bytes that were promised. It was thrown away; the server has the wrong file.`,
       );
     }
     try {
-      this.#file.append(bytes);
+      await this.#file.append(bytes);
     } catch (error) {
       if (!isQuota(error)) throw error;
       await this.#moveToMemory();
-      this.#file.append(bytes);
+      await this.#file.append(bytes);
     }
     this.#arrived += bytes.length;
     this.#hasher.update(bytes);
@@ -214,9 +253,14 @@ class Download {
     const memory = new MemoryStore();
     const copy = await memory.open(this.entry.sha256);
     for (let at = 0; at < this.#arrived; at += PIECE) {
-      copy.append(await this.#file.read(at, Math.min(PIECE, this.#arrived - at)));
+      await copy.append(await this.#file.read(at, Math.min(PIECE, this.#arrived - at)));
     }
-    this.#file.close();
+    try {
+      await this.#file.close();
+    } catch (error) {
+      // Some browsers find the lack of room again when they write out what is now thrown away.
+      if (!isQuota(error)) throw error;
+    }
     await this.#store.remove(this.entry.sha256);
     this.#store = memory;
     this.#file = copy;
@@ -238,6 +282,16 @@ export async function obtain(url: string, entry: FileEntry, options: DownloadOpt
     options.onBytes(entry.bytes, false);
     return { blob: found, fromCache: true, kept: options.store.durable };
   }
+  try {
+    return await fetched(url, entry, options);
+  } catch (error) {
+    if (!isQuota(error) || !options.store.durable) throw error;
+    // The lack of room showed where nothing could be saved of what had arrived: once more, in memory.
+    return fetched(url, entry, { ...options, store: new MemoryStore() });
+  }
+}
+
+async function fetched(url: string, entry: FileEntry, options: DownloadOptions): Promise<Downloaded> {
   const download = await Download.start(url, entry, options);
   return download.run();
 }

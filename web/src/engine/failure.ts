@@ -15,6 +15,7 @@ const kinds: ReadonlySet<string> = new Set<Failure["kind"]>([
   "no-webgpu",
   "device-lost",
   "out-of-memory",
+  "wrong-numbers",
   "download",
   "corrupt-model",
   "context-full",

@@ -47,7 +47,7 @@ describe("a catalogue model", () => {
     const own = tools(requests);
     const reports: LoadProgress[] = [];
     expect(await isCached(entry, own.store)).toBe(false);
-    const found = await obtainModel(entry, "models/", own, signal, (progress) => reports.push(progress));
+    const found = await obtainModel(entry, "models/", own, signal, () => undefined, (progress) => reports.push(progress));
     expect(await found.files.get("model.safetensors")?.text()).toBe(contents["model.safetensors"]);
     expect(found.sha256).toBe(sha256(contents["model.safetensors"] ?? ""));
     // Memory forgets, and the visitor is told.
@@ -56,7 +56,7 @@ describe("a catalogue model", () => {
     expect(reports.at(-1)).toMatchObject({ phase: "download", bytesDone: 709, bytesTotal: 709, fromCache: false });
 
     expect(await isCached(entry, own.store)).toBe(true);
-    await obtainModel(entry, "models/", own, signal, (progress) => reports.push(progress));
+    await obtainModel(entry, "models/", own, signal, () => undefined, (progress) => reports.push(progress));
     expect(requests).toHaveLength(3);
     expect(reports.at(-1)).toMatchObject({ bytesDone: 709, fromCache: true });
 

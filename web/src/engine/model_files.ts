@@ -1,6 +1,7 @@
 /** A catalogue model's files, from the network or from the browser's storage. */
-import { WEIGHTS, type ModelEntry } from "./catalogue.ts";
+import { CONFIG, WEIGHTS, type ModelEntry } from "./catalogue.ts";
 import { obtain, type DownloadOptions } from "./download.ts";
+import { IndexedDbStore } from "./indexed_db_store.ts";
 import { Meter } from "./meter.ts";
 import { OpfsStore } from "./opfs.ts";
 import type { LoadProgress } from "./protocol.ts";
@@ -17,18 +18,21 @@ export interface ModelFiles {
 export const NOT_KEPT =
   "This browser has no room (or no permission) to keep the model, so it was loaded into memory only and will have to be downloaded again next time.";
 
-/** The browser's own storage where there is one. */
+/** The browser's own storage where there is one. Plain HTTP from another machine has IndexedDB only. */
 export async function openStore(): Promise<FileStore> {
-  try {
-    return await OpfsStore.mount();
-  } catch {
-    return new MemoryStore();
+  for (const mount of [() => OpfsStore.mount(), () => IndexedDbStore.mount()]) {
+    try {
+      return await mount();
+    } catch {
+      // The next one, or else memory.
+    }
   }
+  return new MemoryStore();
 }
 
 /** Lets one tab at a time write a file; another one waits, and then finds it. */
 async function exclusively<T>(sha256: string, signal: AbortSignal, work: () => Promise<T>): Promise<T> {
-  // Insecure pages have no locks; they have no shared storage either.
+  // Insecure pages have no locks; their store takes the same pieces from several tabs.
   const { locks } = navigator as Partial<Pick<Navigator, "locks">>;
   if (!locks) return work();
   return (await locks.request(`trimtab-file-${sha256}`, { signal }, work)) as T;
@@ -42,6 +46,7 @@ export async function obtainModel(
   models: string,
   tools: Tools,
   signal: AbortSignal,
+  onConfig: (config: Blob) => void,
   onProgress: (progress: LoadProgress) => void,
 ): Promise<ModelFiles> {
   const total = entry.files.reduce((sum, file) => sum + file.bytes, 0);
@@ -49,7 +54,8 @@ export async function obtainModel(
   const files = new Map<string, Blob>();
   const fromCache = await isCached(entry, tools.store);
   let [before, received, kept] = [0, 0, true];
-  for (const file of entry.files) {
+  // The small ones first: of the weights' shapes, `config.json` knows enough.
+  for (const file of entry.files.toSorted((one, other) => one.bytes - other.bytes)) {
     let at = 0;
     const downloaded = await exclusively(file.sha256, signal, () =>
       obtain(`${models}${entry.id}/${file.name}`, file, {
@@ -65,6 +71,7 @@ export async function obtainModel(
     before += file.bytes;
     kept &&= downloaded.kept;
     files.set(file.name, downloaded.blob);
+    if (file.name === CONFIG) onConfig(downloaded.blob);
   }
   const weights = entry.files.find((file) => file.name === WEIGHTS);
   return { files, sha256: weights?.sha256 ?? "", notices: kept ? [] : [NOT_KEPT] };

@@ -53,8 +53,11 @@ class OpfsFile implements PartialFile {
   }
 
   close(): void {
-    this.handle.flush();
-    this.handle.close();
+    try {
+      this.handle.flush();
+    } finally {
+      this.handle.close();
+    }
   }
 }
 

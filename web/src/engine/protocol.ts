@@ -3,6 +3,10 @@
  * number shown on the page was computed in Rust or WGSL and arrives here ready to draw.
  */
 
+import type { AnswerCoherence, TraitVerbs } from "./traits_protocol.ts";
+
+export type * from "./traits_protocol.ts";
+
 export type Backend = "gpu" | "cpu";
 export type Precision = "exact" | "fast";
 export type Role = "system" | "user" | "assistant";
@@ -56,9 +60,26 @@ export interface LoadedModel {
   software: boolean;
   context: number;
   deviceBytes: number;
+  /** How the graphics device did when it was tried; absent where it was not. */
+  trial?: DeviceTrial;
   /** Sentences the visitor should see (no WebGPU so the CPU is used, software adapter, shorter context…). */
   notices: string[];
   traits: Trait[];
+}
+
+/** The graphics device, tried out with a small stand-in for the model before it was loaded. */
+export interface DeviceTrial {
+  /** What compiling took; absent where the device was slower at an earlier visit, so that it was left alone. */
+  compileMilliseconds?: number;
+  /** What the check of every kernel against the processor took; absent where the device was the slower one, which is not used. */
+  checkMilliseconds?: number;
+  /** Of one answer, as far as the stand-in can tell; absent where it was not timed. */
+  tokensPerSecond?: TokensPerSecond;
+}
+
+export interface TokensPerSecond {
+  gpu: number;
+  cpu: number;
 }
 
 export interface Trait {
@@ -150,7 +171,11 @@ export type GenerateEvent =
   | { kind: "segment"; column: number; fromToken: number; plan: Plan }
   | { kind: "end"; column: number; reason: "end-token" | "max-tokens" | "context-full" | "stopped"; tokensPerSecond: number }
   /** The unsteered model is reading the steered answer. */
-  | { kind: "reread-progress"; column: number; done: number; total: number };
+  | { kind: "reread-progress"; column: number; done: number; total: number }
+  /** The graphics device was lost: the weights are being loaded again, and the answers then go on with their next tokens. */
+  | { kind: "recovering"; bytesDone: number; bytesTotal: number }
+  /** They go on, here. */
+  | { kind: "recovered"; model: LoadedModel };
 
 /** One column's finished run: every token of the conversation and what was read. */
 export interface ColumnResult {
@@ -168,6 +193,8 @@ export interface ColumnResult {
   rereadLogprob: Float32Array;
   /** `fromToken` is an index into `tokens`; the first segment begins at 0. */
   segments: { fromToken: number; plan: Plan }[];
+  /** Of the answer; absent where there are no neutral answers to hold it against. */
+  coherence?: AnswerCoherence;
 }
 
 export interface ScoreResult {
@@ -185,21 +212,113 @@ export interface TraceResult {
   shape: [number, number, number];
 }
 
+/** A recipe as a link carries it: texts, tokens and coarse readings show before any model is there. */
+export interface SharedRecipe {
+  model: { name: string; sha256: string };
+  precision: Precision;
+  traits: SharedTrait[];
+  messages: SharedMessage[];
+  /** Whose tokens earlier messages had in a run's prompt. Leave it out for what this page's runs made. */
+  context?: "tokens" | "text";
+  look: {
+    trait: string | null;
+    layer: number | null;
+    /** A token of a message, both counted from 0. */
+    token: { message: number; token: number } | null;
+    /** Readings inside the run (includes the push) rather than the unsteered model's. */
+    insideRun: boolean;
+    /** Plain text, as the note is. */
+    title: string;
+    note: string;
+  };
+}
+
+/** Either the hash of a vector that everybody has, or the card of one that travels in the link. */
+export interface SharedTrait {
+  name: string;
+  hash: string | null;
+  /** To share one: its name as this page's trait, the layers to carry, and how it was made. */
+  inline: { opposite: string; description: string; made: string; layers: number[]; min: number; max: number } | null;
+}
+
+export interface SharedMessage {
+  role: Role;
+  text: string;
+  /** Null: not known. `reading` is in deviations, in steps of 0.5 up to ±3.5. */
+  tokens: { id: number; text: string; reading: number | null }[] | null;
+  /** Of an answer: how it was written. */
+  run: {
+    sampler: Sampler;
+    maxTokens: number;
+    plan: SharedTerm[];
+    /** `fromToken` counts from the answer's first token, and is negative inside the prompt. */
+    changes: { fromToken: number; plan: SharedTerm[] }[];
+    end: "end-token" | "max-tokens" | "context-full" | "stopped";
+  } | null;
+}
+
+export type SharedTerm = SteeringTerm & { layers: number[] };
+
+export type OpenedLink =
+  | { kind: "recipe"; recipe: SharedRecipe }
+  /** Made by a newer page: a sentence for the visitor, and what could be read of it. */
+  | { kind: "newer"; version: number; sentence: string; model: string; title: string; note: string; messages: { role: Role; text: string }[] };
+
+/** Of the tokens of all answers, each read twice: in its run, and by the unsteered model. */
+export interface ReplayEvent {
+  kind: "replay";
+  done: number;
+  total: number;
+}
+
+/** What this machine makes of a link. */
+export interface Replayed {
+  tokens: number;
+  /** Tokens that this machine would have chosen too. */
+  agreed: number;
+  /** Largest distance from the link's own readings, which are half a step coarse; null where it has none. */
+  readingsApart: number | null;
+  /** Whether messages became the author's tokens; null where the link does not say. */
+  samePrompts: boolean | null;
+  sentence: string;
+  /** What the link's traits are called in this page, in its order. */
+  traits: string[];
+  /** Traits that came with the link and were not here before. */
+  added: Trait[];
+  answers: ReplayedAnswer[];
+}
+
+export interface ReplayedAnswer {
+  /** Index of the recipe's message. */
+  message: number;
+  /** The author's, of the whole conversation up to and with the answer. `logprob` is NaN for a token that was too unlikely here to be listed. */
+  tokens: Token[];
+  answerStart: number;
+  /** What this machine would have chosen in place of each token of the answer. */
+  chosen: { id: number; text: string }[];
+  /** Whether it would have ended there too; null where the author's answer did not end by itself. */
+  ends: boolean | null;
+  inRun: ReadingBlock;
+  reread: ReadingBlock;
+  rereadLogprob: Float32Array;
+  segments: { fromToken: number; plan: Plan }[];
+}
+
 /** Bytes in use. WebAssembly memory never shrinks, so `wasmBytes` is also its peak. */
 export interface Memory {
   wasmBytes: number;
-  /** What the engine counts as allocated on its device (weights, caches, buffers); 0 without a model. */
+  /** What the engine counts as allocated on the graphics device (weights, caches, buffers); 0 without a model, and on the processor, whose memory is `wasmBytes`. */
   deviceBytes: number;
 }
 
 /** An error as the visitor reads it: what happened, and what to do next. */
 export interface Failure {
-  kind: "no-webgpu" | "device-lost" | "out-of-memory" | "download" | "corrupt-model" | "context-full" | "quota" | "internal" | "usage";
+  kind: "no-webgpu" | "device-lost" | "out-of-memory" | "wrong-numbers" | "download" | "corrupt-model" | "context-full" | "quota" | "internal" | "usage";
   message: string;
 }
 
 /** The client's methods. Implemented by `client.ts` over the worker; also what `globalThis.trimtab` offers. */
-export interface Engine {
+export interface Engine extends TraitVerbs {
   /** What could be loaded, and what is already cached. */
   catalogue(): Promise<ModelCard[]>;
   load(source: ModelSource, options: LoadOptions, onProgress: (progress: LoadProgress) => void): Promise<LoadedModel>;
@@ -217,6 +336,17 @@ export interface Engine {
   extract(pairs: { side: 1 | -1; prompt_ids: number[]; full_ids: number[] }[]): Promise<Uint8Array>;
   /** Adds a vector file as a trait of this page. */
   addVector(name: string, file: Uint8Array): Promise<Trait>;
+  /**
+   * Adds a control, `random SEED (LIKE)`: a direction drawn by chance, at each layer as long as the trait
+   * `like`. Tokens have no readings of it.
+   */
+  addRandomTrait(like: string, seed: number): Promise<Trait>;
+  /** Opens a link or its code alone; no model is needed. */
+  openLink(link: string): Promise<OpenedLink>;
+  /** A recipe as a link's code, to be put after `#r=`. A trait that travels in it has to be one of this page. */
+  makeLink(recipe: SharedRecipe): Promise<string>;
+  /** Forces a link's tokens through the loaded model, which must be the link's. */
+  replayLink(link: string, onEvent: (event: ReplayEvent) => void): Promise<Replayed>;
   removeCached(id: string): Promise<void>;
   memory(): Promise<Memory>;
   /** Called when the device is lost or the worker dies. */

@@ -11,7 +11,7 @@ export type Verb = keyof Verbs;
 export interface Call {
   call: number;
   verb: Verb;
-  /** Without the listener that `load` and `generate` take last. */
+  /** Without the listener that `load`, `generate` and `replayLink` take last. */
   inputs: unknown[];
   /** Whether the caller listens to events. */
   listens: boolean;

@@ -9,12 +9,12 @@ export interface PartialFile {
   readonly length: number;
   /** Bytes `from..from + count`, which must be there. */
   read(from: number, count: number): Promise<Uint8Array<ArrayBuffer>>;
-  /** Throws a `QuotaExceededError` when there is no room. */
-  append(bytes: Uint8Array<ArrayBuffer>): void;
+  /** Throws (or rejects with) a `QuotaExceededError` when there is no room; nothing of these bytes is kept then. */
+  append(bytes: Uint8Array<ArrayBuffer>): void | Promise<void>;
   /** Forgets everything. */
-  clear(): void;
+  clear(): void | Promise<void>;
   /** Keeps what has arrived. Must be called once. */
-  close(): void;
+  close(): void | Promise<void>;
 }
 
 export interface FileStore {

@@ -1,19 +1,20 @@
 /** The worker: everything heavy, one call after another; `setPlan`, `stop` and `cancelLoad` get through at once. */
-import init, { Hasher, Trimtab, onPanic, type InitOutput } from "../generated/trimtab_wasm.js";
-import program from "../generated/trimtab_wasm_bg.wasm?url";
-import { chooseBackend } from "./adapter.ts";
-import { readCatalogue, type ModelEntry } from "./catalogue.ts";
+import type { InitOutput, Trimtab } from "../generated/simd/trimtab_wasm.js";
+import { chooseBackend, type Choice } from "./adapter.ts";
+import { CONFIG, readCatalogue, type ModelEntry } from "./catalogue.ts";
 import type { FileEntry } from "./download.ts";
 import { EngineFailure, toFailure } from "./failure.ts";
+import { recall, remember } from "./measured.ts";
 import { Meter } from "./meter.ts";
-import { isCached, obtainModel, openStore, removeModel, type ModelFiles, type Tools } from "./model_files.ts";
+import { isCached, obtainModel, removeModel, type ModelFiles, type Tools } from "./model_files.ts";
 import { ownModel } from "./own_folder.ts";
-import type { Backend, Failure, GenerateEvent, LoadedModel, LoadOptions, LoadProgress, ModelSource, Trait } from "./protocol.ts";
+import { pageFiles } from "./page_files.ts";
+import type { Backend, DeviceTrial, Failure, GenerateEvent, LoadedModel, LoadOptions, LoadProgress, ModelSource, OpenedLink, ReplayEvent, ResponseEvent, StudyVerbs, Trait, TraitPack } from "./protocol.ts";
+import { openProgram, type Program } from "./program.ts";
 import { transferable, type Call, type FromWorker, type Verb, type Verbs } from "./rpc.ts";
 import type { FileStore } from "./store.ts";
 
-/** Beside the page; a built worker lies in a folder of its own. */
-const MODELS = new URL(import.meta.env.DEV ? "/models/" : "../models/", self.location.href).href;
+const files = pageFiles();
 const MAX_VECTOR_BYTES = 64 << 20;
 
 const post = (message: FromWorker, transfer: Transferable[] = []) => {
@@ -55,17 +56,24 @@ const pause = (() => {
     });
 })();
 
-let started: Promise<{ wasm: InitOutput; trimtab: Trimtab }> | undefined;
+interface Started {
+  program: Program;
+  wasm: InitOutput;
+  trimtab: Trimtab;
+}
+
+let started: Promise<Started> | undefined;
 
 /** Compiles the program once. */
-function start(): Promise<{ wasm: InitOutput; trimtab: Trimtab }> {
-  started ??= init({ module_or_path: program }).then(
-    (wasm) => {
-      onPanic(die);
-      return { wasm, trimtab: new Trimtab(pause) };
+function start(): Promise<Started> {
+  started ??= openProgram(files.fetch).then(
+    ({ program, wasm }) => {
+      program.onPanic(die);
+      return { program, wasm, trimtab: new program.Trimtab(pause) };
     },
     (error: unknown) => {
       started = undefined;
+      if (error instanceof EngineFailure) throw error;
       const reason = error instanceof Error ? error.message : String(error);
       throw new EngineFailure("download", `The page's own program could not be loaded (${reason}). Check the connection and reload the page.`);
     },
@@ -73,14 +81,18 @@ function start(): Promise<{ wasm: InitOutput; trimtab: Trimtab }> {
   return started;
 }
 
-let store: Promise<FileStore> | undefined;
+let opened: Promise<FileStore> | undefined;
 let entries: Promise<ModelEntry[]> | undefined;
 let loading: AbortController | undefined;
 
-const fetchFile = (url: string, init?: RequestInit) => fetch(url, init);
+/** Where model files are kept. */
+function store(): Promise<FileStore> {
+  opened ??= files.openStore(async () => new (await start()).program.Hasher());
+  return opened;
+}
 
 async function readEntries(): Promise<ModelEntry[]> {
-  entries ??= readCatalogue(fetchFile, MODELS);
+  entries ??= readCatalogue(files.fetch, files.models);
   try {
     return await entries;
   } catch (error) {
@@ -96,16 +108,16 @@ async function entryOf(id: string): Promise<ModelEntry> {
 }
 
 async function tools(): Promise<Tools> {
-  await start();
-  store ??= openStore();
-  return { store: await store, fetch: fetchFile, hasher: () => new Hasher() };
+  const { program } = await start();
+  return { store: await store(), fetch: files.fetch, hasher: () => new program.Hasher() };
 }
 
 /** The catalogue's vector files of a model, checked; one that cannot be had is left out, with a sentence. */
 async function readyVectors(vectors: readonly FileEntry[], signal: AbortSignal, notices: string[]): Promise<{ name: string; bytes: Uint8Array }[]> {
+  const { Hasher } = (await start()).program;
   const fetched = vectors.map(async (entry) => {
     try {
-      const response = await fetch(`${MODELS}vectors/${entry.name}`, { signal });
+      const response = await files.fetch(`${files.models}vectors/${entry.name}`, { signal });
       if (!response.ok || entry.bytes > MAX_VECTOR_BYTES) throw new Error(`the server answered ${String(response.status)}`);
       const bytes = new Uint8Array(await response.arrayBuffer());
       const hasher = new Hasher();
@@ -128,13 +140,15 @@ interface Found extends ModelFiles {
   vectors: readonly FileEntry[];
 }
 
-async function findFiles(source: ModelSource, signal: AbortSignal, onProgress: (progress: LoadProgress) => void): Promise<Found> {
+async function findFiles(source: ModelSource, signal: AbortSignal, onConfig: (config: Blob) => void, onProgress: (progress: LoadProgress) => void): Promise<Found> {
   const own = await tools();
   if (source.kind === "catalogue") {
     const entry = await entryOf(source.id);
-    const found = await obtainModel(entry, MODELS, own, signal, onProgress);
+    const found = await obtainModel(entry, files.models, own, signal, onConfig, onProgress);
     return { ...found, name: entry.name, licence: entry.licence, vectors: entry.vectors };
   }
+  const config = source.files.find(({ name }) => name === CONFIG);
+  if (config) onConfig(config);
   const found = await ownModel(source.files, own, signal, onProgress);
   // The same weights deserve the same traits, wherever they lay.
   const twin = await readEntries().then(
@@ -145,7 +159,22 @@ async function findFiles(source: ModelSource, signal: AbortSignal, onProgress: (
 }
 
 /** Failures that another backend does not share. */
-const ofTheDevice: ReadonlySet<Failure["kind"]> = new Set<Failure["kind"]>(["no-webgpu", "device-lost", "out-of-memory", "internal"]);
+const ofTheDevice: ReadonlySet<Failure["kind"]> = new Set<Failure["kind"]>(["no-webgpu", "device-lost", "out-of-memory", "wrong-numbers", "internal"]);
+
+/** Tries the graphics device while the weights are still on their way: of the model, its `config.json` is enough. */
+async function choose(options: LoadOptions, config: Promise<Blob>): Promise<Choice> {
+  const { precision } = options;
+  const { trimtab } = await start();
+  const measured = async (adapter: string) => ({ adapter, precision, model: await (await config).text() });
+  return chooseBackend(options.backend, {
+    run: async (timed) => {
+      const bytes = new Uint8Array(await (await config).arrayBuffer());
+      return (await trimtab.tryDevice(bytes, precision, timed)) as DeviceTrial;
+    },
+    recall: async (adapter) => recall(await measured(adapter)),
+    remember: async (adapter, figures) => remember(await measured(adapter), figures),
+  });
+}
 
 async function load(source: ModelSource, options: LoadOptions, onProgress: (progress: LoadProgress) => void): Promise<LoadedModel> {
   const abort = new AbortController();
@@ -153,8 +182,14 @@ async function load(source: ModelSource, options: LoadOptions, onProgress: (prog
   const { signal } = abort;
   try {
     const { trimtab } = await start();
-    const choice = await chooseBackend(options.backend);
-    const found = await findFiles(source, signal, onProgress);
+    let onConfig: (config: Blob) => void = () => undefined;
+    const config = new Promise<Blob>((resolve) => (onConfig = resolve));
+    const choosing = choose(options, config);
+    // Where the files cannot be had, that is what is told.
+    choosing.catch(() => undefined);
+    const found = await findFiles(source, signal, onConfig, onProgress);
+    if (!found.files.has(CONFIG)) throw new EngineFailure("corrupt-model", `The model has no ${CONFIG}; choose another one.`);
+    const choice = await choosing;
     const notices = [...choice.notices, ...found.notices];
     const vectors = await readyVectors(found.vectors, signal, notices);
     signal.throwIfAborted();
@@ -171,7 +206,8 @@ async function load(source: ModelSource, options: LoadOptions, onProgress: (prog
       await open(choice.backend);
     } catch (thrown) {
       const { kind, message } = toFailure(thrown);
-      if (options.backend !== "auto" || choice.backend === "cpu" || !ofTheDevice.has(kind)) throw thrown;
+      const refused = kind === "wrong-numbers" || (options.backend === "auto" && ofTheDevice.has(kind));
+      if (choice.backend === "cpu" || !refused) throw thrown;
       notices.push(`The graphics device could not be used (${message}), so the model runs on the processor, which is slower.`);
       await open("cpu");
     }
@@ -183,7 +219,8 @@ async function load(source: ModelSource, options: LoadOptions, onProgress: (prog
       }
     }
     const card = trimtab.card() as LoadedModel;
-    return { ...card, adapter: card.adapter || choice.adapter || "graphics device", notices: [...notices, ...card.notices] };
+    const { trial } = choice;
+    return { ...card, adapter: card.adapter || choice.adapter || "graphics device", ...(trial && { trial }), notices: [...notices, ...card.notices] };
   } catch (thrown) {
     if (signal.aborted) throw new EngineFailure("usage", "Loading was cancelled. What has arrived is kept, so the next try goes on from there.");
     throw thrown;
@@ -192,16 +229,23 @@ async function load(source: ModelSource, options: LoadOptions, onProgress: (prog
   }
 }
 
+/** A visitor's file, not so large that copying it would use up the memory. */
+function small(file: Uint8Array, kind: string): Uint8Array {
+  if (file.byteLength > MAX_VECTOR_BYTES) {
+    throw new EngineFailure("usage", `This file has ${String(file.byteLength)} bytes; ${kind} have at most ${String(MAX_VECTOR_BYTES)}. Is it a model? Those are opened as a folder.`);
+  }
+  return file;
+}
+
 /** A verb of the loaded model. */
 async function model(): Promise<Trimtab> {
   return (await start()).trimtab;
 }
 
-const verbs: Verbs = {
+const verbs: Omit<Verbs, keyof StudyVerbs> & Partial<Pick<Verbs, keyof StudyVerbs>> = {
   catalogue: async () => {
     const all = await readEntries();
-    store ??= openStore();
-    const kept = await store;
+    const kept = await store();
     return Promise.all(
       all.map(async (entry) => ({
         id: entry.id,
@@ -234,15 +278,37 @@ const verbs: Verbs = {
   score: async (ids) => (await (await model()).score(ids)) as Awaited<ReturnType<Verbs["score"]>>,
   trace: async (ids, plan) => (await (await model()).trace(ids, plan)) as Awaited<ReturnType<Verbs["trace"]>>,
   extract: async (pairs) => (await model()).extract(pairs),
-  addVector: async (name, file) => {
-    if (file.byteLength > MAX_VECTOR_BYTES) {
-      throw new EngineFailure("usage", `This file has ${String(file.byteLength)} bytes; vector files have at most ${String(MAX_VECTOR_BYTES)}. Is it a model? Those are opened as a folder.`);
-    }
-    return (await model()).addVector(name, file) as Trait;
+  addVector: async (name, file) => (await model()).addVector(name, small(file, "vector files")) as Trait,
+  addRandomTrait: async (like, seed) => (await model()).addRandomTrait(like, seed) as Trait,
+  openLink: async (link) => {
+    const { program } = await start();
+    return program.openLink(link) as OpenedLink;
   },
+  makeLink: async (recipe) => (await model()).makeLink(recipe),
+  replayLink: async (link, onEvent) => {
+    const listener = (event: ReplayEvent) => {
+      onEvent(event);
+    };
+    return (await (await model()).replayLink(link, listener)) as Awaited<ReturnType<Verbs["replayLink"]>>;
+  },
+  draftTrait: async (name, description, opposite) => (await start()).program.draftTrait(name, description, opposite) as TraitPack,
+  checkTrait: async (json) => (await start()).program.checkTrait(json) as TraitPack,
+  openContrast: async (bytes) => (await start()).program.openContrast(small(bytes, "contrast sets")) as Awaited<ReturnType<Verbs["openContrast"]>>,
+  exportControlVector: async (vector, tensor) => (await start()).program.exportControlVector(small(vector, "vector files"), tensor),
+  importControlVector: async (gguf) => (await model()).importControlVector(small(gguf, "control vectors")),
+  writeResponses: async (request, onEvent) => {
+    const listener = (event: ResponseEvent) => {
+      onEvent(event);
+    };
+    return (await (await model()).writeResponses(request, listener)) as Awaited<ReturnType<Verbs["writeResponses"]>>;
+  },
+  makeVector: async (request, onEvent) => (await (await model()).makeVector(request, onEvent)) as Awaited<ReturnType<Verbs["makeVector"]>>,
+  sweepTrait: async (request, onEvent) => (await (await model()).sweepTrait(request, onEvent)) as Awaited<ReturnType<StudyVerbs["sweepTrait"]>>,
+  controlTrait: async (request, onEvent) => (await (await model()).controlTrait(request, onEvent)) as Awaited<ReturnType<StudyVerbs["controlTrait"]>>,
+  predictTrait: async (request, onEvent) => (await (await model()).predictTrait(request, onEvent)) as Awaited<ReturnType<StudyVerbs["predictTrait"]>>,
+  compareTraits: async (layer) => (await model()).compareTraits(layer) as Awaited<ReturnType<StudyVerbs["compareTraits"]>>,
   removeCached: async (id) => {
-    store ??= openStore();
-    await removeModel(await entryOf(id), await store);
+    await removeModel(await entryOf(id), await store());
   },
   memory: async () => {
     const { wasm, trimtab } = await start();
@@ -251,7 +317,9 @@ const verbs: Verbs = {
 };
 
 /** These do not wait for the call before them. */
-const immediate: ReadonlySet<Verb> = new Set<Verb>(["catalogue", "cancelLoad", "setPlan", "stop", "memory"]);
+const immediate: ReadonlySet<Verb> = new Set<Verb>(["catalogue", "cancelLoad", "setPlan", "stop", "memory", "openLink", "draftTrait", "checkTrait", "openContrast", "exportControlVector"]);
+/** These cannot do without a listener. */
+const listening: ReadonlySet<Verb> = new Set<Verb>(["load", "generate", "replayLink", "writeResponses", "sweepTrait", "controlTrait", "predictTrait"]);
 let queue: Promise<unknown> = Promise.resolve();
 
 async function answer({ call, verb, inputs, listens }: Call): Promise<void> {
@@ -259,9 +327,10 @@ async function answer({ call, verb, inputs, listens }: Call): Promise<void> {
     post({ call, event });
   };
   try {
-    const perform = verbs[verb] as (...inputs: unknown[]) => Promise<unknown>;
+    const perform = verbs[verb] as ((...inputs: unknown[]) => Promise<unknown>) | undefined;
+    if (perform === undefined) throw new EngineFailure("usage", `This page's program does not know ${verb} yet.`);
     // From the console these may be called without a listener; the client then drops their events.
-    const listener = listens || verb === "load" || verb === "generate" ? [emit] : [];
+    const listener = listens || listening.has(verb) ? [emit] : [];
     const result = await perform(...inputs, ...listener);
     post({ call, result }, transferable(result));
   } catch (thrown) {

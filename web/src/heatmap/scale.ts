@@ -27,17 +27,26 @@ export type Scale = "reading" | "surprise";
 /** Above 1, so that what is nearly ordinary stays calm. */
 const gamma = 1.3;
 
-function blend(anchor: Anchor, strength: number): string {
+/** The end of the scale that a value leans to, and how far. */
+function lean(value: number, scale: Scale): { anchor: Anchor; alpha: number } {
+  const strength = Math.min(Math.abs(value) / (scale === "reading" ? readingSpan : surpriseSpan), 1);
   const alpha = Math.round(strength ** gamma * 1000) / 1000;
-  return `light-dark(rgb(${anchor.light.join(" ")} / ${alpha}), rgb(${anchor.dark.join(" ")} / ${alpha}))`;
+  if (scale === "surprise") return { anchor: surprising, alpha: value < 0 ? 0 : alpha };
+  return { anchor: value < 0 ? less : more, alpha };
 }
 
 /** Background of a token; undefined where there is nothing to show. */
 export function heatColour(value: number | null, scale: Scale): string | undefined {
   if (value === null || !Number.isFinite(value)) return undefined;
-  const strength = Math.min(Math.abs(value) / (scale === "reading" ? readingSpan : surpriseSpan), 1);
-  if (scale === "surprise") return blend(surprising, value < 0 ? 0 : strength);
-  return blend(value < 0 ? less : more, strength);
+  const { anchor, alpha } = lean(value, scale);
+  return `light-dark(rgb(${anchor.light.join(" ")} / ${alpha}), rgb(${anchor.dark.join(" ")} / ${alpha}))`;
+}
+
+/** The same colour on white paper, `#rrggbb`: for pictures, which know no themes. */
+export function heatOnWhite(value: number | null, scale: Scale): string | null {
+  if (value === null || !Number.isFinite(value)) return null;
+  const { anchor, alpha } = lean(value, scale);
+  return `#${anchor.light.map((part) => Math.round(255 + (part - 255) * alpha).toString(16).padStart(2, "0")).join("")}`;
 }
 
 export const anchors = { more, less, surprising };

@@ -1,5 +1,6 @@
 /** Reads `generated/recording.json` as the untrusted file it is: bounded, every field checked. */
 
+import { collected } from "../one_file/collect.ts";
 import type { RecordedDose, RecordedToken, Recording } from "./format.ts";
 
 const maxCharacters = 1_000_000;
@@ -107,7 +108,8 @@ export function parseRecording(json: string): Recording {
 
 /** The recording that the build made. In development without one: a stand-in that says that it is not real. */
 export async function fetchRecording(): Promise<Recording> {
-  const response = await fetch("./generated/recording.json");
+  const path = "./generated/recording.json";
+  const response = await (import.meta.env.MODE === "one-file" ? collected().fetch(path) : fetch(path));
   const type = response.headers.get("content-type") ?? "";
   if (response.ok && !type.includes("text/html")) return parseRecording(await response.text());
   if (import.meta.env.DEV) return (await import("./fixtures/stand_in.ts")).standIn;

@@ -70,6 +70,14 @@ describe("a finished run", () => {
     ]);
   });
 
+  it("knows of a slider that moved while the prompt was read", () => {
+    const moved = { ...result, segments: [{ fromToken: 0, plan: [] }, { fromToken: 4, plan: result.segments[1]?.plan ?? [] }] };
+    expect(finish(emptyAnswer([]), moved).segments.map(({ fromToken, plan }) => [fromToken, plan.length])).toEqual([
+      [-6, 0],
+      [-2, 1],
+    ]);
+  });
+
   it("holds no memory of the rows that were left out", () => {
     expect(rows(result.inRun, 6, 8).values.buffer.byteLength).toBe(16);
   });

@@ -16,6 +16,8 @@ export function grow(answer: Answer, event: GenerateEvent): Answer {
       return { ...answer, end: event.reason, tokensPerSecond: Number.isFinite(event.tokensPerSecond) ? event.tokensPerSecond : null };
     case "prompt":
     case "reread-progress":
+    case "recovering":
+    case "recovered":
       return answer;
   }
 }
@@ -23,6 +25,13 @@ export function grow(answer: Answer, event: GenerateEvent): Answer {
 function addSegment(segments: Answer["segments"], fromToken: number, plan: Answer["segments"][number]["plan"]): Answer["segments"] {
   // Two moves before the same token: the last one holds.
   return [...segments.filter((segment) => segment.fromToken < fromToken), { fromToken, plan }];
+}
+
+/** The result counts from the conversation's first token, an answer from its own; negative: inside the prompt. */
+function segmentsOf({ segments, answerStart }: ColumnResult): Answer["segments"] {
+  // What held before the answer's first token is shown as its beginning unless the prompt was read under two plans.
+  const begins = (segments[1]?.fromToken ?? Infinity) <= answerStart ? -answerStart : 0;
+  return segments.reduce<Answer["segments"]>((all, { fromToken, plan }, at) => addSegment(all, at === 0 ? begins : fromToken - answerStart, plan), []);
 }
 
 function append(block: ReadingBlock | null, from: number, added: ReadingBlock): ReadingBlock {
@@ -52,11 +61,8 @@ export function finish(answer: Answer, result: ColumnResult): Answer {
     inRun: rows(result.inRun, start, all),
     reread: rows(result.reread, start, all),
     rereadLogprob: result.rereadLogprob.slice(start),
-    segments: result.segments.length === 0 ? answer.segments : result.segments.reduce<Answer["segments"]>(
-      // The result counts from the conversation's first token, an answer from its own.
-      (segments, { fromToken, plan }) => addSegment(segments, Math.max(0, fromToken - start), plan),
-      [],
-    ),
+    ...(result.coherence === undefined ? {} : { coherence: result.coherence }),
+    segments: result.segments.length === 0 ? answer.segments : segmentsOf(result),
     end: answer.end ?? "stopped",
   };
 }

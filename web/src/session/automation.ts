@@ -15,5 +15,10 @@ export function automation(engine: Engine, model: ModelState): Engine {
       model.addTrait(trait);
       return trait;
     },
+    async addRandomTrait(like, seed) {
+      const trait = await engine.addRandomTrait(like, seed);
+      model.addTrait(trait);
+      return trait;
+    },
   };
 }

@@ -28,7 +28,8 @@ import type { Preferences } from "./preferences.svelte.ts";
 export type Phase =
   | { kind: "reading"; done: number; total: number; secondsLeft: number | null }
   | { kind: "writing" }
-  | { kind: "rereading"; done: number; total: number };
+  | { kind: "rereading"; done: number; total: number }
+  | { kind: "recovering"; done: number; total: number };
 
 export interface Running {
   turn: string;
@@ -58,6 +59,8 @@ export class Chat {
     private readonly preferences: Preferences,
     private readonly model: ModelState,
     private readonly plan: () => Plan,
+    /** Interrupts what else the model does; the result lets it go on. */
+    private readonly makeRoom: () => Promise<() => void> = async () => () => undefined,
   ) {
     this.conversation = newConversation(preferences.choices.system);
   }
@@ -84,9 +87,9 @@ export class Chat {
     this.conversation = settled(found);
   }
 
-  async startNew(): Promise<void> {
+  async startNew(title = ""): Promise<void> {
     await this.settle();
-    this.conversation = newConversation(this.preferences.choices.system);
+    this.conversation = { ...newConversation(this.preferences.choices.system), title: titleFrom(title) };
   }
 
   async rename(id: string, title: string): Promise<void> {
@@ -305,6 +308,7 @@ export class Chat {
       }
     };
 
+    const goOn = await this.makeRoom();
     try {
       const results = await this.engine.generate({ columns: requests, sampler, maxTokens }, (event) => {
         events.push(event);
@@ -333,6 +337,7 @@ export class Chat {
       }));
     } finally {
       this.running = null;
+      goOn();
       if (this.conversation.id === conversation) await this.keep(this.conversation);
     }
   }
@@ -342,6 +347,14 @@ export class Chat {
     for (const event of batch) {
       if (event.kind === "prompt") {
         this.setPhase({ kind: "reading", done: event.done, total: event.total, secondsLeft: event.secondsLeft ?? null });
+        continue;
+      }
+      if (event.kind === "recovering") {
+        this.setPhase({ kind: "recovering", done: event.bytesDone, total: event.bytesTotal });
+        continue;
+      }
+      if (event.kind === "recovered") {
+        this.model.moved(event.model);
         continue;
       }
       if (event.kind === "reread-progress") this.setPhase({ kind: "rereading", done: event.done, total: event.total });

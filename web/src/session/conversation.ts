@@ -1,5 +1,6 @@
 /** What a conversation is: plain data that the browser's storage can keep as it stands. */
 
+import type { AnswerCoherence } from "../engine/traits_protocol.ts";
 import type { GenerateEvent, Message, Plan, ReadingBlock, Sampler, Token } from "../engine/protocol.ts";
 
 export type Column = "unsteered" | "steered";
@@ -26,6 +27,8 @@ export interface Answer {
   rereadLogprob: Float32Array | null;
   /** From which answer token on which plan held; the first entry is at 0. */
   segments: { fromToken: number; plan: Plan }[];
+  /** Whether it makes sense, once the unsteered model has read it; absent where that is not known. */
+  coherence?: AnswerCoherence;
   /** Null while it is being written. */
   end: EndReason | null;
   tokensPerSecond: number | null;

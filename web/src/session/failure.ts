@@ -10,6 +10,7 @@ export type Remedy = "reload-model" | "use-cpu" | "shorter-context" | "download-
 export function remedyFor(failure: Failure): { remedy: Remedy; label: string } | null {
   switch (failure.kind) {
     case "no-webgpu":
+    case "wrong-numbers":
       return { remedy: "use-cpu", label: "Use the processor (CPU) instead" };
     case "device-lost":
       return { remedy: "reload-model", label: "Start the model again" };

@@ -1,6 +1,6 @@
 /** The model: what could be loaded, what is being loaded, what is there. */
 
-import type { Engine, Failure, LoadedModel, LoadProgress, ModelCard, ModelSource, Trait } from "../engine/protocol.ts";
+import type { Engine, Failure, LoadedModel, LoadProgress, ModelCard, ModelSource, Precision, Trait } from "../engine/protocol.ts";
 import { asFailure } from "./failure.ts";
 import type { Preferences } from "./preferences.svelte.ts";
 
@@ -11,7 +11,11 @@ export class ModelState {
   stage: Stage = $state.raw({ kind: "idle" });
   failure: Failure | null = $state.raw(null);
   notices: string[] = $state.raw([]);
+  /** Hashes of the vectors that come with the model: a link names these, and carries others inside. */
+  readyMade: readonly string[] = $state.raw([]);
   readonly loaded: LoadedModel | null = $derived(this.stage.kind === "ready" ? this.stage.model : null);
+  /** The arithmetic of the link that is open, for a model that is loaded to replay it. */
+  precisionOfLink: Precision | null = null;
   #source: ModelSource | null = null;
   #attempt = 0;
 
@@ -37,11 +41,23 @@ export class ModelState {
   addTrait(trait: Trait): void {
     const model = this.loaded;
     if (model === null) return;
-    const traits = [...model.traits.filter(({ name }) => name !== trait.name), trait];
+    // In its place: readings come in the engine's order, which keeps it too.
+    const known = model.traits.some(({ name }) => name === trait.name);
+    const traits = known ? model.traits.map((one) => (one.name === trait.name ? trait : one)) : [...model.traits, trait];
     this.stage = { kind: "ready", model: { ...model, traits } };
   }
 
+  /** The same model in another place, after its device was lost. */
+  moved(model: LoadedModel): void {
+    const place = model.backend === "cpu" ? "on the processor, which may be slower" : "on it again";
+    const notice = `The graphics device was lost in the middle of an answer. The model was loaded again and goes on ${place}.`;
+    const { adapter, trial } = this.loaded ?? {};
+    this.stage = { kind: "ready", model: { ...model, adapter: model.adapter || (adapter ?? ""), ...(trial && { trial }) } };
+    this.notices = [...this.notices, notice];
+  }
+
   private ready(model: LoadedModel): void {
+    this.readyMade = model.traits.map(({ hash }) => hash);
     this.stage = { kind: "ready", model };
     this.notices = model.notices;
     void this.readCatalogue();
@@ -68,7 +84,8 @@ export class ModelState {
     this.failure = null;
     this.notices = [];
     this.stage = { kind: "loading", progress: null };
-    const { backend, precision, context } = this.preferences.choices;
+    const { backend, context } = this.preferences.choices;
+    const precision = this.precisionOfLink ?? this.preferences.choices.precision;
     try {
       const model = await this.engine.load(
         source,

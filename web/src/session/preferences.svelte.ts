@@ -6,6 +6,8 @@ export type Theme = "auto" | "light" | "dark";
 
 export interface Choices {
   theme: Theme;
+  /** Large type and strong contrast, for a screen that a whole class looks at. */
+  projector: boolean;
   sampler: Sampler;
   maxTokens: number;
   system: string;
@@ -18,6 +20,7 @@ export interface Choices {
 
 export const defaults: Choices = {
   theme: "auto",
+  projector: false,
   sampler: { temperature: 0.7, topK: 0, topP: 0.95, repetitionPenalty: 1.1, seed: 1 },
   maxTokens: 120,
   system: "",
@@ -46,6 +49,7 @@ export function parseChoices(text: string | null): Choices {
   const sampler = record(found["sampler"]);
   return {
     theme: oneOf(found["theme"], ["auto", "light", "dark"], defaults.theme),
+    projector: found["projector"] === true,
     sampler: {
       temperature: within(sampler["temperature"], bounds.temperature, defaults.sampler.temperature),
       topK: Math.round(within(sampler["topK"], bounds.topK, defaults.sampler.topK)),
@@ -84,13 +88,29 @@ export function within(value: unknown, { min, max }: { min: number; max: number 
   return Math.min(Math.max(value, min), max);
 }
 
+/** What a lesson may set for its own time. */
+export type Lendable = Pick<Choices, "sampler" | "maxTokens" | "system" | "scope">;
+
 export class Preferences {
   choices: Choices = $state(parseChoices(readStored()));
+  /** The visitor's own while a lesson's hold; only these are kept in storage. */
+  #own: Lendable | null = null;
+
+  lend(settings: Lendable): void {
+    const { sampler, maxTokens, system, scope } = $state.snapshot(this.choices);
+    this.#own ??= { sampler, maxTokens, system, scope };
+    Object.assign(this.choices, settings);
+  }
+
+  giveBack(): void {
+    if (this.#own !== null) Object.assign(this.choices, this.#own);
+    this.#own = null;
+  }
 
   /** Call from an effect that reads the choices. */
   save(): void {
     try {
-      localStorage.setItem(key, JSON.stringify(this.choices));
+      localStorage.setItem(key, JSON.stringify({ ...this.choices, ...this.#own }));
     } catch {
       // Storage is full or forbidden: the choices hold until the page closes.
     }

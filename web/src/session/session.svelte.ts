@@ -1,30 +1,41 @@
 /** Everything on the screen that is not layout: one object, given to the components by context. */
 
 import { createContext } from "svelte";
+import { SvelteSet } from "svelte/reactivity";
 import type { Engine, Plan, Trait } from "../engine/protocol.ts";
 import { type ConversationStore, memoryStore } from "../storage/conversations.ts";
+import { askToKeep } from "../offline/storage.ts";
 import type { HeatView } from "../heatmap/view.ts";
 import { Chat } from "./chat.svelte.ts";
 import type { Remedy } from "./failure.ts";
 import { ModelState } from "./model.svelte.ts";
 import { Preferences } from "./preferences.svelte.ts";
 import { Sliders } from "./sliders.svelte.ts";
+import { memoryTraits, type TraitStore } from "../storage/traits.ts";
+import { type MadeParts, type MadeTrait, Workshop } from "../traits/workshop.svelte.ts";
 
 export class Session {
   readonly preferences = new Preferences();
   readonly sliders = new Sliders();
   readonly model: ModelState;
   readonly chat: Chat;
+  readonly workshop: Workshop;
   view: HeatView = $state({ by: { kind: "nothing" }, layer: null, insideRun: false });
   /** Colours follow the slider that moved last, until the visitor chooses what they show. */
   viewChosen = false;
+  /** A plan from elsewhere that the sliders cannot show; it holds until one of them moves. */
+  lentPlan: Plan | null = $state.raw(null);
+  /** Whose tokens' cards were opened; a lesson looks at it, and empties it. */
+  readonly cards = new SvelteSet<"unsteered" | "steered" | "question">();
 
   constructor(
     readonly engine: Engine,
     store: ConversationStore = memoryStore(),
+    made: TraitStore<MadeTrait, MadeParts> = memoryTraits(),
   ) {
     this.model = new ModelState(engine, this.preferences);
-    this.chat = new Chat(engine, store, this.preferences, this.model, () => this.plan());
+    this.workshop = new Workshop(engine, made, this.model);
+    this.chat = new Chat(engine, store, this.preferences, this.model, () => this.plan(), () => this.workshop.pause());
   }
 
   get traits(): readonly Trait[] {
@@ -32,10 +43,26 @@ export class Session {
   }
 
   plan(): Plan {
-    return this.sliders.plan(this.traits, this.preferences.choices.scope);
+    return this.lentPlan ?? this.sliders.plan(this.traits, this.preferences.choices.scope);
+  }
+
+  /** Steers by a plan that was not made here: with the sliders where they can show it, else as it is. */
+  takePlan(plan: Plan): void {
+    const scope = plan[0]?.scope ?? this.preferences.choices.scope;
+    const asSlider = (term: Plan[number]) => {
+      const recommended = this.traits.find(({ name }) => name === term.trait)?.recommended.layers;
+      const usual = term.layers === undefined || term.layers.join() === recommended?.join();
+      return term.operation.kind === "add" && term.scope === scope && usual;
+    };
+    const one = plan.every(({ trait }, at) => plan.findIndex((term) => term.trait === trait) === at);
+    this.sliders.show(plan);
+    this.lentPlan = one && plan.every(asSlider) ? null : plan;
+    if (this.lentPlan === null) this.preferences.choices.scope = scope;
+    else this.sliders.reset();
   }
 
   moveSlider(trait: string, coefficient: number): void {
+    this.lentPlan = null;
     this.sliders.set(trait, coefficient);
     if (!this.viewChosen) this.view.by = { kind: "trait", trait };
   }
@@ -54,11 +81,14 @@ export class Session {
   }
 
   private async afterLoad(): Promise<void> {
+    await this.workshop.addSliders();
     const first = this.traits[0];
     const by = this.view.by;
     const known = by.kind !== "trait" || this.traits.some((trait) => trait.name === by.trait);
     if (by.kind === "nothing" || !known) this.view.by = first === undefined ? { kind: "surprise" } : { kind: "trait", trait: first.name };
     this.chat.announcement = "The model is ready.";
+    // So that the browser does not throw the download away when it runs out of room.
+    void askToKeep();
     await this.chat.answerWaiting();
   }
 

@@ -1,0 +1,24 @@
+/** Where the page's own files come from: beside it on a server, or out of the page itself (`src/one_file`). */
+import { embeddedPageFiles } from "../one_file/embedded_page_files.ts";
+import type { Hasher } from "./download.ts";
+import { openStore } from "./model_files.ts";
+import type { FileStore } from "./store.ts";
+
+export interface PageFiles {
+  /** Address of the folder of models, as `fetch` takes it; it ends in `/`. */
+  readonly models: string;
+  readonly fetch: (url: string, init?: RequestInit) => Promise<Response>;
+  /** Where model files are, or will be kept. */
+  openStore(hasher: () => Promise<Hasher>): Promise<FileStore>;
+}
+
+/** For the worker. */
+export function pageFiles(): PageFiles {
+  if (import.meta.env.MODE === "one-file") return embeddedPageFiles();
+  return {
+    // A built worker lies in a folder of its own.
+    models: new URL(import.meta.env.DEV ? "/models/" : "../models/", self.location.href).href,
+    fetch: (url, init) => fetch(url, init),
+    openStore,
+  };
+}

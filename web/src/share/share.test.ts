@@ -1,0 +1,193 @@
+import { cleanup, fireEvent, render, screen, waitFor, within } from "@testing-library/svelte";
+import { readFileSync } from "node:fs";
+import { afterEach, beforeAll, beforeEach, describe, expect, it, vi } from "vitest";
+import App from "../App.svelte";
+import type { OpenedLink, SharedRecipe } from "../engine/protocol.ts";
+import { MockEngine } from "../fixtures/mock_engine.ts";
+import { mockLink, openMockLink } from "../fixtures/mock_links.ts";
+import { initSync, openLink } from "../generated/simd/trimtab_wasm.js";
+import { standIn } from "../recording/fixtures/stand_in.ts";
+import { Session } from "../session/session.svelte.ts";
+import { memoryStore } from "../storage/conversations.ts";
+import SharedTokens from "./SharedTokens.svelte";
+import { addressFrom, codeIn, sendable } from "./address.ts";
+import { sharedRecipe } from "./shared_recipe.ts";
+
+async function opened(hash = "") {
+  location.hash = hash;
+  const engine = new MockEngine({ tokenMs: 0, loadMs: 0 });
+  const session = new Session(engine, memoryStore());
+  await session.model.readCatalogue();
+  render(App, { session });
+  return { session, engine };
+}
+
+/** A finished run with a slider at 2. */
+async function answered() {
+  const { session, engine } = await opened();
+  await session.load({ kind: "catalogue", id: "smollm2-135m-instruct" });
+  session.moveSlider("cheerful", 2);
+  await session.chat.ask("How was your weekend?");
+  return { session, engine };
+}
+
+function recipeOf(session: Session, column: "steered" | "unsteered" = "steered"): SharedRecipe {
+  const recipe = sharedRecipe(
+    { conversation: session.chat.conversation, last: 0, column, view: session.view, title: "A glad day", note: "<b>Look</b> at the first word.", token: 2 },
+    session.model.loaded!,
+    session.model.readyMade,
+  );
+  expect(recipe).not.toBeNull();
+  return recipe!;
+}
+
+beforeEach(() => {
+  localStorage.clear();
+  vi.stubGlobal("fetch", async () => new Response(JSON.stringify(standIn), { headers: { "content-type": "application/json" } }));
+});
+
+afterEach(() => {
+  cleanup();
+  location.hash = "";
+  vi.unstubAllGlobals();
+});
+
+describe("what goes into a link", () => {
+  it("is the conversation on screen, token by token, with what made it", async () => {
+    const { session } = await answered();
+    const recipe = recipeOf(session);
+    const [question, answer] = recipe.messages;
+    const run = session.chat.conversation.turns[0]!.runs[0]!;
+    expect(question).toMatchObject({ role: "user", text: "How was your weekend?", run: null });
+    expect(answer?.tokens?.map(({ id }) => id)).toEqual(run.answers.steered.tokens.map(({ id }) => id));
+    expect(answer?.tokens?.some(({ reading }) => reading !== null)).toBe(true);
+    expect(answer?.run).toMatchObject({ sampler: run.sampler, maxTokens: run.maxTokens, end: "end-token", changes: [] });
+    expect(answer?.run?.plan).toEqual([{ trait: "cheerful", operation: { kind: "add", coefficient: 2 }, scope: "all", layers: [16] }]);
+    expect(recipe.traits).toEqual([{ name: "cheerful", hash: "cheerful-hash", inline: null }]);
+    expect(recipe.look).toMatchObject({ trait: "cheerful", layer: 16, title: "A glad day", token: { message: 1, token: 2 } });
+  });
+
+  it("has no push for the unsteered answers", async () => {
+    const { session } = await answered();
+    expect(recipeOf(session, "unsteered").messages[1]?.run?.plan).toEqual([]);
+  });
+
+  it("carries a vector that only this page has, with the layers in use", async () => {
+    const { session } = await answered();
+    session.model.readyMade = [];
+    expect(recipeOf(session).traits).toMatchObject([{ name: "cheerful", hash: null, inline: { layers: [16], opposite: "gloomy" } }]);
+  });
+});
+
+describe("addresses", () => {
+  it("lead to the public page, or are a code alone", () => {
+    expect(sendable("abc", addressFrom("https://example.org/trimtab/#x"))).toBe("https://example.org/trimtab/#r=abc");
+    expect(sendable("abc", addressFrom(undefined))).toBe("abc");
+    expect(addressFrom("javascript:alert(1)")).toBeNull();
+  });
+
+  it("are found in what a mail program made of them", () => {
+    expect(codeIn(" https://example.org/\n#r=ab\n cd ")).toBe("abcd");
+    expect(codeIn("abcd")).toBe("abcd");
+  });
+});
+
+describe("sharing", () => {
+  it("shows a code that opens as the same run", async () => {
+    const { session } = await answered();
+    await fireEvent.click(screen.getByRole("button", { name: "Share" }));
+    const field = await screen.findByRole<HTMLTextAreaElement>("textbox", { name: /Code, [\d,]+ characters/ });
+    await waitFor(() => expect(field.value).not.toBe(""));
+    const read = openMockLink(field.value);
+    expect(read.kind === "recipe" && read.recipe.messages).toEqual(recipeOf(session).messages);
+  });
+});
+
+describe("opening a link", () => {
+  async function link() {
+    const { session } = await answered();
+    const code = mockLink(recipeOf(session));
+    cleanup();
+    return code;
+  }
+
+  it("shows words and colours before any model is there, and never as HTML", async () => {
+    await opened(`#r=${await link()}`);
+    expect(await screen.findByRole("heading", { name: "A glad day" })).toBeTruthy();
+    expect(screen.getByText("<b>Look</b> at the first word.")).toBeTruthy();
+    const tokens = screen.getByRole("listbox", { name: /^Answer/ });
+    expect(tokens.textContent).toContain("wonderful");
+    expect(within(tokens).getAllByRole("option", { name: /the author points at it/ })).toHaveLength(1);
+    expect(within(tokens).getAllByRole("option", { name: /cheerful about [+−]?\d/ }).length).toBeGreaterThan(5);
+    expect(screen.getByRole("button", { name: /98 MB/ })).toBeTruthy();
+  });
+
+  it("replays it when the model is there, and marks what would have been chosen otherwise", async () => {
+    const { session } = await opened(`#r=${await link()}`);
+    await screen.findByRole("heading", { name: "A glad day" });
+    await session.load({ kind: "catalogue", id: "smollm2-135m-instruct" });
+    expect(await screen.findByText(/Your machine agrees on \d+ of \d+ tokens/)).toBeTruthy();
+    expect(screen.getAllByRole("option", { name: /your machine would have written “else”/ }).length).toBeGreaterThan(0);
+  });
+
+  it("runs it here with the author's settings, and every control works from there", async () => {
+    const { session, engine } = await opened(`#r=${await link()}`);
+    await screen.findByRole("heading", { name: "A glad day" });
+    await session.load({ kind: "catalogue", id: "smollm2-135m-instruct" });
+    await screen.findByText(/Your machine agrees/);
+    await fireEvent.click(screen.getByRole("button", { name: "Run it yourself" }));
+    await waitFor(() => expect(engine.requests).toHaveLength(1));
+    expect(engine.requests[0]?.columns.find(({ column }) => column === "steered")).toMatchObject({
+      messages: [{ role: "user", content: "How was your weekend?" }],
+      plan: [{ trait: "cheerful", operation: { kind: "add", coefficient: 2 } }],
+    });
+    await waitFor(() => expect(session.chat.running).toBeNull());
+    expect(session.sliders.coefficient("cheerful")).toBe(2);
+    expect(session.lentPlan).toBeNull();
+  });
+
+  it("says what is wrong with one that is cut short, and what a newer one holds", async () => {
+    await opened("#r=%%%");
+    expect((await screen.findByRole("alert")).textContent).toContain("damaged");
+    cleanup();
+    await opened("#r=newer");
+    expect((await screen.findByRole("alert")).textContent).toContain("newer Trimtab");
+    expect(screen.getByText("Hello?")).toBeTruthy();
+  });
+});
+
+describe("golden links", () => {
+  const folder = "../tests/golden/links/";
+  const names = (JSON.parse(readFileSync(`${folder}recipes.json`, "utf8")) as { name: string }[]).map(({ name }) => name);
+
+  beforeAll(() => {
+    initSync({ module: readFileSync("src/generated/simd/trimtab_wasm_bg.wasm") });
+  });
+
+  it.each(names)("%s is shown whole, every token in the colour that it came with", (name) => {
+    const golden = JSON.parse(readFileSync(`${folder}${name}.json`, "utf8")) as { link: string; messages: { text: string }[] };
+    const opened = openLink(golden.link) as OpenedLink;
+    if (opened.kind !== "recipe") throw new Error("it is of a newer version");
+    const { look, messages } = opened.recipe;
+    expect(messages).toHaveLength(golden.messages.length);
+    for (const [index, message] of messages.entries()) {
+      render(SharedTokens, { message, label: "Message", trait: look.trait, pointed: null });
+      expect(screen.getByRole("listbox").textContent).toBe(golden.messages[index]?.text);
+      const coloured = screen.getAllByRole("option").filter((token) => token.getAttribute("aria-label")?.includes(" about "));
+      expect(coloured).toHaveLength((message.tokens ?? []).filter(({ text, reading }) => text !== "" && reading !== null && look.trait !== null).length);
+      cleanup();
+    }
+  });
+});
+
+describe("a plan that sliders cannot show", () => {
+  it("is kept as it is until a slider moves", async () => {
+    const { session } = await opened();
+    await session.load({ kind: "catalogue", id: "smollm2-135m-instruct" });
+    const plan = [{ trait: "cheerful", operation: { kind: "ablate" as const }, layers: [14, 15], scope: "all" as const }];
+    session.takePlan(plan);
+    expect(session.plan()).toEqual(plan);
+    session.moveSlider("poetic", 1);
+    expect(session.plan()).toMatchObject([{ trait: "poetic" }]);
+  });
+});

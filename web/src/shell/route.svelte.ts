@@ -1,0 +1,35 @@
+/** Which page the address names: `#traits`, `#traits/NAME`, `#lessons`, `#lessons/NAME`, `#lessons/NAME/teacher`, else Play (`#r=…` opens a link there). */
+
+import { createContext } from "svelte";
+
+export type Route =
+  | { page: "play"; link: string | null }
+  | { page: "traits"; trait: string | null }
+  | { page: "lessons"; lesson: string | null; teacher: boolean };
+
+export function routeOf(hash: string): Route {
+  if (hash.startsWith("#r=")) return { page: "play", link: hash.slice(3) };
+  const [page, name = "", part] = hash.slice(1).split("/", 3);
+  if (page === "traits") return { page, trait: decoded(name) };
+  if (page === "lessons") return { page, lesson: decoded(name), teacher: part === "teacher" };
+  return { page: "play", link: null };
+}
+
+/** Null for no name, and for one that no page of ours made. */
+function decoded(name: string): string | null {
+  try {
+    return decodeURIComponent(name) || null;
+  } catch {
+    return null;
+  }
+}
+
+export class Router {
+  route: Route = $state.raw(routeOf(location.hash));
+
+  follow(hash: string): void {
+    this.route = routeOf(hash);
+  }
+}
+
+export const [getRouter, setRouter] = createContext<Router>();
