@@ -11,7 +11,7 @@ export default defineConfig({
   timeout: (full ? 90 : 10) * 60_000,
   expect: { timeout: 30_000 },
   // A control that is not there is missed within a minute; answers are waited for by the tests themselves.
-  use: { launchOptions: launch, actionTimeout: 60_000 },
+  use: { launchOptions: launch, actionTimeout: 60_000, serviceWorkers: "block" },
   forbidOnly: process.env["CI"] !== undefined,
   retries: 0,
   reporter: [["list"]],

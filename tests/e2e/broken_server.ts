@@ -1,4 +1,4 @@
-/** The page's server with a connection that breaks: passes everything on, and cuts the weights short while told to. */
+/** The page's server with a connection that breaks: passes everything on, and cuts the weights short while told to. It can have a newer version of the page. */
 import { createServer, request, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import { address } from "./browser.ts";
@@ -11,6 +11,9 @@ export class BrokenServer {
   allowance: number | undefined;
   /** The `Range` of each request for the weights; an empty string where there was none. */
   readonly ranges: string[] = [];
+
+  /** What it serves counts as another version of the page. */
+  newer = false;
 
   private constructor(allowance: number) {
     this.allowance = allowance;
@@ -31,14 +34,20 @@ export class BrokenServer {
 
   async stop(): Promise<void> {
     this.#server.closeAllConnections();
-    await new Promise((resolve) => this.#server.close(resolve));
+    if (this.#server.listening) await new Promise((resolve) => this.#server.close(resolve));
   }
 
   #pass(incoming: IncomingMessage, outgoing: ServerResponse): void {
     const weights = WEIGHTS.test(incoming.url ?? "");
     if (weights) this.ranges.push(incoming.headers.range ?? "");
-    const upstream = request(new URL(incoming.url ?? "/", address), { headers: { ...incoming.headers, host: new URL(address).host } }, (answer) => {
-      outgoing.writeHead(answer.statusCode ?? 502, answer.headers);
+    const changed = this.newer && (incoming.url ?? "").endsWith("/sw.js");
+    const { host } = new URL(address);
+    // Of what is changed here, no "unchanged since" is wanted, and text cannot be added to what is compressed.
+    const headers = changed ? { host } : { ...incoming.headers, host };
+    const upstream = request(new URL(incoming.url ?? "/", address), { headers }, (answer) => {
+      const suffix = changed ? "\n// newer\n" : "";
+      const length = Number(answer.headers["content-length"]) + suffix.length;
+      outgoing.writeHead(answer.statusCode ?? 502, { ...answer.headers, ...(suffix === "" || Number.isNaN(length) ? {} : { "content-length": length }) });
       answer.on("data", (piece: Buffer) => {
         if (weights && this.allowance !== undefined) {
           if (this.allowance < piece.length) {
@@ -53,7 +62,7 @@ export class BrokenServer {
           outgoing.once("drain", () => answer.resume());
         }
       });
-      answer.on("end", () => outgoing.end());
+      answer.on("end", () => outgoing.end(suffix));
     });
     upstream.on("error", () => outgoing.destroy());
     outgoing.on("close", () => upstream.destroy());

@@ -26,11 +26,18 @@ export function complaints(context: BrowserContext): string[] {
   return heard;
 }
 
-/** A browser with empty storage of its own, which it keeps until `leave`. */
-export async function newVisitor(): Promise<{ context: BrowserContext; leave: () => Promise<void> }> {
+/**
+ * A browser with empty storage of its own, which it keeps until `leave`, started with further `flags`. Only with `app` does a service
+ * worker keep the page: it would answer requests that tests want to see or to change.
+ */
+export async function newVisitor({ app = false, flags = [] as readonly string[] } = {}): Promise<{ context: BrowserContext; leave: () => Promise<void> }> {
   const folder = mkdtempSync(join(tmpdir(), "trimtab-visitor-"));
-  const context = await chromium.launchPersistentContext(folder, launch);
+  const args = [...(launch.args ?? []), ...flags];
+  const context = await chromium.launchPersistentContext(folder, { ...launch, args, serviceWorkers: app ? "allow" : "block" });
+  let left = false;
   const leave = async () => {
+    if (left) return;
+    left = true;
     await context.close();
     rmSync(folder, { recursive: true, force: true });
   };
@@ -64,26 +71,40 @@ export const test = base.extend<Fixtures, WorkerFixtures>({
   ],
 });
 
+export interface Executor {
+  backend: "gpu" | "cpu";
+  precision: "exact" | "fast";
+  /** The program's other module, for browsers that do not know relaxed SIMD. */
+  withoutRelaxedSimd?: boolean;
+}
+
 /** A page of the visitor's with the model loaded by its verb. */
-export async function pageWithModel(visitor: BrowserContext, precision: "exact" | "fast"): Promise<Page> {
+export async function pageWithModel(visitor: BrowserContext, executor: Executor): Promise<Page> {
   const page = await visitor.newPage();
+  if (executor.withoutRelaxedSimd === true) {
+    await page.route(/worker[^/]*\.js$/, async (route) => {
+      const response = await route.fetch();
+      await route.fulfill({ response, body: `WebAssembly.validate = () => false;${await response.text()}` });
+    });
+  }
   await page.goto(address);
-  await load(page, precision);
+  await load(page, executor);
   return page;
 }
 
-export async function load(page: Page, precision: "exact" | "fast"): Promise<void> {
+export async function load(page: Page, { backend, precision, withoutRelaxedSimd }: Executor): Promise<void> {
   await expect.poll(() => page.evaluate(() => "trimtab" in globalThis), { message: "the page offers its verbs" }).toBe(true);
   const loaded = await page.evaluate(
-    async ({ id, precision }) => {
-      const model = await globalThis.trimtab.load({ kind: "catalogue", id }, { backend: "gpu", precision }, () => undefined);
+    async ({ id, backend, precision }) => {
+      const model = await globalThis.trimtab.load({ kind: "catalogue", id }, { backend, precision }, () => undefined);
       const { wasmBytes } = await globalThis.trimtab.memory();
-      return { backend: model.backend, precision: model.precision, wasmBytes };
+      return { backend: model.backend, precision: model.precision, adapter: model.adapter, wasmBytes };
     },
-    { id: modelId, precision },
+    { id: modelId, backend, precision },
   );
-  expect(loaded).toMatchObject({ backend: "gpu", precision });
+  expect(loaded).toMatchObject({ backend, precision });
   // WebAssembly's memory never shrinks, so this was its peak while loading.
   console.log(`WebAssembly memory after loading: ${String(loaded.wasmBytes)} bytes`);
-  expect(loaded.wasmBytes).toBeLessThanOrEqual(64 * 1024 * 1024);
+  if (backend === "gpu") expect(loaded.wasmBytes).toBeLessThanOrEqual(64 * 1024 * 1024);
+  else expect(loaded.adapter).toContain(withoutRelaxedSimd === true ? "wasm SIMD" : "wasm relaxed SIMD");
 }

@@ -1,7 +1,8 @@
-/** The engine in the browser against Hugging Face transformers. `--full` takes all of the golden data. */
+/** The engine in the browser against Hugging Face transformers. `--full` takes all of the golden data on the GPU, too. */
 import type { Page } from "@playwright/test";
-import { expect, full, pageWithModel, test } from "./browser.ts";
-import { greedyMessages, greedyPrompts, residualPrompts, sequences, tensor } from "./golden.ts";
+import type { Sampler } from "../../web/src/engine/protocol.ts";
+import { expect, full, pageWithModel, test, type Executor } from "./browser.ts";
+import { greedyMessages, greedyPrompts, residualPrompts, sampledRuns, sequences, tensor, type Message } from "./golden.ts";
 
 /** Where the reference's two best logits are nearer than this, either may be chosen. */
 const TIE = 0.01;
@@ -12,8 +13,18 @@ const limits = {
   fast: { nll: 0.005, agreement: 0.97, residual: undefined, alike: (prompts: number) => Math.floor(0.75 * prompts) },
 };
 
-for (const precision of ["exact", "fast"] as const) {
-  test.describe(`GPU ${precision} against the reference`, () => {
+const executors: (Executor & { name: string })[] = [
+  { name: "GPU, exact", backend: "gpu", precision: "exact" },
+  { name: "GPU, fast", backend: "gpu", precision: "fast" },
+  { name: "CPU, exact", backend: "cpu", precision: "exact" },
+  { name: "CPU, fast", backend: "cpu", precision: "fast" },
+  { name: "CPU, fast, without relaxed SIMD", backend: "cpu", precision: "fast", withoutRelaxedSimd: true },
+];
+
+for (const executor of executors) {
+  const { name, backend, precision } = executor;
+  const whole = full || backend === "cpu";
+  test.describe(`${name}, against the reference`, () => {
     test.describe.configure({ mode: "default" });
     let page: Page | undefined;
     const opened = (): Page => {
@@ -22,14 +33,14 @@ for (const precision of ["exact", "fast"] as const) {
     };
 
     test.beforeAll(async ({ visitor }) => {
-      page = await pageWithModel(visitor, precision);
+      page = await pageWithModel(visitor, executor);
     });
     test.afterAll(async () => {
       await page?.close();
     });
 
     test("negative log-likelihood of real text, and its first choices", async () => {
-      const texts = full ? sequences : sequences.slice(0, 1).map((text) => ({ ...text, ids: text.ids.slice(0, 129) }));
+      const texts = whole ? sequences : sequences.slice(0, 1).map((text) => ({ ...text, ids: text.ids.slice(0, 129) }));
       let ours = 0;
       let reference = 0;
       let tokens = 0;
@@ -51,14 +62,14 @@ for (const precision of ["exact", "fast"] as const) {
         }
       }
       const difference = Math.abs(ours - reference) / reference;
-      console.log(`${precision}: mean NLL ${String(ours / tokens)} on ${String(tokens)} tokens, off by ${String(difference)}; top-1 agreement ${String(agreed / decided)}`);
+      console.log(`${name}: mean NLL ${String(ours / tokens)} on ${String(tokens)} tokens, off by ${String(difference)}; top-1 agreement ${String(agreed / decided)}`);
       expect(difference).toBeLessThanOrEqual(limits[precision].nll);
       expect(agreed / decided).toBeGreaterThanOrEqual(limits[precision].agreement);
     });
 
     test("residual stream at every layer", async () => {
-      const tokens = full ? Infinity : 32;
-      for (const prompt of full ? residualPrompts : residualPrompts.slice(0, 1)) {
+      const tokens = whole ? Infinity : 32;
+      for (const prompt of whole ? residualPrompts : residualPrompts.slice(0, 1)) {
         const reference = tensor("residual.safetensors", prompt.name);
         const ids = prompt.ids.slice(0, tokens);
         const trace = await opened().evaluate(async (ids) => {
@@ -68,7 +79,7 @@ for (const precision of ["exact", "fast"] as const) {
         const [rows, length, width] = reference.shape as [number, number, number];
         expect(trace.shape).toEqual([rows, ids.length, width]);
         const { first, others } = largestDifference(trace.residual, reference.values, { rows, ours: ids.length, theirs: length, width });
-        console.log(`${precision}: residual of ${prompt.name}, largest ‖Δh‖/‖h‖ ${String(others)}; of the first token ${String(first)}`);
+        console.log(`${name}: residual of ${prompt.name}, largest ‖Δh‖/‖h‖ ${String(others)}; of the first token ${String(first)}`);
         expect(Number.isFinite(others)).toBe(true);
         const limit = limits[precision].residual;
         if (limit !== undefined) expect(others).toBeLessThanOrEqual(limit);
@@ -76,37 +87,52 @@ for (const precision of ["exact", "fast"] as const) {
     });
 
     test("greedy answers", async () => {
-      const chosen = full ? greedyPrompts : greedyPrompts.slice(0, 2);
-      const length = full && precision === "exact" ? 48 : 16;
+      const chosen = whole ? greedyPrompts : greedyPrompts.slice(0, 2);
+      const length = whole && precision === "exact" ? 48 : 16;
       let alike = 0;
       for (const [index, prompt] of chosen.entries()) {
         const messages = greedyMessages[index] ?? [];
-        const run = await opened().evaluate(
-          async ({ messages, length }) => {
-            const prompt = await globalThis.trimtab.tokenize(messages, true);
-            const [result] = await globalThis.trimtab.generate(
-              {
-                columns: [{ column: "unsteered", messages, plan: [] }],
-                sampler: { temperature: 0, topK: 0, topP: 1, repetitionPenalty: 1, seed: 1 },
-                maxTokens: length,
-              },
-              () => undefined,
-            );
-            const answer = result?.tokens.slice(result.answerStart).map((token) => token.id) ?? [];
-            return { prompt: [...prompt], answer };
-          },
-          { messages, length },
-        );
+        const run = await answer(opened(), messages, { temperature: 0, topK: 0, topP: 1, repetitionPenalty: 1, seed: 1 }, length);
         expect(run.prompt).toEqual(prompt.prompt_ids);
-        const parted = run.answer.findIndex((id, place) => id !== prompt.ids[place]);
-        const gap = parted < 0 ? undefined : prompt.gap[parted];
-        console.log(`${precision}: greedy prompt ${String(index)}: ${gap === undefined ? `${String(run.answer.length)} tokens alike` : `parts at token ${String(parted)}, where the reference's two best are ${String(gap)} apart`}`);
-        expect(run.answer.length).toBeGreaterThan(0);
+        const gap = partingGap(`${name}: greedy prompt ${String(index)}`, run.answer, prompt);
         if (gap === undefined || gap <= TIE) alike += 1;
       }
       expect(alike).toBeGreaterThanOrEqual(limits[precision].alike(chosen.length));
     });
+
+    if (precision === "exact") {
+      test("sampled answers", async () => {
+        for (const run of whole ? sampledRuns : sampledRuns.slice(-1)) {
+          const messages = greedyMessages[greedyPrompts.findIndex((prompt) => String(prompt.prompt_ids) === String(run.prompt_ids))];
+          if (!messages) throw new Error("the sampled run's prompt is not among the greedy ones");
+          const { temperature, top_k: topK, top_p: topP, repetition_penalty: repetitionPenalty, seed } = run.sampler;
+          const { answer: ids } = await answer(opened(), messages, { temperature, topK, topP, repetitionPenalty, seed }, whole ? run.gap.length : 16);
+          expect(partingGap(`${name}: sampled, seed ${String(seed)}`, ids, run) ?? 0).toBeLessThanOrEqual(TIE);
+        }
+      });
+    }
   });
+}
+
+/** The ids of a rendered prompt and of the unsteered answer to it. */
+async function answer(page: Page, messages: Message[], sampler: Sampler, maxTokens: number): Promise<{ prompt: number[]; answer: number[] }> {
+  return page.evaluate(
+    async ({ messages, sampler, maxTokens }) => {
+      const prompt = await globalThis.trimtab.tokenize(messages, true);
+      const [result] = await globalThis.trimtab.generate({ columns: [{ column: "unsteered", messages, plan: [] }], sampler, maxTokens }, () => undefined);
+      return { prompt: [...prompt], answer: result?.tokens.slice(result.answerStart).map((token) => token.id) ?? [] };
+    },
+    { messages, sampler, maxTokens },
+  );
+}
+
+/** How far apart the reference's two best were where the answer parts from it, if it does. */
+function partingGap(name: string, ids: number[], reference: { ids: number[]; gap: number[] }): number | undefined {
+  expect(ids.length).toBeGreaterThan(0);
+  const parted = ids.findIndex((id, place) => id !== reference.ids[place]);
+  const gap = parted < 0 ? undefined : (reference.gap[parted] ?? Infinity);
+  console.log(`${name}: ${gap === undefined ? `${String(ids.length)} tokens alike` : `parts at token ${String(parted)}, where the reference's two best are ${String(gap)} apart`}`);
+  return gap;
 }
 
 /** Largest ‖Δh‖/‖h‖ over layers and tokens, the first token apart. */

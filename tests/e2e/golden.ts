@@ -18,6 +18,13 @@ interface GreedyPrompt {
   gap: number[];
 }
 
+interface SampledRun {
+  sampler: { temperature: number; top_k: number; top_p: number; repetition_penalty: number; seed: number };
+  prompt_ids: number[];
+  ids: number[];
+  gap: number[];
+}
+
 export interface Message {
   role: "system" | "user" | "assistant";
   content: string;
@@ -30,6 +37,8 @@ function json<T>(name: string): T {
 export const sequences = json<{ sequences: Sequence[] }>("nll.json").sequences;
 export const residualPrompts = json<{ prompts: { name: string; ids: number[] }[] }>("residual.json").prompts;
 export const greedyPrompts = json<{ prompts: GreedyPrompt[] }>("greedy.json").prompts;
+export const sampledRuns = json<{ runs: SampledRun[] }>("sampled.json").runs;
+export const extractPairs = json<{ pairs: { side: 1 | -1; prompt_ids: number[]; full_ids: number[] }[] }>("extract.json").pairs;
 export const greedyMessages = json<{ greedy: Message[][] }>("texts/conversations.json").greedy;
 
 export interface Tensor {
@@ -39,15 +48,21 @@ export interface Tensor {
 
 /** One F32 tensor of a golden safetensors file. */
 export function tensor(file: string, name: string): Tensor {
-  const bytes = readFileSync(new URL(file, folder));
+  return safetensors(readFileSync(new URL(file, folder)))(name);
+}
+
+/** The F32 tensors of a safetensors file by name. */
+export function safetensors(bytes: Buffer): (name: string) => Tensor {
   const headerLength = Number(bytes.readBigUInt64LE(0));
   const header = JSON.parse(bytes.toString("utf8", 8, 8 + headerLength)) as Record<
     string,
     { dtype: string; shape: number[]; data_offsets: [number, number] }
   >;
-  const entry = header[name];
-  if (!entry || entry.dtype !== "F32") throw new Error(`${file} has no F32 tensor ${name}`);
-  const [begin, end] = entry.data_offsets;
-  const data = bytes.subarray(8 + headerLength + begin, 8 + headerLength + end);
-  return { shape: entry.shape, values: new Float32Array(data.buffer.slice(data.byteOffset, data.byteOffset + data.byteLength)) };
+  return (name) => {
+    const entry = header[name];
+    if (entry?.dtype !== "F32") throw new Error(`there is no F32 tensor ${name}`);
+    const [begin, end] = entry.data_offsets;
+    const data = bytes.subarray(8 + headerLength + begin, 8 + headerLength + end);
+    return { shape: entry.shape, values: new Float32Array(data.buffer.slice(data.byteOffset, data.byteOffset + data.byteLength)) };
+  };
 }

@@ -1,0 +1,76 @@
+/**
+ * Times our page, and with `peers` other runtimes, in headless Chromium. Reads a {@link Job} as JSON
+ * from standard input, writes a {@link Report} to the file that is named; `cargo xtask bench` does both.
+ */
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { chromium } from "@playwright/test";
+import type { Backend, Question, Subject } from "./answer.ts";
+import { launchOptions } from "./contestants.ts";
+import { watchMainThread, type LongestTask } from "./main_thread.ts";
+import { measureGrowth, startWarm, type Cost, type MemoryUse } from "./page.ts";
+import { runRounds, type Outcome } from "./rounds.ts";
+
+interface Job {
+  question: Question;
+  /** For the warm start. */
+  shortQuestion: Question;
+  rounds: number;
+  peers: boolean;
+  out: string;
+}
+
+interface Report {
+  browser: string;
+  outcomes: Outcome[];
+  warmStartSeconds: number[];
+  longestTask: LongestTask;
+  costs: Cost[];
+  memory: MemoryUse[];
+}
+
+const OURS: Subject[] = [
+  { runtime: "trimtab", backend: "cpu", weights: "q4_1", precision: "exact" },
+  { runtime: "trimtab", backend: "cpu", weights: "q4_1", precision: "fast" },
+  { runtime: "trimtab", backend: "webgpu", weights: "q4_1", precision: "fast" },
+];
+const PEERS: Subject[] = [
+  { runtime: "wllama", backend: "cpu", weights: "q4_1" },
+  { runtime: "wllama", backend: "cpu", weights: "q8_0" },
+  { runtime: "onnxruntime-web", backend: "cpu", weights: "f32" },
+  { runtime: "onnxruntime-web", backend: "webgpu", weights: "f32" },
+];
+const BACKENDS: Backend[] = ["cpu", "webgpu"];
+
+async function main(job: Job): Promise<void> {
+  const browser = await chromium.launch(launchOptions);
+  const report: Report = {
+    browser: `Chromium ${browser.version()}`,
+    outcomes: [],
+    warmStartSeconds: [],
+    longestTask: { loading: NaN, generating: NaN, dragging: NaN },
+    costs: [],
+    memory: [],
+  };
+  await browser.close();
+  report.outcomes = await runRounds(job.peers ? [...OURS, ...PEERS] : OURS, job.question, job.rounds);
+
+  const folder = mkdtempSync(join(tmpdir(), "trimtab-bench-"));
+  const visitor = await chromium.launchPersistentContext(folder, launchOptions);
+  try {
+    report.longestTask = await watchMainThread(visitor);
+    report.warmStartSeconds = await startWarm(visitor, job.shortQuestion, job.rounds);
+    for (const backend of BACKENDS) {
+      const { costs, memory } = await measureGrowth(visitor, backend);
+      report.costs.push(...costs);
+      report.memory.push(memory);
+    }
+  } finally {
+    await visitor.close();
+    rmSync(folder, { recursive: true, force: true });
+  }
+  writeFileSync(job.out, JSON.stringify(report));
+}
+
+await main(JSON.parse(readFileSync(0, "utf8")) as Job);

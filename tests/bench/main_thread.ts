@@ -1,0 +1,57 @@
+/** The longest tasks of the page's main thread while it is used with its own controls. */
+import type { BrowserContext, Locator, Page } from "@playwright/test";
+import { address } from "./contestants.ts";
+
+/** Milliseconds of the longest task of the Long Tasks API; 0: none took over 50 ms. */
+export interface LongestTask {
+  loading: number;
+  generating: number;
+  /** While an answer is being written. */
+  dragging: number;
+}
+
+const WRITING_MILLISECONDS = 8_000;
+
+export async function watchMainThread(visitor: BrowserContext): Promise<LongestTask> {
+  const page = await visitor.newPage();
+  await page.addInitScript(() => {
+    const tasks: number[] = [];
+    Object.assign(globalThis, { longTasks: tasks });
+    const observer = new PerformanceObserver((list) => tasks.push(...list.getEntries().map((entry) => entry.duration)));
+    observer.observe({ type: "longtask", buffered: true });
+  });
+  await page.goto(address);
+  await page.getByRole("button", { name: "Model", exact: true }).click();
+  await page.getByRole("combobox", { name: "Where to run" }).selectOption("cpu");
+  await page.keyboard.press("Escape");
+  await page.getByRole("button", { name: /^(Load|Start) the model/ }).click();
+  await page.getByRole("region", { name: "Steering" }).waitFor({ timeout: 300_000 });
+  const loading = await longestSince(page);
+
+  await page.getByRole("textbox", { name: "Your message" }).fill("Tell me a long story about the sea.");
+  await page.getByRole("button", { name: "Ask", exact: true }).click();
+  await page.waitForTimeout(WRITING_MILLISECONDS);
+  const generating = await longestSince(page);
+  await drag(page, page.getByRole("slider").first());
+  const dragging = await longestSince(page);
+  await page.close();
+  return { loading, generating, dragging };
+}
+
+/** The longest task since this was last asked. */
+async function longestSince(page: Page): Promise<number> {
+  // An observer hears of a task in a later one.
+  await page.waitForTimeout(500);
+  return page.evaluate(() => Math.max(0, ...(globalThis as unknown as { longTasks: number[] }).longTasks.splice(0)));
+}
+
+async function drag(page: Page, slider: Locator): Promise<void> {
+  const box = await slider.boundingBox();
+  if (!box) throw new Error("the page shows no slider");
+  const y = box.y + box.height / 2;
+  const x = (step: number) => box.x + box.width * (0.5 + 0.3 * Math.sin(step / 4));
+  await page.mouse.move(x(0), y);
+  await page.mouse.down();
+  for (let step = 0; step <= 40; step++) await page.mouse.move(x(step), y);
+  await page.mouse.up();
+}

@@ -1,0 +1,91 @@
+/** A graphics device that computes wrongly is refused before it is given a weight, and the choice shows its figures. */
+import { address, expect, full, modelId, newVisitor, test } from "./browser.ts";
+
+/** Runs before the worker's own script: one kernel is compiled from other source. */
+const breaking = (label: string, from: string, to: string) => `{
+  const create = GPUDevice.prototype.createShaderModule;
+  globalThis.broken = 0;
+  GPUDevice.prototype.createShaderModule = function (descriptor) {
+    if (descriptor.label !== ${JSON.stringify(label)} || !descriptor.code.includes(${JSON.stringify(from)})) return create.call(this, descriptor);
+    globalThis.broken += 1;
+    return create.call(this, { ...descriptor, code: descriptor.code.replaceAll(${JSON.stringify(from)}, ${JSON.stringify(to)}) });
+  };
+}
+`;
+
+const breakages: [string, string, string][] = [["attention.wgsl", "* SCALE", "* SCALE * 4.0"]];
+if (full) {
+  breakages.push(
+    ["embed.wgsl", "token % 64u", "token % 63u"],
+    ["boundary.wgsl", "value += shift", "value -= shift"],
+    ["project_qkv.wgsl", "values[at + HALF] = second", "values[at + HALF] = first"],
+    ["attention_output.wgsl", "= sum_w0_0;", "= -sum_w0_0;"],
+    ["feed_forward.wgsl", "x / (1.0 + exp(-x))", "x"],
+    ["project_residual.wgsl", "+ sum_w0_0;", "- sum_w0_0;"],
+    ["project_gated.wgsl", "x / (1.0 + exp(-x))", "x"],
+    ["project_logits.wgsl", "= sum_w0_0;", "= sum_w0_0 * 2.0;"],
+    ["sample.wgsl", "row.position + 1u", "row.position"],
+  );
+}
+
+for (const [label, from, to] of breakages) {
+  test(`a device with a broken ${label} is refused with a sentence, and the processor takes over`, async () => {
+    const { context, leave } = await newVisitor();
+    const page = await context.newPage();
+    await page.route(/worker[^/]*\.js$/, async (route) => {
+      const response = await route.fetch();
+      await route.fulfill({ response, body: breaking(label, from, to) + (await response.text()) });
+    });
+    await page.goto(address);
+    await expect.poll(() => page.evaluate(() => "trimtab" in globalThis)).toBe(true);
+    const model = await page.evaluate(async (id) => {
+      const { backend, notices } = await globalThis.trimtab.load({ kind: "catalogue", id }, { backend: "gpu", precision: "fast" }, () => undefined);
+      const ids = await globalThis.trimtab.tokenize([{ role: "user", content: "Hello!" }], true);
+      return { backend, notices, meanNll: (await globalThis.trimtab.score(ids)).meanNll };
+    }, modelId);
+    expect(await page.workers()[0]?.evaluate(() => (globalThis as unknown as { broken: number }).broken)).toBeGreaterThan(0);
+    expect(model.backend).toBe("cpu");
+    expect(model.notices.join("\n")).toMatch(/computes wrongly.*Update the browser or the graphics driver/);
+    expect(model.meanNll).toBeLessThan(10);
+    await leave();
+  });
+}
+
+test("the choice is made by a measurement that is shown, kept, and can be overruled", async () => {
+  const { context, leave } = await newVisitor();
+  const page = await context.newPage();
+  await page.goto(address);
+  await page.getByRole("button", { name: /^(Load|Start) the model/ }).click();
+  await expect(page.getByRole("region", { name: "Steering" })).toBeVisible({ timeout: 300_000 });
+  await page.getByRole("button", { name: /^Model / }).click();
+  const dialog = page.getByRole("dialog", { name: "Model" });
+  await expect(dialog.getByText(/[\d.]+ tokens a second on the processor and [\d.]+ on the graphics device/)).toBeVisible();
+  await expect(dialog.getByRole("combobox", { name: "Where to run" })).toHaveValue("auto");
+
+  const again = await page.evaluate(async (id) => {
+    const source = { kind: "catalogue" as const, id };
+    const loaded = await globalThis.trimtab.load(source, { backend: "auto", precision: "fast" }, () => undefined);
+    const asked = await globalThis.trimtab.load(source, { backend: "cpu", precision: "fast" }, () => undefined);
+    return { trial: loaded.trial, backend: asked.backend };
+  }, modelId);
+  const speeds = again.trial?.tokensPerSecond;
+  expect(speeds?.gpu).toBeGreaterThan(0);
+  expect(speeds?.cpu).toBeGreaterThan(0);
+  expect(again.backend).toBe("cpu");
+  await leave();
+});
+
+test("the device of this browser passes in both precisions", async ({ visitor }) => {
+  const page = await visitor.newPage();
+  await page.goto(address);
+  await expect.poll(() => page.evaluate(() => "trimtab" in globalThis)).toBe(true);
+  for (const precision of ["fast", "exact"] as const) {
+    const { trial, backend } = await page.evaluate(
+      async ({ id, precision }) => globalThis.trimtab.load({ kind: "catalogue", id }, { backend: "gpu", precision }, () => undefined),
+      { id: modelId, precision },
+    );
+    expect(backend).toBe("gpu");
+    expect(trial?.checkMilliseconds).toBeGreaterThan(0);
+    console.log(`${precision}: compiling for the self-check ${trial?.compileMilliseconds?.toFixed(0) ?? "–"} ms, the check ${trial?.checkMilliseconds?.toFixed(0) ?? "–"} ms`);
+  }
+});
