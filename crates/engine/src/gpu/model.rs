@@ -409,11 +409,6 @@ impl GraphParts<'_> {
     fn shape(&self, tokens: u32, rows: Rows, many: u32) -> ProjectionShape {
         let wide = tokens == WIDTHS[2];
         let software = wide && self.device.software;
-        if !wide && self.device.software {
-            let n: u32 = std::env::var("X_TILES").ok().and_then(|x| x.parse().ok()).unwrap_or(1);
-            let unpacked = std::env::var("X_UNPACK").is_ok();
-            return ProjectionShape { tokens, tiles: n.min(many), unpacked: unpacked || (many == 6 && std::env::var("X_HEAD").is_ok()), rows };
-        }
         ProjectionShape {
             tokens,
             tiles: if software { many } else { 1 },
@@ -467,7 +462,7 @@ impl GraphParts<'_> {
         let logits = WIDTHS
             .map(|tokens| {
                 let shape = ProjectionShape {
-                    unpacked: tokens == WIDTHS[2] || std::env::var("X_HEAD").is_ok(),
+                    unpacked: tokens == WIDTHS[2],
                     ..self.shape(tokens, Rows::Single, 6)
                 };
                 let own = context! { form => head.form.name(), matrix_tiles => head.tiles, precision => HEAD_PRECISION };

@@ -43,7 +43,6 @@ impl Parts {
         software: bool,
         attention: AttentionShape,
     ) -> Option<Self> {
-        if std::env::var("X_SIX").is_ok() { return None; }
         let pair_tiles = config.ffn_size.div_ceil(TILE);
         let (most, splits) = match software {
             true => (SOFTWARE_FEED_FORWARD_PARTS, 1),
