@@ -331,7 +331,13 @@ impl Engine {
         reused
     }
 
-    /// A row for the token at `index`, its steering change made resident.
+    /// Whether the batch in the making can take the token at `index`, too, for the changes that its rows name.
+    pub(crate) fn has_room(&self, index: usize, prompt_length: usize, plan: &ActivePlan) -> bool {
+        let change = plan.effect(index, prompt_length).change();
+        change.is_none_or(|change| self.slots.has_room(change.fingerprint))
+    }
+
+    /// A row for the token at `index`, its steering change made resident until the next batch is submitted.
     pub(crate) fn row(
         &mut self,
         sequence: SequenceIndex,
@@ -344,7 +350,12 @@ impl Engine {
         let change = match plan.effect(index, prompt_length).change() {
             None => None,
             Some(change) => {
-                let (slot, resident) = self.slots.place(change.fingerprint);
+                let placed = self.slots.place(change.fingerprint);
+                let (slot, resident) = placed.ok_or_else(|| {
+                    EngineError::Usage(
+                        "one batch names more different pushes than this engine holds".into(),
+                    )
+                })?;
                 if !resident {
                     on_executor!(&mut self.executor, executor => executor.set_change(slot, change))?;
                 }
@@ -370,6 +381,7 @@ impl Engine {
     }
 
     pub(crate) fn submit(&mut self, batch: &Batch) -> Result<(), EngineError> {
+        self.slots.begin_batch();
         on_executor!(&mut self.executor, executor => executor.submit(batch))?;
         self.in_flight += 1;
         Ok(())
@@ -379,6 +391,7 @@ impl Engine {
     pub(crate) fn submit_passes(&mut self, batch: &Batch, passes: u32) -> Result<(), EngineError> {
         match &mut self.executor {
             Executor::Gpu(gpu) => {
+                self.slots.begin_batch();
                 gpu.submit_passes(batch, passes)?;
                 self.in_flight += 1;
                 Ok(())
@@ -407,6 +420,7 @@ impl Engine {
 
     /// Waits for batches that an abandoned run left behind.
     pub(crate) async fn drain(&mut self) -> Result<(), EngineError> {
+        self.slots.begin_batch();
         while self.in_flight > 0 {
             self.collect().await?;
         }

@@ -360,6 +360,10 @@ impl Generation {
                     .given_token(index)
                     .map_or(TokenSource::Sampled, TokenSource::Id);
                 let (sequence, length) = (run.request.sequence, run.prompt_length());
+                // A resumed answer may have had more plans than there are slots for changes.
+                if !engine.has_room(index, length, &self.plans[plan_index]) {
+                    break;
+                }
                 let row = engine.row(
                     sequence,
                     index,

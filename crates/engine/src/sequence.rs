@@ -74,12 +74,15 @@ impl ActivePlan {
     }
 }
 
-/// Which composed changes lie on the executor; the one used longest ago makes room.
+/// Which composed changes lie on the executor; the one used longest ago makes room, but none that a row of
+/// the batch in the making names.
 #[derive(Debug)]
 pub struct ChangeSlots {
     /// Fingerprint and time of last use.
     slots: Vec<(Fingerprint, u64)>,
     clock: u64,
+    /// When the batch in the making was begun.
+    begun: u64,
 }
 
 impl ChangeSlots {
@@ -87,22 +90,34 @@ impl ChangeSlots {
         Self {
             slots: vec![(Fingerprint::UNSTEERED, 0); count],
             clock: 0,
+            begun: 0,
         }
     }
 
-    /// The slot for a change, and whether the change is already there. A batch must not use more
-    /// different changes than there are slots.
-    pub fn place(&mut self, fingerprint: Fingerprint) -> (ChangeSlot, bool) {
-        self.clock += 1;
+    /// The slots used so far may make room again: their batch was submitted, or given up.
+    pub fn begin_batch(&mut self) {
+        self.begun = self.clock;
+    }
+
+    /// Whether the batch in the making can use this change, too.
+    pub fn has_room(&self, fingerprint: Fingerprint) -> bool {
+        let mut slots = self.slots.iter();
+        slots.any(|(known, used)| *known == fingerprint || *used <= self.begun)
+    }
+
+    /// The slot for a change, and whether the change is already there; `None` where the batch in the making
+    /// names every slot for something else.
+    pub fn place(&mut self, fingerprint: Fingerprint) -> Option<(ChangeSlot, bool)> {
         let known = self.slots.iter().position(|slot| slot.0 == fingerprint);
         let oldest = || {
             (0..self.slots.len())
+                .filter(|&index| self.slots[index].1 <= self.begun)
                 .min_by_key(|&index| self.slots[index].1)
-                .unwrap_or(0)
         };
-        let index = known.unwrap_or_else(oldest);
+        let index = known.or_else(oldest)?;
+        self.clock += 1;
         self.slots[index] = (fingerprint, self.clock);
-        (ChangeSlot(index as u32), known.is_some())
+        Some((ChangeSlot(index as u32), known.is_some()))
     }
 }
 
@@ -111,15 +126,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_change_used_longest_ago_makes_room() {
+    fn the_change_used_longest_ago_makes_room_between_batches() {
         let mut slots = ChangeSlots::new(2);
-        let (first, resident) = slots.place(Fingerprint(1));
+        let (first, resident) = slots.place(Fingerprint(1)).unwrap();
         assert!(!resident);
-        slots.place(Fingerprint(2));
-        assert_eq!(slots.place(Fingerprint(1)), (first, true));
-        let (third, resident) = slots.place(Fingerprint(3));
+        slots.place(Fingerprint(2)).unwrap();
+        assert_eq!(slots.place(Fingerprint(1)), Some((first, true)));
+        assert!(slots.has_room(Fingerprint(2)) && !slots.has_room(Fingerprint(3)));
+        assert_eq!(slots.place(Fingerprint(3)), None, "both are in use");
+        slots.begin_batch();
+        assert!(slots.has_room(Fingerprint(3)));
+        let (third, resident) = slots.place(Fingerprint(3)).unwrap();
         assert!(!resident && third != first);
-        assert_eq!(slots.place(Fingerprint(1)), (first, true));
+        assert_eq!(slots.place(Fingerprint(1)), Some((first, true)));
     }
 
     #[test]

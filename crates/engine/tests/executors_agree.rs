@@ -545,6 +545,89 @@ fn an_interrupted_run_goes_on_elsewhere_with_the_same_tokens() {
     }
 }
 
+/// A slider that was moved with every other token leaves more plans in one answer than an engine has room for
+/// in one batch; read again elsewhere, each token has its own.
+#[test]
+fn an_answer_of_many_segments_is_read_again_under_each_of_its_plans() {
+    let model = model(Form::Q4WithMin, "llama", "silu");
+    let pushed = |count: usize| SteeringPlan {
+        terms: vec![Term {
+            vector: table(5),
+            layers: vec![Layer(1), Layer(3)],
+            operation: Operation::Add {
+                coefficient: 0.2 + 0.1 * count as f32,
+            },
+            scope: Scope::All,
+        }],
+    };
+    let request = || GenerateRequest {
+        sequence: SequenceIndex(0),
+        prompt: tokens(6, 1),
+        plan: pushed(0),
+        sampler: Sampler::GREEDY,
+        max_tokens: 30,
+        end_tokens: vec![],
+    };
+    let run = |other: Option<&mut Engine>| {
+        block_on(async {
+            let mut first = engine(&model, Backend::Cpu, Precision::Exact);
+            let engine = &mut first;
+            let mut run = Generation::start(engine, vec![request()]).await.unwrap();
+            let mut chosen = 0;
+            while let Some(event) = run.next(engine).await.unwrap() {
+                if matches!(event, Event::Token { .. }) {
+                    chosen += 1;
+                    if chosen % 2 == 0 && chosen < 26 {
+                        run.set_plan(engine, 0, pushed(chosen)).unwrap();
+                    }
+                }
+                if chosen == 28 && other.is_some() {
+                    break;
+                }
+            }
+            let engine = match other {
+                Some(other) => {
+                    run.resume(other).await.unwrap();
+                    while run.next(other).await.unwrap().is_some() {}
+                    other
+                }
+                None => engine,
+            };
+            run.finish(engine).await.unwrap().remove(0)
+        })
+    };
+    let want = run(None);
+    assert_eq!((want.segments.len(), want.tokens.len()), (13, 30));
+    for backend in [Backend::Cpu, Backend::Gpu] {
+        let mut other = engine(&model, backend, Precision::Exact);
+        other.set_directions(&[table(5)]).unwrap();
+        let got = run(Some(&mut other));
+        assert_eq!(got.tokens, want.tokens, "{backend:?}");
+        // What every token is like under its own plan, read segment by segment.
+        let all = [tokens(6, 1), want.tokens.clone()].concat();
+        let forced = ForcedRequest {
+            sequence: SequenceIndex(2),
+            tokens: &all,
+            prompt_length: 6,
+            segments: &want.segments,
+            sampler: Sampler::GREEDY,
+        };
+        let records = block_on(async {
+            let mut forced = Forced::start(&mut other, &forced).await.unwrap();
+            while forced.next(&mut other).await.unwrap() {}
+            forced.finish(&other)
+        });
+        for (got, want) in got.records.iter().zip(&records) {
+            for (got, want) in got.readings.values.iter().zip(&want.readings.values) {
+                assert!(
+                    (got - want).abs() < 1e-3 * (1.0 + want.abs()),
+                    "{backend:?}: {got}, not {want}"
+                );
+            }
+        }
+    }
+}
+
 /// A run with a slider movement in it, forced: every token is chosen again, under a repetition penalty
 /// (one token a batch) and without (many); and where one was put in its place, the run's own is.
 #[test]
