@@ -152,7 +152,7 @@ impl From<serde_wasm_bindgen::Error> for Failure {
 }
 
 /// Errors begin in lower case, because others may be put before them; a visitor reads a sentence.
-fn sentence(error: String) -> String {
+pub fn sentence(error: String) -> String {
     let first_word = error.split(' ').next().unwrap_or_default();
     let mut sentence = error.clone();
     if first_word.chars().all(char::is_alphabetic)

@@ -1,6 +1,6 @@
 //! Links: opened without a model, made of what the page shows, replayed by the loaded model.
 
-use crate::failure::Failure;
+use crate::failure::{Failure, sentence};
 use crate::model::Model;
 use crate::protocol::{ReadingBlock, Token, TraitCard, tell, to_js};
 use crate::trimtab::Trimtab;
@@ -51,7 +51,7 @@ pub fn open_link(link: &str) -> Result<JsValue, JsValue> {
         },
         Opened::Newer(newer) => OpenedLink::Newer(NewerLink {
             version: newer.version,
-            sentence: newer.sentence(),
+            sentence: sentence(newer.sentence()),
             model: newer.model,
             title: newer.title,
             note: newer.note,
@@ -126,6 +126,8 @@ pub struct Replayed {
     sentence: String,
     /// What the link's traits are called here, in its order.
     traits: Vec<String>,
+    /// All traits of the page, in the order of the readings.
+    directions: Vec<String>,
     /// Traits that came with the link and were not here before.
     added: Vec<TraitCard>,
     answers: Vec<Answer>,
@@ -177,7 +179,25 @@ pub async fn replay(
     }
     let (rows, width) = (model.engine.layer_rows(), model.engine.config().hidden_size);
     let vectors = vectors_of(&recipe, model.vectors(), rows, width)?;
-    let added = add_inline(&recipe, &vectors, model)?;
+    let mut added = Vec::new();
+    let outcome = read_again(owner, model, &recipe, &vectors, &mut added, listener).await;
+    outcome.map_err(|failure| {
+        // The page hears of them with the result only, and counts directions as this model does.
+        let names: Vec<String> = added.into_iter().map(|card| card.name).collect();
+        model.remove_vectors(&names).err().unwrap_or(failure)
+    })
+}
+
+/// Replays the recipe with its `vectors`. Traits that came with it are in `added`, whatever the outcome.
+async fn read_again(
+    owner: &Trimtab,
+    model: &mut Model,
+    recipe: &Recipe,
+    vectors: &[TraitVector],
+    added: &mut Vec<TraitCard>,
+    listener: &Function,
+) -> Result<Replayed, Failure> {
+    add_inline(recipe, vectors, model, added)?;
     let directions = model.vectors().to_vec();
     let here = |vector: &TraitVector| {
         let same = |direction: &&TraitVector| direction.hash == vector.hash;
@@ -187,7 +207,7 @@ pub async fn replay(
         .iter()
         .map(|vector| here(vector).unwrap_or_else(|| vector.name.clone()))
         .collect();
-    let mut replay = Replay::new(&recipe, &model.text, &vectors, &directions, &model.engine)?;
+    let mut replay = Replay::new(recipe, &model.text, vectors, &directions, &model.engine)?;
     while replay.next(&mut model.engine).await? {
         let event = ReplayEvent {
             kind: "replay",
@@ -205,7 +225,7 @@ pub async fn replay(
             .iter()
             .position(|direction| direction.hash == vectors[at].hash)
     });
-    let replayed = replay.finish(&recipe, looked);
+    let replayed = replay.finish(recipe, looked);
     let agreement = replayed.agreement;
     let answers = replayed.answers.into_iter();
     Ok(Replayed {
@@ -213,12 +233,13 @@ pub async fn replay(
         agreed: agreement.agreed,
         readings_apart: agreement.readings_apart,
         same_prompts: agreement.same_prompts,
-        sentence: agreement.sentence(),
+        sentence: sentence(agreement.sentence()),
         answers: answers
-            .map(|answer| answer_of(answer, &recipe, &traits, model))
+            .map(|answer| answer_of(answer, recipe, &traits, model))
             .collect(),
         traits,
-        added,
+        directions: directions.into_iter().map(|vector| vector.name).collect(),
+        added: added.clone(),
     })
 }
 
@@ -227,8 +248,8 @@ fn add_inline(
     recipe: &Recipe,
     vectors: &[TraitVector],
     model: &mut Model,
-) -> Result<Vec<TraitCard>, Failure> {
-    let mut added = Vec::new();
+    added: &mut Vec<TraitCard>,
+) -> Result<(), Failure> {
     for (one, vector) in recipe.traits.iter().zip(vectors) {
         let known = |known: &TraitVector| known.hash == vector.hash;
         if matches!(one.vector, VectorReference::ReadyMade(_)) || model.vectors().iter().any(known)
@@ -247,7 +268,7 @@ fn add_inline(
             ..vector.clone()
         })?);
     }
-    Ok(added)
+    Ok(())
 }
 
 fn answer_of(answer: ReplayedAnswer, recipe: &Recipe, traits: &[String], model: &Model) -> Answer {

@@ -13,7 +13,9 @@ use trimtab_checkpoint::{ByteSource, ChatTemplate, ModelConfig, Tokenizer, Weigh
 use trimtab_engine::engine::LoadProgress;
 use trimtab_engine::stand_in::Forms;
 use trimtab_engine::steering::TokenRole;
-use trimtab_engine::{Backend, Engine, EngineOptions, LayerTable, SteeringPlan, TokenId};
+use trimtab_engine::{
+    Backend, Engine, EngineError, EngineOptions, LayerTable, SteeringPlan, TokenId,
+};
 use trimtab_persona::calibration::Calibration;
 use trimtab_persona::columns::{Expected, SEQUENCES};
 use trimtab_persona::control::random_like;
@@ -207,9 +209,22 @@ impl Model {
         }
         if let Err(error) = self.engine.set_directions(&self.tables()) {
             self.vectors = before;
-            return Err(error.into());
+            return Err(match error {
+                EngineError::TooManyDirections { max, .. } => Failure::usage(too_many(max)),
+                other => other.into(),
+            });
         }
         Ok(card)
+    }
+
+    /// Lets go of the traits of these names; others keep their order. Names that are not here are passed over.
+    pub fn remove_vectors(&mut self, names: &[String]) -> Result<(), Failure> {
+        let known = self.vectors.len();
+        self.vectors.retain(|vector| !names.contains(&vector.name));
+        if self.vectors.len() == known {
+            return Ok(());
+        }
+        self.restore_directions()
     }
 
     pub fn vectors(&self) -> &[TraitVector] {
@@ -288,6 +303,15 @@ impl Model {
             self.text.decode(&[id])
         }
     }
+}
+
+/// What to do where the engine reads as many directions as it can.
+fn too_many(max: usize) -> String {
+    format!(
+        "the model reads at most {max} traits at a time, and has as many; open Model at the top of the page and \
+         remove a slider under \"Sliders that were added\" (random directions, traits that came with links, or your own), \
+         then try again"
+    )
 }
 
 fn engine_options(options: &OpenOptions, backend: BackendName) -> EngineOptions {

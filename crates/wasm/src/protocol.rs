@@ -57,10 +57,10 @@ pub struct LoadedModel<'a> {
     pub traits: Vec<TraitCard>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct TraitCard {
-    name: String,
+    pub name: String,
     opposite: String,
     description: String,
     hash: String,

@@ -341,6 +341,12 @@ impl Trimtab {
         Ok(to_js(&self.take()?.add_random_trait(like, seed)?)?)
     }
 
+    /// Lets go of traits by name, so that there is room for others.
+    #[wasm_bindgen(js_name = removeTraits)]
+    pub fn remove_traits(&self, names: Vec<String>) -> Result<(), JsValue> {
+        Ok(self.take()?.remove_vectors(&names)?)
+    }
+
     /// A sentence where a trait's vector was made on other weights than the loaded ones.
     #[wasm_bindgen(js_name = vectorWarning)]
     pub fn vector_warning(&self, name: &str) -> Result<Option<String>, JsValue> {

@@ -121,6 +121,7 @@ export function createEngine(start: () => WorkerPort = startWorker): Engine {
     extract: verb("extract"),
     addVector: verb("addVector"),
     addRandomTrait: verb("addRandomTrait"),
+    removeTraits: verb("removeTraits"),
     openLink: verb("openLink"),
     makeLink: verb("makeLink"),
     replayLink: verb("replayLink"),

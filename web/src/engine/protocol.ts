@@ -41,6 +41,8 @@ export interface LoadProgress {
 export interface ModelCard {
   id: string;
   name: string;
+  /** Of the weights. */
+  sha256: string;
   licence: string;
   source: string;
   downloadBytes: number;
@@ -283,6 +285,8 @@ export interface Replayed {
   sentence: string;
   /** What the link's traits are called in this page, in its order. */
   traits: string[];
+  /** All traits of the page, in the order of the readings. */
+  directions: string[];
   /** Traits that came with the link and were not here before. */
   added: Trait[];
   answers: ReplayedAnswer[];
@@ -341,6 +345,8 @@ export interface Engine extends TraitVerbs {
    * `like`. Tokens have no readings of it.
    */
   addRandomTrait(like: string, seed: number): Promise<Trait>;
+  /** Lets go of traits of this page, so that there is room for others; the rest keep their order. */
+  removeTraits(names: string[]): Promise<void>;
   /** Opens a link or its code alone; no model is needed. */
   openLink(link: string): Promise<OpenedLink>;
   /** A recipe as a link's code, to be put after `#r=`. A trait that travels in it has to be one of this page. */

@@ -1,16 +1,18 @@
 /** The worker: everything heavy, one call after another; `setPlan`, `stop` and `cancelLoad` get through at once. */
 import type { InitOutput, Trimtab } from "../generated/simd/trimtab_wasm.js";
 import { chooseBackend, type Choice } from "./adapter.ts";
-import { CONFIG, readCatalogue, type ModelEntry } from "./catalogue.ts";
+import { CONFIG, readCatalogue, WEIGHTS, type ModelEntry } from "./catalogue.ts";
 import type { FileEntry } from "./download.ts";
+import { EarlyWishes } from "./early_wishes.ts";
 import { EngineFailure, toFailure } from "./failure.ts";
 import { recall, remember } from "./measured.ts";
 import { Meter } from "./meter.ts";
 import { isCached, obtainModel, removeModel, type ModelFiles, type Tools } from "./model_files.ts";
 import { ownModel } from "./own_folder.ts";
 import { pageFiles } from "./page_files.ts";
-import type { Backend, DeviceTrial, Failure, GenerateEvent, LoadedModel, LoadOptions, LoadProgress, ModelSource, OpenedLink, ReplayEvent, ResponseEvent, StudyVerbs, Trait, TraitPack } from "./protocol.ts";
+import type { Backend, DeviceTrial, Failure, GenerateEvent, LoadedModel, LoadOptions, LoadProgress, ModelSource, OpenedLink, ReplayEvent, ResponseEvent, StudyVerbs, Trait, TraitPack, TraitReport } from "./protocol.ts";
 import { openProgram, type Program } from "./program.ts";
+import { parseTraitReport } from "./trait_report.ts";
 import { transferable, type Call, type FromWorker, type Verb, type Verbs } from "./rpc.ts";
 import type { FileStore } from "./store.ts";
 
@@ -112,18 +114,24 @@ async function tools(): Promise<Tools> {
   return { store: await store(), fetch: files.fetch, hasher: () => new program.Hasher() };
 }
 
+/** A file of the catalogue's folder of vectors, checked. */
+async function vectorsFile(entry: FileEntry, signal?: AbortSignal): Promise<Uint8Array> {
+  const { Hasher } = (await start()).program;
+  if (entry.bytes > MAX_VECTOR_BYTES) throw new Error("it is larger than any that is read");
+  const response = await files.fetch(`${files.models}vectors/${entry.name}`, signal && { signal });
+  if (!response.ok) throw new Error(`the server answered ${String(response.status)}`);
+  const bytes = new Uint8Array(await response.arrayBuffer());
+  const hasher = new Hasher();
+  hasher.update(bytes);
+  if (hasher.finish() !== entry.sha256) throw new Error("its SHA-256 is not the promised one");
+  return bytes;
+}
+
 /** The catalogue's vector files of a model, checked; one that cannot be had is left out, with a sentence. */
 async function readyVectors(vectors: readonly FileEntry[], signal: AbortSignal, notices: string[]): Promise<{ name: string; bytes: Uint8Array }[]> {
-  const { Hasher } = (await start()).program;
   const fetched = vectors.map(async (entry) => {
     try {
-      const response = await files.fetch(`${files.models}vectors/${entry.name}`, { signal });
-      if (!response.ok || entry.bytes > MAX_VECTOR_BYTES) throw new Error(`the server answered ${String(response.status)}`);
-      const bytes = new Uint8Array(await response.arrayBuffer());
-      const hasher = new Hasher();
-      hasher.update(bytes);
-      if (hasher.finish() !== entry.sha256) throw new Error("its SHA-256 is not the promised one");
-      return { name: entry.name.replace(/\.safetensors$/, ""), bytes };
+      return { name: entry.name.replace(/\.safetensors$/, ""), bytes: await vectorsFile(entry, signal) };
     } catch (error) {
       signal.throwIfAborted();
       const reason = error instanceof Error ? error.message : String(error);
@@ -137,7 +145,25 @@ async function readyVectors(vectors: readonly FileEntry[], signal: AbortSignal, 
 interface Found extends ModelFiles {
   name: string;
   licence: string;
-  vectors: readonly FileEntry[];
+  /** What the catalogue offers beside the model. */
+  ready: ReadyMade;
+}
+
+type ReadyMade = Pick<ModelEntry, "vectors" | "reports" | "replaced">;
+const NOTHING: ReadyMade = { vectors: [], reports: [], replaced: [] };
+/** Of the loaded model. */
+let ready = NOTHING;
+
+/** What is known about a ready-made trait; null where nothing is. */
+async function traitReport(name: string): Promise<TraitReport | null> {
+  const entry = ready.reports.find((report) => report.name === `${name}.report.json`);
+  if (!entry) return null;
+  try {
+    return parseTraitReport(new TextDecoder().decode(await vectorsFile(entry)));
+  } catch (error) {
+    const reason = error instanceof Error ? error.message : String(error);
+    throw new EngineFailure("download", `The report on ${name} could not be read (${reason}). Reload the page to try again.`);
+  }
 }
 
 async function findFiles(source: ModelSource, signal: AbortSignal, onConfig: (config: Blob) => void, onProgress: (progress: LoadProgress) => void): Promise<Found> {
@@ -145,7 +171,7 @@ async function findFiles(source: ModelSource, signal: AbortSignal, onConfig: (co
   if (source.kind === "catalogue") {
     const entry = await entryOf(source.id);
     const found = await obtainModel(entry, files.models, own, signal, onConfig, onProgress);
-    return { ...found, name: entry.name, licence: entry.licence, vectors: entry.vectors };
+    return { ...found, name: entry.name, licence: entry.licence, ready: entry };
   }
   const config = source.files.find(({ name }) => name === CONFIG);
   if (config) onConfig(config);
@@ -155,7 +181,7 @@ async function findFiles(source: ModelSource, signal: AbortSignal, onConfig: (co
     (all) => all.find((entry) => entry.files.some((file) => file.sha256 === found.sha256)),
     () => undefined,
   );
-  return { ...found, vectors: twin?.vectors ?? [] };
+  return { ...found, ready: twin ?? NOTHING };
 }
 
 /** Failures that another backend does not share. */
@@ -191,7 +217,7 @@ async function load(source: ModelSource, options: LoadOptions, onProgress: (prog
     if (!found.files.has(CONFIG)) throw new EngineFailure("corrupt-model", `The model has no ${CONFIG}; choose another one.`);
     const choice = await choosing;
     const notices = [...choice.notices, ...found.notices];
-    const vectors = await readyVectors(found.vectors, signal, notices);
+    const vectors = await readyVectors(found.ready.vectors, signal, notices);
     signal.throwIfAborted();
     const open = (backend: Backend) => {
       let meter: Meter | undefined;
@@ -218,6 +244,7 @@ async function load(source: ModelSource, options: LoadOptions, onProgress: (prog
         notices.push(`The ready-made trait ${name} does not fit this model (${toFailure(thrown).message}).`);
       }
     }
+    ({ ready } = found);
     const card = trimtab.card() as LoadedModel;
     const { trial } = choice;
     return { ...card, adapter: card.adapter || choice.adapter || "graphics device", ...(trial && { trial }), notices: [...notices, ...card.notices] };
@@ -242,7 +269,7 @@ async function model(): Promise<Trimtab> {
   return (await start()).trimtab;
 }
 
-const verbs: Omit<Verbs, keyof StudyVerbs> & Partial<Pick<Verbs, keyof StudyVerbs>> = {
+const verbs: Verbs = {
   catalogue: async () => {
     const all = await readEntries();
     const kept = await store();
@@ -250,6 +277,7 @@ const verbs: Omit<Verbs, keyof StudyVerbs> & Partial<Pick<Verbs, keyof StudyVerb
       all.map(async (entry) => ({
         id: entry.id,
         name: entry.name,
+        sha256: entry.files.find(({ name }) => name === WEIGHTS)?.sha256 ?? "",
         licence: entry.licence,
         source: entry.source,
         downloadBytes: entry.files.reduce((sum, file) => sum + file.bytes, 0),
@@ -269,10 +297,16 @@ const verbs: Omit<Verbs, keyof StudyVerbs> & Partial<Pick<Verbs, keyof StudyVerb
     return (await (await model()).generate(request, listener)) as Awaited<ReturnType<Verbs["generate"]>>;
   },
   setPlan: async (plan) => {
-    (await model()).setPlan(plan);
+    const trimtab = await model();
+    await early.turn();
+    trimtab.setPlan(plan);
   },
   stop: async () => {
-    (await model()).stop();
+    const trimtab = await model();
+    trimtab.stop();
+    if (!early.waiting) return;
+    await early.turn();
+    trimtab.stop();
   },
   tokenize: async (messages, addGenerationPrompt) => (await model()).tokenize(messages, addGenerationPrompt),
   score: async (ids) => (await (await model()).score(ids)) as Awaited<ReturnType<Verbs["score"]>>,
@@ -280,6 +314,9 @@ const verbs: Omit<Verbs, keyof StudyVerbs> & Partial<Pick<Verbs, keyof StudyVerb
   extract: async (pairs) => (await model()).extract(pairs),
   addVector: async (name, file) => (await model()).addVector(name, small(file, "vector files")) as Trait,
   addRandomTrait: async (like, seed) => (await model()).addRandomTrait(like, seed) as Trait,
+  removeTraits: async (names) => {
+    (await model()).removeTraits(names);
+  },
   openLink: async (link) => {
     const { program } = await start();
     return program.openLink(link) as OpenedLink;
@@ -306,6 +343,7 @@ const verbs: Omit<Verbs, keyof StudyVerbs> & Partial<Pick<Verbs, keyof StudyVerb
   sweepTrait: async (request, onEvent) => (await (await model()).sweepTrait(request, onEvent)) as Awaited<ReturnType<StudyVerbs["sweepTrait"]>>,
   controlTrait: async (request, onEvent) => (await (await model()).controlTrait(request, onEvent)) as Awaited<ReturnType<StudyVerbs["controlTrait"]>>,
   predictTrait: async (request, onEvent) => (await (await model()).predictTrait(request, onEvent)) as Awaited<ReturnType<StudyVerbs["predictTrait"]>>,
+  traitReport,
   compareTraits: async (layer) => (await model()).compareTraits(layer) as Awaited<ReturnType<StudyVerbs["compareTraits"]>>,
   removeCached: async (id) => {
     await removeModel(await entryOf(id), await store());
@@ -317,18 +355,18 @@ const verbs: Omit<Verbs, keyof StudyVerbs> & Partial<Pick<Verbs, keyof StudyVerb
 };
 
 /** These do not wait for the call before them. */
-const immediate: ReadonlySet<Verb> = new Set<Verb>(["catalogue", "cancelLoad", "setPlan", "stop", "memory", "openLink", "draftTrait", "checkTrait", "openContrast", "exportControlVector"]);
+const immediate: ReadonlySet<Verb> = new Set<Verb>(["catalogue", "cancelLoad", "setPlan", "stop", "memory", "openLink", "draftTrait", "checkTrait", "openContrast", "exportControlVector", "traitReport"]);
 /** These cannot do without a listener. */
 const listening: ReadonlySet<Verb> = new Set<Verb>(["load", "generate", "replayLink", "writeResponses", "sweepTrait", "controlTrait", "predictTrait"]);
 let queue: Promise<unknown> = Promise.resolve();
+const early = new EarlyWishes(pause);
 
 async function answer({ call, verb, inputs, listens }: Call): Promise<void> {
   const emit = (event: unknown) => {
     post({ call, event });
   };
   try {
-    const perform = verbs[verb] as ((...inputs: unknown[]) => Promise<unknown>) | undefined;
-    if (perform === undefined) throw new EngineFailure("usage", `This page's program does not know ${verb} yet.`);
+    const perform = verbs[verb] as (...inputs: unknown[]) => Promise<unknown>;
     // From the console these may be called without a listener; the client then drops their events.
     const listener = listens || listening.has(verb) ? [emit] : [];
     const result = await perform(...inputs, ...listener);
@@ -343,5 +381,9 @@ async function answer({ call, verb, inputs, listens }: Call): Promise<void> {
 
 self.addEventListener("message", ({ data }: MessageEvent<Call>) => {
   if (immediate.has(data.verb)) void answer(data);
-  else queue = queue.then(() => answer(data));
+  else if (!listening.has(data.verb) || data.verb === "load") queue = queue.then(() => answer(data));
+  else {
+    early.expect();
+    queue = queue.then(() => early.start(() => answer(data)));
+  }
 });

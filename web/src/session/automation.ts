@@ -20,5 +20,6 @@ export function automation(engine: Engine, model: ModelState): Engine {
       model.addTrait(trait);
       return trait;
     },
+    removeTraits: (names) => model.removeTraits(names),
   };
 }

@@ -4,18 +4,21 @@ import type { ColumnRequest, Engine, GenerateEvent, Plan } from "../engine/proto
 import type { ConversationStore } from "../storage/conversations.ts";
 import { finish, grow, promptReading } from "./answer.ts";
 import {
-  answerText,
+  type Answer,
   type Column,
   columns,
   type Conversation,
   type ConversationHead,
   emptyAnswer,
+  givenRun,
   messagesFor,
   newConversation,
   newId,
+  readAloud,
   runsBefore,
   type Run,
   samePlan,
+  settled,
   shownRun,
   titleFrom,
   type Turn,
@@ -51,6 +54,8 @@ export class Chat {
   announcement = $state("");
   #planTimer: ReturnType<typeof setTimeout> | null = null;
   #sentPlan: Plan = [];
+  /** Also for a run that has not reached the engine yet. */
+  #stopWanted = false;
   #active: Promise<void> = Promise.resolve();
 
   constructor(
@@ -82,9 +87,18 @@ export class Chat {
 
   async open(id: string): Promise<void> {
     await this.settle();
-    const found = await this.store.get(id).catch(() => null);
-    if (found === null) return;
-    this.conversation = settled(found);
+    const title = this.heads.find((head) => head.id === id)?.title || "This conversation";
+    try {
+      const found = await this.store.get(id);
+      if (found !== null) {
+        this.conversation = settled(found);
+        return;
+      }
+      this.model.failure = { kind: "usage", message: `“${title}” is no longer here: it was deleted, perhaps in another tab. The list now shows what is kept.` };
+      await this.refreshHeads();
+    } catch (thrown) {
+      this.model.failure = { kind: "usage", message: `“${title}” could not be read from the browser's storage (${reasonOf(thrown)}). Reload the page and open it once more.` };
+    }
   }
 
   async startNew(title = ""): Promise<void> {
@@ -128,6 +142,17 @@ export class Chat {
     await this.run(this.conversation.turns.length - 1, [...columns]);
   }
 
+  /** A question with an answer that was given and not run: the conversation goes on from both. */
+  give(user: string, tokens: { id: number; text: string }[]): void {
+    const turn: Turn = { id: newId(), user, runs: [givenRun(tokens)], shown: 0 };
+    this.change((conversation) => ({
+      ...conversation,
+      title: conversation.title === "" ? titleFrom(user) : conversation.title,
+      turns: [...conversation.turns, turn],
+    }));
+    void this.keep(this.conversation);
+  }
+
   async answerWaiting(): Promise<void> {
     const user = this.waiting;
     this.waiting = null;
@@ -165,6 +190,7 @@ export class Chat {
   }
 
   async stop(): Promise<void> {
+    this.#stopWanted = true;
     try {
       await this.engine.stop();
     } catch (thrown) {
@@ -253,7 +279,8 @@ export class Chat {
     const turn = this.conversation.turns[index];
     if (model === null || turn === undefined) return;
     const { sampler, maxTokens } = $state.snapshot(this.preferences.choices);
-    const plan = this.plan();
+    let plan = this.plan();
+    this.#stopWanted = false;
     const before = shownRun(turn);
     const run: Run = {
       id: newId(),
@@ -276,11 +303,7 @@ export class Chat {
     const runAt = turn.runs.length;
     this.changeTurn(index, (old) => ({ ...old, runs: [...old.runs, run], shown: runAt }));
     const conversation = this.conversation.id;
-    const requests: ColumnRequest[] = wanted.map((column) => ({
-      column,
-      messages: messagesFor(this.conversation, column, index),
-      plan: column === "steered" ? plan : [],
-    }));
+    const messages = wanted.map((column) => messagesFor(this.conversation, column, index));
     this.#sentPlan = plan;
     this.announcement = "";
     this.running = { turn: turn.id, columns: wanted, phase: { kind: "reading", done: 0, total: 0, secondsLeft: null } };
@@ -309,6 +332,20 @@ export class Chat {
     };
 
     const goOn = await this.makeRoom();
+    // What was wished while room was made is this run's: the engine knows of no run yet that it could be told for.
+    if (!samePlan(plan, this.plan())) {
+      plan = this.plan();
+      changeRun((old) => ({ ...old, answers: { ...old.answers, steered: emptyAnswer(plan) } }));
+    }
+    this.#sentPlan = plan;
+    if (this.#stopWanted) {
+      const stopped = (answer: Answer): Answer => ({ ...answer, end: answer.end ?? "stopped" });
+      changeRun((old) => ({ ...old, answers: { unsteered: stopped(old.answers.unsteered), steered: stopped(old.answers.steered) } }));
+      this.running = null;
+      goOn();
+      return void (this.conversation.id === conversation && (await this.keep(this.conversation)));
+    }
+    const requests: ColumnRequest[] = wanted.map((column, at) => ({ column, messages: messages[at] ?? [], plan: column === "steered" ? plan : [] }));
     try {
       const results = await this.engine.generate({ columns: requests, sampler, maxTokens }, (event) => {
         events.push(event);
@@ -324,7 +361,7 @@ export class Chat {
         }
         return { ...old, answers, prompt };
       });
-      this.announcement = announce(this.conversation, index, wanted);
+      this.announcement = readAloud(this.conversation, index, wanted);
     } catch (thrown) {
       flush();
       this.model.failure = asFailure(thrown);
@@ -370,31 +407,11 @@ export class Chat {
   }
 }
 
+function reasonOf(thrown: unknown): string {
+  return thrown instanceof Error && thrown.message !== "" ? thrown.message : String(thrown);
+}
+
 /** The plan under which a run's last tokens were written. */
 export function lastPlan(run: Run): Plan {
   return run.answers.steered.segments.at(-1)?.plan ?? [];
-}
-
-function announce(conversation: Conversation, index: number, wanted: Column[]): string {
-  const turn = conversation.turns[index];
-  const run = turn === undefined ? null : shownRun(turn);
-  if (run === null) return "";
-  return wanted.map((column) => `${column === "steered" ? "Steered" : "Unsteered"} answer: ${answerText(run.answers[column])}`).join(" ");
-}
-
-/** A conversation from storage: an answer that was being written when the page closed was stopped there. */
-function settled(conversation: Conversation): Conversation {
-  return {
-    ...conversation,
-    turns: conversation.turns.map((turn) => ({
-      ...turn,
-      runs: turn.runs.map((run) => ({
-        ...run,
-        answers: {
-          unsteered: { ...run.answers.unsteered, end: run.answers.unsteered.end ?? "stopped" },
-          steered: { ...run.answers.steered, end: run.answers.steered.end ?? "stopped" },
-        },
-      })),
-    })),
-  };
 }

@@ -67,6 +67,42 @@ describe("a conversation", () => {
     expect(segments[1]?.plan[0]?.operation).toEqual({ kind: "add", coefficient: 2 });
   });
 
+  it("takes what was wished while room was made for it", async () => {
+    const { chat, session, engine } = await loaded();
+    let go = () => undefined as void;
+    session.workshop.pause = () => new Promise((resolve) => (go = () => resolve(() => undefined)));
+    session.moveSlider("cheerful", 1);
+    const asked = chat.ask("How was your weekend?");
+    session.moveSlider("cheerful", 2);
+    chat.slidersMoved();
+    go();
+    await asked;
+    const steered = { kind: "add", coefficient: 2 };
+    expect(engine.requests[0]?.columns.map(({ plan }) => plan.map(({ operation }) => operation))).toEqual([[], [steered]]);
+    expect(shownRun(chat.conversation.turns[0]!)!.answers.steered.segments.map(({ plan }) => plan[0]?.operation)).toEqual([steered]);
+
+    const again = chat.ask("And now?");
+    await chat.stop();
+    go();
+    await again;
+    expect(engine.requests).toHaveLength(1);
+    expect(shownRun(chat.conversation.turns[1]!)!.answers.steered.end).toBe("stopped");
+    expect(chat.running).toBeNull();
+  });
+
+  it("says why a conversation cannot be opened", async () => {
+    const { chat, store, session } = await loaded();
+    await chat.ask("One?");
+    const id = chat.conversation.id;
+    await chat.startNew();
+    store.get = () => Promise.reject(new Error("the database was closed"));
+    await chat.open(id);
+    expect(session.model.failure?.message).toMatch(/“One\?” could not be read .*the database was closed.* Reload the page/);
+    store.get = async () => null;
+    await chat.open(id);
+    expect(session.model.failure?.message).toMatch(/no longer here/);
+  });
+
   it("runs only the steered column again when only a slider moved", async () => {
     const { chat, session, engine } = await loaded();
     session.moveSlider("cheerful", 2);

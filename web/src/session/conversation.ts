@@ -112,6 +112,26 @@ export function shownRun(turn: Turn): Run | null {
   return turn.runs[turn.shown] ?? null;
 }
 
+/** An answer that nobody ran here: the author of a link gave it. Both columns go on from it. */
+export function givenRun(tokens: { id: number; text: string }[]): Run {
+  const answer = (): Answer => ({
+    ...emptyAnswer([]),
+    tokens: tokens.map(({ id, text }) => ({ id, text, part: "response", logprob: Number.NaN, alternatives: [] })),
+    end: "end-token",
+  });
+  return {
+    id: newId(),
+    after: [],
+    sampler: { temperature: 0, topK: 0, topP: 1, repetitionPenalty: 1, seed: 0 },
+    maxTokens: tokens.length,
+    model: { name: "", sha256: "", backend: "", precision: "", traits: [] },
+    answers: { unsteered: answer(), steered: answer() },
+    prompt: null,
+  };
+}
+
+export const wasGiven = (run: Run): boolean => run.model.sha256 === "";
+
 /** The runs that turn `last` goes on from. */
 export function runsBefore(conversation: Conversation, last: number): string[] {
   return conversation.turns.slice(0, last).flatMap((turn) => shownRun(turn)?.id ?? []);
@@ -139,4 +159,29 @@ export function titleFrom(message: string): string {
 
 export function samePlan(a: Plan, b: Plan): boolean {
   return JSON.stringify(a) === JSON.stringify(b);
+}
+
+/** A conversation from storage: an answer that was being written when the page closed was stopped there. */
+export function settled(conversation: Conversation): Conversation {
+  return {
+    ...conversation,
+    turns: conversation.turns.map((turn) => ({
+      ...turn,
+      runs: turn.runs.map((run) => ({
+        ...run,
+        answers: {
+          unsteered: { ...run.answers.unsteered, end: run.answers.unsteered.end ?? "stopped" },
+          steered: { ...run.answers.steered, end: run.answers.steered.end ?? "stopped" },
+        },
+      })),
+    })),
+  };
+}
+
+/** Answers as a screen reader says them. */
+export function readAloud(conversation: Conversation, index: number, wanted: Column[]): string {
+  const turn = conversation.turns[index];
+  const run = turn === undefined ? null : shownRun(turn);
+  if (run === null) return "";
+  return wanted.map((column) => `${column === "steered" ? "Steered" : "Unsteered"} answer: ${answerText(run.answers[column])}`).join(" ");
 }

@@ -16,6 +16,8 @@ export class ModelState {
   readonly loaded: LoadedModel | null = $derived(this.stage.kind === "ready" ? this.stage.model : null);
   /** The arithmetic of the link that is open, for a model that is loaded to replay it. */
   precisionOfLink: Precision | null = null;
+  /** Whoever pushes or colours by a trait hears here that it goes. */
+  onRemoved: (names: readonly string[]) => void = () => undefined;
   #source: ModelSource | null = null;
   #attempt = 0;
 
@@ -45,6 +47,23 @@ export class ModelState {
     const known = model.traits.some(({ name }) => name === trait.name);
     const traits = known ? model.traits.map((one) => (one.name === trait.name ? trait : one)) : [...model.traits, trait];
     this.stage = { kind: "ready", model: { ...model, traits } };
+  }
+
+  /**
+   * Lets go of traits by name. They leave the list before the engine hears of it: what is asked of it afterwards is answered in
+   * the order that the list then has.
+   */
+  async removeTraits(names: readonly string[]): Promise<void> {
+    const model = this.loaded;
+    const gone = new Set(names);
+    this.onRemoved(names);
+    if (model === null || !model.traits.some(({ name }) => gone.has(name))) return;
+    this.stage = { kind: "ready", model: { ...model, traits: model.traits.filter(({ name }) => !gone.has(name)) } };
+    try {
+      await this.engine.removeTraits([...names]);
+    } catch (thrown) {
+      this.failure = asFailure(thrown);
+    }
   }
 
   /** The same model in another place, after its device was lost. */

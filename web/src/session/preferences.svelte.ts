@@ -88,12 +88,28 @@ export function within(value: unknown, { min, max }: { min: number; max: number 
   return Math.min(Math.max(value, min), max);
 }
 
-/** What a lesson may set for its own time. */
+/** Settings from elsewhere, within what this page lets people choose. */
+export function clampSampler(sampler: Sampler): Sampler {
+  const { temperature, topK, topP, repetitionPenalty, seed } = defaults.sampler;
+  return {
+    temperature: within(sampler.temperature, bounds.temperature, temperature),
+    topK: Math.round(within(sampler.topK, bounds.topK, topK)),
+    topP: within(sampler.topP, bounds.topP, topP),
+    repetitionPenalty: within(sampler.repetitionPenalty, bounds.repetitionPenalty, repetitionPenalty),
+    seed: Math.round(within(sampler.seed, bounds.seed, seed)),
+  };
+}
+
+export function clampLength(maxTokens: number): number {
+  return Math.round(within(maxTokens, bounds.maxTokens, defaults.maxTokens));
+}
+
+/** What a lesson or a link may set for its own time. */
 export type Lendable = Pick<Choices, "sampler" | "maxTokens" | "system" | "scope">;
 
 export class Preferences {
   choices: Choices = $state(parseChoices(readStored()));
-  /** The visitor's own while a lesson's hold; only these are kept in storage. */
+  /** The visitor's own while those of a lesson or a link hold; only these are kept in storage. */
   #own: Lendable | null = null;
 
   lend(settings: Lendable): void {

@@ -34,6 +34,7 @@ export class Session {
     made: TraitStore<MadeTrait, MadeParts> = memoryTraits(),
   ) {
     this.model = new ModelState(engine, this.preferences);
+    this.model.onRemoved = (names) => this.forget(names);
     this.workshop = new Workshop(engine, made, this.model);
     this.chat = new Chat(engine, store, this.preferences, this.model, () => this.plan(), () => this.workshop.pause());
   }
@@ -48,7 +49,7 @@ export class Session {
 
   /** Steers by a plan that was not made here: with the sliders where they can show it, else as it is. */
   takePlan(plan: Plan): void {
-    const scope = plan[0]?.scope ?? this.preferences.choices.scope;
+    const { scope } = this.preferences.choices;
     const asSlider = (term: Plan[number]) => {
       const recommended = this.traits.find(({ name }) => name === term.trait)?.recommended.layers;
       const usual = term.layers === undefined || term.layers.join() === recommended?.join();
@@ -57,14 +58,30 @@ export class Session {
     const one = plan.every(({ trait }, at) => plan.findIndex((term) => term.trait === trait) === at);
     this.sliders.show(plan);
     this.lentPlan = one && plan.every(asSlider) ? null : plan;
-    if (this.lentPlan === null) this.preferences.choices.scope = scope;
-    else this.sliders.reset();
+    if (this.lentPlan !== null) this.sliders.reset();
   }
 
   moveSlider(trait: string, coefficient: number): void {
     this.lentPlan = null;
     this.sliders.set(trait, coefficient);
     if (!this.viewChosen) this.view.by = { kind: "trait", trait };
+  }
+
+  /** Sliders that did not come with the model, and can go again: random directions, traits from links, the visitor's own. */
+  get addedTraits(): readonly Trait[] {
+    return this.traits.filter(({ hash }) => !this.model.readyMade.includes(hash));
+  }
+
+  /** Nothing pushes or colours by a trait that went. */
+  private forget(names: readonly string[]): void {
+    for (const name of names) this.sliders.forget(name);
+    if (this.lentPlan?.some(({ trait }) => names.includes(trait)) === true) this.lentPlan = null;
+    const { by } = this.view;
+    if (by.kind === "trait" && names.includes(by.trait)) {
+      const other = this.traits.find(({ name }) => !names.includes(name));
+      this.view.by = other === undefined ? { kind: "surprise" } : { kind: "trait", trait: other.name };
+      this.view.layer = null;
+    }
   }
 
   chooseView(by: HeatView["by"]): void {

@@ -1,20 +1,26 @@
 /** The sliders' positions, and the steering plan they make. */
 
+import { SvelteMap } from "svelte/reactivity";
 import type { Plan, SteeringTerm, Trait } from "../engine/protocol.ts";
 
 export class Sliders {
-  #coefficients: Record<string, number> = $state({});
+  /** A map, because names come from links: an object would answer to `toString` with what it inherits. */
+  readonly #coefficients = new SvelteMap<string, number>();
 
   coefficient(trait: string): number {
-    return this.#coefficients[trait] ?? 0;
+    return this.#coefficients.get(trait) ?? 0;
   }
 
   set(trait: string, coefficient: number): void {
-    this.#coefficients[trait] = coefficient;
+    this.#coefficients.set(trait, coefficient);
+  }
+
+  forget(trait: string): void {
+    this.#coefficients.delete(trait);
   }
 
   reset(): void {
-    this.#coefficients = {};
+    this.#coefficients.clear();
   }
 
   /** A slider at 0 makes no term: no plan and α = 0 are the same run. */
@@ -30,11 +36,10 @@ export class Sliders {
 
   /** Puts the sliders where a plan had them. */
   show(plan: Plan): void {
-    const next: Record<string, number> = {};
+    this.#coefficients.clear();
     for (const term of plan) {
-      if (term.operation.kind === "add") next[term.trait] = term.operation.coefficient;
+      if (term.operation.kind === "add") this.#coefficients.set(term.trait, term.operation.coefficient);
     }
-    this.#coefficients = next;
   }
 }
 

@@ -21,6 +21,15 @@ describe("sliders", () => {
     expect([sliders.coefficient("cheerful"), sliders.coefficient("poetic")]).toEqual([-1, 0]);
   });
 
+  it("take any name for a name", () => {
+    const sliders = new Sliders();
+    const named = mockTraits.map((trait, at) => ({ ...trait, name: ["toString", "__proto__", "hasOwnProperty"][at] ?? "" }));
+    expect(named.map(({ name }) => sliders.coefficient(name))).toEqual([0, 0, 0]);
+    expect(sliders.plan(named, "all")).toEqual([]);
+    sliders.set("__proto__", 1);
+    expect(sliders.plan(named, "all").map(({ trait }) => trait)).toEqual(["__proto__"]);
+  });
+
   it("reach past the recommended range on both sides", () => {
     expect(sliderReach({ min: -2, max: 2 })).toEqual({ min: -3, max: 3 });
     expect(sliderReach({ min: 0, max: 1.2 })).toEqual({ min: -2, max: 2 });

@@ -1,15 +1,12 @@
 import { cleanup, fireEvent, render, screen, waitFor, within } from "@testing-library/svelte";
-import { readFileSync } from "node:fs";
-import { afterEach, beforeAll, beforeEach, describe, expect, it, vi } from "vitest";
+import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import App from "../App.svelte";
-import type { OpenedLink, SharedRecipe } from "../engine/protocol.ts";
+import type { SharedRecipe } from "../engine/protocol.ts";
 import { MockEngine } from "../fixtures/mock_engine.ts";
 import { mockLink, openMockLink } from "../fixtures/mock_links.ts";
-import { initSync, openLink } from "../generated/simd/trimtab_wasm.js";
 import { standIn } from "../recording/fixtures/stand_in.ts";
 import { Session } from "../session/session.svelte.ts";
 import { memoryStore } from "../storage/conversations.ts";
-import SharedTokens from "./SharedTokens.svelte";
 import { addressFrom, codeIn, sendable } from "./address.ts";
 import { sharedRecipe } from "./shared_recipe.ts";
 
@@ -126,7 +123,7 @@ describe("opening a link", () => {
     const { session } = await opened(`#r=${await link()}`);
     await screen.findByRole("heading", { name: "A glad day" });
     await session.load({ kind: "catalogue", id: "smollm2-135m-instruct" });
-    expect(await screen.findByText(/Your machine agrees on \d+ of \d+ tokens/)).toBeTruthy();
+    expect(await screen.findByText(/This machine agrees on \d+ of \d+ tokens/)).toBeTruthy();
     expect(screen.getAllByRole("option", { name: /your machine would have written “else”/ }).length).toBeGreaterThan(0);
   });
 
@@ -134,7 +131,7 @@ describe("opening a link", () => {
     const { session, engine } = await opened(`#r=${await link()}`);
     await screen.findByRole("heading", { name: "A glad day" });
     await session.load({ kind: "catalogue", id: "smollm2-135m-instruct" });
-    await screen.findByText(/Your machine agrees/);
+    await screen.findByText(/This machine agrees/);
     await fireEvent.click(screen.getByRole("button", { name: "Run it yourself" }));
     await waitFor(() => expect(engine.requests).toHaveLength(1));
     expect(engine.requests[0]?.columns.find(({ column }) => column === "steered")).toMatchObject({
@@ -146,6 +143,77 @@ describe("opening a link", () => {
     expect(session.lentPlan).toBeNull();
   });
 
+  it("lends the author's settings for the answers alone, within this page's bounds", async () => {
+    const { session } = await answered();
+    const recipe = recipeOf(session);
+    recipe.messages[1]!.run!.sampler.repetitionPenalty = 50;
+    recipe.messages[1]!.run!.maxTokens = 60_000;
+    cleanup();
+    const { session: other, engine } = await opened(`#r=${mockLink(recipe)}`);
+    await screen.findByRole("heading", { name: "A glad day" });
+    other.preferences.choices.sampler.temperature = 1.3;
+    await other.load({ kind: "catalogue", id: "smollm2-135m-instruct" });
+    await screen.findByText(/This machine agrees/);
+    await fireEvent.click(screen.getByRole("button", { name: "Run it yourself" }));
+    await waitFor(() => expect(engine.requests).toHaveLength(1));
+    expect(engine.requests[0]).toMatchObject({ sampler: { temperature: 0.7, repetitionPenalty: 2 }, maxTokens: 2000 });
+    await waitFor(() => expect(other.preferences.choices.maxTokens).toBe(120));
+    expect(other.preferences.choices).toMatchObject({ sampler: { temperature: 1.3 }, maxTokens: 120 });
+  });
+
+  it("goes on from answers that the author gave, and says what it does with moved sliders", async () => {
+    const { session } = await answered();
+    const recipe = recipeOf(session);
+    const [question, answer] = recipe.messages;
+    const run = answer!.run!;
+    const later = { ...answer!, run: { ...run, changes: [{ fromToken: 3, plan: [{ ...run.plan[0]!, operation: { kind: "add" as const, coefficient: -1 } }] }] } };
+    const given = { ...answer!, text: "Given.", tokens: null, run: null };
+    cleanup();
+    const { session: other, engine } = await opened(`#r=${mockLink({ ...recipe, messages: [question!, given, { ...question!, text: "And then?" }, later], look: { ...recipe.look, token: null } })}`);
+    await screen.findByRole("heading", { name: "A glad day" });
+    await other.load({ kind: "catalogue", id: "smollm2-135m-instruct" });
+    expect(await screen.findByText(/The author moved sliders/)).toBeTruthy();
+    await screen.findByText(/This machine agrees/);
+    await fireEvent.click(screen.getByRole("button", { name: "Run it yourself" }));
+    await waitFor(() => expect(engine.requests).toHaveLength(1));
+    expect(engine.requests[0]?.columns.find(({ column }) => column === "steered")).toMatchObject({
+      messages: [{ role: "user" }, { role: "assistant", content: "Given." }, { role: "user", content: "And then?" }],
+      plan: [{ trait: "cheerful", operation: { kind: "add", coefficient: -1 } }],
+    });
+    await waitFor(() => expect(other.chat.running).toBeNull());
+    expect(screen.getByText("given by the author of the link")).toBeTruthy();
+  });
+
+  it("takes the traits that it brought away again, unless they are used", async () => {
+    const { session } = await answered();
+    session.model.readyMade = [];
+    const recipe = recipeOf(session);
+    recipe.traits[0]!.name = "toString";
+    recipe.look.trait = "toString";
+    for (const { run } of recipe.messages) for (const term of run?.plan ?? []) term.trait = "toString";
+    cleanup();
+    const { session: other, engine } = await opened(`#r=${mockLink(recipe)}`);
+    await screen.findByRole("heading", { name: "A glad day" });
+    await other.load({ kind: "catalogue", id: "smollm2-135m-instruct" });
+    await screen.findByText(/This machine agrees/);
+    expect(other.addedTraits.map(({ name }) => name)).toEqual(["toString"]);
+    location.hash = "";
+    await waitFor(() => expect(engine.removed).toEqual(["toString"]));
+    expect(other.addedTraits).toEqual([]);
+
+    location.hash = `r=${mockLink(recipe)}`;
+    await screen.findByText(/This machine agrees/);
+    await fireEvent.click(screen.getByRole("button", { name: "Run it yourself" }));
+    await waitFor(() => expect(engine.requests).toHaveLength(1));
+    await waitFor(() => expect(other.chat.running).toBeNull());
+    expect(other.sliders.coefficient("toString")).toBe(2);
+    expect(engine.removed).toHaveLength(1);
+    await fireEvent.click(screen.getByRole("button", { name: /^Model / }));
+    await fireEvent.click(await screen.findByRole("button", { name: "Remove the slider toString" }));
+    expect(other.plan()).toEqual([]);
+    expect(other.addedTraits).toEqual([]);
+  });
+
   it("says what is wrong with one that is cut short, and what a newer one holds", async () => {
     await opened("#r=%%%");
     expect((await screen.findByRole("alert")).textContent).toContain("damaged");
@@ -153,30 +221,6 @@ describe("opening a link", () => {
     await opened("#r=newer");
     expect((await screen.findByRole("alert")).textContent).toContain("newer Trimtab");
     expect(screen.getByText("Hello?")).toBeTruthy();
-  });
-});
-
-describe("golden links", () => {
-  const folder = "../tests/golden/links/";
-  const names = (JSON.parse(readFileSync(`${folder}recipes.json`, "utf8")) as { name: string }[]).map(({ name }) => name);
-
-  beforeAll(() => {
-    initSync({ module: readFileSync("src/generated/simd/trimtab_wasm_bg.wasm") });
-  });
-
-  it.each(names)("%s is shown whole, every token in the colour that it came with", (name) => {
-    const golden = JSON.parse(readFileSync(`${folder}${name}.json`, "utf8")) as { link: string; messages: { text: string }[] };
-    const opened = openLink(golden.link) as OpenedLink;
-    if (opened.kind !== "recipe") throw new Error("it is of a newer version");
-    const { look, messages } = opened.recipe;
-    expect(messages).toHaveLength(golden.messages.length);
-    for (const [index, message] of messages.entries()) {
-      render(SharedTokens, { message, label: "Message", trait: look.trait, pointed: null });
-      expect(screen.getByRole("listbox").textContent).toBe(golden.messages[index]?.text);
-      const coloured = screen.getAllByRole("option").filter((token) => token.getAttribute("aria-label")?.includes(" about "));
-      expect(coloured).toHaveLength((message.tokens ?? []).filter(({ text, reading }) => text !== "" && reading !== null && look.trait !== null).length);
-      cleanup();
-    }
   });
 });
 

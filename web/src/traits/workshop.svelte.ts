@@ -1,100 +1,26 @@
 /** Traits that the visitor makes: their packs, what was found out about them, and what runs. */
 
 import type { Engine } from "../engine/protocol.ts";
-import type {
-  ContrastResponse,
-  Controls,
-  Extraction,
-  Prediction,
-  ResponseSettings,
-  Sweep,
-  SweepRow,
-  SweepSettings,
-  Thresholds,
-  TraitPack,
-} from "../engine/traits_protocol.ts";
+import type { ContrastResponse, StudyEvent, Thresholds, TraitPack } from "../engine/traits_protocol.ts";
 import { EngineFailure } from "../engine/failure.ts";
-import { newId } from "../session/conversation.ts";
 import { asFailure } from "../session/failure.ts";
 import type { ModelState } from "../session/model.svelte.ts";
-import type { Kept, TraitStore } from "../storage/traits.ts";
+import type { TraitStore } from "../storage/traits.ts";
+import { drafted, type MadeParts, type MadeTrait, plainName, type RunningStep, type Step, type Study, untested, unwritten, usualPairs, withRow } from "./made_trait.ts";
 import { type Problem, problemOf } from "./problem.ts";
 
-/** A trait, finished or half-made; plain data that storage keeps as it stands. */
-export interface MadeTrait extends Kept {
-  /** Came as a vector file: its pack has no instructions and no questions, and nothing is known of how it was made. */
-  imported?: true;
-  pack: TraitPack;
-  settings: ResponseSettings;
-  thresholds: Thresholds;
-  sweepSettings: SweepSettings;
-  /** The model whose responses these are; null while there are none. */
-  model: { name: string; sha256: string } | null;
-  responses: ContrastResponse[];
-  /** All responses are written and judged. */
-  complete: boolean;
-  extraction: Omit<Extraction, "vector"> | null;
-  /** Rows of a sweep that has not finished count too, without a recommendation. */
-  sweepRows: SweepRow[];
-  sweep: Omit<Sweep, "vector" | "rows"> | null;
-  controls: Controls | null;
-  prediction: Prediction | null;
-}
+export type { MadeParts, MadeTrait } from "./made_trait.ts";
 
-export interface MadeParts {
-  contrast: Uint8Array;
-  vector: Uint8Array;
-}
-
-export type Step = "write" | "vector" | "sweep" | "controls" | "predict";
-
-export interface RunningStep {
-  id: string;
-  step: Step;
-  phase: string;
-  done: number;
-  total: number;
-  secondsLeft: number | null;
-}
-
-export const usualSettings: ResponseSettings = { pairs: 5, questions: 20, maxTokens: 40, temperature: 0.8, seed: 1 };
-export const usualThresholds: Thresholds = { evidence: 0, deviations: 3, distinct2: 0.7 };
-export const usualSweep: SweepSettings = { layers: [], doses: [0.1, 0.2, 0.3], questions: 8, maxTokens: 32, allLayers: false };
 /** Longest files that are read, as in the program. */
 const maxPackBytes = 256 << 10;
 const maxVectorBytes = 64 << 20;
 const flushMs = 120;
 
-type Work = (progress: (phase: string, at: { done: number; total: number; secondsLeft?: number }) => void) => Promise<void>;
+type Progress = (phase: string, unit: string, at: { done: number; total: number; secondsLeft?: number }) => void;
 
-function drafted(pack: TraitPack): MadeTrait {
-  return {
-    id: newId(),
-    updated: Date.now(),
-    pack,
-    settings: {
-      ...usualSettings,
-      pairs: Math.min(usualSettings.pairs, pack.instructions.length),
-      questions: Math.min(usualSettings.questions, pack.questions.extraction.length),
-    },
-    thresholds: usualThresholds,
-    sweepSettings: { ...usualSweep, questions: Math.min(usualSweep.questions, pack.questions.evaluation.length) },
-    model: null,
-    responses: [],
-    complete: false,
-    extraction: null,
-    sweepRows: [],
-    sweep: null,
-    controls: null,
-    prediction: null,
-  };
-}
-
-/** A file's name as a trait's: lower-case letters, digits and hyphens, a letter first. */
-function plainName(text: string): string {
-  const plain = text.normalize("NFKD").toLowerCase().replace(/[^a-z0-9]+/g, "-").replace(/^[^a-z]+|-+$/g, "");
-  return plain.slice(0, 40) || "imported";
-}
+const recordsOf = { sweep: "sweepRecords", controls: "controlsRecords", predict: "predictRecords" } as const;
+const study = { sweep: "trying layers and doses", controls: "pushing along other directions", predict: "predicting answers" } as const;
+const studyPhase = { reading: "reading the responses", writing: "writing answers", measuring: "measuring the answers" } as const;
 
 export class Workshop {
   /** Newest first. */
@@ -109,8 +35,8 @@ export class Workshop {
   /** All steps were asked for, not one. */
   #all = false;
   #active: Promise<void> = Promise.resolve();
-  /** Sliders of this page's own making; a deleted one stays until the page is left, because the engine keeps its vector. */
-  #own: Record<string, true> = $state({});
+  /** Sliders of this page's own making. A set, because names come from files: an object would answer to `constructor`. */
+  readonly #own = new SvelteSet<string>();
   #sorting: Promise<unknown> = Promise.resolve();
 
   constructor(
@@ -119,15 +45,15 @@ export class Workshop {
     private readonly model: ModelState,
   ) {}
 
-  /** Something runs that could not go on where it stopped: answers wait until it is done. */
+  /** Something short runs: answers wait until it is done. */
   get testing(): boolean {
-    return this.running !== null && this.running.step !== "write";
+    return this.running !== null && this.running.step === "vector";
   }
 
   /** What storage holds. */
   async restore(): Promise<void> {
     try {
-      this.traits = await this.store.list();
+      this.traits = (await this.store.list()).map((trait) => ({ ...untested, ...trait }));
     } catch (thrown) {
       this.model.failure = asFailure(thrown);
     }
@@ -172,7 +98,7 @@ export class Workshop {
       const pack: TraitPack = { name: added.name, opposite: added.opposite, description: added.description, instructions: [], questions: { extraction: [], evaluation: [] }, licence: "NOASSERTION" };
       const trait: MadeTrait = { ...drafted(pack), imported: true, model: { name: model.name, sha256: model.sha256 } };
       this.model.addTrait(added);
-      this.#own[added.name] = true;
+      this.#own.add(added.name);
       this.traits = [trait, ...this.traits];
       await this.keepPart(trait.id, "vector", vector);
       await this.keep(trait);
@@ -202,7 +128,7 @@ export class Workshop {
   }
 
   isReadyMade(name: string): boolean {
-    return this.#own[name] === undefined && (this.model.loaded?.traits.some((trait) => trait.name === name) ?? false);
+    return !this.#own.has(name) && (this.model.loaded?.traits.some((trait) => trait.name === name) ?? false);
   }
 
   private taken(name: string, but: string | null): boolean {
@@ -210,7 +136,11 @@ export class Workshop {
   }
 
   change(id: string, by: Partial<Pick<MadeTrait, "pack" | "settings" | "sweepSettings" | "thresholds">>): void {
-    const trait = this.update(id, by);
+    // Studies that were begun with other settings cannot go on.
+    const old = this.get(id);
+    const begun = by.sweepSettings === undefined ? {} : { begun: {}, trying: [] };
+    const pairs = by.pack === undefined || old === null || old.settings.pairs !== usualPairs(old.pack) ? {} : { settings: { ...old.settings, pairs: usualPairs(by.pack) } };
+    const trait = this.update(id, { ...begun, ...pairs, ...by });
     if (by.pack !== undefined) this.problems[id] = null;
     if (trait !== null) void this.keep(trait);
   }
@@ -256,17 +186,20 @@ export class Workshop {
   }
 
   /**
-   * Writing goes on where it stopped, so it makes room for an answer in Play; the other steps would begin again, so they
-   * are waited for. The result lets the writing go on.
+   * Writing and studies go on where they stopped, so they make room for an answer in Play; making the vector is short and is
+   * waited for. The result lets the work go on.
    */
   async pause(): Promise<() => void> {
     const running = this.running;
     if (running === null) return () => undefined;
     const all = this.#all;
-    if (running.step === "write") await this.stop();
+    const { id, step } = running;
+    if (step !== "vector") await this.stop();
     await this.#active;
-    if (running.step !== "write") return () => undefined;
-    return () => void (all ? this.makeAll(running.id) : this.write(running.id));
+    if (step === "vector") return () => undefined;
+    // It was stopped for a while, which is no trouble.
+    this.trouble = null;
+    return () => void (all ? this.makeAll(id) : this[step === "controls" ? "control" : step](id));
   }
 
   async write(id: string): Promise<void> {
@@ -292,7 +225,7 @@ export class Workshop {
         const set = await this.engine.writeResponses(
           { pack: trait.pack, settings: trait.settings, ...(contrast === undefined ? {} : { contrast }) },
           (event) => {
-            if (event.kind === "progress") progress(event.phase, event);
+            if (event.kind === "progress") progress(...(event.phase === "writing" ? (["writing answers", "answers"] as const) : (["judging the responses", "readings"] as const)), event);
             else if (event.kind === "response") {
               responses[event.at] = event.response;
               timer ??= setTimeout(show, flushMs);
@@ -320,11 +253,12 @@ export class Workshop {
     await this.perform(id, "vector", async (progress) => {
       const request = { pack: trait.pack, contrast, thresholds: trait.thresholds };
       const { vector, ...extraction } = await this.engine.makeVector(request, (event) => {
-        progress("making the vector", event);
+        progress("reading the responses and making the vector", "steps", event);
       });
       await this.keepPart(id, "vector", vector);
       // What was found out about another vector does not hold for this one.
-      this.update(id, { extraction, sweepRows: [], sweep: null, controls: null, prediction: null });
+      for (const one of ["sweep", "controls", "predict"] as const) await this.forget(id, one);
+      this.update(id, { extraction, ...untested });
       await this.addSlider(id);
     });
   }
@@ -339,48 +273,75 @@ export class Workshop {
   }
 
   async sweep(id: string): Promise<void> {
-    this.#stopped = false;
-    const trait = this.get(id);
-    const { vector } = await this.partsOf(id);
-    if (trait === null || vector === undefined || this.running !== null) return;
-    await this.perform(id, "sweep", async (progress) => {
-      this.update(id, { sweepRows: [], sweep: null, controls: null });
-      const sweep = await this.engine.sweepTrait({ pack: trait.pack, vector, settings: trait.sweepSettings }, (event) => {
-        if (event.kind === "progress") progress("trying doses", event);
-        else this.update(id, { sweepRows: [...(this.get(id)?.sweepRows ?? []), event.row] });
-      });
-      const { rows, vector: recommending, ...found } = sweep;
+    await this.study(id, "sweep", async (trait, vector, records, listen) => {
+      this.update(id, { trying: [] });
+      const { rows, vector: recommending, ...sweep } = await this.engine.sweepTrait({ pack: trait.pack, vector, settings: trait.sweepSettings, ...records }, listen);
       await this.keepPart(id, "vector", recommending);
-      this.update(id, { sweepRows: rows, sweep: found });
+      await this.forget(id, "controls");
+      this.update(id, { sweepRows: rows, sweep, trying: [], controls: null });
       await this.addSlider(id);
     });
   }
 
   async control(id: string): Promise<void> {
-    this.#stopped = false;
-    const trait = this.get(id);
-    const { vector, contrast } = await this.partsOf(id);
-    if (trait === null || vector === undefined || contrast === undefined || this.running !== null) return;
-    await this.perform(id, "controls", async (progress) => {
-      const request = { pack: trait.pack, vector, contrast, thresholds: trait.thresholds, questions: trait.sweepSettings.questions };
-      const controls = await this.engine.controlTrait(request, (event) => {
-        if (event.kind === "progress") progress("pushing along other directions", event);
-      });
-      this.update(id, { controls });
+    const { contrast } = await this.partsOf(id);
+    if (contrast === undefined) return;
+    await this.study(id, "controls", async (trait, vector, records, listen) => {
+      const request = { pack: trait.pack, vector, contrast, thresholds: trait.thresholds, questions: trait.sweepSettings.questions, ...records };
+      const { vector: recommending, recommended, ...controls } = await this.engine.controlTrait(request, listen);
+      const found = trait.sweep?.recommended ?? null;
+      // The flipped push tells how far the slider may go the other way.
+      const sweep = trait.sweep === null || found === null || recommended === undefined ? {} : { sweep: { ...trait.sweep, recommended: { ...found, ...recommended } } };
+      if (recommending !== undefined) await this.keepPart(id, "vector", recommending);
+      this.update(id, { controls, ...sweep });
+      await this.addSlider(id);
     });
   }
 
   async predict(id: string): Promise<void> {
-    this.#stopped = false;
-    const trait = this.get(id);
-    const { vector } = await this.partsOf(id);
-    if (trait === null || vector === undefined || this.running !== null) return;
-    await this.perform(id, "predict", async (progress) => {
-      const prediction = await this.engine.predictTrait({ pack: trait.pack, vector, questions: trait.sweepSettings.questions }, (event) => {
-        if (event.kind === "progress") progress("reading, then answering", event);
-      });
+    await this.study(id, "predict", async (trait, vector, records, listen) => {
+      const prediction = await this.engine.predictTrait({ pack: trait.pack, vector, questions: trait.sweepSettings.questions, ...records }, listen);
       this.update(id, { prediction });
     });
+  }
+
+  /** Runs a study, from what was kept of it where it was begun. */
+  private async study(
+    id: string,
+    step: Study,
+    work: (trait: MadeTrait, vector: Uint8Array, records: { records?: Uint8Array }, listen: (event: StudyEvent) => void) => Promise<void>,
+  ): Promise<void> {
+    this.#stopped = false;
+    const { vector, [recordsOf[step]]: kept } = await this.partsOf(id);
+    const trait = this.get(id);
+    if (trait === null || vector === undefined || this.running !== null) return;
+    await this.perform(id, step, async (progress) => {
+      await work(trait, vector, kept == null ? {} : { records: kept }, (event) => {
+        if (event.kind === "progress") progress(`${study[step]}: ${studyPhase[event.phase]}`, event.phase === "reading" ? "responses" : "answers", event);
+        else if (event.kind === "row") this.update(id, { trying: withRow(this.get(id)?.trying ?? [], event.row) });
+        else this.keepRecords(id, step, event.records);
+      });
+      await this.forget(id, step);
+    });
+  }
+
+  private keepRecords(id: string, step: Study, records: Uint8Array): void {
+    const { running } = this;
+    const begun = this.get(id)?.begun;
+    if (running === null || begun === undefined) return;
+    void this.keepPart(id, recordsOf[step], records);
+    const { phase, done, total } = running;
+    const trait = this.update(id, { begun: { ...begun, [step]: { phase, done, total } } });
+    if (trait !== null) void this.keep(trait);
+  }
+
+  /** What was kept of a study that is finished, or that cannot go on. */
+  private async forget(id: string, step: Study): Promise<void> {
+    const trait = this.get(id);
+    if (trait === null) return;
+    const { [step]: _, ...begun } = trait.begun;
+    this.update(id, { begun });
+    if ((await this.partsOf(id))[recordsOf[step]] != null) await this.keepPart(id, recordsOf[step], null);
   }
 
   async stop(): Promise<void> {
@@ -395,7 +356,7 @@ export class Workshop {
   /** The pack stays; everything that was made of it goes. */
   async startOver(id: string): Promise<void> {
     if (this.running !== null) return;
-    const trait = this.update(id, { model: null, responses: [], complete: false, extraction: null, sweepRows: [], sweep: null, controls: null, prediction: null });
+    const trait = this.update(id, unwritten);
     if (trait === null) return;
     await this.store.remove(id).catch(() => undefined);
     this.#parts[id] = undefined;
@@ -404,12 +365,14 @@ export class Workshop {
 
   async remove(id: string): Promise<void> {
     if (this.running?.id === id) await this.stop();
+    const name = this.get(id)?.pack.name;
+    if (name !== undefined && this.#own.delete(name)) void this.model.removeTraits([name]);
     this.traits = this.traits.filter((trait) => trait.id !== id);
     this.#parts[id] = undefined;
     await this.store.remove(id).catch((thrown: unknown) => (this.model.failure = asFailure(thrown)));
   }
 
-  async file(id: string, part: keyof MadeParts): Promise<Uint8Array | null> {
+  async file(id: string, part: "contrast" | "vector"): Promise<Uint8Array | null> {
     return (await this.partsOf(id))[part] ?? null;
   }
 
@@ -437,17 +400,17 @@ export class Workshop {
     return next;
   }
 
-  private perform(id: string, step: Step, work: Work): Promise<void> {
+  private perform(id: string, step: Step, work: (progress: Progress) => Promise<void>): Promise<void> {
     this.#active = this.run(id, step, work);
     return this.#active;
   }
 
-  private async run(id: string, step: Step, work: Work): Promise<void> {
+  private async run(id: string, step: Step, work: (progress: Progress) => Promise<void>): Promise<void> {
     this.trouble = null;
-    this.running = { id, step, phase: "starting", done: 0, total: 0, secondsLeft: null };
+    this.running = { id, step, phase: "starting", done: 0, total: 0, unit: "", secondsLeft: null };
     try {
-      await work((phase, { done, total, secondsLeft }) => {
-        this.running = { id, step, phase, done, total, secondsLeft: secondsLeft ?? null };
+      await work((phase, unit, { done, total, secondsLeft }) => {
+        this.running = { id, step, phase, done, total, unit, secondsLeft: secondsLeft ?? null };
       });
     } catch (thrown) {
       const failure = asFailure(thrown);
@@ -466,17 +429,18 @@ export class Workshop {
     const { vector } = await this.partsOf(id);
     if (trait === null || vector === undefined || this.model.loaded === null) return;
     this.model.addTrait(await this.engine.addVector(trait.pack.name, vector));
-    this.#own[trait.pack.name] = true;
+    this.#own.add(trait.pack.name);
   }
 
   private async partsOf(id: string): Promise<Partial<MadeParts>> {
     const known = this.#parts[id] ?? (await this.store.parts(id).catch(() => ({})));
-    this.#parts[id] = known;
-    return known;
+    // Meanwhile something may have been put there.
+    return (this.#parts[id] ??= known);
   }
 
   private async keepPart<K extends keyof MadeParts>(id: string, name: K, part: MadeParts[K]): Promise<void> {
-    this.#parts[id] = { ...(await this.partsOf(id)), [name]: part };
+    await this.partsOf(id);
+    this.#parts[id] = { ...this.#parts[id], [name]: part };
     await this.kept(this.store.putPart(id, name, part));
   }
 
