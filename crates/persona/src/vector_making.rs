@@ -264,6 +264,11 @@ impl VectorMaking {
             .collect()
     }
 
+    /// What was read so far, where the making ends early.
+    pub fn into_averages(self) -> Vec<Option<Averages>> {
+        self.averages
+    }
+
     /// Once [`Self::next`] has said so. Also gives back the averages, for other thresholds.
     pub fn finish(self) -> Result<(MadeVector, Vec<Option<Averages>>), VectorMakingError> {
         let tables = self.tables()?;

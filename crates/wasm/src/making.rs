@@ -1,31 +1,37 @@
 //! Making a trait, told to the page as it happens. The other side of these types is
 //! `web/src/engine/traits_protocol.ts`.
 
+mod averages;
+mod bytes_in;
+mod findings;
+
+pub use averages::KnownAverages;
+pub(crate) use bytes_in::{bytes, optional_bytes};
+pub(crate) use findings::with_nulls;
+
 use crate::failure::Failure;
 use crate::model::Model;
 use crate::protocol::to_js;
 use crate::trimtab::Trimtab;
-use js_sys::{Date, Float32Array, Function, Uint8Array};
-use serde::{Deserialize, Serialize};
-use trimtab_engine::TokenId;
-use trimtab_persona::activations::Averages;
-use trimtab_persona::coherence::{Coherence, CoherenceBand};
-use trimtab_persona::contrast_record::{ContrastRecord, Kept, ResponseSettings, Thresholds};
+use findings::{
+    ContrastSet, Curve, Extraction, ResponseEvent, checkpoint, contrast_set, growing, response_of,
+    tell, usual_band,
+};
+use js_sys::{Date, Function, Uint8Array};
+use serde::Deserialize;
+use trimtab_persona::contrast_record::{ContrastRecord, ResponseSettings, Thresholds};
 use trimtab_persona::control_vector::ControlVector;
-use trimtab_persona::extract::Side;
 use trimtab_persona::making::{Making, MakingEvent, MakingProgress, Phase};
 use trimtab_persona::trait_pack::TraitPack;
-use trimtab_persona::trait_vector::sha256;
 use trimtab_persona::vector_file::{DEFAULT_TENSOR, VectorFile, VectorMetadata};
-use trimtab_persona::vector_making::{LayerCurve, VectorMaking};
-use trimtab_persona::witness::chances;
+use trimtab_persona::vector_making::{VectorMaking, sort};
 use wasm_bindgen::JsValue;
 use wasm_bindgen::prelude::wasm_bindgen;
 
 /// The page hears of a growing response every so many tokens.
 const TOKENS_A_GROWTH: usize = 6;
 /// What is done is handed over for storage at least so often, in milliseconds.
-const CHECKPOINT_MS: f64 = 15_000.0;
+const CHECKPOINT_MS: f64 = 5_000.0;
 
 #[derive(Deserialize)]
 pub struct WriteRequest {
@@ -41,142 +47,6 @@ pub struct VectorRequest {
     #[serde(with = "bytes")]
     contrast: Vec<u8>,
     thresholds: Thresholds,
-}
-
-#[derive(Serialize)]
-struct ContrastResponse<'a> {
-    pair: usize,
-    question: usize,
-    side: i8,
-    text: &'a str,
-    tokens: usize,
-    evidence: Option<f64>,
-    witness: Option<f64>,
-    coherence: Option<Coherence>,
-}
-
-#[derive(Serialize)]
-#[serde(tag = "kind", rename_all = "lowercase")]
-enum ResponseEvent<'a> {
-    Response {
-        at: usize,
-        response: ContrastResponse<'a>,
-    },
-    #[serde(rename_all = "camelCase")]
-    Progress {
-        phase: &'static str,
-        done: usize,
-        total: usize,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        seconds_left: Option<f64>,
-    },
-    Checkpoint {
-        #[serde(with = "serde_wasm_bindgen::preserve")]
-        contrast: Uint8Array,
-    },
-}
-
-#[derive(Serialize)]
-struct ContrastSet<'a> {
-    #[serde(with = "serde_wasm_bindgen::preserve")]
-    bytes: Uint8Array,
-    responses: Vec<ContrastResponse<'a>>,
-    complete: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pack: Option<&'a TraitPack>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    settings: Option<ResponseSettings>,
-}
-
-#[derive(Serialize)]
-struct Curve {
-    name: &'static str,
-    #[serde(with = "serde_wasm_bindgen::preserve")]
-    values: Float32Array,
-    #[serde(flatten)]
-    interval: Option<Interval>,
-}
-
-#[derive(Serialize)]
-struct Interval {
-    #[serde(with = "serde_wasm_bindgen::preserve")]
-    low: Float32Array,
-    #[serde(with = "serde_wasm_bindgen::preserve")]
-    high: Float32Array,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Extraction {
-    kept: Vec<Kept>,
-    kept_positive: usize,
-    kept_negative: usize,
-    witness_auc: f64,
-    auc: Vec<Curve>,
-    norms: Vec<Curve>,
-    cosines: Vec<Curve>,
-    #[serde(with = "serde_wasm_bindgen::preserve")]
-    vector: Uint8Array,
-}
-
-/// Bytes cross as a `Uint8Array`.
-pub(crate) mod bytes {
-    use serde::{Deserializer, de::Error};
-
-    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<u8>, D::Error> {
-        super::optional_bytes::deserialize(from)?
-            .ok_or_else(|| D::Error::custom("bytes are missing"))
-    }
-}
-
-pub(crate) mod optional_bytes {
-    use serde::{Deserializer, de::Error};
-    use wasm_bindgen::{JsCast, JsValue};
-
-    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Vec<u8>>, D::Error> {
-        let value: JsValue = serde_wasm_bindgen::preserve::deserialize(from)?;
-        if value.is_undefined() || value.is_null() {
-            return Ok(None);
-        }
-        match value.dyn_into::<js_sys::Uint8Array>() {
-            Ok(array) => Ok(Some(array.to_vec())),
-            Err(_) => Err(D::Error::custom("bytes must be a Uint8Array")),
-        }
-    }
-}
-
-/// What was read of one contrast set, so that other thresholds read nothing again.
-#[derive(Debug, Default)]
-pub struct KnownAverages {
-    /// sha256 of everything that was written.
-    of: String,
-    averages: Vec<Option<Averages>>,
-}
-
-impl KnownAverages {
-    pub(crate) fn take(&mut self, record: &ContrastRecord) -> Vec<Option<Averages>> {
-        if self.of == fingerprint(record) {
-            std::mem::take(&mut self.averages)
-        } else {
-            Vec::new()
-        }
-    }
-
-    pub(crate) fn keep(&mut self, record: &ContrastRecord, averages: Vec<Option<Averages>>) {
-        self.of = fingerprint(record);
-        self.averages = averages;
-    }
-}
-
-/// The same for records whose responses are the same tokens to the same prompts by the same model.
-fn fingerprint(record: &ContrastRecord) -> String {
-    let ids: Vec<_> = record
-        .responses
-        .iter()
-        .map(|response| response.as_ref().map(|one| &one.ids))
-        .collect();
-    let all = (&record.model_sha256, &record.pack, &record.settings, ids);
-    serde_json::to_vec(&all).map_or_else(|_| String::new(), |bytes| sha256(&bytes))
 }
 
 #[wasm_bindgen(js_name = draftTrait)]
@@ -259,13 +129,12 @@ pub async fn write_responses(
         // Nothing that was done is lost with the failure.
         tell(listener, &checkpoint(&record)?);
     }
+    model.averages.keep(&record, averages);
     outcome?;
     if record.is_complete() {
         model.neutral = Some(record.neutral.clone());
     }
-    let set = with_nulls(&contrast_set(&record)?);
-    model.averages.keep(&record, averages);
-    set
+    with_nulls(&contrast_set(&record)?)
 }
 
 async fn drive(
@@ -368,28 +237,15 @@ pub async fn make_vector(
 ) -> Result<JsValue, Failure> {
     let record = ContrastRecord::parse(&request.contrast)?;
     record.is_for(&request.pack, &record.settings, &model.sha256)?;
+    // Thresholds that leave too little are refused while what was read is still where it is kept.
+    sort(&record, &request.thresholds)?;
     let averages = model.averages.take(&record);
     let named = record.clone();
     let mut making = VectorMaking::new(&model.engine, record, request.thresholds, averages)?;
-    let began = Date::now();
-    while making.next(&mut model.engine, &model.text).await? {
-        let progress = making.progress();
-        if let Some(listener) = listener {
-            let elapsed = (Date::now() - began) / 1_000.0;
-            let left = progress.total - progress.done;
-            let event = ResponseEvent::Progress {
-                phase: "vector",
-                done: progress.done,
-                total: progress.total,
-                seconds_left: Some(elapsed / progress.done.max(1) as f64 * left as f64),
-            };
-            tell(listener, &event);
-        }
-        if owner.pause().await.stop {
-            return Err(Failure::usage(
-                "stopped, as you asked; the responses are kept",
-            ));
-        }
+    let outcome = drive_vector(owner, model, &mut making, listener).await;
+    if let Err(failure) = outcome {
+        model.averages.keep(&named, making.into_averages());
+        return Err(failure);
     }
     let (made, averages) = making.finish()?;
     model.averages.keep(&named, averages);
@@ -406,95 +262,31 @@ pub async fn make_vector(
     })
 }
 
-impl From<LayerCurve> for Curve {
-    fn from(curve: LayerCurve) -> Self {
-        let array = |values: &[f32]| Float32Array::from(values);
-        Self {
-            name: curve.name,
-            values: array(&curve.values),
-            interval: curve.interval.map(|(low, high)| Interval {
-                low: array(&low),
-                high: array(&high),
-            }),
+async fn drive_vector(
+    owner: &Trimtab,
+    model: &mut Model,
+    making: &mut VectorMaking,
+    listener: Option<&Function>,
+) -> Result<(), Failure> {
+    let began = Date::now();
+    while making.next(&mut model.engine, &model.text).await? {
+        let progress = making.progress();
+        if let Some(listener) = listener {
+            let elapsed = (Date::now() - began) / 1_000.0;
+            let left = progress.total - progress.done;
+            let event = ResponseEvent::Progress {
+                phase: "vector",
+                done: progress.done,
+                total: progress.total,
+                seconds_left: Some(elapsed / progress.done.max(1) as f64 * left as f64),
+            };
+            tell(listener, &event);
+        }
+        if owner.pause().await.stop {
+            return Err(Failure::usage(
+                "stopped, as you asked; the responses and what was read of them are kept. Go on whenever you like",
+            ));
         }
     }
-}
-
-fn contrast_set(record: &ContrastRecord) -> Result<ContrastSet<'_>, Failure> {
-    let (numbers, testimonies) = record.testimonies();
-    let mut witness = vec![None; record.responses.len()];
-    for (at, chance) in numbers.into_iter().zip(chances(&testimonies)) {
-        witness[at] = chance;
-    }
-    let band = usual_band(record);
-    let responses = (0..record.responses.len())
-        .filter_map(|at| response_of(record, at, witness[at], band.as_ref()));
-    Ok(ContrastSet {
-        responses: responses.collect(),
-        bytes: Uint8Array::from(record.to_bytes()?.as_slice()),
-        complete: record.is_complete(),
-        pack: None,
-        settings: None,
-    })
-}
-
-fn checkpoint(record: &ContrastRecord) -> Result<ResponseEvent<'static>, Failure> {
-    Ok(ResponseEvent::Checkpoint {
-        contrast: Uint8Array::from(record.to_bytes()?.as_slice()),
-    })
-}
-
-/// Until enough neutral answers are there, there is none.
-fn usual_band(record: &ContrastRecord) -> Option<CoherenceBand> {
-    record.band(Thresholds::default().criteria()).ok()
-}
-
-fn response_of<'a>(
-    record: &'a ContrastRecord,
-    at: usize,
-    witness: Option<f64>,
-    band: Option<&CoherenceBand>,
-) -> Option<ContrastResponse<'a>> {
-    let response = record.responses.get(at)?.as_ref()?;
-    let tokens = response.tokens();
-    Some(ContrastResponse {
-        evidence: record.evidence(at),
-        witness,
-        coherence: band.map(|band| band.judge(response.logprob.unwrap_or(f64::NAN), &tokens)),
-        ..growing(record, at, &response.text, &tokens)
-    })
-}
-
-fn growing<'a>(
-    record: &ContrastRecord,
-    at: usize,
-    text: &'a str,
-    tokens: &[TokenId],
-) -> ContrastResponse<'a> {
-    let place = record.settings.place(at);
-    ContrastResponse {
-        pair: place.pair,
-        question: place.question,
-        side: if place.side == Side::Positive { 1 } else { -1 },
-        text,
-        tokens: tokens.len(),
-        evidence: None,
-        witness: None,
-        coherence: None,
-    }
-}
-
-/// What is not known is `null` in these types.
-pub(crate) fn with_nulls(value: &impl Serialize) -> Result<JsValue, Failure> {
-    let serializer = serde_wasm_bindgen::Serializer::new()
-        .serialize_maps_as_objects(true)
-        .serialize_missing_as_null(true);
-    Ok(value.serialize(&serializer)?)
-}
-
-/// Calls a listener; what it throws is its own concern.
-fn tell(listener: &Function, event: &ResponseEvent<'_>) {
-    if let Ok(event) = with_nulls(event) {
-        let _ = listener.call1(&JsValue::NULL, &event);
-    }
+    Ok(())
 }

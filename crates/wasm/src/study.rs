@@ -1,30 +1,34 @@
 //! Finding out whether to believe a trait, told to the page as it happens. The other side of these types is
 //! `web/src/engine/traits_protocol.ts`.
 
+mod findings;
+mod run;
+
 use crate::failure::Failure;
-use crate::making::{bytes, with_nulls};
+use crate::making::{bytes, optional_bytes, with_nulls};
 use crate::model::Model;
 use crate::trimtab::Trimtab;
-use js_sys::{Date, Float32Array, Function, Uint8Array};
-use serde::{Deserialize, Serialize};
+use findings::{
+    ControlResult, Cosines, Phase, Point, PredictionResult, Recommendation, StudyEvent,
+    SweepResult, control_rows, row_of, tell,
+};
+use js_sys::{Float32Array, Function, Uint8Array};
+use run::{Study, run};
+use serde::Deserialize;
 use trimtab_engine::{Layer, LayerTable};
 use trimtab_persona::activations::{Average, Averages};
-use trimtab_persona::bootstrap::Estimate;
-use trimtab_persona::coherence::Coherence;
 use trimtab_persona::contrast_record::{ContrastRecord, Kept, Thresholds};
 use trimtab_persona::control::LabelledMean;
-use trimtab_persona::controls::{ControlReport, ControlSettings, Controls, Direction, cosines};
+use trimtab_persona::controls::{ControlSettings, Controls, cosines};
 use trimtab_persona::making::read_response;
-use trimtab_persona::outcome::Outcome;
 use trimtab_persona::plan::relative_dose;
-use trimtab_persona::prediction::{Prediction, PredictionSettings};
+use trimtab_persona::prediction::{Prediction, PredictionReport, PredictionSettings};
 use trimtab_persona::push::Place;
-use trimtab_persona::sweep::{Material, Sweep, SweepRow, SweepSettings};
+use trimtab_persona::sweep::{Material, Sweep, SweepSettings};
 use trimtab_persona::trait_pack::TraitPack;
-use trimtab_persona::trials::{TrialEvent, TrialRecords, TrialSetup, Trials};
-use trimtab_persona::vector_file::{Recommended, TraitVector, VectorFile};
+use trimtab_persona::trials::TrialRecords;
+use trimtab_persona::vector_file::{TraitVector, VectorFile};
 use trimtab_persona::vector_making::sort;
-use trimtab_persona::verdict::Ruling;
 use wasm_bindgen::JsValue;
 
 #[derive(Deserialize)]
@@ -33,6 +37,8 @@ pub struct SweepRequest {
     #[serde(with = "bytes")]
     vector: Vec<u8>,
     settings: AskedSweep,
+    #[serde(default, with = "optional_bytes")]
+    records: Option<Vec<u8>>,
 }
 
 #[derive(Deserialize)]
@@ -54,6 +60,8 @@ pub struct ControlRequest {
     contrast: Vec<u8>,
     thresholds: Thresholds,
     questions: usize,
+    #[serde(default, with = "optional_bytes")]
+    records: Option<Vec<u8>>,
 }
 
 #[derive(Deserialize)]
@@ -62,120 +70,8 @@ pub struct PredictRequest {
     #[serde(with = "bytes")]
     vector: Vec<u8>,
     questions: usize,
-}
-
-#[derive(Serialize)]
-struct Text<'a> {
-    question: &'a str,
-    text: &'a str,
-    coherence: Coherence,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Row<'a> {
-    layers: Vec<u32>,
-    all_layers: bool,
-    dose: f64,
-    coefficient: f32,
-    evidence: f64,
-    low: f64,
-    high: f64,
-    answers: usize,
-    incoherent: f64,
-    perplexity: f64,
-    kl: f64,
-    distinct2: f64,
-    texts: Vec<Text<'a>>,
-}
-
-#[derive(Serialize)]
-#[serde(tag = "kind", rename_all = "lowercase")]
-enum StudyEvent<'a> {
-    #[serde(rename_all = "camelCase")]
-    Progress {
-        done: usize,
-        total: usize,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        seconds_left: Option<f64>,
-    },
-    Row {
-        row: Row<'a>,
-    },
-}
-
-#[derive(Serialize)]
-struct Recommendation<'a> {
-    layers: &'a [u32],
-    min: f32,
-    max: f32,
-    sentence: &'a str,
-}
-
-#[derive(Serialize)]
-struct SweepResult<'a> {
-    rows: Vec<Row<'a>>,
-    /// Rows tell evidence above the unsteered answers.
-    neutral: f64,
-    recommended: Option<Recommendation<'a>>,
-    sentence: &'a str,
-    caveats: &'a [String],
-    #[serde(with = "serde_wasm_bindgen::preserve")]
-    vector: Uint8Array,
-}
-
-#[derive(Serialize)]
-struct ControlResultRow<'a> {
-    kind: &'static str,
-    name: &'a str,
-    evidence: f64,
-    low: f64,
-    high: f64,
-    incoherent: f64,
-}
-
-#[derive(Serialize)]
-struct ControlResult<'a> {
-    rows: Vec<ControlResultRow<'a>>,
-    verdict: Ruling,
-    sentence: &'a str,
-    caveats: &'a [String],
-    recommended: Recommended,
-    #[serde(with = "serde_wasm_bindgen::preserve")]
-    vector: Uint8Array,
-}
-
-#[derive(Serialize)]
-struct Correlation {
-    r: f64,
-    low: f64,
-    high: f64,
-}
-
-#[derive(Serialize)]
-struct Point<'a> {
-    system: &'a str,
-    question: &'a str,
-    reading: f64,
-    evidence: f64,
-}
-
-#[derive(Serialize)]
-struct PredictionResult<'a> {
-    layer: u32,
-    points: Vec<Point<'a>>,
-    pooled: Correlation,
-    within: Correlation,
-    sentence: &'a str,
-    caveats: &'a [String],
-}
-
-#[derive(Serialize)]
-struct Cosines {
-    layer: u32,
-    names: Vec<String>,
-    #[serde(with = "serde_wasm_bindgen::preserve")]
-    values: Float32Array,
+    #[serde(default, with = "optional_bytes")]
+    records: Option<Vec<u8>>,
 }
 
 /// A vector file and its default direction.
@@ -213,6 +109,7 @@ pub async fn sweep(
         pack,
         vector,
         settings: asked,
+        records,
     } = request;
     let (mut file, vector) = open(model, &pack, &vector)?;
     check_questions(asked.questions)?;
@@ -239,29 +136,32 @@ pub async fn sweep(
         asked.questions,
     );
     settings.answers.max_tokens = asked.max_tokens.max(1);
+    let made_of = made_of(model, &vector, &settings);
     let (sweep, setup) = Sweep::new(&pack, &vector, settings)?;
+    let rows = vector.table.rows();
     let told = |records: &TrialRecords, trial: usize| {
         if let Some(row) = sweep.row(&setup, records, trial) {
             tell(
                 listener,
                 &StudyEvent::Row {
-                    row: row_of(&row, model_rows(&vector)),
+                    row: row_of(&row, rows),
                 },
             );
         }
     };
-    let records = run(owner, model, setup.clone(), listener, &told).await?;
+    let study = Study {
+        setup: setup.clone(),
+        made_of,
+        records,
+    };
+    let records = run(owner, model, study, listener, &told).await?;
     let report = sweep.report(&setup, &records)?;
     let found = report.recommendation.as_ref();
     if let Some(found) = found {
         file.metadata.recommended = Some(found.recommended.clone());
     }
     with_nulls(&SweepResult {
-        rows: report
-            .rows
-            .iter()
-            .map(|row| row_of(row, model_rows(&vector)))
-            .collect(),
+        rows: report.rows.iter().map(|row| row_of(row, rows)).collect(),
         neutral: 0.0,
         recommended: found.map(|found| Recommendation {
             layers: &found.recommended.layers,
@@ -275,8 +175,14 @@ pub async fn sweep(
     })
 }
 
-fn model_rows(vector: &TraitVector) -> usize {
-    vector.table.rows()
+/// What decides the plans of a study's trials, beside its questions and instructions.
+fn made_of(model: &Model, vector: &TraitVector, settings: &impl std::fmt::Debug) -> Vec<String> {
+    vec![
+        model.sha256.clone(),
+        vector.hash.clone(),
+        format!("{:?}", vector.neutral_norm),
+        format!("{settings:?}"),
+    ]
 }
 
 pub async fn controls(
@@ -291,6 +197,7 @@ pub async fn controls(
         contrast,
         thresholds,
         questions,
+        records,
     } = request;
     let (mut file, vector) = open(model, &pack, &vector)?;
     check_questions(questions)?;
@@ -317,29 +224,28 @@ pub async fn controls(
         questions,
     );
     settings.whole_up_to = Some(dose);
-    let averages = read_kept(owner, model, &record, &thresholds).await?;
-    let means: Vec<LabelledMean<'_>> = sort(&record, &thresholds)?
-        .iter()
-        .zip(&averages)
-        .enumerate()
-        .filter(|(_, (kept, _))| **kept == Kept::Kept)
-        .filter_map(|(at, (_, averages))| {
-            let place = record.settings.place(at);
-            Some(LabelledMean {
-                side: place.side,
-                question: place.question,
-                values: averages.as_ref()?.table(Average::Response),
-            })
-        })
-        .collect();
     let other = model
         .vectors()
         .iter()
         .find(|other| other.name != pack.name && other.hash != vector.hash)
         .cloned();
-    let (controls, setup) = Controls::new(&pack, &vector, &means, other.as_ref(), settings)?;
+    let mut made_of = made_of(model, &vector, &settings);
+    made_of.push(format!("{thresholds:?}"));
+    made_of.extend(other.iter().map(|other| other.hash.clone()));
+    read_kept(owner, model, &record, &thresholds, listener).await?;
+    let averages = model.averages.take(&record);
+    let made = {
+        let means = means_of(&record, &thresholds, &averages)?;
+        Controls::new(&pack, &vector, &means, other.as_ref(), settings)
+    };
     model.averages.keep(&record, averages);
-    let records = run(owner, model, setup.clone(), listener, &|_, _| {}).await?;
+    let (controls, setup) = made?;
+    let study = Study {
+        setup: setup.clone(),
+        made_of,
+        records,
+    };
+    let records = run(owner, model, study, listener, &|_, _| {}).await?;
     let report = controls.report(&setup, &records)?;
     let opened = report.with_flipped_side(
         &recommended,
@@ -356,25 +262,70 @@ pub async fn controls(
     })
 }
 
-/// The averages by response, those that made the vector at least.
+/// Reads what is not known of the responses that made the vector; what was read stays with the model, also when this is
+/// stopped or fails.
 async fn read_kept(
     owner: &Trimtab,
     model: &mut Model,
     record: &ContrastRecord,
     thresholds: &Thresholds,
-) -> Result<Vec<Option<Averages>>, Failure> {
+    listener: &Function,
+) -> Result<(), Failure> {
     let kept = sort(record, thresholds)?;
     let mut averages = model.averages.take(record);
     averages.resize(kept.len(), None);
-    for (at, (kept, own)) in kept.iter().zip(&mut averages).enumerate() {
-        if *kept == Kept::Kept && own.is_none() {
-            *own = Some(read_response(&mut model.engine, &model.text, record, at).await?);
-            if owner.pause().await.stop {
-                return Err(Failure::usage("stopped, as you asked"));
-            }
+    let outcome = read_missing(owner, model, record, (&kept, &mut averages), listener).await;
+    model.averages.keep(record, averages);
+    outcome
+}
+
+async fn read_missing(
+    owner: &Trimtab,
+    model: &mut Model,
+    record: &ContrastRecord,
+    (kept, averages): (&[Kept], &mut [Option<Averages>]),
+    listener: &Function,
+) -> Result<(), Failure> {
+    let missing: Vec<usize> = (0..kept.len())
+        .filter(|&at| kept[at] == Kept::Kept && averages[at].is_none())
+        .collect();
+    for (done, &at) in missing.iter().enumerate() {
+        let event = StudyEvent::Progress {
+            phase: Phase::Reading,
+            done,
+            total: missing.len(),
+            seconds_left: None,
+        };
+        tell(listener, &event);
+        averages[at] = Some(read_response(&mut model.engine, &model.text, record, at).await?);
+        if owner.pause().await.stop {
+            return Err(Failure::usage(
+                "stopped, as you asked, before the first push; go on whenever you like",
+            ));
         }
     }
-    Ok(averages)
+    Ok(())
+}
+
+/// The response-averaged residuals that made the vector, with their labels.
+fn means_of<'a>(
+    record: &ContrastRecord,
+    thresholds: &Thresholds,
+    averages: &'a [Option<Averages>],
+) -> Result<Vec<LabelledMean<'a>>, Failure> {
+    let kept = sort(record, thresholds)?;
+    let made_it = kept.iter().zip(averages).enumerate();
+    Ok(made_it
+        .filter(|(_, (kept, _))| **kept == Kept::Kept)
+        .filter_map(|(at, (_, averages))| {
+            let place = record.settings.place(at);
+            Some(LabelledMean {
+                side: place.side,
+                question: place.question,
+                values: averages.as_ref()?.table(Average::Response),
+            })
+        })
+        .collect())
 }
 
 pub async fn predict(
@@ -387,6 +338,7 @@ pub async fn predict(
         pack,
         vector,
         questions,
+        records,
     } = request;
     let (file, vector) = open(model, &pack, &vector)?;
     check_questions(questions)?;
@@ -395,6 +347,7 @@ pub async fn predict(
     let layer = recommended.and_then(|found| found.layers.first().copied());
     let layer = Layer(layer.unwrap_or(middle));
     let settings = PredictionSettings::brief(&pack, &seen(&file, &pack), layer, questions);
+    let made_of = made_of(model, &vector, &settings);
     let Some((prediction, setup)) = Prediction::new(&pack, 0, settings) else {
         return Err(Failure::usage("the trait pack has no instruction pairs"));
     };
@@ -402,50 +355,56 @@ pub async fn predict(
     model
         .engine
         .set_directions(std::slice::from_ref(&vector.table))?;
-    let records = run(owner, model, setup.clone(), listener, &|_, _| {}).await;
+    let study = Study {
+        setup: setup.clone(),
+        made_of,
+        records,
+    };
+    let records = run(owner, model, study, listener, &|_, _| {}).await;
     model.restore_directions()?;
     let report = prediction.report(&pack.name, &setup, &records?)?;
-    let number = |found: Option<Estimate>| {
-        let nan = f64::NAN;
-        let found = found.unwrap_or(Estimate {
-            value: nan,
-            low: nan,
-            high: nan,
-        });
-        Correlation {
-            r: found.value,
-            low: found.low,
-            high: found.high,
-        }
-    };
-    let system = |point: &trimtab_persona::prediction::Point| {
-        let own = report
-            .systems
-            .iter()
-            .find(|(grade, _)| *grade == point.grade);
-        own.and_then(|(_, system)| system.as_deref()).unwrap_or("")
-    };
+    let calibration = calibration_of(&vector, layer);
     with_nulls(&PredictionResult {
         layer: report.layer,
-        points: report
-            .points
-            .iter()
-            .filter(|point| point.coherent)
-            .map(|point| Point {
-                system: system(point),
-                question: report
-                    .questions
-                    .get(point.question)
-                    .map_or("", String::as_str),
-                reading: point.reading,
-                evidence: point.evidence,
-            })
-            .collect(),
-        pooled: number(report.pooled),
-        within: number(report.within),
+        calibrated: calibration.is_some(),
+        points: points(&report, calibration),
+        pooled: report.pooled.into(),
+        within: report.within.into(),
         sentence: &report.sentence,
         caveats: &report.caveats,
     })
+}
+
+/// Mean and standard deviation of neutral prompt tokens' readings at `layer`, where the vector file says.
+fn calibration_of(vector: &TraitVector, layer: Layer) -> Option<(f64, f64)> {
+    let prompt = &vector.calibration.as_ref()?.prompt;
+    let mean = prompt.mean.get(layer.index())?;
+    let deviation = prompt.deviation.get(layer.index())?;
+    (*deviation > 0.0).then(|| (f64::from(*mean), f64::from(*deviation)))
+}
+
+/// The coherent answers, with calibrated readings where there is a calibration.
+fn points(report: &PredictionReport, calibration: Option<(f64, f64)>) -> Vec<Point<'_>> {
+    let system = |point: &trimtab_persona::prediction::Point| {
+        let mut all = report.systems.iter();
+        let own = all.find(|(grade, _)| *grade == point.grade);
+        own.and_then(|(_, system)| system.as_deref()).unwrap_or("")
+    };
+    let question = |point: &trimtab_persona::prediction::Point| {
+        let own = report.questions.get(point.question);
+        own.map_or("", String::as_str)
+    };
+    let whole = report.points.iter().filter(|point| point.coherent);
+    whole
+        .map(|point| Point {
+            system: system(point),
+            question: question(point),
+            reading: calibration.map_or(point.reading, |(mean, deviation)| {
+                (point.reading - mean) / deviation
+            }),
+            evidence: point.evidence,
+        })
+        .collect()
 }
 
 /// Cosines between all traits of the page, at `layer` or the first trait's recommended one.
@@ -467,114 +426,4 @@ pub fn compare(model: &Model, layer: Option<u32>) -> Result<JsValue, Failure> {
         names: vectors.iter().map(|vector| vector.name.clone()).collect(),
         values: Float32Array::from(cosines(&tables, Layer(layer)).as_slice()),
     })
-}
-
-/// Runs trials until they are done or stopped. `told` hears of every trial that got on.
-async fn run(
-    owner: &Trimtab,
-    model: &mut Model,
-    setup: TrialSetup,
-    listener: &Function,
-    told: &dyn Fn(&TrialRecords, usize),
-) -> Result<TrialRecords, Failure> {
-    let mut trials = Trials::new(setup, None)?;
-    let began = Date::now();
-    let mut before = 0;
-    while let Some(event) = trials.next(&mut model.engine, &model.text).await? {
-        match event {
-            TrialEvent::Working => {}
-            TrialEvent::Written { trial, .. } | TrialEvent::Measured { trial, .. } => {
-                if trials.records()[trial].iter().all(Option::is_some) {
-                    told(trials.records(), trial);
-                }
-            }
-        }
-        let progress = trials.progress();
-        let done = progress.passes_done;
-        if done != before {
-            before = done;
-            let left = progress.passes_total.saturating_sub(done) as f64;
-            let elapsed = (Date::now() - began) / 1_000.0;
-            let event = StudyEvent::Progress {
-                done,
-                total: progress.passes_total,
-                seconds_left: (done > 0).then(|| elapsed / done as f64 * left),
-            };
-            tell(listener, &event);
-        }
-        if owner.pause().await.stop {
-            break;
-        }
-    }
-    Ok(trials.records().clone())
-}
-
-fn numbers(found: Option<Estimate>) -> [f64; 3] {
-    found.map_or([f64::NAN; 3], |found| [found.value, found.low, found.high])
-}
-
-fn row_of(row: &SweepRow, layer_rows: usize) -> Row<'_> {
-    let outcome: &Outcome = &row.outcome;
-    let [evidence, low, high] = numbers(outcome.deviations);
-    let place = row.setting.place;
-    Row {
-        layers: place
-            .layers(layer_rows)
-            .iter()
-            .map(|layer| layer.0)
-            .collect(),
-        all_layers: place == Place::AllLayers,
-        dose: row.setting.dose,
-        coefficient: row.setting.coefficient,
-        evidence,
-        low,
-        high,
-        answers: outcome.answers,
-        incoherent: outcome.incoherent_share,
-        perplexity: outcome.perplexity.unwrap_or(f64::NAN),
-        kl: outcome.kl.unwrap_or(f64::NAN),
-        distinct2: outcome.distinct[1],
-        texts: outcome
-            .judged
-            .iter()
-            .map(|answer| Text {
-                question: &answer.question,
-                text: &answer.text,
-                coherence: answer.coherence,
-            })
-            .collect(),
-    }
-}
-
-fn control_rows(report: &ControlReport) -> Vec<ControlResultRow<'_>> {
-    let row = |row: &'_ trimtab_persona::controls::ControlRow| numbers(row.outcome.deviations);
-    report
-        .rows
-        .iter()
-        .map(|control| {
-            let [evidence, low, high] = row(control);
-            let (kind, name) = match &control.direction {
-                Direction::Vector => ("vector", ""),
-                Direction::Flipped => ("flipped", ""),
-                Direction::Shuffled(_) => ("shuffled", ""),
-                Direction::Random(_) => ("random", ""),
-                Direction::Other(name) => ("other", name.as_str()),
-            };
-            ControlResultRow {
-                kind,
-                name,
-                evidence,
-                low,
-                high,
-                incoherent: control.outcome.incoherent_share,
-            }
-        })
-        .collect()
-}
-
-/// Calls a listener; what it throws is its own concern.
-fn tell(listener: &Function, event: &StudyEvent<'_>) {
-    if let Ok(event) = with_nulls(event) {
-        let _ = listener.call1(&JsValue::NULL, &event);
-    }
 }

@@ -3,7 +3,6 @@
  * Evidence is in standard deviations of neutral answers' evidence, log-probabilities in nats a token.
  */
 
-
 export interface TraitPack {
   name: string;
   opposite: string;
@@ -85,7 +84,7 @@ export interface Thresholds {
 
 export type Kept = "kept" | "weak-evidence" | "too-unlikely" | "too-likely" | "repetitive" | "empty";
 
-/** One number for each layer, `[L + 1]`; `low` and `high` where there is an interval (95 %). */
+/** One number for each layer, `[L + 1]`, NaN where there is none; `low` and `high` where there is an interval (95 %). */
 export interface LayerCurve {
   name: string;
   values: Float32Array;
@@ -110,8 +109,9 @@ export interface Extraction {
 }
 
 export interface SweepSettings {
-  /** Empty: the layers that the separation suggests. */
+  /** Empty: four fixed ones, at 37, 47, 57 and 67 % of the model's depth. */
   layers: number[];
+  /** Relative doses; below 0: against the trait. */
   doses: number[];
   questions: number;
   maxTokens: number;
@@ -126,7 +126,7 @@ export interface SweepRow {
   /** Relative dose. */
   dose: number;
   coefficient: number;
-  /** Of coherent answers, with an interval over questions; NaN where none is coherent. */
+  /** Of coherent answers, with an interval over questions; NaN where none is coherent, or none measured yet. */
   evidence: number;
   low: number;
   high: number;
@@ -135,7 +135,7 @@ export interface SweepRow {
   incoherent: number;
   /** Of the steered text under the unsteered model. */
   perplexity: number;
-  /** KL(steered‖unsteered), nats a token. */
+  /** KL(steered‖unsteered), nats a token; NaN where the device does not measure it. */
   kl: number;
   distinct2: number;
   texts: { question: string; text: string; coherence: Coherence }[];
@@ -155,10 +155,17 @@ export interface Sweep {
   vector: Uint8Array;
 }
 
-export type StudyEvent = { kind: "progress"; done: number; total: number; secondsLeft?: number } | { kind: "row"; row: SweepRow };
+export type StudyEvent =
+  /** All answers are written before the first is measured; `reading` counts responses of the contrast set instead. */
+  | { kind: "progress"; phase: "reading" | "writing" | "measuring"; done: number; total: number; secondsLeft?: number }
+  /** A setting as far as its answers are measured; the same setting again as more of them are. */
+  | { kind: "row"; row: SweepRow }
+  /** What has been done so far. Given to the same study later, it goes on from there; another study begins from nothing. */
+  | { kind: "records"; records: Uint8Array };
 
 export interface ControlRow {
   kind: "vector" | "flipped" | "shuffled" | "random" | "other";
+  /** The other trait's. Directions of one kind are told apart by their order. */
   name: string;
   /** Change of evidence against no push, with a 95 % interval. */
   evidence: number;
@@ -186,6 +193,8 @@ export interface Correlation {
 
 export interface Prediction {
   layer: number;
+  /** Readings are in deviations of neutral prompt tokens; where it is absent or false, they are `h·v̂` in the residual stream's own unit. */
+  calibrated?: boolean;
   points: { system: string; question: string; reading: number; evidence: number }[];
   pooled: Correlation;
   within: Correlation;
@@ -226,9 +235,10 @@ export interface MakingVerbs {
 
 /** Whether it works, what it costs, and whether it is really this direction. */
 export interface StudyVerbs {
-  sweepTrait(request: { pack: TraitPack; vector: Uint8Array; settings: SweepSettings }, onEvent: (event: StudyEvent) => void): Promise<Sweep>;
-  controlTrait(request: { pack: TraitPack; vector: Uint8Array; contrast: Uint8Array; thresholds: Thresholds; questions: number }, onEvent: (event: StudyEvent) => void): Promise<Controls>;
-  predictTrait(request: { pack: TraitPack; vector: Uint8Array; questions: number }, onEvent: (event: StudyEvent) => void): Promise<Prediction>;
+  /** `stop()` ends a study with a failure of kind `usage`, after the event with its `records`. */
+  sweepTrait(request: { pack: TraitPack; vector: Uint8Array; settings: SweepSettings; records?: Uint8Array }, onEvent: (event: StudyEvent) => void): Promise<Sweep>;
+  controlTrait(request: { pack: TraitPack; vector: Uint8Array; contrast: Uint8Array; thresholds: Thresholds; questions: number; records?: Uint8Array }, onEvent: (event: StudyEvent) => void): Promise<Controls>;
+  predictTrait(request: { pack: TraitPack; vector: Uint8Array; questions: number; records?: Uint8Array }, onEvent: (event: StudyEvent) => void): Promise<Prediction>;
   compareTraits(layer?: number): Promise<TraitCosines>;
   /** Everything known about a ready-made trait: null where no report was made yet. */
   traitReport(name: string): Promise<TraitReport | null>;
