@@ -1,12 +1,13 @@
 /** Traits that the visitor makes: their packs, what was found out about them, and what runs. */
 
+import { SvelteSet } from "svelte/reactivity";
 import type { Engine } from "../engine/protocol.ts";
 import type { ContrastResponse, StudyEvent, Thresholds, TraitPack } from "../engine/traits_protocol.ts";
 import { EngineFailure } from "../engine/failure.ts";
 import { asFailure } from "../session/failure.ts";
 import type { ModelState } from "../session/model.svelte.ts";
 import type { TraitStore } from "../storage/traits.ts";
-import { drafted, type MadeParts, type MadeTrait, plainName, type RunningStep, type Step, type Study, untested, unwritten, usualPairs, withRow } from "./made_trait.ts";
+import { drafted, type MadeParts, type MadeTrait, plainName, type RunningStep, settingsFor, type Step, type Study, untested, unwritten, withRow } from "./made_trait.ts";
 import { type Problem, problemOf } from "./problem.ts";
 
 export type { MadeParts, MadeTrait } from "./made_trait.ts";
@@ -139,8 +140,8 @@ export class Workshop {
     // Studies that were begun with other settings cannot go on.
     const old = this.get(id);
     const begun = by.sweepSettings === undefined ? {} : { begun: {}, trying: [] };
-    const pairs = by.pack === undefined || old === null || old.settings.pairs !== usualPairs(old.pack) ? {} : { settings: { ...old.settings, pairs: usualPairs(by.pack) } };
-    const trait = this.update(id, { ...begun, ...pairs, ...by });
+    const settings = by.pack === undefined || old === null ? {} : { settings: settingsFor(by.pack, old) };
+    const trait = this.update(id, { ...begun, ...settings, ...by });
     if (by.pack !== undefined) this.problems[id] = null;
     if (trait !== null) void this.keep(trait);
   }
