@@ -1,6 +1,4 @@
 import { svelte } from "@sveltejs/vite-plugin-svelte";
-import { createHash } from "node:crypto";
-import { readFileSync } from "node:fs";
 import type { Plugin } from "vite";
 import { VitePWA } from "vite-plugin-pwa";
 import { defineConfig } from "vitest/config";
@@ -33,18 +31,6 @@ function strictPolicy(): Plugin {
   };
 }
 
-interface Catalogue {
-  models: { vectors?: { path: string; sha256: string }[] }[];
-}
-
-/** What lies beside the page and has to be there without a network; models are kept elsewhere (src/engine/store.ts). */
-function besideThePage(): { url: string; revision: string }[] {
-  const text = readFileSync(new URL("../models/catalog.json", import.meta.url), "utf8");
-  const vectors = (JSON.parse(text) as Catalogue).models.flatMap((model) => model.vectors ?? []);
-  const hash = createHash("sha256").update(text).digest("hex");
-  return [{ url: "models/catalog.json", revision: hash }, ...vectors.map(({ path, sha256 }) => ({ url: `models/vectors/${path}`, revision: sha256 }))];
-}
-
 /** The installable app. A new version waits until no tab is open, or until the visitor asks for it. */
 const app = () =>
   VitePWA({
@@ -66,9 +52,9 @@ const app = () =>
       ],
     },
     workbox: {
-      globPatterns: ["**/*.{html,js,css,wasm,svg,png,json,webmanifest}"],
+      // Without the WebAssembly modules, of which each browser runs one: src/offline/kept_files.ts keeps that.
+      globPatterns: ["**/*.{html,js,css,svg,png,json,webmanifest}"],
       maximumFileSizeToCacheInBytes: 8 << 20,
-      additionalManifestEntries: besideThePage(),
       clientsClaim: true,
     },
   });

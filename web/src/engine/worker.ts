@@ -118,12 +118,17 @@ async function tools(): Promise<Tools> {
 async function vectorsFile(entry: FileEntry, signal?: AbortSignal): Promise<Uint8Array> {
   const { Hasher } = (await start()).program;
   if (entry.bytes > MAX_VECTOR_BYTES) throw new Error("it is larger than any that is read");
-  const response = await files.fetch(`${files.models}vectors/${entry.name}`, signal && { signal });
+  // With its hash in the address, so that what is kept of it is never another version's.
+  const url = `${files.models}vectors/${entry.name}?sha256=${entry.sha256}`;
+  const response = await files.fetch(url, signal && { signal });
   if (!response.ok) throw new Error(`the server answered ${String(response.status)}`);
   const bytes = new Uint8Array(await response.arrayBuffer());
   const hasher = new Hasher();
   hasher.update(bytes);
-  if (hasher.finish() !== entry.sha256) throw new Error("its SHA-256 is not the promised one");
+  if (hasher.finish() !== entry.sha256) {
+    await files.forget(url);
+    throw new Error("its SHA-256 is not the promised one");
+  }
   return bytes;
 }
 
@@ -218,6 +223,8 @@ async function load(source: ModelSource, options: LoadOptions, onProgress: (prog
     const choice = await choosing;
     const notices = [...choice.notices, ...found.notices];
     const vectors = await readyVectors(found.ready.vectors, signal, notices);
+    // Read now, to be kept: when they are asked for there may be no network.
+    await Promise.allSettled([...found.ready.reports, ...found.ready.replaced].map((entry) => vectorsFile(entry, signal)));
     signal.throwIfAborted();
     const open = (backend: Backend) => {
       let meter: Meter | undefined;

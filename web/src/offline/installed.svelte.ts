@@ -7,8 +7,11 @@ import { Workbox } from "workbox-window";
 export class Installed {
   /** A newer version has arrived and waits until every tab is closed, or until it is asked for. */
   waiting = $state(false);
+  /** Another tab opened the newer version: this one still shows the old one, which can no longer fetch its own files. */
+  renewed = $state(false);
   /** Whether the page opens without a network from now on. */
   kept = $state(false);
+  #asked = false;
   #workbox: Workbox | null = null;
 
   /** Does nothing where the browser has no service workers: plain HTTP, files, some private windows. */
@@ -17,6 +20,14 @@ export class Installed {
     const workbox = new Workbox(script, { scope: "./" });
     this.#workbox = workbox;
     workbox.addEventListener("waiting", () => (this.waiting = true));
+    // The first worker takes over a page that is as new as itself.
+    const first = navigator.serviceWorker.controller === null;
+    let changes = 0;
+    navigator.serviceWorker.addEventListener("controllerchange", () => {
+      changes += 1;
+      if (this.#asked) location.reload();
+      else if (!first || changes > 1) this.renewed = true;
+    });
     try {
       await workbox.register();
       await navigator.serviceWorker.ready;
@@ -26,9 +37,10 @@ export class Installed {
     }
   }
 
-  /** Opens the newer version here and in every other tab. */
+  /** Opens the newer version here. Other tabs say that they are old: an answer may be running there. */
   renew(): void {
-    this.#workbox?.addEventListener("controlling", () => location.reload());
+    if (this.renewed) return location.reload();
+    this.#asked = true;
     this.#workbox?.messageSkipWaiting();
   }
 }

@@ -52,9 +52,9 @@ export class EmbeddedFiles {
     });
   }
 
-  /** `fetch` for paths from the page's folder (`./a`, `/a`), without a network. */
+  /** `fetch` for paths from the page's folder (`./a`, `/a?b`), without a network. */
   readonly fetch = async (url: string): Promise<Response> => {
-    const path = url.replace(/^\.?\//, "");
+    const path = url.replace(/^\.?\/|\?.*$/g, "");
     const blob = await this.find(path);
     if (!blob) return new Response(null, { status: 404 });
     const type = TYPES[path.slice(path.lastIndexOf(".") + 1)] ?? "application/octet-stream";

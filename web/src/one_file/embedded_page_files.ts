@@ -51,6 +51,7 @@ export function embeddedPageFiles(): PageFiles {
   return {
     models: MODELS,
     fetch: files.fetch,
+    forget: () => Promise.resolve(),
     openStore: async (hasher) => {
       const paths = new Map<string, string>();
       for (const { id, files: entries } of await readCatalogue(files.fetch, MODELS)) {
