@@ -226,7 +226,8 @@ export class Workshop {
         const set = await this.engine.writeResponses(
           { pack: trait.pack, settings: trait.settings, ...(contrast === undefined ? {} : { contrast }) },
           (event) => {
-            if (event.kind === "progress") progress(...(event.phase === "writing" ? (["writing answers", "answers"] as const) : (["judging the responses", "readings"] as const)), event);
+            if (event.kind === "progress" && event.phase === "writing") progress("writing answers", "answers", event);
+            else if (event.kind === "progress") progress("judging the responses", "readings", event);
             else if (event.kind === "response") {
               responses[event.at] = event.response;
               timer ??= setTimeout(show, flushMs);
@@ -340,8 +341,7 @@ export class Workshop {
   private async forget(id: string, step: Study): Promise<void> {
     const trait = this.get(id);
     if (trait === null) return;
-    const { [step]: _, ...begun } = trait.begun;
-    this.update(id, { begun });
+    this.update(id, { begun: Object.fromEntries(Object.entries(trait.begun).filter(([one]) => one !== step)) });
     if ((await this.partsOf(id))[recordsOf[step]] != null) await this.keepPart(id, recordsOf[step], null);
   }
 
