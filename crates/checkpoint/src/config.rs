@@ -38,8 +38,11 @@ pub struct ModelConfig {
     pub head_dim: usize,
     pub ffn_size: usize,
     pub vocab_size: usize,
-    /// Longest sequence the model was trained for, in tokens.
+    /// Longest sequence the model was trained for, in tokens; at most its sliding window.
     pub context: usize,
+    /// How many tokens back a token attends, where that is what bounds `context`: within it, windowed attention is
+    /// ordinary attention, and beyond it no engine here computes what the model was trained to.
+    pub sliding_window: Option<usize>,
     pub norm_epsilon: f32,
     pub rope_theta: f32,
     /// Whether the output head is the embedding matrix.
@@ -64,6 +67,9 @@ struct Published {
     intermediate_size: Option<u64>,
     vocab_size: Option<u64>,
     max_position_embeddings: Option<u64>,
+    #[serde(default, deserialize_with = "stated")]
+    sliding_window: Stated,
+    use_sliding_window: Option<bool>,
     rms_norm_eps: Option<f64>,
     rope_theta: Option<f64>,
     rope_scaling: Option<Rope>,
@@ -74,6 +80,20 @@ struct Published {
     attention_bias: Option<bool>,
     mlp_bias: Option<bool>,
     eos_token_id: Option<EndTokens>,
+}
+
+/// A size whose absence is not the same as a stated `null`.
+#[derive(Clone, Copy, Default)]
+enum Stated {
+    #[default]
+    Absent,
+    None,
+    Size(u64),
+}
+
+fn stated<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Stated, D::Error> {
+    let value = Option::<u64>::deserialize(deserializer)?;
+    Ok(value.map_or(Stated::None, Stated::Size))
 }
 
 #[derive(Deserialize)]
@@ -141,6 +161,19 @@ impl ModelConfig {
             published.max_position_embeddings,
             1..=1 << 24,
         )?;
+        let window = match (published.model_type.as_str(), published.sliding_window) {
+            // What transformers' MistralConfig takes where the file says nothing.
+            ("mistral", Stated::Absent) => Some(4096),
+            ("mistral", Stated::Size(window)) => Some(window),
+            ("qwen2", Stated::Size(window)) if published.use_sliding_window == Some(true) => {
+                Some(window)
+            }
+            _ => None,
+        };
+        let window = window
+            .map(|window| size("sliding_window", Some(window), 1..=1 << 24))
+            .transpose()?
+            .filter(|window| *window < context);
         if !heads.is_multiple_of(kv_heads) {
             return Err(fail(
                 "num_key_value_heads",
@@ -225,7 +258,8 @@ impl ModelConfig {
             head_dim,
             ffn_size,
             vocab_size,
-            context,
+            context: window.unwrap_or(context),
+            sliding_window: window,
             norm_epsilon: norm_epsilon as f32,
             rope_theta: rope_theta as f32,
             tied_embeddings: published.tie_word_embeddings.unwrap_or(false),

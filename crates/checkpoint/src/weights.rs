@@ -124,6 +124,12 @@ impl WeightRows {
     }
 }
 
+/// Whether a tensor that no engine reads may be left out without changing what the model computes: a table
+/// of rotary frequencies, which follows from the configuration, or a copy of a tied output head.
+pub fn is_redundant(name: &str, tied_embeddings: bool) -> bool {
+    name.ends_with(".rotary_emb.inv_freq") || (tied_embeddings && name == "lm_head.weight")
+}
+
 /// A checked header over a byte source.
 pub struct WeightFile<S> {
     source: S,
@@ -167,6 +173,14 @@ impl<S: ByteSource> WeightFile<S> {
 
     pub fn tensors(&self) -> impl Iterator<Item = &StoredTensor> {
         self.tensors.values()
+    }
+
+    /// Names of all tensors, those of unknown types included.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.tensors
+            .keys()
+            .chain(self.unusable.keys())
+            .map(String::as_str)
     }
 
     /// The tensor of that name, or an error that names it.

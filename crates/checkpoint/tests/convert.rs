@@ -425,7 +425,7 @@ fn models_that_lack_something_are_refused_by_name_and_leave_nothing() {
     );
     refused(
         &|config| config["model_type"] = json!("mamba"),
-        &["mamba", "only `llama`"],
+        &["mamba", "llama, mistral, qwen2"],
     );
     refused(
         &|config| config["hidden_size"] = json!(-1),

@@ -459,6 +459,33 @@ fn configurations_name_the_field_that_is_wrong() {
 }
 
 #[test]
+fn a_context_is_no_longer_than_the_window_that_is_attended_to() {
+    let context = |changes: Value| {
+        let mut config = json!({
+            "hidden_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64,
+            "vocab_size": 10, "max_position_embeddings": 32768,
+        });
+        let fields = changes.as_object().unwrap().clone();
+        config.as_object_mut().unwrap().extend(fields);
+        let config = ModelConfig::from_json(config.to_string().as_bytes()).unwrap();
+        (config.context, config.sliding_window)
+    };
+    let whole = (32768, None);
+    let windowed = (4096, Some(4096));
+    assert_eq!(context(json!({"model_type": "mistral"})), windowed);
+    let mistral = json!({"model_type": "mistral", "sliding_window": null});
+    assert_eq!(context(mistral), whole);
+    let mistral = json!({"model_type": "mistral", "sliding_window": 65536});
+    assert_eq!(context(mistral), whole);
+    let qwen2 = json!({"model_type": "qwen2", "sliding_window": 4096});
+    assert_eq!(context(qwen2), whole);
+    let qwen2 = json!({"model_type": "qwen2", "sliding_window": 4096, "use_sliding_window": true});
+    assert_eq!(context(qwen2), windowed);
+    let llama = json!({"model_type": "llama", "sliding_window": 4096});
+    assert_eq!(context(llama), whole);
+}
+
+#[test]
 fn a_template_without_an_end_is_stopped() {
     let template = ChatTemplate::from_files(Some(b"{% for a in range(100000) %}{% for b in range(100000) %}{{ b }}{% endfor %}{% endfor %}"), None).unwrap();
     assert!(template.render(&[], true).is_err());

@@ -1,7 +1,7 @@
-//! GGUF files of the llama family: metadata to `config.json`, tensors to rows as we store them.
+//! GGUF files: metadata to `config.json`, tensors to rows as we store them.
 
 use super::ConvertError;
-use super::names::ExpectedTensor;
+use super::names::{ExpectedTensor, Family};
 use super::quantise::to_q8_0;
 use crate::encoding::{BLOCK, Encoding};
 use crate::source::FileSource;
@@ -39,9 +39,9 @@ impl Carried {
     }
 }
 
-/// `config.json` in the words of Hugging Face's `LlamaConfig`.
+/// `config.json` in the words that Hugging Face's `LlamaConfig` and its kin share.
 #[derive(Debug, Serialize)]
-pub struct LlamaConfigJson {
+pub struct ConfigJson {
     architectures: [&'static str; 1],
     model_type: &'static str,
     hidden_size: u64,
@@ -120,42 +120,38 @@ impl GgufFile {
         names
     }
 
+    pub fn unsupported(&self, reason: String) -> ConvertError {
+        ConvertError::Unsupported {
+            path: self.path.clone(),
+            reason,
+        }
+    }
+
     /// The model's shape and constants as a `config.json`.
     ///
     /// # Errors
-    /// Other architectures than `llama`, missing keys, and what no engine here computes: experts,
-    /// scaled or partial rotary positions.
-    pub fn config(&self) -> Result<LlamaConfigJson, ConvertError> {
-        let unsupported = |reason: String| {
-            Err(ConvertError::Unsupported {
-                path: self.path.clone(),
-                reason,
-            })
-        };
-        match self.text("general.architecture") {
-            Some("llama") => {}
-            Some(other) => {
-                return unsupported(format!(
-                    "its architecture is `{other}`; only `llama` is supported"
-                ));
-            }
-            None => return unsupported("it does not name its architecture".into()),
-        }
+    /// Missing keys, and what no engine here computes: experts, scaled or partial rotary positions.
+    pub fn config(&self, family: Family) -> Result<ConfigJson, ConvertError> {
+        let unsupported = |reason: String| Err(self.unsupported(reason));
+        let own = |key: &str| format!("{}.{key}", family.model_type);
         let needed = |key: &str| {
-            let key = format!("llama.{key}");
+            let key = own(key);
             self.number(&key).ok_or_else(|| ConvertError::Read {
                 path: self.path.clone(),
                 reason: format!("lacks {key}"),
             })
         };
         if self
-            .number("llama.expert_count")
+            .number(&own("expert_count"))
             .is_some_and(|count| count > 0)
         {
             return unsupported("it is a mixture of experts".into());
         }
+        if self.number(&own("attention.sliding_window")).is_some() {
+            return unsupported("its attention slides over a window".into());
+        }
         let scaling = self
-            .text("llama.rope.scaling.type")
+            .text(&own("rope.scaling.type"))
             .is_some_and(|kind| kind != "none");
         if scaling || self.content.tensor_infos.contains_key("rope_freqs.weight") {
             return unsupported("its rotary positions are scaled".into());
@@ -167,9 +163,9 @@ impl GgufFile {
             ));
         }
         let head_dim = self
-            .number("llama.attention.key_length")
+            .number(&own("attention.key_length"))
             .unwrap_or(hidden_size / heads);
-        if let Some(rotated) = self.number("llama.rope.dimension_count")
+        if let Some(rotated) = self.number(&own("rope.dimension_count"))
             && rotated != head_dim
         {
             return unsupported(format!(
@@ -181,7 +177,7 @@ impl GgufFile {
             None => needed("vocab_size")?,
         };
         // The shortest decimal of the f32, so that 1e-5 does not become 9.999999747378752e-6.
-        let decimal = |key: &str| match self.value(&format!("llama.{key}")) {
+        let decimal = |key: &str| match self.value(&own(key)) {
             Some(Value::F32(number)) => number.to_string().parse::<f64>().ok(),
             _ => None,
         };
@@ -189,15 +185,15 @@ impl GgufFile {
         let mut end_tokens: Vec<u64> = ["eos", "eot"].into_iter().filter_map(token).collect();
         end_tokens.dedup();
         let has = |name: &str| self.content.tensor_infos.contains_key(name);
-        Ok(LlamaConfigJson {
-            architectures: ["LlamaForCausalLM"],
-            model_type: "llama",
+        Ok(ConfigJson {
+            architectures: [family.class],
+            model_type: family.model_type,
             hidden_size,
             intermediate_size: needed("feed_forward_length")?,
             num_hidden_layers: needed("block_count")?,
             num_attention_heads: heads,
             num_key_value_heads: self
-                .number("llama.attention.head_count_kv")
+                .number(&own("attention.head_count_kv"))
                 .unwrap_or(heads),
             head_dim,
             vocab_size,
@@ -205,8 +201,8 @@ impl GgufFile {
             rms_norm_eps: decimal("attention.layer_norm_rms_epsilon").unwrap_or(1e-5),
             rope_theta: decimal("rope.freq_base").unwrap_or(10_000.0),
             hidden_act: "silu",
-            attention_bias: has("blk.0.attn_q.bias"),
-            mlp_bias: has("blk.0.ffn_gate.bias"),
+            attention_bias: family.qkv_bias,
+            mlp_bias: false,
             tie_word_embeddings: !has("output.weight"),
             bos_token_id: token("bos"),
             eos_token_id: end_tokens,

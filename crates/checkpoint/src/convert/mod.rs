@@ -1,4 +1,4 @@
-//! Making model directories: from a GGUF file of the llama family, or from a Hugging Face
+//! Making model directories: from a GGUF file, or from a Hugging Face
 //! safetensors directory. Native only.
 
 mod gguf;
@@ -14,7 +14,7 @@ use crate::manifest::{self, Manifest, ManifestError, ManifestFile};
 use crate::source::SourceError;
 use crate::weights::WeightError;
 use gguf::{Carried, GgufFile};
-use names::expected_tensors;
+use names::{expected_tensors, family};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
@@ -154,7 +154,13 @@ fn convert_gguf(
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Described, ConvertError> {
     let gguf = GgufFile::open(input)?;
-    let config_json = pretty(&gguf.config()?)?;
+    let architecture = gguf.text("general.architecture");
+    let family = match architecture.map(family) {
+        Some(Ok(family)) => family,
+        Some(Err(reason)) => return Err(gguf.unsupported(reason)),
+        None => return Err(gguf.unsupported("it does not name its architecture".into())),
+    };
+    let config_json = pretty(&gguf.config(family)?)?;
     let config = ModelConfig::from_json(&config_json)?;
     write_file(directory, manifest::CONFIG, &config_json)?;
 
@@ -192,7 +198,7 @@ fn convert_gguf(
         None => notes.push("the GGUF file has no chat template".into()),
     }
 
-    let expected = expected_tensors(&config);
+    let expected = expected_tensors(&config, family);
     if let Some(unknown) = gguf
         .tensor_names()
         .into_iter()
@@ -200,8 +206,10 @@ fn convert_gguf(
     {
         return Err(ConvertError::Tensor {
             tensor: unknown.into(),
-            reason: "belongs to no llama-family model; this file has parts that would be lost"
-                .into(),
+            reason: format!(
+                "belongs to no model of type {}; this file has parts that would be lost",
+                family.model_type
+            ),
         });
     }
     let mut outputs = Vec::with_capacity(expected.len());

@@ -1,6 +1,50 @@
-//! The tensors of a llama-family model: their names on Hugging Face and in GGUF, and their shapes.
+//! The families that are converted, and the tensors of their models: names on Hugging Face and in GGUF, and shapes.
 
 use crate::config::ModelConfig;
+
+/// A family that shares llama's names of tensors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Family {
+    /// Hugging Face's `model_type`; also the architecture of GGUF files, but that of a mistral is `llama`.
+    pub model_type: &'static str,
+    pub class: &'static str,
+    /// Biases on q, k and v, and none on the output projection.
+    pub qkv_bias: bool,
+    /// Whether its GGUF files have rows of q and k in the order of interleaved rotary positions.
+    pub interleaved: bool,
+}
+
+pub const FAMILIES: [Family; 3] = [
+    Family {
+        model_type: "llama",
+        class: "LlamaForCausalLM",
+        qkv_bias: false,
+        interleaved: true,
+    },
+    Family {
+        model_type: "mistral",
+        class: "MistralForCausalLM",
+        qkv_bias: false,
+        interleaved: true,
+    },
+    Family {
+        model_type: "qwen2",
+        class: "Qwen2ForCausalLM",
+        qkv_bias: true,
+        interleaved: false,
+    },
+];
+
+/// The family of that name, or why there is none.
+pub fn family(model_type: &str) -> Result<Family, String> {
+    let known = FAMILIES
+        .iter()
+        .find(|family| family.model_type == model_type);
+    known.copied().ok_or_else(|| {
+        let names = FAMILIES.map(|family| family.model_type).join(", ");
+        format!("its architecture is `{model_type}`; those that are supported are {names}")
+    })
+}
 
 /// One tensor that a model must have.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,7 +63,7 @@ pub struct ExpectedTensor {
 }
 
 /// Every tensor of the model, in the order of the forward pass.
-pub fn expected_tensors(config: &ModelConfig) -> Vec<ExpectedTensor> {
+pub fn expected_tensors(config: &ModelConfig, family: Family) -> Vec<ExpectedTensor> {
     let (d, ffn, vocabulary) = (config.hidden_size, config.ffn_size, config.vocab_size);
     let (q, kv) = (
         config.heads * config.head_dim,
@@ -55,17 +99,32 @@ pub fn expected_tensors(config: &ModelConfig) -> Vec<ExpectedTensor> {
             format!("{blk}.attn_norm.weight"),
             d,
         ));
-        for (module, short, rows, cols, heads) in [
-            ("q_proj", "attn_q", q, d, Some(config.heads)),
-            ("k_proj", "attn_k", kv, d, Some(config.kv_heads)),
-            ("v_proj", "attn_v", kv, d, None),
-            ("o_proj", "attn_output", d, q, None),
+        let rotary = |heads| family.interleaved.then_some(heads);
+        for (module, short, rows, cols, heads, bias) in [
+            (
+                "q_proj",
+                "attn_q",
+                q,
+                d,
+                rotary(config.heads),
+                family.qkv_bias,
+            ),
+            (
+                "k_proj",
+                "attn_k",
+                kv,
+                d,
+                rotary(config.kv_heads),
+                family.qkv_bias,
+            ),
+            ("v_proj", "attn_v", kv, d, None, family.qkv_bias),
+            ("o_proj", "attn_output", d, q, None, false),
         ] {
             let (name, gguf) = (
                 format!("{block}.self_attn.{module}"),
                 format!("{blk}.{short}"),
             );
-            if config.attention_bias {
+            if bias {
                 tensors.push(ExpectedTensor {
                     rotary_heads: heads,
                     ..vector(format!("{name}.bias"), format!("{gguf}.bias"), rows)
@@ -87,9 +146,6 @@ pub fn expected_tensors(config: &ModelConfig) -> Vec<ExpectedTensor> {
             ("down_proj", "ffn_down", d, ffn),
         ] {
             let (name, gguf) = (format!("{block}.mlp.{module}"), format!("{blk}.{short}"));
-            if config.mlp_bias {
-                tensors.push(vector(format!("{name}.bias"), format!("{gguf}.bias"), rows));
-            }
             tensors.push(matrix(name, gguf, rows, cols));
         }
     }

@@ -1,6 +1,6 @@
 //! Hugging Face directories: `config.json`, `tokenizer.json`, one or several safetensors files.
 
-use super::names::{ExpectedTensor, expected_tensors};
+use super::names::{ExpectedTensor, expected_tensors, family};
 use super::quantise::{to_q4_1, to_q8_0};
 use super::writer::{OutputTensor, write_weights};
 use super::{
@@ -10,7 +10,7 @@ use crate::config::ModelConfig;
 use crate::encoding::{BLOCK, Encoding};
 use crate::manifest;
 use crate::source::FileSource;
-use crate::weights::{StoredTensor, WeightError, WeightFile, WeightRows};
+use crate::weights::{StoredTensor, WeightError, WeightFile, WeightRows, is_redundant};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -23,14 +23,16 @@ pub(super) fn convert(
 ) -> Result<Described, ConvertError> {
     let config_json = with_generation_end_tokens(input, read(input, manifest::CONFIG)?)?;
     let config = ModelConfig::from_json(&config_json)?;
-    if config.model_type != "llama" {
-        return Err(ConvertError::Unsupported {
-            path: input.into(),
-            reason: format!(
-                "its model_type is `{}`; only `llama` is supported",
-                config.model_type
-            ),
-        });
+    let unsupported = |reason: String| ConvertError::Unsupported {
+        path: input.into(),
+        reason,
+    };
+    let family = family(&config.model_type).map_err(unsupported)?;
+    if config.mlp_bias || (config.attention_bias && !family.qkv_bias) {
+        return Err(unsupported(
+            "its config.json asks for biases (attention_bias, mlp_bias) that are not computed here"
+                .into(),
+        ));
     }
     write_file(directory, manifest::CONFIG, &config_json)?;
     let mut notes = Vec::new();
@@ -60,7 +62,7 @@ pub(super) fn convert(
             }
         }
     }
-    let expected = expected_tensors(&config);
+    let expected = expected_tensors(&config, family);
     let mut outputs = Vec::with_capacity(expected.len());
     for tensor in &expected {
         let stored = match found.get(tensor.name.as_str()) {
@@ -96,11 +98,23 @@ pub(super) fn convert(
             vector: tensor.vector,
         });
     }
-    for name in found
-        .keys()
-        .filter(|name| expected.iter().all(|tensor| tensor.name != **name))
-    {
-        notes.push(format!("{name} is not used by the model and was left out"));
+    let unknown = files.iter().flat_map(WeightFile::names);
+    for name in unknown.filter(|name| expected.iter().all(|tensor| tensor.name != **name)) {
+        if !is_redundant(name, config.tied_embeddings) {
+            return Err(ConvertError::Tensor {
+                tensor: name.into(),
+                reason: format!(
+                    "belongs to no model of type {}; this model has parts that would be lost",
+                    config.model_type
+                ),
+            });
+        }
+        notes.push(format!("{name} says nothing new and was left out"));
+    }
+    if let Some(window) = config.sliding_window {
+        notes.push(format!(
+            "the context is {window} tokens, the sliding window that the model attends to"
+        ));
     }
     let bytes_total = outputs.iter().map(OutputTensor::bytes).sum();
     write_weights(

@@ -18,7 +18,7 @@ struct TokenizerJson<'a> {
     truncation: (),
     padding: (),
     added_tokens: Vec<AddedToken<'a>>,
-    normalizer: (),
+    normalizer: Option<serde_json::Value>,
     pre_tokenizer: serde_json::Value,
     post_processor: (),
     decoder: serde_json::Value,
@@ -83,7 +83,8 @@ pub fn tokenizer_json(gguf: &GgufFile) -> Result<Vec<u8>, ConvertError> {
             )));
         }
     }
-    let (pre_tokenizer, ignore_merges) = match gguf.text("tokenizer.ggml.pre") {
+    let pre = gguf.text("tokenizer.ggml.pre");
+    let (pre_tokenizer, ignore_merges) = match pre {
         Some("smollm") => (
             json!({"type": "Sequence", "pretokenizers": [
                 {"type": "Digits", "individual_digits": true},
@@ -95,6 +96,7 @@ pub fn tokenizer_json(gguf: &GgufFile) -> Result<Vec<u8>, ConvertError> {
             false,
         ),
         Some("llama-bpe" | "llama3" | "llama-v3") => (split_then_bytes(LLAMA_3), true),
+        Some("qwen2") => (split_then_bytes(QWEN_2), false),
         Some(other) => {
             return Err(unsupported(format!(
                 "its pre-tokenizer `{other}` is not known here"
@@ -156,7 +158,7 @@ pub fn tokenizer_json(gguf: &GgufFile) -> Result<Vec<u8>, ConvertError> {
         truncation: (),
         padding: (),
         added_tokens,
-        normalizer: (),
+        normalizer: (pre == Some("qwen2")).then(|| json!({"type": "NFC"})),
         pre_tokenizer,
         post_processor: (),
         decoder: json!({"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true}),
@@ -178,6 +180,9 @@ pub fn tokenizer_json(gguf: &GgufFile) -> Result<Vec<u8>, ConvertError> {
 
 /// Llama 3's, from the tokenizer.json that Meta published.
 const LLAMA_3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+
+/// Qwen 2's, from the tokenizer.json that Alibaba published; it normalises to NFC before.
+const QWEN_2: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
 fn split_then_bytes(pattern: &str) -> serde_json::Value {
     json!({"type": "Sequence", "pretokenizers": [
