@@ -231,11 +231,7 @@ export class Workshop {
             else if (event.kind === "response") {
               responses[event.at] = event.response;
               timer ??= setTimeout(show, flushMs);
-            } else {
-              void this.keepPart(id, "contrast", event.contrast);
-              const now = this.get(id);
-              if (now !== null) void this.keep(now);
-            }
+            } else void this.keepWritten(id, event.contrast);
           },
         );
         await this.keepPart(id, "contrast", set.bytes);
@@ -245,6 +241,14 @@ export class Workshop {
       }
     });
     if (this.get(id)?.complete === true && !this.#stopped) await this.makeVector(id);
+  }
+
+  /** What is whole so far: of the responses on screen some are still growing. */
+  private async keepWritten(id: string, contrast: Uint8Array): Promise<void> {
+    await this.keepPart(id, "contrast", contrast);
+    const { responses } = await this.engine.openContrast(contrast);
+    const now = this.get(id);
+    if (now !== null && this.running?.id === id && this.running.step === "write") await this.keep({ ...now, responses });
   }
 
   /** Sorts the responses by the thresholds and makes the vector of those that pass. */
