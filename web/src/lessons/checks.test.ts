@@ -74,7 +74,7 @@ describe("a step's link", () => {
   const recipe = (own: boolean) => ({
     model: { name: "m", sha256: "" },
     precision: "fast" as const,
-    traits: [{ name: "cheerful", hash: own ? null : "h", inline: own ? { opposite: "", description: "", made: "", layers: [1], min: -1, max: 1 } : null }],
+    traits: [{ name: "cheerful", hash: own ? null : "cheerful-hash", inline: own ? { opposite: "", description: "", made: "", layers: [1], min: -1, max: 1 } : null }],
     messages: [
       { role: "system" as const, text: "Be brief.", tokens: null, run: null },
       { role: "user" as const, text: "From a link?", tokens: null, run: null },

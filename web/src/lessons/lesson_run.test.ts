@@ -2,6 +2,7 @@ import { cleanup, fireEvent, render, screen, waitFor, within } from "@testing-li
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import App from "../App.svelte";
 import { MockEngine } from "../fixtures/mock_engine.ts";
+import { mockLink } from "../fixtures/mock_links.ts";
 import { Session } from "../session/session.svelte.ts";
 import { memoryStore } from "../storage/conversations.ts";
 import { exampleText } from "./library.ts";
@@ -38,9 +39,9 @@ afterEach(() => {
 
 describe("a lesson", () => {
   it("sets up the page in a new conversation, ticks what was done, and gives the settings back", async () => {
+    localStorage.setItem("trimtab.choices", JSON.stringify({ sampler: { temperature: 0.9 } }));
     const { session, engine } = await opened("#lessons/direction");
     await load();
-    session.preferences.choices.sampler.temperature = 0.9;
     await session.chat.ask("My own question");
     const mine = session.chat.conversation.id;
 
@@ -76,6 +77,44 @@ describe("a lesson", () => {
     expect(session.sliders.coefficient("random 1 (cheerful)")).toBe(2);
     const answer = within(await panel()).getByText("Answer").closest("details");
     expect(answer?.open).toBe(false);
+  });
+
+  it("has its settings also after a reload, at a step that arranges nothing", async () => {
+    await opened("#lessons/direction");
+    await press("Next");
+    cleanup();
+    const { session } = await opened("#lessons/direction");
+    expect(within(await panel()).getByRole("heading", { level: 2 }).textContent).toBe("Add a direction");
+    await waitFor(() => expect(session.preferences.choices).toMatchObject({ sampler: { temperature: 0, topP: 1 }, maxTokens: 48 }));
+    location.hash = "";
+    await waitFor(() => expect(session.preferences.choices.sampler.temperature).toBe(0.7));
+  });
+
+  it("takes everything from a link: layers, operations, sampler", async () => {
+    const plan = [{ trait: "cheerful", operation: { kind: "ablate" as const }, layers: [14, 15], scope: "response" as const }];
+    const sampler = { temperature: 0.5, topK: 40, topP: 0.8, repetitionPenalty: 1.2, seed: 9 };
+    const question = { role: "user" as const, text: "From the link?", tokens: null, run: null };
+    const answer = { role: "assistant" as const, text: "Yes", tokens: [{ id: 1, text: "Yes", reading: null }], run: { sampler, maxTokens: 900, plan, changes: [], end: "end-token" as const } };
+    const look = { trait: "cheerful", layer: 14, token: null, insideRun: false, title: "", note: "" };
+    const recipe = { model: { name: "m", sha256: "5a".repeat(32) }, precision: "fast" as const, messages: [question, answer], look };
+    const step = (link: string) => `trimtab lesson: 1\ntitle: T\nsteps:\n  - title: A\n    set up: {link: "${link}"}\n`;
+    const good = mockLink({ ...recipe, traits: [{ name: "cheerful", hash: "cheerful-hash", inline: null }] });
+    const { session, engine } = await opened(`#lessons/l=${await packLesson(step(good))}`);
+    await load();
+    await press("Set the page up");
+    await waitFor(() => expect(engine.requests).toHaveLength(1));
+    expect(engine.requests[0]).toMatchObject({ sampler, maxTokens: 400, columns: [{ plan: [] }, { plan, messages: [{ role: "user", content: "From the link?" }] }] });
+    await idle();
+    expect(session.view.layer).toBe(14);
+    cleanup();
+
+    const inline = { opposite: "", description: "", made: "", layers: [14, 15], min: -1, max: 1 };
+    const own = mockLink({ ...recipe, traits: [{ name: "cheerful", hash: null, inline }] });
+    await opened(`#lessons/l=${await packLesson(step(own))}`);
+    await load();
+    await press("Set the page up");
+    expect((await within(await panel()).findByRole("alert")).textContent).toContain("brings a trait of its own");
+    expect(within(await panel()).getByRole("link", { name: "Open the link itself" }).getAttribute("href")).toBe(`#r=${own}`);
   });
 
   it("says so when the model lacks a trait of the step", async () => {

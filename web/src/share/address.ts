@@ -13,14 +13,23 @@ export function addressFrom(value: unknown): string | null {
   return url.protocol === "https:" || url.protocol === "http:" ? url.href : null;
 }
 
+/** A lesson's link: its address may be this page's own, where others can reach that. */
+export function lessonLink(place: string, address: string | null, here: string): string {
+  const own = /^https?:/.test(here) ? here.replace(/#.*$/, "") : "";
+  return `${address ?? own}#${place}`;
+}
+
 /** What a visitor sends: a link where there is an address, else the code alone. */
 export function sendable(code: string, address: string | null): string {
   return address === null ? code : `${address}#r=${code}`;
 }
 
-/** The code in whatever was pasted: a link, a code, or either with spaces and line breaks of a mail program. */
-export function codeIn(pasted: string): string {
+/**
+ * What is after the `#` of whatever was pasted: a link to a run or a lesson, a code, or one of these with the spaces and line
+ * breaks of a mail program. Empty where nothing was pasted.
+ */
+export function placeIn(pasted: string): string {
   const text = pasted.replace(/\s+/g, "");
-  const at = text.lastIndexOf("#r=");
-  return at < 0 ? text : text.slice(at + 3);
+  const place = /#((?:r=|lessons\/l=).*)$/.exec(text)?.[1];
+  return place ?? (text === "" ? "" : `r=${text}`);
 }

@@ -7,7 +7,7 @@ import { mockLink, openMockLink } from "../fixtures/mock_links.ts";
 import { standIn } from "../recording/fixtures/stand_in.ts";
 import { Session } from "../session/session.svelte.ts";
 import { memoryStore } from "../storage/conversations.ts";
-import { addressFrom, codeIn, sendable } from "./address.ts";
+import { addressFrom, lessonLink, placeIn, sendable } from "./address.ts";
 import { sharedRecipe } from "./shared_recipe.ts";
 
 async function opened(hash = "") {
@@ -84,8 +84,17 @@ describe("addresses", () => {
   });
 
   it("are found in what a mail program made of them", () => {
-    expect(codeIn(" https://example.org/\n#r=ab\n cd ")).toBe("abcd");
-    expect(codeIn("abcd")).toBe("abcd");
+    expect(placeIn(" https://example.org/\n#r=ab\n cd ")).toBe("r=abcd");
+    expect(placeIn("abcd")).toBe("r=abcd");
+    expect(placeIn("https://example.org/x/#lessons/l=ab cd")).toBe("lessons/l=abcd");
+    expect(placeIn("#lessons/l=abcd")).toBe("lessons/l=abcd");
+    expect(placeIn(" ")).toBe("");
+  });
+
+  it("of lessons are the public page's, else this one's where others can reach it", () => {
+    expect(lessonLink("lessons/l=a", "https://example.org/t/", "http://127.0.0.1/#x")).toBe("https://example.org/t/#lessons/l=a");
+    expect(lessonLink("lessons/l=a", null, "http://192.168.0.2:8420/#lessons")).toBe("http://192.168.0.2:8420/#lessons/l=a");
+    expect(lessonLink("lessons/l=a", null, "file:///stick/trimtab.html#lessons")).toBe("#lessons/l=a");
   });
 });
 
