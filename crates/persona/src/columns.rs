@@ -102,7 +102,7 @@ pub struct ColumnOutcome {
     pub in_run: ReadingBlock,
     /// By the unsteered model, for all tokens. Equal to `in_run` for an unsteered column.
     pub reread: ReadingBlock,
-    /// Log-probability of each token under the unsteered model; the first is NaN.
+    /// Log-probability of each token under the unsteered model; NaN for the first, and for those that it did not read.
     pub reread_logprobs: Vec<f32>,
     pub segments: Vec<Segment>,
     pub reason: EndReason,
@@ -130,6 +130,8 @@ pub struct ColumnRun {
     settings: ColumnSettings,
     events: VecDeque<ColumnEvent>,
     stopped: bool,
+    /// What has been re-read is enough.
+    reread_enough: bool,
     stage: Stage,
     answers: VecDeque<Answer>,
     outcomes: Vec<ColumnOutcome>,
@@ -166,14 +168,17 @@ impl ColumnRun {
             settings,
             events: VecDeque::new(),
             stopped: false,
+            reread_enough: false,
             stage: Stage::New,
             answers: VecDeque::new(),
             outcomes: Vec::new(),
         }
     }
 
-    /// Ends every answer after what has been reported. The answers are still re-read.
+    /// Ends every answer after what has been reported; the answers are still re-read. While they are, or when it is
+    /// called once more, it ends that too: tokens that were not reached have no re-reading.
     pub fn stop(&mut self) {
+        self.reread_enough |= self.stopped || matches!(self.stage, Stage::Rereading(_));
         self.stopped = true;
         if let Stage::Answers(generation) = &mut self.stage {
             (0..self.columns.len()).for_each(|column| generation.stop(column));
@@ -264,7 +269,11 @@ impl ColumnRun {
                 self.reread_next(engine).await.map(Some)
             }
             Stage::Rereading(reading) => {
-                if !reading.next(engine).await? {
+                let empty = self
+                    .answers
+                    .front()
+                    .is_none_or(|answer| answer.tokens.is_empty());
+                if empty || self.reread_enough || !reading.next(engine).await? {
                     let records = reading.records(engine);
                     self.conclude(&records);
                     return self.reread_next(engine).await.map(Some);
@@ -317,7 +326,7 @@ impl ColumnRun {
         Ok(Stage::Answers(Box::new(generation)))
     }
 
-    /// Begins to re-read the next answer. An unsteered one lies in its own cache already, but for the
+    /// Begins to re-read the next answer; of an empty one nothing is read, its prompt included. An unsteered one lies in its own cache already, but for the
     /// last token of a stopped answer.
     async fn reread_next(&mut self, engine: &mut Engine) -> Result<Stage, EngineError> {
         let Some(answer) = self.answers.front() else {
@@ -351,6 +360,8 @@ impl ColumnRun {
             let of = |records: &[TokenRecord]| expectation(records.get(before)?, token);
             of(own).or_else(|| of(reread))
         };
+        let mut reread_logprobs = logprobs(reread);
+        reread_logprobs.resize(conversation.tokens.len(), f32::NAN);
         self.outcomes.push(ColumnOutcome {
             kind: request.kind,
             expected: conversation
@@ -361,7 +372,7 @@ impl ColumnRun {
                 .collect(),
             in_run: block(own),
             reread: block(reread),
-            reread_logprobs: logprobs(reread),
+            reread_logprobs,
             segments: answer.segments,
             reason: answer.reason,
             conversation,

@@ -252,8 +252,10 @@ fn add_inline(
 ) -> Result<(), Failure> {
     for (one, vector) in recipe.traits.iter().zip(vectors) {
         let known = |known: &TraitVector| known.hash == vector.hash;
-        if matches!(one.vector, VectorReference::ReadyMade(_)) || model.vectors().iter().any(known)
-        {
+        let VectorReference::Inline(inline) = &one.vector else {
+            continue;
+        };
+        if model.vectors().iter().any(known) {
             continue;
         }
         let taken = |name: &str| model.vectors().iter().any(|known| known.name == name);
@@ -263,10 +265,11 @@ fn add_inline(
             count += 1;
             name = format!("{} ({count})", vector.name);
         }
-        added.push(model.put_vector(TraitVector {
+        let vector = TraitVector {
             name,
             ..vector.clone()
-        })?);
+        };
+        added.push(model.put_vector(vector, &inline.made)?);
     }
     Ok(())
 }

@@ -8,6 +8,7 @@ use crate::protocol::{
     Alternative, BackendName, LoadedModel, OpenOptions, Plan, Token, TraitCard, names_of,
 };
 use js_sys::Map;
+use std::collections::BTreeMap;
 use trimtab_checkpoint::manifest::{CHAT_TEMPLATE, CONFIG, TOKENIZER, TOKENIZER_CONFIG, WEIGHTS};
 use trimtab_checkpoint::{ByteSource, ChatTemplate, ModelConfig, Tokenizer, WeightFile};
 use trimtab_engine::engine::LoadProgress;
@@ -23,6 +24,7 @@ use trimtab_persona::conversation::{ChatText, Part};
 use trimtab_persona::making::MAX_AT_ONCE;
 use trimtab_persona::neutral::NeutralSet;
 use trimtab_persona::plan::{NamedTerm, resolve};
+use trimtab_persona::recipe::MAX_LINE;
 use trimtab_persona::trait_vector::tensor_hash;
 use trimtab_persona::vector_file::{Recommended, TraitVector, VectorFile};
 use wasm_bindgen::{JsCast, JsValue};
@@ -36,6 +38,8 @@ pub struct Model {
     pub engine: Engine,
     pub text: ChatText,
     vectors: Vec<TraitVector>,
+    /// How vectors were made, for people, by their hash; those that do not say are missing.
+    made: BTreeMap<String, String>,
     /// Kept, because a lost device takes the weights with it.
     files: Map,
     options: OpenOptions,
@@ -99,6 +103,7 @@ impl Model {
                 template,
             },
             vectors: Vec::new(),
+            made: BTreeMap::new(),
             files: files.clone(),
             sha256: options.sha256.clone(),
             options,
@@ -152,7 +157,7 @@ impl Model {
             traits: self
                 .vectors
                 .iter()
-                .map(|vector| TraitCard::of(vector, self.recommended(vector)))
+                .map(|vector| self.trait_card(vector))
                 .collect(),
         }
     }
@@ -165,8 +170,10 @@ impl Model {
             )));
         }
         let (rows, width) = (self.engine.layer_rows(), self.engine.config().hidden_size);
-        let vector = VectorFile::parse(bytes)?.into_vector(name, None, rows, width)?;
-        self.put_vector(vector)
+        let file = VectorFile::parse(bytes)?;
+        let made = file.metadata.made.clone().unwrap_or_default();
+        let vector = file.into_vector(name, None, rows, width)?;
+        self.put_vector(vector, &made)
     }
 
     /// Adds a direction drawn by chance, at each layer as long as the trait `like`: what a push of that
@@ -178,7 +185,7 @@ impl Model {
             )));
         };
         let table = random_like(&like.table, seed)?;
-        self.put_vector(TraitVector {
+        let vector = TraitVector {
             name: format!("random {seed} ({})", like.name),
             opposite: "flipped".to_owned(),
             description: format!(
@@ -191,13 +198,29 @@ impl Model {
             calibration: None,
             neutral_norm: like.neutral_norm.clone(),
             model_sha256: like.model_sha256.clone(),
-        })
+        };
+        let made = format!("a random direction, seed {seed}, as long as {}", like.name);
+        self.put_vector(vector, &made)
     }
 
-    /// Adds a vector, in place of one that was called the same.
-    pub fn put_vector(&mut self, mut vector: TraitVector) -> Result<TraitCard, Failure> {
+    fn trait_card(&self, vector: &TraitVector) -> TraitCard {
+        let made = self.made.get(&vector.hash).cloned().unwrap_or_default();
+        TraitCard::of(vector, self.recommended(vector), made)
+    }
+
+    /// Adds a vector, in place of one that was called the same. `made` says how it was made; empty: nobody knows.
+    pub fn put_vector(
+        &mut self,
+        mut vector: TraitVector,
+        made: &str,
+    ) -> Result<TraitCard, Failure> {
         vector.recommended = Some(self.recommended(&vector));
-        let card = TraitCard::of(&vector, self.recommended(&vector));
+        if !made.is_empty() {
+            let end = made.floor_char_boundary(MAX_LINE);
+            self.made
+                .insert(vector.hash.clone(), made[..end].to_owned());
+        }
+        let card = self.trait_card(&vector);
         let before = self.vectors.clone();
         match self
             .vectors

@@ -64,6 +64,7 @@ pub struct TraitCard {
     opposite: String,
     description: String,
     hash: String,
+    made: String,
     recommended: Recommended,
     #[serde(with = "serde_wasm_bindgen::preserve")]
     dose_per_unit: Float32Array,
@@ -395,7 +396,7 @@ impl From<&calibration::ReadingBlock> for ReadingBlock {
 
 impl TraitCard {
     /// `recommended` is the vector's own, or what stands in for it.
-    pub fn of(vector: &TraitVector, recommended: Recommended) -> Self {
+    pub fn of(vector: &TraitVector, recommended: Recommended, made: String) -> Self {
         let doses = vector
             .dose_per_unit()
             .unwrap_or_else(|| vec![f32::NAN; vector.table.rows()]);
@@ -404,6 +405,7 @@ impl TraitCard {
             opposite: vector.opposite.clone(),
             description: vector.description.clone(),
             hash: vector.hash.clone(),
+            made,
             recommended,
             dose_per_unit: Float32Array::from(doses.as_slice()),
         }

@@ -92,6 +92,8 @@ export interface Trait {
   description: string;
   /** Of the vector's tensor. */
   hash: string;
+  /** How the vector was made, in words; empty where nobody knows. */
+  made: string;
   recommended: { layers: number[]; min: number; max: number };
   /** Per layer: relative dose of coefficient 1, i.e. ‖v_l‖ / median neutral ‖h_l‖. */
   dosePerUnit: Float32Array;

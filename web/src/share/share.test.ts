@@ -72,7 +72,18 @@ describe("what goes into a link", () => {
   it("carries a vector that only this page has, with the layers in use", async () => {
     const { session } = await answered();
     session.model.readyMade = [];
-    expect(recipeOf(session).traits).toMatchObject([{ name: "cheerful", hash: null, inline: { layers: [16], opposite: "gloomy" } }]);
+    expect(recipeOf(session).traits).toMatchObject([{ name: "cheerful", hash: null, inline: { layers: [16], opposite: "gloomy", made: "invented, as cheerful as can be" } }]);
+  });
+
+  it("is never another vector of the same name", async () => {
+    const { session } = await answered();
+    session.model.addTrait({ ...session.traits[0]!, hash: "made-anew" });
+    expect(recipeOf(session).traits).toEqual([{ name: "cheerful", hash: "cheerful-hash", inline: null }]);
+    session.model.readyMade = [];
+    expect(() => recipeOf(session)).toThrow(/“cheerful” .* no longer here/);
+    await session.chat.ask("And now?");
+    const shared = { conversation: session.chat.conversation, last: 1, column: "steered" as const, view: session.view, title: "", note: "", token: null };
+    expect(() => sharedRecipe(shared, session.model.loaded!, [])).toThrow(/made anew between these answers/);
   });
 });
 

@@ -1,6 +1,7 @@
 /** A recipe of the run on screen, as a link carries it. */
 
 import type { LoadedModel, Plan, SharedMessage, SharedRecipe, SharedTerm, SharedTrait, Token } from "../engine/protocol.ts";
+import { EngineFailure } from "../engine/failure.ts";
 import { type HeatView, readingAt } from "../heatmap/view.ts";
 import { answerText, type Column, type Conversation, type Run, shownRun } from "../session/conversation.ts";
 
@@ -17,12 +18,13 @@ export interface Shared {
   token: number | null;
 }
 
-/** Null where there is no answer to share. `readyMade` are hashes of vectors that everybody has; others travel in the link. */
+/** Null where there is no answer to share; throws a sentence where a link could not hold what wrote it. `readyMade` are hashes of vectors that everybody has; others travel in the link. */
 export function sharedRecipe(shared: Shared, model: LoadedModel, readyMade: readonly string[]): SharedRecipe | null {
   const { conversation, last, column, view } = shared;
   const end = conversation.turns[last];
   const final = end === undefined ? null : shownRun(end);
   if (final === null) return null;
+  if (final.model.sha256 !== model.sha256) throw new EngineFailure("usage", `These answers were written by ${final.model.name}, and another model is loaded. Load that one to share them.`);
   // Before it: what it was written after, whatever is shown there now.
   const answered = conversation.turns.slice(0, last + 1).flatMap((turn) => {
     const run = turn === end ? final : turn.runs.find(({ id }) => final.after.includes(id));
@@ -69,7 +71,7 @@ export function sharedRecipe(shared: Shared, model: LoadedModel, readyMade: read
   const layer = layerOf(final);
   const answer = messages.length - 1;
   const pointed = shared.token !== null && messages[answer]?.tokens?.[shared.token] !== undefined ? { message: answer, token: shared.token } : null;
-  const traits = traitsOf(messages, looked, layer, model, readyMade);
+  const traits = traitsOf(messages, hashesOf(answered.map(({ run }) => run)), looked, layer, model, readyMade);
   return {
     model: { name: final.model.name, sha256: final.model.sha256 },
     precision: final.model.precision === "exact" ? "exact" : "fast",
@@ -89,7 +91,14 @@ function termsOf(plan: Plan, run: Run): SharedTerm[] {
   return plan.map((term) => ({ ...term, layers: term.layers ?? run.model.traits.find(({ name }) => name === term.trait)?.layers ?? [] }));
 }
 
-function traitsOf(messages: SharedMessage[], looked: string | null, lookedLayer: number | null, model: LoadedModel, readyMade: readonly string[]): SharedTrait[] {
+/** By name, the vector that wrote the answers. */
+function hashesOf(runs: readonly Run[]): ReadonlyMap<string, ReadonlySet<string>> {
+  const hashes = new Map<string, Set<string>>();
+  for (const { name, hash } of runs.flatMap((run) => run.model.traits)) hashes.set(name, (hashes.get(name) ?? new Set()).add(hash));
+  return hashes;
+}
+
+function traitsOf(messages: SharedMessage[], hashes: ReadonlyMap<string, ReadonlySet<string>>, looked: string | null, lookedLayer: number | null, model: LoadedModel, readyMade: readonly string[]): SharedTrait[] {
   const layers = new Map<string, Set<number>>();
   const use = (name: string, more: readonly number[]) => {
     const known = layers.get(name) ?? new Set();
@@ -103,11 +112,14 @@ function traitsOf(messages: SharedMessage[], looked: string | null, lookedLayer:
   }
   if (looked !== null) use(looked, lookedLayer === null ? [] : [lookedLayer]);
   return [...layers].flatMap(([name, used]): SharedTrait[] => {
-    const trait = model.traits.find((one) => one.name === name);
-    if (trait === undefined) return [];
-    if (readyMade.includes(trait.hash)) return [{ name, hash: trait.hash, inline: null }];
+    const [hash, ...others] = hashes.get(name) ?? [];
+    // One of its vectors would be shared as what the other wrote.
+    if (others.length > 0) throw new EngineFailure("usage", `The trait “${name}” was made anew between these answers, and a link holds one vector of each name. Ask again in a new conversation, and share that.`);
+    if (hash !== undefined && readyMade.includes(hash)) return [{ name, hash, inline: null }];
+    const trait = model.traits.find((one) => one.name === name && one.hash === hash);
+    if (trait === undefined) throw new EngineFailure("usage", `The vector of “${name}” that wrote these answers is no longer here: the trait was made anew, or removed. Ask again with the sliders as they are now, and share that.`);
     const { opposite, description, recommended } = trait;
-    const inline = { opposite, description, made: "in somebody's Trimtab page", layers: [...used].sort((a, b) => a - b), min: recommended.min, max: recommended.max };
+    const inline = { opposite, description, made: trait.made, layers: [...used].sort((a, b) => a - b), min: recommended.min, max: recommended.max };
     return [{ name, hash: null, inline }];
   });
 }
