@@ -126,6 +126,8 @@ export function createEngine(start: () => WorkerPort = startWorker): Engine {
     makeLink: verb("makeLink"),
     replayLink: verb("replayLink"),
     removeCached: verb("removeCached"),
+    storedFiles: verb("storedFiles"),
+    removeStored: verb("removeStored"),
     draftTrait: verb("draftTrait"),
     checkTrait: verb("checkTrait"),
     writeResponses: verb("writeResponses"),

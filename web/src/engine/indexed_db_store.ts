@@ -128,6 +128,15 @@ export class IndexedDbStore implements FileStore {
     return blob;
   }
 
+  async list(): Promise<{ sha256: string; bytes: number }[]> {
+    const sizes = new Map<string, number>();
+    for (let cursor = await this.database.transaction("pieces").store.openCursor(); cursor; cursor = await cursor.continue()) {
+      const [sha256] = cursor.key;
+      sizes.set(sha256, (sizes.get(sha256) ?? 0) + cursor.value.size);
+    }
+    return [...sizes].map(([sha256, bytes]) => ({ sha256, bytes }));
+  }
+
   async remove(sha256: string): Promise<void> {
     const transaction = this.database.transaction(["pieces", "whole"], "readwrite");
     await Promise.all([transaction.objectStore("pieces").delete(piecesOf(sha256)), transaction.objectStore("whole").delete(sha256), transaction.done]);

@@ -108,6 +108,14 @@ export class OpfsStore implements FileStore {
     return handle.getFile();
   }
 
+  async list(): Promise<{ sha256: string; bytes: number }[]> {
+    const found: { sha256: string; bytes: number }[] = [];
+    for await (const [name, handle] of this.folder.entries()) {
+      if (handle.kind === "file" && !name.includes(".")) found.push({ sha256: name, bytes: (await (handle as FileSystemFileHandle).getFile()).size });
+    }
+    return found;
+  }
+
   async remove(sha256: string): Promise<void> {
     await discard(this.folder, checked(sha256));
     await discard(this.folder, sha256);

@@ -310,6 +310,14 @@ export interface ReplayedAnswer {
   segments: { fromToken: number; plan: Plan }[];
 }
 
+/** A file of a model in the browser's storage. */
+export interface StoredFile {
+  sha256: string;
+  bytes: number;
+  /** The catalogue's id of its model; null where no model of the catalogue has it. */
+  model: string | null;
+}
+
 /** Bytes in use. WebAssembly memory never shrinks, so `wasmBytes` is also its peak. */
 export interface Memory {
   wasmBytes: number;
@@ -356,6 +364,10 @@ export interface Engine extends TraitVerbs {
   /** Forces a link's tokens through the loaded model, which must be the link's. */
   replayLink(link: string, onEvent: (event: ReplayEvent) => void): Promise<Replayed>;
   removeCached(id: string): Promise<void>;
+  /** Model files in the browser's storage, also of models that the catalogue no longer has and of downloads that broke off. */
+  storedFiles(): Promise<StoredFile[]>;
+  /** Removes such files by their SHA-256. */
+  removeStored(sha256: string[]): Promise<void>;
   memory(): Promise<Memory>;
   /** Called when the device is lost or the worker dies. */
   onFailure(listener: (failure: Failure) => void): void;

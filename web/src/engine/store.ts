@@ -27,6 +27,8 @@ export interface FileStore {
   /** Declares a closed partial file whole and checked. */
   seal(sha256: string): Promise<Blob>;
   remove(sha256: string): Promise<void>;
+  /** Everything that outlives the page, files that have not arrived whole included. */
+  list(): Promise<{ sha256: string; bytes: number }[]>;
 }
 
 class MemoryFile implements PartialFile {
@@ -83,5 +85,9 @@ export class MemoryStore implements FileStore {
     this.#partial.delete(sha256);
     this.#whole.delete(sha256);
     return Promise.resolve();
+  }
+
+  list(): Promise<{ sha256: string; bytes: number }[]> {
+    return Promise.resolve([]);
   }
 }

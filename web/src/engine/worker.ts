@@ -355,6 +355,15 @@ const verbs: Verbs = {
   removeCached: async (id) => {
     await removeModel(await entryOf(id), await store());
   },
+  storedFiles: async () => {
+    const all = await readEntries();
+    const kept = await (await store()).list();
+    return kept.map(({ sha256, bytes }) => ({ sha256, bytes, model: all.find(({ files }) => files.some((file) => file.sha256 === sha256))?.id ?? null }));
+  },
+  removeStored: async (hashes) => {
+    const kept = await store();
+    for (const sha256 of hashes) await kept.remove(sha256);
+  },
   memory: async () => {
     const { wasm, trimtab } = await start();
     return { wasmBytes: wasm.memory.buffer.byteLength, deviceBytes: trimtab.deviceBytes() };
@@ -362,7 +371,7 @@ const verbs: Verbs = {
 };
 
 /** These do not wait for the call before them. */
-const immediate: ReadonlySet<Verb> = new Set<Verb>(["catalogue", "cancelLoad", "setPlan", "stop", "memory", "openLink", "draftTrait", "checkTrait", "openContrast", "exportControlVector", "traitReport"]);
+const immediate: ReadonlySet<Verb> = new Set<Verb>(["catalogue", "storedFiles", "cancelLoad", "setPlan", "stop", "memory", "openLink", "draftTrait", "checkTrait", "openContrast", "exportControlVector", "traitReport"]);
 /** These cannot do without a listener. */
 const listening: ReadonlySet<Verb> = new Set<Verb>(["load", "generate", "replayLink", "writeResponses", "sweepTrait", "controlTrait", "predictTrait"]);
 let queue: Promise<unknown> = Promise.resolve();

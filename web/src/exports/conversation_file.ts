@@ -13,6 +13,7 @@ export class FileError extends Error {
 const maxText = 200_000;
 const maxTokens = 140_000;
 const maxValues = 40_000_000;
+const maxBytes = 64 << 20;
 
 type Fields = Record<string, unknown>;
 
@@ -26,12 +27,12 @@ export function list<T>(value: unknown, where: string, most: number, read: (item
   return value.map((item, at) => read(item, `${where}, entry ${String(at + 1)}`));
 }
 
-function text(value: unknown, where: string, longest = maxText): string {
+export function text(value: unknown, where: string, longest = maxText): string {
   if (typeof value !== "string" || value.length > longest) throw new FileError(`The file is damaged: ${where} should be a text.`);
   return value;
 }
 
-function number(value: unknown, where: string, min = -1e9, max = 1e15): number {
+export function number(value: unknown, where: string, min = -1e9, max = 1e15): number {
   if (typeof value !== "number" || !Number.isFinite(value) || value < min || value > max) throw new FileError(`The file is damaged: ${where} should be a number.`);
   return value;
 }
@@ -47,6 +48,16 @@ function oneOf<T extends string>(value: unknown, allowed: readonly T[], where: s
   const found = allowed.find((one) => one === value);
   if (found === undefined) throw new FileError(`The file is damaged: ${where} should be one of ${allowed.join(", ")}.`);
   return found;
+}
+
+/** `{u8: base64}` */
+export function bytes(value: unknown, where: string): Uint8Array {
+  const packed = text(object(value, where)["u8"], where, maxBytes * 2);
+  try {
+    return Uint8Array.from(atob(packed), (letter) => letter.charCodeAt(0));
+  } catch {
+    throw new FileError(`The file is damaged: ${where} is not base64.`);
+  }
 }
 
 /** `{f32: base64}` of a session's file, or the plain numbers of a conversation's. */

@@ -8,6 +8,7 @@ import { csv } from "./csv.ts";
 import { draw, toSvg } from "./picture.ts";
 import { readingsCsv, readingsJson } from "./readings.ts";
 import { readSession, sessionText } from "./session_file.ts";
+import { adoptTraits, savedTraits } from "./session_traits.ts";
 
 async function answered() {
   const session = new Session(new MockEngine({ tokenMs: 0, loadMs: 0 }), memoryStore());
@@ -82,7 +83,25 @@ describe("a session's file", () => {
     const conversations = [session.chat.conversation];
     const progress = { direction: { step: 1, done: ["0.1"], passed: [0] } };
     const lessons = [{ name: "own-1", text: "trimtab lesson: 1" }];
-    expect(readSession(sessionText({ conversations, lessons, progress }))).toEqual({ conversations, lessons, progress });
+    const traits = [{ imported: true, pack: { name: "mine" }, settings: { pairs: 3, questions: 20, maxTokens: 40, temperature: 0.8, seed: 1 }, thresholds: { evidence: 0, deviations: 3, distinct2: 0.7 }, model: { name: "m", sha256: "" }, contrast: null, vector: Uint8Array.of(0, 200, 255) }];
+    expect(readSession(sessionText({ conversations, lessons, progress, traits }))).toEqual({ conversations, lessons, progress, traits });
+  });
+
+  it("brings the visitor's own traits to another browser, and writes over none", async () => {
+    const { session } = await answered();
+    const { workshop, engine } = session;
+    await workshop.importVector(new File([Uint8Array.of(1, 2, 3)], "mine.safetensors"));
+    await workshop.draft("sea-dog", "Talks like an old sailor.", "city clerk");
+    const saved = readSession(sessionText({ conversations: [], lessons: [], progress: {}, traits: await savedTraits(workshop) })).traits;
+    const other = new Session(engine, memoryStore());
+    await other.model.readCatalogue();
+    await other.loadAgain();
+    expect(await adoptTraits(saved, other.workshop, engine)).toBe(2);
+    expect(other.workshop.traits.map(({ pack }) => pack.name).sort()).toEqual(["mine", "sea-dog"]);
+    expect(other.traits.map(({ name }) => name)).toContain("mine");
+    expect(await adoptTraits(saved, other.workshop, engine)).toBe(0);
+    const evil = { ...saved[1]!, imported: true, pack: { name: "__proto__", opposite: "", description: "" } };
+    await expect(adoptTraits([evil], other.workshop, engine)).rejects.toThrow(/a trait's name/);
   });
 
   it("may be one conversation's, whose numbers are written out", async () => {
@@ -96,7 +115,7 @@ describe("a session's file", () => {
 
   it("is refused with a sentence when it is none, newer, or damaged", async () => {
     const { session } = await answered();
-    const sound = JSON.parse(sessionText({ conversations: [session.chat.conversation], lessons: [], progress: {} })) as Record<string, unknown>;
+    const sound = JSON.parse(sessionText({ conversations: [session.chat.conversation], lessons: [], progress: {}, traits: [] })) as Record<string, unknown>;
     const damaged = (change: (conversation: never) => void) => {
       const copy = structuredClone(sound) as { conversations: never[] };
       change(copy.conversations[0]!);
@@ -119,7 +138,7 @@ describe("a session's file", () => {
 
   it("gives new ids for those that could not be ours", async () => {
     const { session } = await answered();
-    const text = sessionText({ conversations: [{ ...session.chat.conversation, id: "../../<x>" }], lessons: [], progress: {} });
+    const text = sessionText({ conversations: [{ ...session.chat.conversation, id: "../../<x>" }], lessons: [], progress: {}, traits: [] });
     expect(readSession(text).conversations[0]?.id).toMatch(/^[0-9a-f]{24}$/);
   });
 });

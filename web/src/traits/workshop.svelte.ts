@@ -65,6 +65,11 @@ export class Workshop {
     const sha256 = this.model.loaded?.sha256;
     for (const trait of this.traits) {
       if ((trait.extraction === null && trait.imported !== true) || trait.model?.sha256 !== sha256) continue;
+      // It came with a session's file while no model was there that would have had the name.
+      if (this.isReadyMade(trait.pack.name)) {
+        this.model.failure = { kind: "usage", message: `Your own trait ${trait.pack.name} has the name of one that comes with this model, so it is no slider. Rename it on the page Traits, or delete it there.` };
+        continue;
+      }
       await this.addSlider(trait.id).catch((thrown: unknown) => (this.model.failure = asFailure(thrown)));
     }
   }
