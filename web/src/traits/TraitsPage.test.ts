@@ -1,49 +1,8 @@
-import { cleanup, fireEvent, render, screen, waitFor, within } from "@testing-library/svelte";
+import { cleanup, fireEvent, screen, waitFor, within } from "@testing-library/svelte";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
-import App from "../App.svelte";
-import { MockEngine } from "../fixtures/mock_engine.ts";
 import { mockPack } from "../fixtures/mock_traits.ts";
-import { Session } from "../session/session.svelte.ts";
-import { memoryStore } from "../storage/conversations.ts";
-import { memoryTraits, type TraitStore } from "../storage/traits.ts";
-import type { MadeParts, MadeTrait } from "./workshop.svelte.ts";
-
-type Store = TraitStore<MadeTrait, MadeParts>;
-
-async function opened(store: Store = memoryTraits(), tokenMs = 0) {
-  const engine = new MockEngine({ tokenMs, loadMs: 0 });
-  const session = new Session(engine, memoryStore(), store);
-  await session.workshop.restore();
-  await session.model.readCatalogue();
-  await session.loadAgain();
-  location.hash = "#traits";
-  const { unmount } = render(App, { session });
-  const go = async (hash: string) => {
-    location.hash = hash;
-    await fireEvent(window, new Event("hashchange"));
-  };
-  return { engine, session, go, unmount };
-}
-
-/** Once it can be clicked: steps are locked while another runs. */
-async function click(name: string | RegExp) {
-  await waitFor(() => expect(screen.getByRole<HTMLButtonElement>("button", { name }).disabled).toBe(false));
-  await fireEvent.click(screen.getByRole("button", { name }));
-}
-const type = (label: string | RegExp, value: string) => fireEvent.input(screen.getByLabelText(label), { target: { value } });
-
-async function draft({ go, session }: Awaited<ReturnType<typeof opened>>, questions = 5) {
-  await go("#traits/new");
-  await type("Name", "sea-dog");
-  await type("Opposite", "city clerk");
-  await type(/How does it show/, "Talks like an old sailor.");
-  await click("Draft it");
-  // Nobody follows the address here but the test.
-  await waitFor(() => expect(location.hash).not.toBe("#traits/new"));
-  const [trait] = session.workshop.traits;
-  session.workshop.change(trait!.id, { settings: { ...trait!.settings, pairs: 2, questions } });
-  await go(location.hash);
-}
+import { click, draft, opened, type Store, type } from "../fixtures/traits_page.ts";
+import { memoryTraits } from "../storage/traits.ts";
 
 beforeEach(() => {
   localStorage.clear();
@@ -90,6 +49,22 @@ describe("a pack from a sentence", () => {
     expect((await screen.findByRole("alert")).textContent).toContain("Question 3: Says the same as question 1 to test with");
   });
 
+  it("keeps two pairs back to test with, and says what it costs not to", async () => {
+    const { go, session } = await opened();
+    const id = await session.workshop.importPack(new Blob([JSON.stringify(mockPack("shy", "bold", "Blushes."))]));
+    await go(`#traits/${String(id)}`);
+    const pairs = screen.getByLabelText<HTMLInputElement>("Instruction pairs");
+    expect(pairs.value).toBe("3");
+    expect(screen.getByText(/Of the pack's 5 pairs, 2 are kept back to test with/)).toBeTruthy();
+    await fireEvent.click(screen.getByRole("button", { name: "Remove pair 5" }));
+    expect(session.workshop.traits[0]?.settings.pairs).toBe(2);
+    await fireEvent.change(pairs, { target: { value: "4" } });
+    expect(screen.getByText(/No pair is kept back to test with/)).toBeTruthy();
+    await fireEvent.click(screen.getByRole("button", { name: "Remove pair 4" }));
+    expect(session.workshop.traits[0]?.settings.pairs).toBe(3);
+    expect(screen.getByLabelText<HTMLInputElement>("Questions").min).toBe("4");
+  });
+
   it("does not take a name twice", async () => {
     const { go } = await opened();
     await go("#traits/new");
@@ -125,8 +100,15 @@ describe("a trait that is made", () => {
     expect(screen.getByRole("img", { name: /Separation of held-out questions.*layer 18/ })).toBeTruthy();
     const figure = within(screen.getByRole("figure", { name: "The harder the push, the more of it?" }));
     await fireEvent.click(figure.getByRole("button", { name: "Numbers" }));
-    expect(within(figure.getByRole("table")).getAllByRole("row")).toHaveLength(1 + 4 * 6);
-    expect(session.traits.find(({ name }) => name === "sea-dog")?.recommended).toEqual({ layers: [18], min: -2.4, max: 2.4 });
+    expect(within(figure.getByRole("table")).getAllByRole("row")).toHaveLength(1 + 4 * 3);
+    // The flipped push of the controls opened the side against the trait, which the sweep had not tried.
+    expect(session.traits.find(({ name }) => name === "sea-dog")?.recommended).toEqual({ layers: [17], min: -2.4, max: 2.4 });
+    expect(session.workshop.traits[0]!.sweep?.recommended?.min).toBe(-2.4);
+    expect(await session.workshop.file(session.workshop.traits[0]!.id, "vector")).toHaveLength(5);
+    const controls = within(screen.getByRole("figure", { name: "Beside directions that should do nothing" }));
+    await fireEvent.click(controls.getByRole("button", { name: "Numbers" }));
+    const directions = within(controls.getByRole("table")).getAllByRole("row").slice(1).map((row) => row.firstElementChild?.textContent);
+    expect(directions).toEqual(["this vector", "sign flipped", ...Array.from({ length: 10 }, (_, i) => `shuffled labels ${i + 1}`), "random direction 1", "random direction 2", "random direction 3", "poetic"]);
     await go("#play");
     expect(screen.getByRole<HTMLInputElement>("slider", { name: /sea-dog/ }).max).toBe("4");
   }, 30_000);
@@ -189,20 +171,6 @@ describe("a trait that is made", () => {
     await session.workshop.stop();
     await waitFor(() => expect(session.workshop.running).toBeNull());
   }, 20_000);
-
-  it("that a stopped test left without a result says so and can be tested again", async () => {
-    const page = await opened();
-    const { session } = page;
-    await draft(page);
-    await click("Write the responses");
-    await screen.findByText(/^Kept:/, {}, { timeout: 20_000 });
-    await click("Try it");
-    await waitFor(() => expect(session.workshop.traits[0]!.sweepRows.length).toBeGreaterThan(0));
-    await click("Stop");
-    expect((await screen.findByRole("alert")).textContent).toContain("Stopped, as you asked");
-    expect(screen.getByRole("button", { name: "Try it" })).toBeTruthy();
-    expect(session.workshop.traits[0]!.sweep).toBeNull();
-  }, 30_000);
 });
 
 describe("traits that were here before", () => {
@@ -217,6 +185,13 @@ describe("traits that were here before", () => {
     await go("#traits/poetic");
     expect(await screen.findByText("Do not believe it.", {}, { timeout: 10_000 })).toBeTruthy();
     expect(screen.getByText(/Not measured for this trait yet: whether its reading predicts/)).toBeTruthy();
+  }, 20_000);
+
+  it("have a short verdict each in the overview", async () => {
+    await opened();
+    expect(await screen.findByText("It works.", {}, { timeout: 10_000 })).toBeTruthy();
+    expect(screen.getByText("Do not believe it.").closest("li")?.textContent).toContain("poetic");
+    expect(screen.getByText("Not tested yet.").closest("li")?.textContent).toContain("villainous");
   }, 20_000);
 
   it("come from vector files, and are there again with the model", async () => {
