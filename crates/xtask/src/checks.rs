@@ -32,7 +32,7 @@ fn run_all(root: &Path, full: bool, report: &mut Report) -> Result<()> {
     system::ensure_vulkan()?;
     report.step("model", || model::ensure_model(root))?;
     run_lints(root, report)?;
-    report.tests("Rust tests", Runner::Rust, &mut rust_tests(root))?;
+    report.tests("Rust tests", Runner::Rust, &mut rust_tests(root, full))?;
     report.tests(
         "page tests",
         Runner::Vitest,
@@ -94,8 +94,11 @@ fn run_lints(root: &Path, report: &mut Report) -> Result<()> {
 }
 
 /// cargo-nextest where it is installed, else cargo's own runner.
-fn rust_tests(root: &Path) -> Command {
+fn rust_tests(root: &Path, full: bool) -> Command {
     let mut command = process::cargo(root);
+    if full {
+        command.env("TRIMTAB_ALL_LINKS", "1");
+    }
     if process::find("cargo-nextest").is_some() {
         command.args([
             "nextest",

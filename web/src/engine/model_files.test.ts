@@ -23,6 +23,8 @@ const entry: ModelEntry = {
   source: "nowhere",
   files: Object.entries(contents).map(([name, text]) => ({ name, bytes: text.length, sha256: sha256(text) })),
   vectors: [],
+  reports: [],
+  replaced: [],
 };
 
 function tools(requests: string[]): Tools {

@@ -69,7 +69,7 @@ describe("a conversation", () => {
 
   it("takes what was wished while room was made for it", async () => {
     const { chat, session, engine } = await loaded();
-    let go = () => undefined as void;
+    let go: () => void = () => undefined;
     session.workshop.pause = () => new Promise((resolve) => (go = () => resolve(() => undefined)));
     session.moveSlider("cheerful", 1);
     const asked = chat.ask("How was your weekend?");

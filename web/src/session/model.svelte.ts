@@ -55,10 +55,9 @@ export class ModelState {
    */
   async removeTraits(names: readonly string[]): Promise<void> {
     const model = this.loaded;
-    const gone = new Set(names);
     this.onRemoved(names);
-    if (model === null || !model.traits.some(({ name }) => gone.has(name))) return;
-    this.stage = { kind: "ready", model: { ...model, traits: model.traits.filter(({ name }) => !gone.has(name)) } };
+    if (model === null || !model.traits.some(({ name }) => names.includes(name))) return;
+    this.stage = { kind: "ready", model: { ...model, traits: model.traits.filter(({ name }) => !names.includes(name)) } };
     try {
       await this.engine.removeTraits([...names]);
     } catch (thrown) {
