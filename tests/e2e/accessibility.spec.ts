@@ -8,6 +8,8 @@ import { ANSWERING, answerAt, ask, openWithModel, tokens } from "./conversation.
 
 const axeSource = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 
+const golden = JSON.parse(readFileSync(new URL("../golden/links/cheerful.json", import.meta.url), "utf8")) as { link: string };
+
 /** What axe finds serious or critical, each with the place where it is. */
 async function findings(page: Page): Promise<string[]> {
   await page.evaluate(axeSource);
@@ -45,12 +47,24 @@ test("a conversation is sound for axe in light and dark, and fits 360 pixels", a
   for (const colorScheme of ["light", "dark"] as const) {
     await page.emulateMedia({ colorScheme, reducedMotion: "reduce" });
     expect(await findings(page), colorScheme).toEqual([]);
-    for (const name of ["Settings", "Conversations"]) {
-      await page.getByRole("button", { name, exact: true }).click();
+    for (const name of [/^Settings$/, /^Conversations$/, /^Model /, /^Share$/]) {
+      await page.getByRole("button", { name }).first().click();
       await expect(page.getByRole("dialog")).toBeVisible();
-      expect(await findings(page), `${name}, ${colorScheme}`).toEqual([]);
+      expect(await findings(page), `${String(name)}, ${colorScheme}`).toEqual([]);
       await page.keyboard.press("Escape");
+      await expect(page.getByRole("dialog")).toBeHidden();
     }
+    for (const [place, heading] of [
+      ["#traits", "Traits"],
+      ["#traits/new", "Make a trait"],
+      [`#r=${golden.link}`, "Somebody sent you this"],
+    ] as const) {
+      await page.goto(`${address}/${place}`);
+      await expect(page.getByRole("heading", { name: heading, level: 1 })).toBeVisible();
+      expect(await findings(page), `${place.slice(0, 12)}, ${colorScheme}`).toEqual([]);
+    }
+    await page.goto(`${address}/#`);
+    await expect(page.getByRole("article")).toBeVisible();
   }
   for (const width of [360, 768, 2560]) {
     await page.setViewportSize({ width, height: 800 });

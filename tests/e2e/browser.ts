@@ -28,12 +28,12 @@ export function complaints(context: BrowserContext): string[] {
 
 /**
  * A browser with empty storage of its own, which it keeps until `leave`, started with further `flags`. Only with `app` does a service
- * worker keep the page: it would answer requests that tests want to see or to change.
+ * worker keep the page: it would answer requests that tests want to see or to change. With `touch`, fingers work beside the mouse.
  */
-export async function newVisitor({ app = false, flags = [] as readonly string[] } = {}): Promise<{ context: BrowserContext; leave: () => Promise<void> }> {
+export async function newVisitor({ app = false, touch = false, flags = [] as readonly string[] } = {}): Promise<{ context: BrowserContext; leave: () => Promise<void> }> {
   const folder = mkdtempSync(join(tmpdir(), "trimtab-visitor-"));
   const args = [...(launch.args ?? []), ...flags];
-  const context = await chromium.launchPersistentContext(folder, { ...launch, args, serviceWorkers: app ? "allow" : "block" });
+  const context = await chromium.launchPersistentContext(folder, { ...launch, args, hasTouch: touch, serviceWorkers: app ? "allow" : "block" });
   let left = false;
   const leave = async () => {
     if (left) return;

@@ -1,4 +1,5 @@
 /** A graphics device that is lost in the middle of an answer. */
+import { ANSWERING, answerAt, answered, text, tokens } from "./conversation.ts";
 import { address, expect, load, newVisitor, test } from "./browser.ts";
 
 /** Runs before the worker's own script: keeps the devices that it asks for, so that a test can destroy them. */
@@ -64,5 +65,17 @@ test("the answer goes on with the same tokens on a new device", async () => {
   expect(disturbed.tokens).toBe(undisturbed.tokens);
   const afterwards = await run(0);
   expect(afterwards.texts).toEqual(undisturbed.texts);
+
+  // The same, seen by somebody who asked on the page.
+  await answerAt(page, { temperature: 0, tokens: 24 });
+  await page.getByRole("textbox", { name: "Your message" }).fill("Name three fruits.");
+  await page.getByRole("button", { name: "Ask", exact: true }).click();
+  await expect(tokens(page, "Steered").first()).toBeVisible({ timeout: ANSWERING });
+  await worker.evaluate(() => {
+    (globalThis as unknown as { gpuDevices: GPUDevice[] }).gpuDevices.at(-1)?.destroy();
+  });
+  await expect(page.getByRole("status").filter({ hasText: "The graphics device was lost in the middle of an answer." })).toBeVisible({ timeout: ANSWERING });
+  await answered(page);
+  expect((await text(page, "Steered")).length).toBeGreaterThan(0);
   await leave();
 });

@@ -51,7 +51,7 @@ for (const [label, from, to] of breakages) {
   });
 }
 
-test("the choice is made by a measurement that is shown, kept, and can be overruled", async () => {
+test("the choice is made by a measurement that is shown and kept: it is not made again", async () => {
   const { context, leave } = await newVisitor();
   const page = await context.newPage();
   await page.goto(address);
@@ -62,16 +62,18 @@ test("the choice is made by a measurement that is shown, kept, and can be overru
   await expect(dialog.getByText(/[\d.]+ tokens a second on the processor and [\d.]+ on the graphics device/)).toBeVisible();
   await expect(dialog.getByRole("combobox", { name: "Where to run" })).toHaveValue("auto");
 
+  const first = await dialog.getByText(/tokens a second on the processor/).textContent();
+
   const again = await page.evaluate(async (id) => {
-    const source = { kind: "catalogue" as const, id };
-    const loaded = await globalThis.trimtab.load(source, { backend: "auto", precision: "fast" }, () => undefined);
-    const asked = await globalThis.trimtab.load(source, { backend: "cpu", precision: "fast" }, () => undefined);
-    return { trial: loaded.trial, backend: asked.backend };
+    const { trial, backend } = await globalThis.trimtab.load({ kind: "catalogue", id }, { backend: "auto", precision: "fast" }, () => undefined);
+    return { trial, backend };
   }, modelId);
   const speeds = again.trial?.tokensPerSecond;
   expect(speeds?.gpu).toBeGreaterThan(0);
-  expect(speeds?.cpu).toBeGreaterThan(0);
+  expect(speeds?.cpu).toBeGreaterThan(speeds?.gpu ?? Number.NaN);
   expect(again.backend).toBe("cpu");
+  expect(again.trial?.compileMilliseconds, "the slower device is left alone").toBeUndefined();
+  await expect(dialog.getByText(/tokens a second on the processor/)).toHaveText(first ?? "");
   await leave();
 });
 

@@ -31,6 +31,9 @@ export class KeptFiles {
   readonly fetch: Fetch = async (url, init) => {
     const way = wayOf(new URL(url, location.href));
     if (way === "not kept") return this.network(url, init);
+    // A browser that knows of no network is not asked for a request that it reports as an error.
+    const offline = (navigator as Partial<Navigator>).onLine === false ? await this.find(url) : undefined;
+    if (offline !== undefined) return offline;
     if (way === "named by content") return (await this.find(url)) ?? this.fetchAndKeep(url, init);
     try {
       const answer = await this.fetchAndKeep(url, init);
