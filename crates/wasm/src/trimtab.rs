@@ -376,7 +376,8 @@ impl Trimtab {
     }
 
     /// Changes the steered column's plan from the next token that is not yet queued. A plan that cannot
-    /// be is refused here, and the run goes on. Without a run nothing happens.
+    /// be is refused here, and the run goes on. Without a run nothing happens: for one that waits its turn, the
+    /// worker holds this back until it has begun.
     #[wasm_bindgen(js_name = setPlan)]
     pub fn set_plan(&self, plan: JsValue) -> Result<(), JsValue> {
         let plan: Plan = serde_wasm_bindgen::from_value(plan).map_err(Failure::from)?;
@@ -387,7 +388,7 @@ impl Trimtab {
         Ok(())
     }
 
-    /// Ends what is running.
+    /// Ends what is running. What begins later knows nothing of it.
     pub fn stop(&self) {
         self.wishes.borrow_mut().stop = true;
     }

@@ -20,6 +20,11 @@ export function automation(engine: Engine, model: ModelState): Engine {
       model.addTrait(trait);
       return trait;
     },
+    async replayLink(link, onEvent) {
+      const replayed = await engine.replayLink(link, onEvent);
+      for (const trait of replayed.added) model.addTrait(trait);
+      return replayed;
+    },
     removeTraits: (names) => model.removeTraits(names),
   };
 }
