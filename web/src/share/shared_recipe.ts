@@ -71,7 +71,7 @@ export function sharedRecipe(shared: Shared, model: LoadedModel, readyMade: read
   const layer = layerOf(final);
   const answer = messages.length - 1;
   const pointed = shared.token !== null && messages[answer]?.tokens?.[shared.token] !== undefined ? { message: answer, token: shared.token } : null;
-  const traits = traitsOf(messages, hashesOf(answered.map(({ run }) => run)), looked, layer, model, readyMade);
+  const traits = traitsOf(messages, hashesOf(answered.map(({ run }) => run).filter((run) => run.model.sha256 === final.model.sha256)), looked, layer, model, readyMade);
   return {
     model: { name: final.model.name, sha256: final.model.sha256 },
     precision: final.model.precision === "exact" ? "exact" : "fast",
