@@ -158,7 +158,9 @@ struct Told {
     progress: MakingProgress,
     /// When the phase began, in milliseconds.
     began: f64,
+    /// When the last checkpoint was, in milliseconds, and whether there is something that it does not hold.
     kept: f64,
+    unkept: bool,
 }
 
 impl Told {
@@ -167,6 +169,7 @@ impl Told {
             progress,
             began: Date::now(),
             kept: Date::now(),
+            unkept: false,
         }
     }
 
@@ -178,6 +181,8 @@ impl Told {
         listener: &Function,
     ) -> Result<(), Failure> {
         let record = making.record();
+        // Responses that were written together are told one by one, and then something else.
+        let all_told = matches!(event, MakingEvent::Working);
         match event {
             MakingEvent::Growing { at, tokens } => {
                 if tokens.len() % TOKENS_A_GROWTH == 0 {
@@ -199,11 +204,13 @@ impl Told {
                 self.began = Date::now();
             }
             self.progress = progress;
+            self.unkept = true;
             tell(listener, &self.progress_event());
-            if Date::now() - self.kept > CHECKPOINT_MS {
-                self.kept = Date::now();
-                tell(listener, &checkpoint(record)?);
-            }
+        }
+        if all_told && self.unkept && Date::now() - self.kept > CHECKPOINT_MS {
+            self.kept = Date::now();
+            self.unkept = false;
+            tell(listener, &checkpoint(record)?);
         }
         Ok(())
     }

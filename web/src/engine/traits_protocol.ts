@@ -63,7 +63,7 @@ export type ResponseEvent =
   | { kind: "response"; at: number; response: ContrastResponse }
   | { kind: "progress"; phase: "writing" | "judging"; done: number; total: number; secondsLeft?: number }
   /** What has been done so far, to go on from when the tab closes. */
-  | { kind: "checkpoint"; contrast: Uint8Array };
+  | { kind: "checkpoint"; contrast: Uint8Array; /** Places of the responses that are in it; others are still growing. */ written: number[] };
 
 /** Goes into storage and back to the worker as it is. */
 export interface ContrastSet {

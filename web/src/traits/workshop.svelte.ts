@@ -236,7 +236,12 @@ export class Workshop {
             else if (event.kind === "response") {
               responses[event.at] = event.response;
               timer ??= setTimeout(show, flushMs);
-            } else void this.keepWritten(id, event.contrast);
+            } else {
+              void this.keepPart(id, "contrast", event.contrast);
+              const now = this.get(id);
+              // Those that are still growing would be lost with the page.
+              if (now !== null) void this.keep({ ...now, responses: event.written.flatMap((at) => responses[at] ?? []) });
+            }
           },
         );
         await this.keepPart(id, "contrast", set.bytes);
@@ -246,14 +251,6 @@ export class Workshop {
       }
     });
     if (this.get(id)?.complete === true && !this.#stopped) await this.makeVector(id);
-  }
-
-  /** What is whole so far: of the responses on screen some are still growing. */
-  private async keepWritten(id: string, contrast: Uint8Array): Promise<void> {
-    await this.keepPart(id, "contrast", contrast);
-    const { responses } = await this.engine.openContrast(contrast);
-    const now = this.get(id);
-    if (now !== null && this.running?.id === id && this.running.step === "write") await this.keep({ ...now, responses });
   }
 
   /** Sorts the responses by the thresholds and makes the vector of those that pass. */

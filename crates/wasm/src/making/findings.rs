@@ -42,6 +42,8 @@ pub enum ResponseEvent<'a> {
     Checkpoint {
         #[serde(with = "serde_wasm_bindgen::preserve")]
         contrast: Uint8Array,
+        /// Numbers of the responses that are in it.
+        written: Vec<usize>,
     },
 }
 
@@ -123,6 +125,9 @@ pub fn contrast_set(record: &ContrastRecord) -> Result<ContrastSet<'_>, Failure>
 pub fn checkpoint(record: &ContrastRecord) -> Result<ResponseEvent<'static>, Failure> {
     Ok(ResponseEvent::Checkpoint {
         contrast: Uint8Array::from(record.to_bytes()?.as_slice()),
+        written: (0..record.responses.len())
+            .filter(|&at| record.responses[at].is_some())
+            .collect(),
     })
 }
 
