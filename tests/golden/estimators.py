@@ -39,7 +39,7 @@ def paired_differences(x, side, pair, question):
 def direction(estimator, x, side, pair, question):
     """Unit vector [d], pointing to the positive side."""
     difference = x[side == 1].mean(0) - x[side == -1].mean(0)
-    if estimator == "response_avg":
+    if estimator in ("response_avg", "prompt_avg", "prompt_last"):
         found = difference
     elif estimator == "pca_diff":
         found = np.linalg.svd(paired_differences(x, side, pair, question))[2][0]
@@ -55,16 +55,31 @@ def direction(estimator, x, side, pair, question):
     return found if found @ difference >= 0 else -found
 
 
-def separation(estimator, x, side, pair, question):
-    """Share of comparisons won on held-out questions, over all folds."""
+def eigenvalue_ratio(estimator, x, side, pair, question):
+    """How far the component stands out: where it is near 1, rounding turns it."""
+    differences = paired_differences(x, side, pair, question)
+    if estimator == "pca_diff_repeng":
+        differences = differences - differences.mean(0)
+    first, second = np.linalg.svd(differences, compute_uv=False)[:2] ** 2
+    return first / second
+
+
+def folds(question):
+    """For each fold that has questions: which rows are held out, and which are learned from."""
+    parts = [question % FOLDS == fold for fold in range(FOLDS)]
+    return [(held_out, ~held_out) for held_out in parts if held_out.any()]
+
+
+def separation(estimator, x, side, pair, question, judged=None):
+    """Share of comparisons won on held-out questions, over all folds; directions from `x` are judged on `judged`, or on `x` itself."""
+    judged = x if judged is None else judged
     won = compared = 0.0
-    for fold in range(FOLDS):
-        held_out = question % FOLDS == fold
-        learned = ~held_out
-        found = direction(estimator, x[learned], side[learned], pair[learned], question[learned])
+    for held_out, learned in folds(question):
         pairs = (side[held_out] == 1).sum() * (side[held_out] == -1).sum()
-        won += pairs * roc_auc_score(side[held_out] == 1, x[held_out] @ found)
-        compared += pairs
+        if pairs:
+            found = direction(estimator, x[learned], side[learned], pair[learned], question[learned])
+            won += pairs * roc_auc_score(side[held_out] == 1, judged[held_out] @ found)
+            compared += pairs
     return won / compared
 
 
@@ -80,14 +95,12 @@ def main():
         for width in (rows.shape[2], NARROW):
             x = rows[at, :, :width].astype(np.float64)
             case = {"layer": layer, "width": width, "estimators": {}}
-            d = paired_differences(x, side, pair, question)
             for estimator in ESTIMATORS:
                 found = direction(estimator, x, side, pair, question)
                 tensors[f"{estimator}.{layer}.{width}"] = found.astype(np.float32)
                 case["estimators"][estimator] = {"auc": separation(estimator, x, side, pair, question)}
-            for name, differences in (("pca_diff", d), ("pca_diff_repeng", d - d.mean(0))):
-                first, second = np.linalg.svd(differences, compute_uv=False)[:2] ** 2
-                case["estimators"][name]["eigenvalue_ratio"] = first / second
+            for name in ("pca_diff", "pca_diff_repeng"):
+                case["estimators"][name]["eigenvalue_ratio"] = eigenvalue_ratio(name, x, side, pair, question)
             report["cases"].append(case)
             print(layer, width, {name: (round(one["auc"], 3), round(one.get("eigenvalue_ratio", 0), 2)) for name, one in case["estimators"].items()})
     save_file(tensors, here / "estimators.safetensors")
