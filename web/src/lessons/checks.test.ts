@@ -1,6 +1,6 @@
 import { describe, expect, it, vi } from "vitest";
 import type { Plan } from "../engine/protocol.ts";
-import { MockEngine } from "../fixtures/mock_engine.ts";
+import { MockEngine, mockTraits } from "../fixtures/mock_engine.ts";
 import { emptyAnswer, newConversation, type Run } from "../session/conversation.ts";
 import { Session } from "../session/session.svelte.ts";
 import { isMet, type Sight } from "./checks.ts";
@@ -43,6 +43,18 @@ describe("an answer", () => {
     [0, 0.1, false],
   ])("pushed at least %s: %s", (wanted, was, met) => {
     expect(isMet(answered({ cheerful: wanted }), sight([run("a", { cheerful: was })]))).toBe(met);
+  });
+
+  it.each<["end of band" | "beyond band", number, boolean]>([
+    ["end of band", 2.9, true],
+    ["end of band", 2.7, false],
+    ["beyond band", 2.9, false],
+    ["beyond band", 4.4, true],
+  ])("pushed to the %s of the vector that is here: %s", (wanted, was, met) => {
+    const [cheerful] = mockTraits.map((trait) => ({ ...trait, recommended: { layers: [16], min: -2.91, max: 2.91 } }));
+    const check = { kind: "answered", push: new Map([["cheerful", wanted]]) } as const;
+    expect(isMet(check, sight([run("a", { cheerful: was })], cheerful === undefined ? {} : { traits: [cheerful] }))).toBe(met);
+    expect(isMet(check, sight([run("a", { cheerful: was })]))).toBe(false);
   });
 
   it("does not count while it is written, where it broke off, or from before the step", () => {

@@ -3,7 +3,7 @@
 import type { Plan, Trait } from "../engine/protocol.ts";
 import type { HeatView } from "../heatmap/view.ts";
 import { type Conversation, type Run, shownRun } from "../session/conversation.ts";
-import type { Check } from "./lesson.ts";
+import type { Check, Wanted } from "./lesson.ts";
 
 /** The page as a check looks at it. */
 export interface Sight {
@@ -19,7 +19,16 @@ export interface Sight {
 
 const slack = 1e-6;
 
-function reaches(coefficient: number, wanted: number): boolean {
+/** Sliders go in steps of this size, so that one cannot stand exactly where a band ends. */
+const step = 0.1;
+/** A slider reaches half as far again as its band. */
+const beyond = 1.2;
+
+function reaches(coefficient: number, wanted: Wanted, trait: Trait | undefined): boolean {
+  if (typeof wanted === "string") {
+    const end = trait?.recommended.max ?? Number.POSITIVE_INFINITY;
+    return coefficient >= (wanted === "end of band" ? end - step : end * beyond);
+  }
   if (wanted === 0) return Math.abs(coefficient) < slack;
   return wanted > 0 ? coefficient >= wanted - slack : coefficient <= wanted + slack;
 }
@@ -36,15 +45,17 @@ function answeredPlan(run: Run): Plan | null {
 
 export function isMet(check: Check, sight: Sight): boolean {
   const { conversation, start, view } = sight;
+  const all = (push: ReadonlyMap<string, Wanted>, coefficient: (trait: string) => number) =>
+    [...push].every(([name, wanted]) => reaches(coefficient(name), wanted, sight.traits.find((trait) => trait.name === name)));
   switch (check.kind) {
     case "slider":
-      return [...check.push].every(([trait, wanted]) => reaches(sight.coefficient(trait), wanted));
+      return all(check.push, sight.coefficient);
     case "answered":
       return conversation.turns
         .flatMap((turn) => turn.runs)
         .some((run) => {
           const plan = start.runs.has(run.id) ? null : answeredPlan(run);
-          return plan !== null && [...check.push].every(([trait, wanted]) => reaches(coefficientIn(plan, trait), wanted));
+          return plan !== null && all(check.push, (trait) => coefficientIn(plan, trait));
         });
     case "both-signs":
       return conversation.turns.some((turn) => {

@@ -55,13 +55,16 @@ export interface Task {
   check: Check | null;
 }
 
+/** Of a slider: a number, or a place on its scale that each vector has elsewhere (the band is its recommended range). */
+export type Wanted = number | "end of band" | "beyond band";
+
 /**
  * What the page can see being done. Coefficients mean *at least so far*: 2 is met by 2 and more, −2
  * by −2 and less, 0 by no push.
  */
 export type Check =
-  | { kind: "slider"; push: ReadonlyMap<string, number> }
-  | { kind: "answered"; push: ReadonlyMap<string, number> }
+  | { kind: "slider"; push: ReadonlyMap<string, Wanted> }
+  | { kind: "answered"; push: ReadonlyMap<string, Wanted> }
   | { kind: "both-signs"; trait: string }
   | { kind: "card"; of: "unsteered" | "steered" | "question" | "any" }
   | { kind: "coloured-by"; what: string }

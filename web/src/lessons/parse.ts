@@ -3,7 +3,7 @@
 // yaml: knows the line of every value, which errors for teachers need; js-yaml only knows that of syntax errors.
 import { isAlias, isMap, isNode, isPair, isScalar, isSeq, LineCounter, parseDocument, visit, type Node } from "yaml";
 import { meaningOf } from "./glossary.ts";
-import { type Check, type Lesson, LessonError, maxLessonBytes, type SetUp, type Step, type Task } from "./lesson.ts";
+import { type Check, type Lesson, LessonError, maxLessonBytes, type SetUp, type Step, type Task, type Wanted } from "./lesson.ts";
 import { blocksOf } from "./marked_text.ts";
 
 const maxSteps = 30;
@@ -213,8 +213,8 @@ class Reader {
     const coloured = read("coloured by");
     const [layer, inside, trait] = [read("layer changed"), read("inside the steered run"), read("new trait")];
     fields.done();
-    if (slider !== null) return { kind: "slider", push: this.push(slider, "slider") };
-    if (answered !== null) return { kind: "answered", push: this.push(answered, "answered") };
+    if (slider !== null) return { kind: "slider", push: this.wanted(slider, "slider") };
+    if (answered !== null) return { kind: "answered", push: this.wanted(answered, "answered") };
     if (both !== null) return { kind: "both-signs", trait: this.text(both, "both signs", short, node) };
     if (card !== null) return { kind: "card", of: this.choice(card, "card opened", ["unsteered", "steered", "question", "any"] as const) ?? "any" };
     if (coloured !== null) return { kind: "coloured-by", what: this.text(coloured, "coloured by", short, node) };
@@ -224,16 +224,32 @@ class Reader {
     throw this.error(node, `"${name}" says nothing to look for`);
   }
 
-  /** `{cheerful: 2}`; `any` stands for no demand. */
   private push(node: Node, what: string): ReadonlyMap<string, number> {
-    const found = new Map<string, number>();
-    if (isScalar(node) && node.value === "any") return found;
+    return this.coefficients(node, what, (value, name) => {
+      const found = this.number(value, name, -maxCoefficient, maxCoefficient);
+      if (found === null) throw this.error(node, `"${name}" needs a number`);
+      return found;
+    });
+  }
+
+  /** `any` stands for no demand. */
+  private wanted(node: Node, what: string): ReadonlyMap<string, Wanted> {
+    if (isScalar(node) && node.value === "any") return new Map();
+    return this.coefficients(node, what, (value, name) => {
+      if (isScalar(value) && (value.value === "end of band" || value.value === "beyond band")) return value.value;
+      const found = this.number(value, name, -maxCoefficient, maxCoefficient);
+      if (found === null) throw this.error(node, `"${name}" needs a number, "end of band" or "beyond band"`);
+      return found;
+    });
+  }
+
+  /** `{cheerful: 2}` */
+  private coefficients<T>(node: Node, what: string, read: (value: Node | null, name: string) => T): ReadonlyMap<string, T> {
+    const found = new Map<string, T>();
     if (!isMap(node) || node.items.length > 8) throw this.error(node, `"${what}" names traits with numbers, as in {cheerful: 2}`);
     const fields = new Fields(node, `"${what}"`, this);
     for (const name of fields.names()) {
-      const value = this.number(fields.get(name), name.slice(0, 40), -maxCoefficient, maxCoefficient);
-      if (value === null) throw this.error(node, `"${name.slice(0, 40)}" needs a number`);
-      found.set(name, value);
+      found.set(name, read(fields.get(name), name.slice(0, 40)));
     }
     return found;
   }
