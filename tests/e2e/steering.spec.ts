@@ -95,7 +95,7 @@ test("a focused token shows its readings, its probability, what else was likely,
 test("without a push both answers are the same", async () => {
   await page.getByRole("button", { name: "Reset cheerful" }).click();
   await page.getByRole("button", { name: /^Answer again/ }).last().click();
-  await expect(page.getByText(`2 of 2`)).toBeVisible();
+  await expect(page.getByText(`2 of 2`)).toBeVisible({ timeout: 300_000 });
   await expect(page.getByRole("button", { name: /^Answer again/ }).last()).toBeEnabled({ timeout: 300_000 });
   expect(await text(page, "Steered")).toBe(await text(page, "Unsteered"));
 });
