@@ -61,32 +61,14 @@ pub struct SamplerArguments {
 
 impl SamplerArguments {
     pub fn sampler(&self) -> Result<Sampler> {
-        let Self {
-            temperature,
-            top_k,
-            top_p,
-            repetition_penalty,
-            seed,
-        } = *self;
-        anyhow::ensure!(
-            temperature.is_finite() && temperature >= 0.0,
-            "--temperature must be 0 or more"
-        );
-        anyhow::ensure!(
-            top_p > 0.0 && top_p <= 1.0,
-            "--top-p must be above 0 and at most 1"
-        );
-        anyhow::ensure!(
-            repetition_penalty.is_finite() && repetition_penalty > 0.0,
-            "--repetition-penalty must be above 0"
-        );
-        Ok(Sampler {
-            temperature,
-            top_k,
-            top_p,
-            repetition_penalty,
-            seed,
-        })
+        let sampler = Sampler {
+            temperature: self.temperature,
+            top_k: self.top_k,
+            top_p: self.top_p,
+            repetition_penalty: self.repetition_penalty,
+            seed: self.seed,
+        };
+        Ok(sampler.checked()?)
     }
 }
 
@@ -109,6 +91,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let sampler = arguments.sampler.sampler()?;
     let mut engine = arguments
         .model
+        .fast_unless_told()
         .engine(Some(prompt.len().saturating_add(arguments.max_tokens)), 1)?;
     let Steering { mut vectors, plan } =
         arguments

@@ -25,7 +25,8 @@ pub struct ModelArguments {
     /// What computes [default: cpu]
     #[arg(long)]
     pub backend: Option<BackendArgument>,
-    /// How activations enter a weight matrix: as f32, or as 8-bit integers [default: exact]
+    /// How activations enter a weight matrix: as f32, or as 8-bit integers, which is faster where weights are
+    /// quantised, and impossible where they are not [default: fast for generate, exact for all other verbs]
     #[arg(long)]
     pub precision: Option<PrecisionArgument>,
 }
@@ -129,6 +130,15 @@ impl ModelArguments {
             &path,
             MAX_JSON_BYTES,
         )?)?))
+    }
+
+    /// With fast activations unless the command line asks for others: for verbs whose result is read by somebody,
+    /// not measured.
+    pub fn fast_unless_told(&self) -> Self {
+        Self {
+            precision: self.precision.or(Some(PrecisionArgument::Fast)),
+            ..self.clone()
+        }
     }
 
     /// Loads the engine with room for `sequences` conversations of `context` tokens.

@@ -114,6 +114,8 @@ fn readings_are_projections_of_the_trace() {
         &prompt,
         "--max-tokens",
         "5",
+        "--precision",
+        "exact",
         "--read",
         "cheerful",
     ];

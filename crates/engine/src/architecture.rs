@@ -1,7 +1,9 @@
 //! The table of transformer families: what a family's blocks are made of, and what its weights are called.
 
 use crate::error::EngineError;
-use trimtab_checkpoint::ModelConfig;
+use std::collections::HashSet;
+use trimtab_checkpoint::weights::is_redundant;
+use trimtab_checkpoint::{ByteSource, ModelConfig, WeightFile};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Norm {
@@ -92,7 +94,14 @@ impl Architecture {
     /// Looks the model's family up.
     pub fn of(config: &ModelConfig) -> Result<Self, EngineError> {
         let (qkv_bias, qk_norm) = match config.model_type.as_str() {
-            "llama" | "mistral" => (config.attention_bias, false),
+            "llama" if config.attention_bias => {
+                return Err(EngineError::UnsupportedModel {
+                    reason: "its config.json asks for attention_bias, and the bias of the output projection \
+                        (model.layers.0.self_attn.o_proj.bias and the like) is not computed; use a checkpoint without"
+                        .into(),
+                });
+            }
+            "llama" | "mistral" => (false, false),
             "qwen2" => (true, false),
             _ => {
                 return Err(EngineError::UnsupportedArchitecture {
@@ -125,5 +134,60 @@ impl Architecture {
             qk_norm,
             names: WeightNames::LLAMA,
         })
+    }
+
+    /// Refuses a file with a tensor that this family's table does not name: left unread, it would make every
+    /// number wrong without a word.
+    pub fn check_names<S: ByteSource>(
+        &self,
+        config: &ModelConfig,
+        file: &WeightFile<S>,
+    ) -> Result<(), EngineError> {
+        let known = self.tensor_names(config);
+        let unknown = file
+            .names()
+            .find(|name| !known.contains(*name) && !is_redundant(name, config.tied_embeddings));
+        match unknown {
+            None => Ok(()),
+            Some(name) => Err(EngineError::UnsupportedModel {
+                reason: format!(
+                    "its weight file has a tensor {name:?}, which a model of type {:?} does not have here; \
+                     computed without it, every answer would be wrong",
+                    config.model_type
+                ),
+            }),
+        }
+    }
+
+    /// Of every weight that an executor reads.
+    fn tensor_names(&self, config: &ModelConfig) -> HashSet<String> {
+        let names = &self.names;
+        let mut in_blocks = vec![
+            names.attention_norm,
+            names.q,
+            names.k,
+            names.v,
+            names.o,
+            names.ffn_norm,
+            names.gate,
+            names.up,
+            names.down,
+        ];
+        if self.qkv_bias {
+            in_blocks.extend([names.q_bias, names.k_bias, names.v_bias]);
+        }
+        if self.qk_norm {
+            in_blocks.extend([names.q_norm, names.k_norm]);
+        }
+        let mut all: HashSet<String> = [names.embedding, names.final_norm]
+            .map(str::to_owned)
+            .into();
+        if !config.tied_embeddings {
+            all.insert(names.head.to_owned());
+        }
+        for block in 0..config.layers {
+            all.extend(in_blocks.iter().map(|name| in_block(name, block)));
+        }
+        all
     }
 }

@@ -4,7 +4,7 @@ use crate::architecture::Architecture;
 use crate::cpu::CpuExecutor;
 use crate::error::EngineError;
 use crate::executor::{Batch, BatchRecord, Execute, Head, Limits, Row, TokenSource};
-use crate::gpu::{GpuExecutor, Profile};
+use crate::gpu::{Assumptions, GpuExecutor, Profile};
 use crate::index::{Layer, Position, SequenceIndex, TokenId};
 use crate::reading::Reading;
 use crate::record::{MAX_DIRECTIONS, TokenRecord};
@@ -110,8 +110,21 @@ macro_rules! on_executor {
     };
 }
 
+/// Seconds since some moment.
+pub type Clock = fn() -> f64;
+
+#[cfg(not(target_family = "wasm"))]
+fn seconds() -> f64 {
+    use std::sync::LazyLock;
+    use std::time::Instant;
+    static BEGUN: LazyLock<Instant> = LazyLock::new(Instant::now);
+    BEGUN.elapsed().as_secs_f64()
+}
+
 #[derive(Debug)]
 pub struct Engine {
+    /// None in a browser until the page lends its own.
+    clock: Option<Clock>,
     config: ModelConfig,
     info: EngineInfo,
     executor: Executor,
@@ -129,7 +142,20 @@ impl Engine {
         options: EngineOptions,
         progress: &mut dyn FnMut(LoadProgress),
     ) -> Result<Self, EngineError> {
+        Self::load_assuming(config, weights, options, Assumptions::default(), progress).await
+    }
+
+    /// As [`Self::load`], but a GPU is not asked about what is assumed of it: so that one adapter can run the kernels
+    /// as another would be given them.
+    pub async fn load_assuming<S: ByteSource>(
+        config: &ModelConfig,
+        weights: &WeightFile<S>,
+        options: EngineOptions,
+        assumptions: Assumptions,
+        progress: &mut dyn FnMut(LoadProgress),
+    ) -> Result<Self, EngineError> {
         let architecture = Architecture::of(config)?;
+        architecture.check_names(config, weights)?;
         if options.sequences == 0 {
             return Err(EngineError::Usage(
                 "an engine needs room for at least one sequence".into(),
@@ -155,13 +181,24 @@ impl Engine {
                 (Executor::Reference(Box::new(reference)), info)
             }
             Backend::Gpu => {
-                let (gpu, info) =
-                    GpuExecutor::load(config, architecture, weights, options, progress).await?;
+                let (gpu, info) = GpuExecutor::load(
+                    config,
+                    architecture,
+                    weights,
+                    options,
+                    assumptions,
+                    progress,
+                )
+                .await?;
                 (Executor::Gpu(Box::new(gpu)), info)
             }
         };
         let limits = on_executor!(&executor, executor => executor.limits());
         Ok(Self {
+            #[cfg(not(target_family = "wasm"))]
+            clock: Some(seconds),
+            #[cfg(target_family = "wasm")]
+            clock: None,
             config: config.clone(),
             info,
             executor,
@@ -169,6 +206,15 @@ impl Engine {
             slots: ChangeSlots::new(limits.change_slots),
             in_flight: 0,
         })
+    }
+
+    /// By what answers are timed, which decides how far they run ahead of whoever reads them.
+    pub fn set_clock(&mut self, clock: Clock) {
+        self.clock = Some(clock);
+    }
+
+    pub(crate) fn now(&self) -> Option<f64> {
+        self.clock.map(|clock| clock())
     }
 
     pub fn info(&self) -> &EngineInfo {
@@ -303,6 +349,7 @@ impl Engine {
             return Err(EngineError::ContextFull {
                 tokens: tokens.len(),
                 context: self.info.context,
+                windowed: self.config.sliding_window == Some(self.info.context),
             });
         }
         Ok(())

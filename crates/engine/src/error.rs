@@ -1,5 +1,6 @@
 //! What can go wrong, written for the person who meets it.
 
+use crate::sampling::SamplerError;
 use crate::steering::PlanError;
 use trimtab_checkpoint::{SourceError, WeightError};
 
@@ -20,6 +21,8 @@ pub enum EngineError {
     Source(#[from] SourceError),
     #[error(transparent)]
     Plan(#[from] PlanError),
+    #[error(transparent)]
+    Sampler(#[from] SamplerError),
     #[error(
         "no WebGPU or Vulkan/Metal/DX12 adapter was found ({reason}); choose the CPU instead, or use a browser with WebGPU (Chrome or Edge 113 and later)"
     )]
@@ -35,9 +38,16 @@ pub enum EngineError {
     #[error("the graphics device refused {what}: {reason}")]
     Device { what: String, reason: String },
     #[error(
-        "{tokens} tokens do not fit: this engine holds {context}; shorten the conversation or load the model with a longer context"
+        "{tokens} tokens do not fit: this engine holds {context}{reason}; shorten the conversation{remedy}",
+        reason = if *windowed { ", because this model attends to a sliding window of so many" } else { "" },
+        remedy = if *windowed { "" } else { " or load the model with a longer context" }
     )]
-    ContextFull { tokens: usize, context: usize },
+    ContextFull {
+        tokens: usize,
+        context: usize,
+        /// Whether the model's sliding window is what bounds the context.
+        windowed: bool,
+    },
     #[error("token {token} is not in the vocabulary of {vocab}")]
     NoSuchToken { token: u32, vocab: usize },
     #[error("at most {max} directions can be read at once, {asked} were asked for")]

@@ -49,6 +49,7 @@ impl Forced {
     ) -> Result<Self, EngineError> {
         engine.drain().await?;
         engine.check_tokens(request.sequence, request.tokens)?;
+        request.sampler.checked()?;
         let ordered = request
             .segments
             .is_sorted_by(|one, other| one.from < other.from);

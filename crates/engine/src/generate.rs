@@ -162,6 +162,8 @@ impl Run {
 #[derive(Debug)]
 struct Queued {
     rows: Vec<(usize, Row, ActivePlanIndex)>,
+    /// When, by the engine's clock.
+    submitted: Option<f64>,
 }
 
 /// Into [`Generation::plans`].
@@ -174,7 +176,42 @@ pub struct Generation {
     plans: Vec<ActivePlan>,
     queued: VecDeque<Queued>,
     events: VecDeque<Event>,
-    run_ahead: usize,
+    pace: Pace,
+}
+
+/// How long a batch takes, which says how many may be queued so that a slider still feels live.
+#[derive(Clone, Copy, Debug, Default)]
+struct Pace {
+    /// When the last batch came back.
+    collected: Option<f64>,
+    /// That it took; unknown without a clock.
+    seconds: Option<f64>,
+}
+
+impl Pace {
+    const MOST_AHEAD: usize = 4;
+    const SECONDS_AHEAD: f64 = 0.15;
+
+    /// Batches that may be under way at once.
+    fn ahead(self) -> usize {
+        let Some(seconds) = self.seconds else {
+            return 1;
+        };
+        // The cast saturates: a batch of no measurable length is as good as a very short one.
+        ((Self::SECONDS_AHEAD / seconds) as usize).clamp(1, Self::MOST_AHEAD)
+    }
+
+    /// Notes a batch that was submitted at one time and came back at another. It was not begun before the one in
+    /// front of it was done.
+    fn note(&mut self, submitted: Option<f64>, collected: Option<f64>) {
+        if let (Some(submitted), Some(collected)) = (submitted, collected) {
+            let begun = self
+                .collected
+                .map_or(submitted, |before| before.max(submitted));
+            self.seconds = Some((collected - begun).max(0.0));
+        }
+        self.collected = collected;
+    }
 }
 
 impl Generation {
@@ -187,6 +224,7 @@ impl Generation {
         let mut runs = Vec::with_capacity(requests.len());
         for (index, request) in requests.into_iter().enumerate() {
             engine.check_tokens(request.sequence, &request.prompt)?;
+            request.sampler.checked()?;
             if request.prompt.is_empty() {
                 return Err(EngineError::Usage(
                     "a prompt needs at least one token".into(),
@@ -230,19 +268,12 @@ impl Generation {
             });
         }
         let plans = runs.iter().map(|run| run.plan.clone()).collect();
-        let info = engine.info();
-        // A slow adapter gains nothing by running ahead, and a slider would feel dead.
-        let run_ahead = if info.software || info.backend != Backend::Gpu {
-            1
-        } else {
-            4
-        };
         Ok(Self {
             runs,
             plans,
             queued: VecDeque::new(),
             events: VecDeque::new(),
-            run_ahead,
+            pace: Pace::default(),
         })
     }
 
@@ -252,7 +283,12 @@ impl Generation {
             if let Some(event) = self.events.pop_front() {
                 return Ok(Some(event));
             }
-            while self.queued.len() < self.run_ahead.min(engine.limits().in_flight) {
+            let ahead = match engine.info().backend {
+                Backend::Gpu => self.pace.ahead().min(engine.limits().in_flight),
+                // The others compute a batch when it is queued: nothing is won by queueing more.
+                Backend::Cpu | Backend::Reference => 1,
+            };
+            while self.queued.len() < ahead {
                 if !self.queue(engine)? {
                     break;
                 }
@@ -321,6 +357,7 @@ impl Generation {
     pub async fn resume(&mut self, engine: &mut Engine) -> Result<(), EngineError> {
         engine.drain().await?;
         self.queued.clear();
+        self.pace = Pace::default();
         for run in &mut self.runs {
             let sequence = run.request.sequence;
             engine.check_tokens(sequence, &run.request.prompt)?;
@@ -348,7 +385,10 @@ impl Generation {
             .runs
             .iter()
             .any(|run| run.in_prompt() && run.has_more(context));
-        let mut queued = Queued { rows: Vec::new() };
+        let mut queued = Queued {
+            rows: Vec::new(),
+            submitted: None,
+        };
         for (request, run) in self.runs.iter_mut().enumerate() {
             while queued.rows.len() < limits.rows
                 && run.has_more(context)
@@ -386,6 +426,7 @@ impl Generation {
             rows: queued.rows.iter().map(|(_, row, _)| *row).collect(),
             capture: false,
         };
+        queued.submitted = engine.now();
         engine.submit(&batch)?;
         self.queued.push_back(queued);
         Ok(true)
@@ -397,6 +438,7 @@ impl Generation {
         let Some(queued) = self.queued.pop_front() else {
             return Ok(());
         };
+        self.pace.note(queued.submitted, engine.now());
         let context = engine.info().context;
         let mut prompt_rows = false;
         for ((request, row, plan), token) in queued.rows.iter().zip(record.tokens) {
@@ -448,5 +490,44 @@ impl Generation {
             self.events.push_front(Event::Prompt { done, total });
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Pace;
+
+    #[test]
+    fn four_batches_or_150_milliseconds_are_queued() {
+        let ahead = |seconds| {
+            let mut pace = Pace::default();
+            pace.note(Some(1.0), Some(1.0 + seconds));
+            pace.ahead()
+        };
+        assert_eq!(Pace::default().ahead(), 1, "nothing is known yet");
+        let cases = [
+            (0.0, 4),
+            (0.03, 4),
+            (0.04, 3),
+            (0.07, 2),
+            (0.1, 1),
+            (2.0, 1),
+        ];
+        for (seconds, want) in cases {
+            assert_eq!(ahead(seconds), want, "{seconds} s");
+        }
+    }
+
+    #[test]
+    fn what_was_queued_behind_another_batch_is_timed_from_its_end() {
+        let mut pace = Pace::default();
+        pace.note(Some(1.0), Some(1.05));
+        pace.note(Some(1.0), Some(1.1));
+        assert!((pace.seconds.unwrap() - 0.05).abs() < 1e-9);
+        pace.note(Some(5.0), Some(5.01));
+        assert!((pace.seconds.unwrap() - 0.01).abs() < 1e-9);
+        // Without a clock, what was known still holds.
+        pace.note(None, None);
+        assert_eq!(pace.ahead(), 4);
     }
 }

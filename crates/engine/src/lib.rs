@@ -30,5 +30,5 @@ pub use engine::{Backend, Engine, EngineOptions, Precision};
 pub use error::EngineError;
 pub use index::{Layer, Position, SequenceIndex, TokenId};
 pub use record::{Prediction, Readings, TokenRecord};
-pub use sampling::Sampler;
+pub use sampling::{Sampler, SamplerError};
 pub use steering::{LayerTable, Operation, Scope, SteeringPlan, Term};

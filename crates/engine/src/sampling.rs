@@ -15,7 +15,40 @@ pub struct Sampler {
     pub seed: u32,
 }
 
+/// A setting that no distribution can be made of.
+#[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
+pub enum SamplerError {
+    #[error("the temperature is {0}; give a number from 0 (greedy) on")]
+    Temperature(f32),
+    #[error("top-p is {0}; give a probability above 0, and at most 1 (which keeps all tokens)")]
+    TopP(f32),
+    #[error("the repetition penalty is {0}; give a number above 0 (1 is off)")]
+    RepetitionPenalty(f32),
+}
+
 impl Sampler {
+    /// The sampler itself, where every setting means something.
+    pub fn checked(self) -> Result<Self, SamplerError> {
+        let Self {
+            temperature,
+            top_k: _,
+            top_p,
+            repetition_penalty,
+            seed: _,
+        } = self;
+        // Written so that NaN fails.
+        if !(temperature.is_finite() && temperature >= 0.0) {
+            return Err(SamplerError::Temperature(temperature));
+        }
+        if !(top_p > 0.0 && top_p <= 1.0) {
+            return Err(SamplerError::TopP(top_p));
+        }
+        if !(repetition_penalty.is_finite() && repetition_penalty > 0.0) {
+            return Err(SamplerError::RepetitionPenalty(repetition_penalty));
+        }
+        Ok(self)
+    }
+
     pub const GREEDY: Self = Self {
         temperature: 0.0,
         top_k: 0,
@@ -62,6 +95,35 @@ mod tests {
         // Euler's constant; the standard error is 1.28 / √100,000 = 0.004.
         assert!((mean - 0.577_2).abs() < 0.016, "{mean}");
         assert!((0..count).all(|token| gumbel(1, 1, token).is_finite()));
+    }
+
+    #[test]
+    fn settings_without_a_meaning_are_refused() {
+        let with = |change: fn(&mut Sampler, f32), value| {
+            let mut sampler = Sampler::GREEDY;
+            change(&mut sampler, value);
+            sampler.checked().is_ok()
+        };
+        for (change, right, wrong) in [
+            (
+                (|sampler, value| sampler.temperature = value) as fn(&mut Sampler, f32),
+                [0.0, 2.5],
+                [-0.1, f32::NAN, f32::INFINITY],
+            ),
+            (
+                |sampler, value| sampler.top_p = value,
+                [0.01, 1.0],
+                [0.0, 1.1, f32::NAN],
+            ),
+            (
+                |sampler, value| sampler.repetition_penalty = value,
+                [0.5, 1.3],
+                [0.0, -1.0, f32::NAN],
+            ),
+        ] {
+            assert!(right.iter().all(|value| with(change, *value)));
+            assert!(wrong.iter().all(|value| !with(change, *value)));
+        }
     }
 
     #[test]

@@ -114,7 +114,10 @@ impl Kernels {
             if is_x86_feature_detected!("avxvnni") {
                 available.push(avx_vnni::KERNELS);
             }
-            if is_x86_feature_detected!("avx512vl") && is_x86_feature_detected!("avx512vnni") {
+            if is_x86_feature_detected!("avx512f")
+                && is_x86_feature_detected!("avx512vl")
+                && is_x86_feature_detected!("avx512vnni")
+            {
                 available.push(avx512_vnni::KERNELS);
             }
         }

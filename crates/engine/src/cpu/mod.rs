@@ -19,7 +19,7 @@ use crate::host_weights::{BlockWeights, Weights};
 use crate::index::{Layer, SequenceIndex, TokenId};
 use crate::record::{Readings, TokenRecord};
 use crate::reference::rotation;
-use crate::steering::{ComposedChange, LayerChange, LayerTable};
+use crate::steering::{ComposedChange, LayerChange, LayerTable, MAX_CLAMPS};
 use activations::{Inputs, Quantised};
 use attention::{CacheShape, KeyValueCache};
 use kernels::Kernels;
@@ -72,6 +72,11 @@ struct Workspace {
     k: Vec<f32>,
     v: Vec<f32>,
     logits: Vec<f32>,
+    /// The rows' tokens, `[n]`.
+    tokens: Vec<TokenId>,
+    /// Which rows ask for the head, and the residual stream of those that are predicted together.
+    headed: Vec<usize>,
+    headed_h: Vec<f32>,
 }
 
 impl CpuExecutor {
@@ -352,6 +357,9 @@ impl Workspace {
             k: floats(kv_width),
             v: floats(kv_width),
             logits: Vec::new(),
+            tokens: Vec::with_capacity(ROWS),
+            headed: Vec::with_capacity(ROWS),
+            headed_h: Vec::with_capacity(HEAD_ROWS * config.hidden_size),
         }
     }
 }
@@ -401,15 +409,16 @@ impl CpuExecutor {
             return Err(EngineError::Usage("too much was queued at once".into()));
         }
         let layer_rows = self.config.layers + 1;
-        let tokens = rows
-            .iter()
-            .map(|row| match row.token {
-                TokenSource::Id(token) => Ok(token),
+        let mut tokens = std::mem::take(&mut self.workspace.tokens);
+        tokens.clear();
+        for row in rows {
+            tokens.push(match row.token {
+                TokenSource::Id(token) => token,
                 TokenSource::Sampled => self.sampled[row.sequence.index()].ok_or_else(|| {
                     EngineError::Usage("nothing was sampled in this sequence yet".into())
-                }),
-            })
-            .collect::<Result<Vec<_>, _>>()?;
+                })?,
+            });
+        }
         let mut records: Vec<_> = rows
             .iter()
             .zip(&tokens)
@@ -433,13 +442,15 @@ impl CpuExecutor {
         for (row, token) in rows.iter().zip(&tokens) {
             self.seen[row.sequence.index()][token.0 as usize] = true;
         }
-        let headed: Vec<usize> = (0..rows.len())
-            .filter(|&index| rows[index].head != Head::Skip)
-            .collect();
+        let mut headed = std::mem::take(&mut self.workspace.headed);
+        headed.clear();
+        headed.extend((0..rows.len()).filter(|&index| rows[index].head != Head::Skip));
         self.last_logits.clear();
         for headed in headed.chunks(HEAD_ROWS) {
             self.predict(rows, headed, &mut records);
         }
+        self.workspace.tokens = tokens;
+        self.workspace.headed = headed;
         Ok(BatchRecord {
             tokens: records,
             residual,
@@ -455,14 +466,15 @@ impl CpuExecutor {
             quantised,
             projected,
             logits,
+            headed_h: inputs,
             ..
         } = &mut self.workspace;
-        let mut inputs = Vec::with_capacity(headed.len() * d);
+        inputs.clear();
         for &index in headed {
             inputs.extend_from_slice(&h[index * d..][..d]);
         }
         let epsilon = self.config.norm_epsilon;
-        normalise(&self.kernels, &inputs, &self.weights.final_norm, epsilon, x);
+        normalise(&self.kernels, inputs, &self.weights.final_norm, epsilon, x);
         let projection = Projection {
             kernels: &self.kernels,
             tasks: &self.tasks,
@@ -515,11 +527,10 @@ fn apply(kernels: &Kernels, change: &LayerChange, first_token: bool, h: &mut [f3
         return;
     }
     // All components are measured before any of them is changed.
-    let components: Vec<f32> = change
-        .clamps
-        .iter()
-        .map(|clamp| kernels.dot(h, &clamp.direction))
-        .collect();
+    let mut components = [0.0; MAX_CLAMPS];
+    for (component, clamp) in components.iter_mut().zip(&change.clamps) {
+        *component = kernels.dot(h, &clamp.direction);
+    }
     for (clamp, component) in change.clamps.iter().zip(components) {
         let shift = component.clamp(clamp.low, clamp.high) - component;
         h.iter_mut()

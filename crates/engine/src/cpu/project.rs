@@ -49,38 +49,28 @@ fn halves<'a>(
     &part.as_chunks::<2>().0[at + blocks.start..at + blocks.end]
 }
 
-/// Adds the inner products `$dot` of the inputs `$input` to `$out`, as many at a time as share one pass over
-/// the weights.
+/// Adds the inner products `$dot` of the inputs `$input` to `$out`, as many at a time (`$widths`, the widest first, then
+/// one) as share one pass over the weights.
 macro_rules! over_inputs {
-    ($out:ident, $i:ident => $input:expr, $rows:ident => $dot:expr) => {
+    ($out:ident, $i:ident => $input:expr, $rows:ident => $dot:expr, $($widths:literal),+) => {
         let count = $out.len();
         let mut at = 0;
-        while at < count {
-            if at + 4 <= count {
-                let $rows = std::array::from_fn::<_, 4, _>(|i| {
-                    let $i = at + i;
-                    $input
-                });
-                for (out, sum) in $out[at..].iter_mut().zip($dot) {
-                    *out += sum;
-                }
-                at += 4;
-            } else if at + 2 <= count {
-                let $rows = std::array::from_fn::<_, 2, _>(|i| {
-                    let $i = at + i;
-                    $input
-                });
-                for (out, sum) in $out[at..].iter_mut().zip($dot) {
-                    *out += sum;
-                }
-                at += 2;
-            } else {
-                let $i = at;
-                let $rows = [$input];
-                let [sum] = $dot;
-                $out[at] += sum;
-                at += 1;
+        $(while at + $widths <= count {
+            let $rows = std::array::from_fn::<_, $widths, _>(|i| {
+                let $i = at + i;
+                $input
+            });
+            for (out, sum) in $out[at..].iter_mut().zip($dot) {
+                *out += sum;
             }
+            at += $widths;
+        })+
+        while at < count {
+            let $i = at;
+            let $rows = [$input];
+            let [sum] = $dot;
+            $out[at] += sum;
+            at += 1;
         }
     };
 }
@@ -107,7 +97,7 @@ fn row_q4<D: DotProduct>(matrix: &WeightRows, row: usize, quantised: &Quantised,
             scales,
             mins: &mins[..blocks.len().div_ceil(SUMS)],
         };
-        over_inputs!(out, i => quantised.row8(i, blocks.clone()), rows => D::q4(weights, rows));
+        over_inputs!(out, i => quantised.row8(i, blocks.clone()), rows => D::q4(weights, rows), 8, 4, 2);
     }
 }
 
@@ -121,7 +111,7 @@ fn row_q8<D: DotProduct>(matrix: &WeightRows, row: usize, quantised: &Quantised,
         let scales = &mut scales[..blocks.len()];
         D::widen(halves(&matrix.scale, matrix, row, &blocks), scales);
         let weights = &bytes[row * width..][blocks.clone()];
-        over_inputs!(out, i => quantised.row16(i, blocks.clone()), rows => D::q8(weights, scales, rows));
+        over_inputs!(out, i => quantised.row16(i, blocks.clone()), rows => D::q8(weights, scales, rows), 8, 4, 2);
     }
 }
 
@@ -135,7 +125,8 @@ fn row_f32<D: DotProduct>(matrix: &WeightRows, row: usize, inputs: &Inputs<'_>, 
         over_inputs!(
             out,
             i => &inputs.values[i * inputs.cols..][columns.clone()],
-            rows => D::f32(weights, rows)
+            rows => D::f32(weights, rows),
+            4, 2
         );
     }
 }

@@ -50,6 +50,14 @@ impl AttentionShape {
             )
     }
 
+    /// Bytes of a cached number.
+    pub fn number_bytes(&self) -> f64 {
+        match self.half_cache {
+            true => 2.0,
+            false => 4.0,
+        }
+    }
+
     /// 32-bit words that `numbers` keys or values take.
     pub fn cache_words(&self, numbers: usize) -> usize {
         match self.half_cache {

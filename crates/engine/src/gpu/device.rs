@@ -10,7 +10,18 @@ pub struct Device {
     pub queue: wgpu::Queue,
     pub name: String,
     pub software: bool,
+    /// Whether its WGSL has `dot4I8Packed`.
+    pub packed_dot: bool,
     faults: Arc<Mutex<Faults>>,
+}
+
+/// What is assumed of an adapter instead of asked; `None` asks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Assumptions {
+    /// Whether it is a program on the CPU, which wants other shapes of dispatches.
+    pub software: Option<bool>,
+    /// Whether its WGSL has `dot4I8Packed`.
+    pub packed_dot: Option<bool>,
 }
 
 #[derive(Debug, Default)]
@@ -20,7 +31,7 @@ struct Faults {
 }
 
 impl Device {
-    pub async fn open() -> Result<Self, EngineError> {
+    pub async fn open(assumptions: Assumptions) -> Result<Self, EngineError> {
         let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle());
         let options = wgpu::RequestAdapterOptions {
             power_preference: wgpu::PowerPreference::HighPerformance,
@@ -34,6 +45,10 @@ impl Device {
                     reason: error.to_string(),
                 })?;
         let info = adapter.get_info();
+        // Natively this is naga's own, which spells the product out where the adapter has no such instruction.
+        let packed_dot = instance
+            .wgsl_language_features()
+            .contains(wgpu::WgslLanguageFeatures::Packed4x8IntegerDotProduct);
         let offered = adapter.limits();
         let required_limits = wgpu::Limits {
             max_storage_buffer_binding_size: offered.max_storage_buffer_binding_size,
@@ -77,7 +92,8 @@ impl Device {
             device,
             queue,
             name,
-            software,
+            software: assumptions.software.unwrap_or(software),
+            packed_dot: assumptions.packed_dot.unwrap_or(packed_dot),
             faults,
         })
     }

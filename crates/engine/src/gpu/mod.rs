@@ -25,11 +25,13 @@ use crate::record::MAX_DIRECTIONS;
 use crate::steering::{ComposedChange, LayerTable};
 use attention::AttentionShape;
 use buffers::Buffers;
+pub use device::Assumptions;
 use device::Device;
 use futures_channel::oneshot;
 use graph::Extent;
 use model::{CHANGE_HEADER, GpuWeights, Graph, GraphParts, StateBuffers, change_words, seen_words};
 use parts::Parts;
+use profile::Moved;
 pub use profile::{KernelTime, Profile, Work};
 use std::collections::VecDeque;
 use trimtab_checkpoint::{ByteSource, ModelConfig, WeightFile};
@@ -59,6 +61,8 @@ pub struct GpuExecutor {
     head_shape: [usize; 3],
     /// The data of the output head, the largest buffer there is.
     head: wgpu::Buffer,
+    /// What the kernels that multiply with no matrix have to move.
+    moved: Moved,
     queued: VecDeque<Queued>,
     /// Batches submitted so far; names the staging buffer of the next one.
     submitted: usize,
@@ -87,10 +91,11 @@ impl GpuExecutor {
         architecture: Architecture,
         weights: &WeightFile<S>,
         options: EngineOptions,
+        assumptions: Assumptions,
         progress: &mut dyn FnMut(LoadProgress),
     ) -> Result<(Self, EngineInfo), EngineError> {
         check_shape(config, &architecture)?;
-        let device = Device::open().await?;
+        let device = Device::open(assumptions).await?;
         let rows = if device.software { SOFTWARE_ROWS } else { ROWS };
         let mut limits = Limits {
             rows,
@@ -177,6 +182,15 @@ impl GpuExecutor {
             vocab: config.vocab_size,
             head_shape: [config.heads, config.kv_heads, config.head_dim],
             head: gpu_weights.head().data.clone(),
+            moved: Moved {
+                cached_number: attention.number_bytes(),
+                activation: match precision {
+                    // A number, or a byte, and its share of what lies beside a block (`shaders/outputs.wgsl`).
+                    Precision::Exact => 4.0 + 0.5,
+                    Precision::Fast => 1.0 + 1.0,
+                },
+                embedding_row: gpu_weights.embedding_row_bytes(),
+            },
             queued: VecDeque::new(),
             submitted: 0,
             dispatches: 0,

@@ -350,6 +350,11 @@ impl GpuWeights {
         self.head().form.is_quantised() && self.blocks.iter().all(of_block)
     }
 
+    /// Bytes of one token's row.
+    pub fn embedding_row_bytes(&self) -> f64 {
+        self.embedding.work().bytes / (self.embedding.tiles * TILE) as f64
+    }
+
     pub fn head(&self) -> &GpuMatrix {
         self.head.as_ref().unwrap_or(&self.embedding)
     }
@@ -425,7 +430,7 @@ impl GraphParts<'_> {
             self.limits,
             self.precision,
             self.attention,
-            true,
+            self.device.packed_dot,
         )?;
         let mut pipelines = Pipelines::new(&self.device.device, &sources);
         let (config, state) = (self.config, self.state);

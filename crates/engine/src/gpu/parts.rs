@@ -7,8 +7,8 @@ use crate::executor::Batch;
 use minijinja::{Value, context};
 use trimtab_checkpoint::ModelConfig;
 
-/// Splits of a head's keys at most, and the keys at which there is one more. A software adapter's few threads have enough
-/// to do with a workgroup for each key/value head, and would pay for adding more parts up.
+/// Splits of a head's keys at most, and the keys at which there is one more. A software adapter has none: its few threads
+/// have enough to do with a workgroup for each key/value head, and would pay for adding more parts up.
 const SPLITS: usize = 8;
 const SPLIT_KEYS: usize = 512;
 /// Every part is read again by whoever needs the whole row: more of them than these do not pay.
@@ -64,6 +64,11 @@ impl Parts {
             feed_forward: pair_tiles.div_ceil(tiles),
             tiles: tiles as u32,
         })
+    }
+
+    /// Parts that the boundary after a block adds to a row whose keys fall into `splits`.
+    pub fn of_a_row(&self, splits: u32) -> usize {
+        self.groups * splits as usize + self.feed_forward
     }
 
     /// Words behind the rows of the residual stream.

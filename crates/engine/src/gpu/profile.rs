@@ -22,6 +22,14 @@ pub struct Work {
     pub products: f64,
 }
 
+/// Sizes in bytes of what is moved beside matrices.
+#[derive(Clone, Copy, Debug)]
+pub struct Moved {
+    pub cached_number: f64,
+    pub activation: f64,
+    pub embedding_row: f64,
+}
+
 impl AddAssign for Work {
     fn add_assign(&mut self, other: Self) {
         self.bytes += other.bytes;
@@ -210,14 +218,23 @@ impl GpuExecutor {
                 kernels[place].seconds += (end - start) / tokens as f64;
             }
         }
-        for (dispatch, _) in &dispatches {
+        for (index, (dispatch, _)) in dispatches.iter().enumerate() {
             let kernel = dispatch.kernel.file();
             if let Some(known) = kernels.iter_mut().find(|known| known.kernel == kernel) {
                 known.dispatches += 1;
                 known.work += dispatch.work;
-                if matches!(dispatch.kernel, Kernel::Attention | Kernel::AttentionOutput) {
-                    known.work += self.attention_work(context + 1);
-                }
+                known.work += match dispatch.kernel {
+                    Kernel::Attention | Kernel::AttentionOutput => self.attention_work(context + 1),
+                    Kernel::Embed => self.embed_work(),
+                    // The one before the first block, right after the embedding, has no parts to add up.
+                    Kernel::Boundary if index == 1 => self.boundary_work(0),
+                    Kernel::Boundary => {
+                        let parts = self.parts.map(|parts| parts.of_a_row(extent.splits));
+                        self.boundary_work(parts.unwrap_or(0))
+                    }
+                    Kernel::Sample => self.sample_work(),
+                    _ => Work::default(),
+                };
             }
         }
         let [bytes_per_second, products_per_second] = self.peaks().await?;
@@ -241,14 +258,40 @@ impl GpuExecutor {
         let [heads, kv_heads, head_dim] = self.head_shape.map(|size| size as f64);
         let values = 2.0 * keys as f64 * head_dim;
         Work {
-            bytes: values * kv_heads * 4.0,
+            bytes: values * kv_heads * self.moved.cached_number,
             products: values * heads,
+        }
+    }
+
+    /// A row of the embedding becomes one of the residual stream.
+    fn embed_work(&self) -> Work {
+        Work {
+            bytes: self.moved.embedding_row + 4.0 * self.width as f64,
+            products: self.width as f64,
+        }
+    }
+
+    /// A row and its parts are read, with the directions and the gain; the row is written, and its normalised twin.
+    fn boundary_work(&self, parts: usize) -> Work {
+        let read = 1 + parts + self.directions + 1;
+        let d = self.width as f64;
+        Work {
+            bytes: d * (4.0 * (read + 1) as f64 + self.moved.activation),
+            products: d * (self.directions + 2) as f64,
+        }
+    }
+
+    /// The logits are read, and the bits of the tokens that were seen.
+    fn sample_work(&self) -> Work {
+        Work {
+            bytes: self.vocab as f64 * (4.0 + 1.0 / 8.0),
+            products: 0.0,
         }
     }
 
     /// Bytes and multiply-adds a second, the best of a few runs.
     async fn peaks(&self) -> Result<[f64; 2], EngineError> {
-        let sources = ShaderSources::new(context! { rounds => ROUNDS }, true)?;
+        let sources = ShaderSources::new(context! { rounds => ROUNDS }, self.device.packed_dot)?;
         let mut pipelines = Pipelines::new(&self.device.device, &sources);
         let result = Buffers::new(&self.device.device).storage("peak", 1);
         let mut peak = |work: &str| {
