@@ -1,5 +1,6 @@
 //! `trimtab link`: recipes as links. Make one, show what one holds, check it, replay it here.
 
+use crate::progress::printable;
 use crate::{link_make, link_replay};
 use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
@@ -94,8 +95,8 @@ fn check(link: &LinkArgument) -> ExitCode {
         Ok(Opened::Newer(newer)) => newer.sentence(),
         Err(error) => format!("{error:#}"),
     };
-    // Long links make long messages of the JSON parser.
-    eprintln!("trimtab: {}", sentence.replace('\n', " "));
+    // One line, whatever names the JSON parser quotes from the link.
+    eprintln!("trimtab: {}", printable(&sentence.replace('\n', " ")));
     ExitCode::from(UNSOUND)
 }
 
@@ -267,17 +268,4 @@ fn describe_plan(plan: &[NamedTerm]) -> String {
         )
     };
     plan.iter().map(term).collect::<Vec<_>>().join(" ")
-}
-
-/// Somebody else's text without what a terminal would obey.
-fn printable(text: &str) -> String {
-    text.chars()
-        .map(|c| {
-            if c.is_control() && c != '\n' && c != '\t' {
-                '\u{fffd}'
-            } else {
-                c
-            }
-        })
-        .collect()
 }

@@ -154,8 +154,13 @@ pub fn run(arguments: &Arguments) -> Result<()> {
             .map(|(from, plan)| Ok((*from, resolve(plan, &vectors, rows)?)))
             .collect::<Result<Vec<_>>>()?;
         let (answer, opened) = pollster::block_on(write(&mut engine, request, resolved))?;
-        let plans = changes.values().zip(opened).map(|(plan, from)| PlanChange {
-            from,
+        if let Some(late) = changes.keys().nth(opened) {
+            progress::warn(&format!(
+                "the answer ended before its token {late}, so that changes from there on are left out"
+            ));
+        }
+        let plans = changes.iter().take(opened).map(|(from, plan)| PlanChange {
+            from: *from as i32,
             plan: plan.clone(),
         });
         let run = RecipeRun {
@@ -475,16 +480,17 @@ fn answered(
     }
 }
 
-/// Writes one answer. Each change is made as soon as its token is the next to be queued; with the
-/// answer, from which of its tokens on each acted.
+/// Writes one answer. Each change is made as soon as its token is the next to be queued; how many were, the answer having
+/// been long enough, is told with it. A device that queues tokens ahead would make one later, and is refused.
 async fn write(
     engine: &mut Engine,
     request: GenerateRequest,
     changes: Vec<(usize, SteeringPlan)>,
-) -> Result<(Answer, Vec<i32>)> {
-    let prompt_length = request.prompt.len() as i32;
+) -> Result<(Answer, usize)> {
+    let prompt_length = request.prompt.len();
+    let asked: Vec<usize> = changes.iter().map(|(from, _)| *from).collect();
     let mut changes = changes.into_iter().peekable();
-    let mut opened = Vec::new();
+    let mut opened = 0;
     let mut written = 0;
     let mut run = Generation::start(engine, vec![request]).await?;
     while let Some(event) = run.next(engine).await? {
@@ -500,7 +506,15 @@ async fn write(
                     run.set_plan(engine, 0, plan)?;
                 }
             }
-            Event::Segment { from, .. } => opened.push(from.0 as i32 - prompt_length),
+            Event::Segment { from, .. } => {
+                let (acts, asked) = (from.0 as usize - prompt_length, asked[opened]);
+                ensure!(
+                    acts == asked,
+                    "this device works on several tokens ahead, so that the change at token {asked} would act from \
+                     token {acts} on; make the link with --backend cpu"
+                );
+                opened += 1;
+            }
             _ => {}
         }
     }

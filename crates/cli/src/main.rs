@@ -103,7 +103,8 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             progress::finish();
-            eprintln!("trimtab: {error:#}");
+            // Errors quote what a link or a file says.
+            eprintln!("trimtab: {}", progress::printable(&format!("{error:#}")));
             ExitCode::FAILURE
         }
     }

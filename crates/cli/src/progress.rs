@@ -20,5 +20,32 @@ pub fn finish() {
 /// Something the person should know although the work goes on.
 pub fn warn(text: &str) {
     finish();
-    eprintln!("trimtab: warning: {text}");
+    eprintln!("trimtab: warning: {}", printable(text));
+}
+
+/// Somebody else's text without what a terminal would obey.
+pub fn printable(text: &str) -> String {
+    text.chars()
+        .map(|c| {
+            if c.is_control() && c != '\n' && c != '\t' {
+                '\u{fffd}'
+            } else {
+                c
+            }
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_terminal_has_nothing_to_obey() {
+        assert_eq!(
+            printable("a\u{1b}]0;title\u{7}b\u{9b}2J\rc"),
+            "a\u{fffd}]0;title\u{fffd}b\u{fffd}2J\u{fffd}c"
+        );
+        assert_eq!(printable("two\n\tlines, é"), "two\n\tlines, é");
+    }
 }
