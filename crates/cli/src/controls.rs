@@ -2,7 +2,7 @@
 
 use crate::model::read_bounded;
 use crate::progress;
-use crate::trials::{ScopeArgument, TrialArguments, print_neutral, print_outcome};
+use crate::trials::{ScopeArgument, TrialArguments, print_neutral, print_outcome, write_whole};
 use crate::vectors::{load_vector, open_vector, ready_made};
 use anyhow::{Context, Result, ensure};
 use clap::Args;
@@ -16,6 +16,7 @@ use trimtab_persona::conversation::ChatText;
 use trimtab_persona::extract::Side;
 use trimtab_persona::making::read_response;
 use trimtab_persona::plan::relative_dose;
+use trimtab_persona::recommendation::RangeCriteria;
 use trimtab_persona::vector_making::sort;
 
 #[derive(Debug, Args)]
@@ -37,12 +38,16 @@ pub struct Arguments {
     /// Which tokens are pushed
     #[arg(long, default_value = "response")]
     scope: ScopeArgument,
+    /// Open the range in the vector file against the trait, as far as the flipped push left the text whole
+    #[arg(long)]
+    store: bool,
 }
 
 pub fn run(arguments: &Arguments) -> Result<()> {
     let trials = &arguments.trials;
     let pack = trials.pack()?;
-    let (path, _, file) = open_vector(&trials.vector)?;
+    let (path, _, mut file) = open_vector(&trials.vector)?;
+    let known = trials.open_report()?;
     let seen = trials.seen(&pack, &file);
     let chat = trials.model.chat()?;
     let usual = ControlSettings::brief(&pack, &seen, 1, 1.0);
@@ -83,7 +88,11 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         .or_else(|| ready_made().into_iter().find(|name| *name != pack.name));
     let other = other.map(|name| load_vector(&name, &engine)).transpose()?;
     let means = match contrast_file(arguments, &path) {
-        Some(path) => read_means(&mut engine, &chat, &path, &trials.model.weights_sha256()?)?,
+        Some(path) => {
+            let thresholds = known.map_or_else(Thresholds::default, |known| known.thresholds);
+            let sha256 = trials.model.weights_sha256()?;
+            read_means(&mut engine, &chat, &path, &sha256, &thresholds)?
+        }
         None => Vec::new(),
     };
     let labelled: Vec<LabelledMean<'_>> = means
@@ -104,6 +113,13 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let (controls, setup) = Controls::new(&pack, &vector, &labelled, other.as_ref(), settings)?;
     let records = trials.run(&mut engine, &chat, setup.clone(), &made_of)?;
     let report = controls.report(&setup, &records)?;
+    if let (true, Some(before)) = (arguments.store, &vector.recommended) {
+        let usual = RangeCriteria::default();
+        let opened = report.with_flipped_side(before, usual.max_incoherent);
+        file.metadata.recommended = Some(opened);
+        write_whole(&path, &file.to_bytes()?)?;
+    }
+    trials.add_to_report(|whole| whole.controls = Some((&report).into()))?;
     if trials.json {
         println!("{}", serde_json::to_string(&report)?);
     } else {
@@ -126,12 +142,13 @@ fn read_means(
     chat: &ChatText,
     path: &Path,
     model_sha256: &str,
+    thresholds: &Thresholds,
 ) -> Result<Vec<(Side, usize, Vec<f32>)>> {
     let named = || path.display().to_string();
     let bytes = read_bounded(path, MAX_RECORD_BYTES as u64)?;
     let record = ContrastRecord::parse(&bytes).with_context(named)?;
     record.is_of(model_sha256).with_context(named)?;
-    let kept = sort(&record, &Thresholds::default()).with_context(named)?;
+    let kept = sort(&record, thresholds).with_context(named)?;
     let kept: Vec<usize> = (0..kept.len())
         .filter(|at| kept[*at] == Kept::Kept)
         .collect();

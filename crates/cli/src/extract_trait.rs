@@ -19,7 +19,8 @@ use trimtab_persona::contrast_record::{
 use trimtab_persona::conversation::ChatText;
 use trimtab_persona::making::{MAX_AT_ONCE, Making, Phase};
 use trimtab_persona::neutral::NeutralSet;
-use trimtab_persona::trait_pack::{MAX_PACK_BYTES, TraitPack};
+use trimtab_persona::trait_pack::{MAX_PACK_BYTES, MIN_PAIRS, TraitPack};
+use trimtab_persona::trait_report::TraitReport;
 use trimtab_persona::trait_vector::{sha256, tensor_hash};
 use trimtab_persona::vector_file::VectorFile;
 use trimtab_persona::vector_making::{LayerCurve, MadeVector, VectorMaking};
@@ -30,7 +31,8 @@ const CHECKPOINT: Duration = Duration::from_secs(20);
 
 #[derive(Debug, Args)]
 pub struct TraitArguments {
-    /// Instruction pairs to use, from the pack's first on [default: all]
+    /// Instruction pairs to use, from the pack's first on [default: all but two, at least two: sweeps and
+    /// verdicts ask by pairs that made nothing]
     #[arg(long, value_name = "N")]
     instruction_pairs: Option<usize>,
     /// Extraction questions to use, from the pack's first on [default: all]
@@ -64,6 +66,9 @@ pub struct TraitArguments {
     /// `response_avg`, `prompt_avg`, `prompt_last` `[n, L+1, d]` and `side`, `pair`, `question`, `kept` `[n]`
     #[arg(long, value_name = "FILE.safetensors")]
     averages: Option<PathBuf>,
+    /// Begin a report, to which sweep, controls and predict add what they find
+    #[arg(long, value_name = "FILE.json")]
+    report: Option<PathBuf>,
 }
 
 /// What `--json` prints.
@@ -154,8 +159,13 @@ pub fn run(arguments: &Arguments, path: &Path) -> Result<()> {
     made.file.metadata.trait_sha256 = Some(sha256(&bytes));
     let kept = std::fs::read(&out).ok();
     if let Some(kept) = kept.and_then(|bytes| VectorFile::parse(&bytes).ok()) {
-        // A recommendation was made by hand or by a sweep; making the same trait again keeps it.
-        let same = kept.metadata.name == made.file.metadata.name;
+        // A recommendation is about these very numbers: coefficients multiply the vector as it is.
+        let same = kept.choose(None).ok().map(|(_, table)| tensor_hash(table))
+            == made
+                .file
+                .choose(None)
+                .ok()
+                .map(|(_, table)| tensor_hash(table));
         made.file.metadata.recommended = kept.metadata.recommended.filter(|_| same);
     }
     write(&out, &made.file.to_bytes()?)?;
@@ -163,7 +173,16 @@ pub fn run(arguments: &Arguments, path: &Path) -> Result<()> {
         let width = engine.config().hidden_size;
         write(path, &averages_file(&record, &averages, &made.kept, width)?)?;
     }
+    if let Some(path) = &own.report {
+        let report = TraitReport::new(&record, thresholds, &made);
+        write(path, &serde_json::to_vec(&report)?)?;
+    }
     report(arguments, &out, &contrast, &record, &made)
+}
+
+/// Two pairs are kept back for evidence that the vector has not seen.
+fn usual_pairs(pack: &TraitPack) -> usize {
+    pack.instructions.len().saturating_sub(2).max(MIN_PAIRS)
 }
 
 /// The record that lies at `contrast`, or a new one.
@@ -175,7 +194,7 @@ fn begin(
 ) -> Result<ContrastRecord> {
     let own = &arguments.from_trait;
     let settings = ResponseSettings {
-        pairs: own.instruction_pairs.unwrap_or(pack.instructions.len()),
+        pairs: own.instruction_pairs.unwrap_or_else(|| usual_pairs(&pack)),
         questions: own.questions.unwrap_or(pack.questions.extraction.len()),
         max_tokens: own.max_tokens,
         temperature: own.temperature,

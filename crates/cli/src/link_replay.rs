@@ -3,7 +3,7 @@
 use crate::link::LinkArgument;
 use crate::model::{ModelArguments, PrecisionArgument};
 use crate::progress;
-use crate::vectors::{load_vector, ready_made};
+use crate::vectors::{load_vector, ready_made, replaced};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use serde::Serialize;
@@ -154,6 +154,7 @@ fn load_vectors(recipe: &Recipe, also: &[String], engine: &Engine) -> Result<Vec
         here.extend(
             ready_made()
                 .iter()
+                .chain(&replaced())
                 .filter_map(|name| load_vector(name, engine).ok()),
         );
     }

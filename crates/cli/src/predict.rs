@@ -9,6 +9,7 @@ use trimtab_engine::{Engine, Layer};
 use trimtab_persona::bootstrap::Estimate;
 use trimtab_persona::controls::cosines;
 use trimtab_persona::prediction::{Prediction, PredictionReport, PredictionSettings};
+use trimtab_persona::trait_report::ReportedPrediction;
 use trimtab_persona::trait_vector::TraitVector;
 
 #[derive(Debug, Args)]
@@ -32,9 +33,11 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let trials = &arguments.trials;
     let pack = trials.pack()?;
     let (_, _, file) = open_vector(&trials.vector)?;
+    trials.open_report()?;
     let seen = trials.seen(&pack, &file);
     let chat = trials.model.chat()?;
     let questions = trials.questions.unwrap_or(8);
+    ensure!(questions > 0, "--questions must be at least 1");
     let layer = arguments
         .layer
         .or_else(|| file.metadata.recommended.as_ref()?.layers.first().copied())
@@ -65,6 +68,10 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         prediction: prediction.report(&pack.name, &setup, &records)?,
         cosines: neighbours(&vector, &engine, Layer(layer)),
     };
+    trials.add_to_report(|whole| {
+        let calibration = vector.calibration.as_ref();
+        whole.prediction = Some(ReportedPrediction::of(&report.prediction, calibration));
+    })?;
     if trials.json {
         println!("{}", serde_json::to_string(&report)?);
     } else {

@@ -80,17 +80,17 @@ impl OwnModel {
             ..
         } = &self.manifest;
         let weights = self.manifest.weights().map(|file| file.sha256.as_str());
-        let vectors = published
+        let twin = published
             .and_then(|json| serde_json::from_slice::<Value>(json).ok())
-            .and_then(|catalogue| vectors_of(&catalogue, weights?))
-            .unwrap_or_else(|| json!([]));
-        json!({
-            "format": 1,
-            "models": [{
-                "id": self.id, "name": name, "licence": licence, "source": source,
-                "files": files, "vectors": vectors,
-            }],
-        })
+            .and_then(|catalogue| model_of(&catalogue, weights?))
+            .unwrap_or_default();
+        let mut entry = json!({
+            "id": self.id, "name": name, "licence": licence, "source": source, "files": files,
+        });
+        for list in ["vectors", "reports", "replaced"] {
+            entry[list] = twin.get(list).cloned().unwrap_or_else(|| json!([]));
+        }
+        json!({ "format": 1, "models": [entry] })
     }
 
     /// Puts the model before the page's own in `router`.
@@ -134,12 +134,14 @@ fn hashed(directory: &Path, name: &str) -> Result<Manifest> {
     })
 }
 
-fn vectors_of(catalogue: &Value, weights: &str) -> Option<Value> {
-    let model = catalogue["models"].as_array()?.iter().find(|model| {
+/// The catalogue's entry of the model with these weights.
+fn model_of(catalogue: &Value, weights: &str) -> Option<Value> {
+    let mut models = catalogue["models"].as_array()?.iter();
+    let found = models.find(|model| {
         let files = model["files"].as_array();
         files.is_some_and(|files| files.iter().any(|file| file["sha256"] == weights))
     })?;
-    Some(model["vectors"].clone())
+    Some(found.clone())
 }
 
 #[cfg(test)]

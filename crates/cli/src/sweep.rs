@@ -7,6 +7,7 @@ use clap::Args;
 use trimtab_persona::plan::parse_layers;
 use trimtab_persona::push::Place;
 use trimtab_persona::sweep::{Sweep, SweepReport, SweepSettings, place_name};
+use trimtab_persona::trait_report::ReportedSweep;
 
 #[derive(Debug, Args)]
 pub struct Arguments {
@@ -33,7 +34,7 @@ pub struct Arguments {
     /// Which tokens are pushed
     #[arg(long, default_value = "response")]
     scope: ScopeArgument,
-    /// Write the recommendation into the vector file
+    /// Write the recommendation into the vector file, or take out the one that is there
     #[arg(long)]
     store: bool,
 }
@@ -74,6 +75,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         );
         settings.doses.clone_from(doses);
     }
+    trials.open_report()?;
     let chat = trials.model.chat()?;
     let mut engine = trials.engine(
         settings.material.questions.len(),
@@ -84,10 +86,13 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let (sweep, setup) = Sweep::new(&pack, &vector, settings)?;
     let records = trials.run(&mut engine, &chat, setup.clone(), &made_of)?;
     let report = sweep.report(&setup, &records)?;
-    if let (true, Some(found)) = (arguments.store, &report.recommendation) {
-        file.metadata.recommended = Some(found.recommended.clone());
+    if arguments.store {
+        // Where nothing is recommended, what an earlier sweep or another vector had recommended must not stay.
+        let found = report.recommendation.as_ref();
+        file.metadata.recommended = found.map(|found| found.recommended.clone());
         write_whole(&path, &file.to_bytes()?)?;
     }
+    trials.add_to_report(|whole| whole.sweep = Some(ReportedSweep::of(&report, layer_rows)))?;
     if trials.json {
         println!("{}", serde_json::to_string(&report)?);
     } else {

@@ -13,6 +13,7 @@ use trimtab_persona::conversation::ChatText;
 use trimtab_persona::outcome::{BaselineSummary, Outcome};
 use trimtab_persona::sweep::Material;
 use trimtab_persona::trait_pack::{MAX_PACK_BYTES, TraitPack};
+use trimtab_persona::trait_report::TraitReport;
 use trimtab_persona::trials::{PROMPT_TOKENS, TrialRecords, TrialSetup, Trials};
 use trimtab_persona::vector_file::VectorFile;
 
@@ -53,6 +54,9 @@ pub struct TrialArguments {
     /// Lowest distinct-2 of a coherent answer [default: 0.7]
     #[arg(long, value_name = "SHARE")]
     pub distinct_2: Option<f64>,
+    /// Also write what was found into this report, which `extract --trait --report` began
+    #[arg(long, value_name = "FILE.json")]
+    pub report: Option<PathBuf>,
     /// Keep the answers here; a run that was stopped goes on from them
     #[arg(long, value_name = "FILE.json")]
     pub keep: Option<PathBuf>,
@@ -113,6 +117,28 @@ impl TrialArguments {
             first,
             self.questions.unwrap_or(material.questions.len()),
         );
+        Ok(())
+    }
+
+    /// The report that is added to, where one is.
+    pub fn open_report(&self) -> Result<Option<TraitReport>> {
+        let Some(path) = &self.report else {
+            return Ok(None);
+        };
+        ensure!(
+            path.exists(),
+            "there is no report {}; `trimtab extract --trait … --report` begins one",
+            path.display()
+        );
+        read_json(path).map(Some)
+    }
+
+    /// Adds to the report, where one is. It is read again: writing what was found takes no time, finding it did.
+    pub fn add_to_report(&self, add: impl FnOnce(&mut TraitReport)) -> Result<()> {
+        if let (Some(path), Some(mut report)) = (&self.report, self.open_report()?) {
+            add(&mut report);
+            write_whole(path, &serde_json::to_vec(&report)?)?;
+        }
         Ok(())
     }
 

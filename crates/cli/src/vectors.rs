@@ -95,7 +95,7 @@ fn locate(name: &str) -> Result<(PathBuf, Option<String>)> {
     if std::path::Path::new(path).is_file() {
         return Ok((path.into(), tensor));
     }
-    if is_plain_name(path)
+    if (is_plain_name(path) || is_hash(path))
         && let Some(found) = find_up(&format!("{READY_MADE}/{path}.safetensors"))
     {
         return Ok((found, tensor));
@@ -108,6 +108,19 @@ fn locate(name: &str) -> Result<(PathBuf, Option<String>)> {
 
 /// Names of the ready-made traits, in order.
 pub fn ready_made() -> Vec<String> {
+    names_of(is_plain_name)
+}
+
+/// Ready-made vectors that others took the place of: links name them by their tensor's hash, and so are their files.
+pub fn replaced() -> Vec<String> {
+    names_of(is_hash)
+}
+
+fn is_hash(name: &str) -> bool {
+    name.len() == 64 && name.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+fn names_of(wanted: fn(&str) -> bool) -> Vec<String> {
     let entries = find_up(READY_MADE).and_then(|directory| std::fs::read_dir(directory).ok());
     let mut names: Vec<String> = entries
         .into_iter()
@@ -120,7 +133,7 @@ pub fn ready_made() -> Vec<String> {
                 .strip_suffix(".safetensors")
                 .map(str::to_owned)
         })
-        .filter(|name| is_plain_name(name))
+        .filter(|name| wanted(name))
         .collect();
     names.sort();
     names

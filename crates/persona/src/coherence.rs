@@ -98,6 +98,18 @@ impl CoherenceBand {
         })
     }
 
+    /// Whether these can be the numbers of a band; they may come from a file.
+    pub fn is_sound(&self) -> bool {
+        let numbers = [
+            self.low,
+            self.high,
+            self.mean,
+            self.deviation,
+            self.distinct_2,
+        ];
+        numbers.iter().all(|number| number.is_finite()) && self.low < self.high
+    }
+
     /// Judges an answer by its unsteered mean log-likelihood (nats a token) and its tokens.
     /// Repetition is named first: it is the more telling of two faults.
     pub fn judge(&self, mean_logprob: f64, answer: &[TokenId]) -> Coherence {

@@ -30,6 +30,7 @@ pub mod reread;
 pub mod separation;
 pub mod sweep;
 pub mod trait_pack;
+pub mod trait_report;
 pub mod trait_template;
 pub mod trait_vector;
 pub mod trials;

@@ -433,6 +433,7 @@ fn metadata(
             thresholds.distinct_2,
         )),
         extraction_pairs: Some(settings.pairs),
+        coherence_band: record.band(thresholds.criteria()).ok(),
         ..VectorMetadata::default()
     }
 }

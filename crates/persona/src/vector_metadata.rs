@@ -1,6 +1,7 @@
 //! What a vector file says about itself.
 
 use crate::calibration::Calibration;
+use crate::coherence::CoherenceBand;
 use crate::trait_pack::is_plain_name;
 use crate::vector_file::VectorFileError;
 use serde::{Deserialize, Serialize};
@@ -67,6 +68,8 @@ pub struct VectorMetadata {
     pub extraction_pairs: Option<usize>,
     /// Median norm of the neutral responses' residual at each layer, `[L+1]`: the unit of relative doses.
     pub neutral_norm: Option<Vec<f32>>,
+    /// What coherent answers of the model are like, from the same neutral answers.
+    pub coherence_band: Option<CoherenceBand>,
     /// By tensor name.
     pub calibration: BTreeMap<String, Calibration>,
     pub recommended: Option<Recommended>,
@@ -104,6 +107,12 @@ pub(crate) fn read_metadata(
             "it must be {rows} numbers, none negative"
         )));
     }
+    let coherence_band: Option<CoherenceBand> = json(&text("coherence_band")?, "coherence_band")?;
+    if coherence_band.is_some_and(|band| !band.is_sound()) {
+        return Err(refuse("coherence_band")(
+            "its numbers must be finite, and low below high".into(),
+        ));
+    }
     Ok(VectorMetadata {
         name: text("trait")?.filter(|name| is_plain_name(name)),
         opposite: text("opposite")?,
@@ -114,6 +123,7 @@ pub(crate) fn read_metadata(
         made: text("made")?,
         extraction_pairs: json(&text("extraction_pairs")?, "extraction_pairs")?,
         neutral_norm,
+        coherence_band,
         calibration,
         recommended,
     })
@@ -145,6 +155,7 @@ pub(crate) fn write_metadata(metadata: &VectorMetadata) -> HashMap<String, Strin
         made,
         extraction_pairs,
         neutral_norm,
+        coherence_band,
         calibration,
         recommended,
     } = metadata;
@@ -168,6 +179,12 @@ pub(crate) fn write_metadata(metadata: &VectorMetadata) -> HashMap<String, Strin
             neutral_norm
                 .as_ref()
                 .and_then(|norms| json_of(serde_json::to_string(norms))),
+        ),
+        (
+            "coherence_band",
+            coherence_band
+                .as_ref()
+                .and_then(|band| json_of(serde_json::to_string(band))),
         ),
         (
             "calibration",

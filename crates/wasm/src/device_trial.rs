@@ -16,6 +16,11 @@ extern "C" {
     fn now() -> f64;
 }
 
+/// As the engine counts them.
+pub fn seconds() -> f64 {
+    now() / 1000.0
+}
+
 /// What a device was found to compute rightly.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Tried {
@@ -56,8 +61,7 @@ impl Tried {
         };
         if timed {
             let SelfCheck { stand_in, gpu, .. } = &mut check;
-            let clock = || now() / 1000.0;
-            let speeds = Speeds::measure(stand_in, gpu, self.precision, &clock).await?;
+            let speeds = Speeds::measure(stand_in, gpu, self.precision, &seconds).await?;
             let Speeds { gpu, cpu } = speeds;
             outcome.tokens_per_second = Some(TokensPerSecond { gpu, cpu });
             if speeds.faster() == Backend::Cpu {

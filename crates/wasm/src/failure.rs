@@ -76,6 +76,7 @@ impl From<EngineError> for Failure {
             EngineError::WrongNumbers { .. } => Kind::WrongNumbers,
             EngineError::ContextFull { .. } => Kind::ContextFull,
             EngineError::Plan(_)
+            | EngineError::Sampler(_)
             | EngineError::NoSuchToken { .. }
             | EngineError::TooManyDirections { .. }
             | EngineError::Usage(_) => Kind::Usage,

@@ -1,11 +1,12 @@
 //! What is loaded: an engine, the model's text side, and the traits of this page.
 
 use crate::blob::BlobSource;
-use crate::device_trial::Tried;
+use crate::device_trial::{Tried, seconds};
 use crate::failure::Failure;
 use crate::making::KnownAverages;
 use crate::protocol::{
-    Alternative, BackendName, LoadedModel, OpenOptions, Plan, Token, TraitCard, names_of,
+    Alternative, AnswerCoherence, BackendName, BandCard, LoadedModel, OpenOptions, Plan, Token,
+    TraitCard, names_of,
 };
 use js_sys::Map;
 use std::collections::BTreeMap;
@@ -18,6 +19,7 @@ use trimtab_engine::{
     Backend, Engine, EngineError, EngineOptions, LayerTable, SteeringPlan, TokenId,
 };
 use trimtab_persona::calibration::Calibration;
+use trimtab_persona::coherence::{CoherenceBand, distinct_n};
 use trimtab_persona::columns::{Expected, SEQUENCES};
 use trimtab_persona::control::random_like;
 use trimtab_persona::conversation::{ChatText, Part};
@@ -44,6 +46,8 @@ pub struct Model {
     files: Map,
     options: OpenOptions,
     pub sha256: String,
+    /// What coherent answers of this model are like, once a vector file has said so.
+    coherence_band: Option<CoherenceBand>,
     /// On which all traits of the model are calibrated, once they are written.
     pub neutral: Option<NeutralSet>,
     pub averages: KnownAverages,
@@ -85,17 +89,7 @@ impl Model {
         let template = ChatTemplate::from_files(template.as_deref(), tokenizer_config.as_deref())?;
         let weights = WeightFile::open(source(files, WEIGHTS)?).await?;
         let engine_options = engine_options(&options, options.backend);
-        if engine_options.backend == Backend::Gpu {
-            let needed = Tried {
-                forms: Forms::of(&weights, &config)?,
-                config: config.clone(),
-                precision: engine_options.precision,
-            };
-            if tried != Some(&needed) {
-                needed.now(false).await?;
-            }
-        }
-        let engine = Engine::load(&config, &weights, engine_options, progress).await?;
+        let engine = load(&config, &weights, engine_options, tried, progress).await?;
         Ok(Self {
             engine,
             text: ChatText {
@@ -107,12 +101,14 @@ impl Model {
             files: files.clone(),
             sha256: options.sha256.clone(),
             options,
+            coherence_band: None,
             neutral: None,
             averages: KnownAverages::default(),
         })
     }
 
-    /// Loads the weights again into an engine that has seen nothing, on `backend`.
+    /// Loads the weights again into an engine that has seen nothing, on `backend`. A graphics device is checked like
+    /// the first one: after a reset the browser may hand out another adapter, or the same one in a worse state.
     pub async fn reload(
         &mut self,
         backend: BackendName,
@@ -121,7 +117,7 @@ impl Model {
         let weights = WeightFile::open(source(&self.files, WEIGHTS)?).await?;
         let config = self.engine.config().clone();
         let options = engine_options(&self.options, backend);
-        let mut engine = Engine::load(&config, &weights, options, progress).await?;
+        let mut engine = load(&config, &weights, options, None, progress).await?;
         engine.set_directions(&self.tables())?;
         self.engine = engine;
         Ok(())
@@ -172,6 +168,10 @@ impl Model {
         let (rows, width) = (self.engine.layer_rows(), self.engine.config().hidden_size);
         let file = VectorFile::parse(bytes)?;
         let made = file.metadata.made.clone().unwrap_or_default();
+        let band = file.metadata.coherence_band;
+        if file.metadata.model_sha256.as_ref() == Some(&self.sha256) {
+            self.coherence_band = band.or(self.coherence_band);
+        }
         let vector = file.into_vector(name, None, rows, width)?;
         self.put_vector(vector, &made)
     }
@@ -201,6 +201,20 @@ impl Model {
         };
         let made = format!("a random direction, seed {seed}, as long as {}", like.name);
         self.put_vector(vector, &made)
+    }
+
+    /// How much sense an answer makes, from its tokens' log-probabilities under the unsteered model; `None` where the model's
+    /// neutral answers or these are not known.
+    pub fn coherence(&self, answer: &[TokenId], logprobs: &[f32]) -> Option<AnswerCoherence> {
+        let band = self.coherence_band?;
+        let mean_logprob =
+            logprobs.iter().copied().map(f64::from).sum::<f64>() / logprobs.len() as f64;
+        mean_logprob.is_finite().then(|| AnswerCoherence {
+            verdict: band.judge(mean_logprob, answer),
+            mean_logprob,
+            distinct2: distinct_n(answer, 2),
+            band: BandCard::from(band),
+        })
     }
 
     fn trait_card(&self, vector: &TraitVector) -> TraitCard {
@@ -335,6 +349,30 @@ fn too_many(max: usize) -> String {
          remove a slider under \"Sliders that were added\" (random directions, traits that came with links, or your own), \
          then try again"
     )
+}
+
+/// Loads the weights. A graphics device is given none of them before it has computed rightly with ones of their forms,
+/// unless `tried` says that it has.
+async fn load(
+    config: &ModelConfig,
+    weights: &WeightFile<BlobSource>,
+    options: EngineOptions,
+    tried: Option<&Tried>,
+    progress: &mut dyn FnMut(LoadProgress),
+) -> Result<Engine, Failure> {
+    if options.backend == Backend::Gpu {
+        let needed = Tried {
+            forms: Forms::of(weights, config)?,
+            config: config.clone(),
+            precision: options.precision,
+        };
+        if tried != Some(&needed) {
+            needed.now(false).await?;
+        }
+    }
+    let mut engine = Engine::load(config, weights, options, progress).await?;
+    engine.set_clock(seconds);
+    Ok(engine)
 }
 
 fn engine_options(options: &OpenOptions, backend: BackendName) -> EngineOptions {

@@ -6,8 +6,9 @@ use serde::{Deserialize, Serialize};
 use trimtab_checkpoint::Message;
 use trimtab_engine::engine::EngineInfo;
 use trimtab_engine::generate::EndReason;
-use trimtab_engine::{Backend, Layer, Operation, Precision, Sampler, Scope};
+use trimtab_engine::{Backend, EngineError, Layer, Operation, Precision, Sampler, Scope};
 use trimtab_persona::calibration;
+use trimtab_persona::coherence::{Coherence, CoherenceBand};
 use trimtab_persona::columns::ColumnKind;
 use trimtab_persona::conversation::Part;
 use trimtab_persona::plan::NamedTerm;
@@ -240,6 +241,49 @@ pub struct ColumnResult {
     #[serde(with = "serde_wasm_bindgen::preserve")]
     pub reread_logprob: Float32Array,
     pub segments: Vec<SegmentRecord>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub coherence: Option<AnswerCoherence>,
+}
+
+/// An answer held against the band that coherent ones lie in.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AnswerCoherence {
+    pub verdict: Coherence,
+    pub mean_logprob: f64,
+    pub distinct2: f64,
+    pub band: BandCard,
+}
+
+#[derive(Debug, Serialize)]
+pub struct BandCard {
+    low: f64,
+    high: f64,
+    mean: f64,
+    deviation: f64,
+    distinct2: f64,
+    answers: usize,
+}
+
+impl From<CoherenceBand> for BandCard {
+    fn from(band: CoherenceBand) -> Self {
+        let CoherenceBand {
+            low,
+            high,
+            mean,
+            deviation,
+            distinct_2,
+            answers,
+        } = band;
+        Self {
+            low,
+            high,
+            mean,
+            deviation,
+            distinct2: distinct_2,
+            answers,
+        }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -349,15 +393,18 @@ impl From<EndReason> for ReasonName {
     }
 }
 
-impl From<&SamplerSettings> for Sampler {
-    fn from(settings: &SamplerSettings) -> Self {
-        Self {
+impl TryFrom<&SamplerSettings> for Sampler {
+    type Error = EngineError;
+
+    fn try_from(settings: &SamplerSettings) -> Result<Self, EngineError> {
+        let sampler = Self {
             temperature: settings.temperature,
             top_k: settings.top_k,
             top_p: settings.top_p,
             repetition_penalty: settings.repetition_penalty,
             seed: settings.seed,
-        }
+        };
+        Ok(sampler.checked()?)
     }
 }
 

@@ -43,7 +43,7 @@ pub async fn columns(
         });
     }
     let settings = ColumnSettings {
-        sampler: (&input.sampler).into(),
+        sampler: (&input.sampler).try_into()?,
         max_tokens: input.max_tokens,
         end_tokens: model.end_tokens(),
         calibrations: model.calibrations(),
@@ -120,8 +120,8 @@ pub async fn columns(
         .collect())
 }
 
-/// Finds the model another place: a new graphics device the first time, the processor where there is none or
-/// where that is lost, too.
+/// Finds the model another place: a new graphics device the first time, the processor where there is none, where
+/// it computes wrongly or where that is lost, too.
 async fn recover(model: &mut Model, losses: usize, listener: &Function) -> Result<(), Failure> {
     let mut progress = |load: LoadProgress| {
         let event = GenerateEvent::Recovering {
@@ -251,6 +251,7 @@ fn result(model: &Model, outcome: ColumnOutcome, column: Column<'_>) -> ColumnRe
     let conversation = &outcome.conversation;
     let answer: &[TokenId] = &conversation.tokens[conversation.prompt_length..];
     let texts = model.text.pieces(&conversation.tokens);
+    let reread = outcome.reread_logprobs.get(conversation.prompt_length..);
     let tokens = conversation
         .tokens
         .iter()
@@ -268,6 +269,7 @@ fn result(model: &Model, outcome: ColumnOutcome, column: Column<'_>) -> ColumnRe
         reread: (&outcome.reread).into(),
         reread_logprob: Float32Array::from(outcome.reread_logprobs.as_slice()),
         segments: column.segments,
+        coherence: reread.and_then(|reread| model.coherence(answer, reread)),
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod bench;
 mod bundle;
+mod catalogue;
 mod checks;
 mod digest;
 mod links;
@@ -72,7 +73,7 @@ enum Task {
     Bench(bench::Arguments),
     /// Make the recorded run that the page plays before a model is there.
     Record,
-    /// Make the ready-made traits: contrast sets, vectors and reports in models/vectors.
+    /// Make the ready-made traits: contrast sets, vectors and reports in models/vectors. About ten minutes each on two cores.
     Traits {
         /// Only these [default: all of models/traits]
         names: Vec<String>,

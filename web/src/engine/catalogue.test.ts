@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import { readFileSync } from "node:fs";
+import { readdirSync, readFileSync } from "node:fs";
 import { resolve } from "node:path";
 import { describe, expect, it } from "vitest";
 import { readCatalogue } from "./catalogue.ts";
@@ -50,6 +50,8 @@ describe("the catalogue", () => {
         { name: "model.safetensors", bytes: 20, sha256: hash },
       ],
       vectors: [{ name: "cheerful.safetensors", bytes: 5, sha256: hash }],
+      reports: [],
+      replaced: [],
     });
   });
 
@@ -74,8 +76,10 @@ describe("the catalogue", () => {
   it("describes the vectors that are in the repository", async () => {
     const models = resolve(import.meta.dirname, "../../../models");
     const [entry] = await read(readFileSync(`${models}/catalog.json`, "utf8"));
-    expect(entry?.vectors.map(({ name }) => name)).toEqual(["cheerful.safetensors", "poetic.safetensors", "villainous.safetensors"]);
-    for (const { name, bytes, sha256 } of entry?.vectors ?? []) {
+    const there = readdirSync(`${models}/vectors`);
+    const listed = [entry?.vectors ?? [], entry?.reports ?? [], entry?.replaced ?? []].flat();
+    expect(listed.map(({ name }) => name).sort()).toEqual(there.filter((name) => /\.(safetensors|report\.json)$/.test(name)).sort());
+    for (const { name, bytes, sha256 } of listed) {
       const file = readFileSync(`${models}/vectors/${name}`);
       expect({ name, bytes: file.length, sha256: createHash("sha256").update(file).digest("hex") }).toEqual({ name, bytes, sha256 });
     }

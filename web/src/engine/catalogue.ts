@@ -12,6 +12,10 @@ export interface ModelEntry {
   files: FileEntry[];
   /** Vectors that are ready-made for it, under `models/vectors/`; a trait is called as its file. */
   vectors: FileEntry[];
+  /** What is known about these traits, in the same folder, under `NAME.report.json`. */
+  reports: FileEntry[];
+  /** Vectors that others took the place of, in the same folder, called by their tensor's hash: links name them so. */
+  replaced: FileEntry[];
 }
 
 export const CONFIG = "config.json";
@@ -108,16 +112,18 @@ export async function readCatalogue(fetch: Fetch, models: string): Promise<Model
   if (format !== 1) throw unusable(url, `its format is ${String(format)}, and this page reads 1`);
   if (!Array.isArray(list) || list.length > MAX_MODELS) throw unusable(url, "it lists no models, or too many");
   return list.map((item): ModelEntry => {
-    const { id, name, licence, source, files, vectors } = fieldsOf(item);
+    const { id, name, licence, source, files, vectors, reports, replaced } = fieldsOf(item);
     if (typeof id !== "string" || !PLAIN_NAME.test(id)) throw unusable(url, "a model has no plain id");
-    const ready = Array.isArray(vectors) ? vectors.slice(0, MAX_FILES) : [];
+    const entries = (listed: unknown) => (Array.isArray(listed) ? listed.slice(0, MAX_FILES) : []).map((entry) => fileEntry(url, entry));
     return {
       id,
       name: text(name) ?? id,
       licence: text(licence) ?? "unknown",
       source: text(source) ?? "unknown",
       files: modelFiles(url, files),
-      vectors: ready.map((vector) => fileEntry(url, vector)),
+      vectors: entries(vectors),
+      reports: entries(reports),
+      replaced: entries(replaced),
     };
   });
 }

@@ -30,9 +30,13 @@ struct Model {
     id: String,
     files: Vec<Listed>,
     vectors: Vec<Listed>,
+    #[serde(default)]
+    reports: Vec<Listed>,
+    #[serde(default)]
+    replaced: Vec<Listed>,
 }
 
-#[derive(Deserialize)]
+#[derive(Clone, Deserialize)]
 struct Listed {
     path: String,
 }
@@ -183,8 +187,8 @@ fn embedded(root: &Path, built: &Path) -> Result<Vec<Embedded>> {
             .files
             .iter()
             .map(|Listed { path }| format!("{}/{path}", model.id));
-        let vectors = model
-            .vectors
+        let vectors = [model.vectors, model.reports, model.replaced].concat();
+        let vectors = vectors
             .iter()
             .map(|Listed { path }| format!("vectors/{path}"));
         for path in own.chain(vectors) {

@@ -51,11 +51,13 @@ pub fn fill(root: &Path, site: &Path) -> Result<()> {
             check(file, &path, &bytes)?;
             place(file, &site.join("models"), &path, &bytes)?;
         }
-        for vector in items(model, "vectors")? {
-            let path = format!("vectors/{}", text(vector, "path")?);
-            let bytes = read(&models.join(&path))?;
-            check(vector, &path, &bytes)?;
-            write(&site.join("models").join(&path), &bytes)?;
+        for list in ["vectors", "reports", "replaced"] {
+            for file in items(model, list)? {
+                let path = format!("vectors/{}", text(file, "path")?);
+                let bytes = read(&models.join(&path))?;
+                check(file, &path, &bytes)?;
+                write(&site.join("models").join(&path), &bytes)?;
+            }
         }
     }
     write(
