@@ -8,7 +8,8 @@ use anyhow::{Context, Result, bail};
 use crate::digest::Stamp;
 use crate::process;
 
-const OLDEST_NODE: u32 = 20;
+/// What the page's packages ask for, as `engines` in their package.json says.
+const OLDEST_NODE: (u32, u32) = (20, 19);
 
 /// `npm ci` in `folder`, unless its lock file is what was installed last.
 pub fn ensure_packages(folder: &Path) -> Result<()> {
@@ -38,15 +39,33 @@ fn npm(folder: &Path) -> Command {
 }
 
 fn ensure_node(folder: &Path) -> Result<()> {
-    let version = process::answer(process::command("node", folder).arg("--version"))
-        .context("Node is missing: install Node 20 or newer, with npm")?;
-    let major = version
-        .trim_start_matches('v')
-        .split('.')
-        .next()
-        .unwrap_or_default();
-    match major.parse::<u32>() {
-        Ok(major) if major >= OLDEST_NODE => Ok(()),
-        _ => bail!("Node {version} is too old: install Node {OLDEST_NODE} or newer"),
+    let (major, minor) = OLDEST_NODE;
+    let version =
+        process::answer(process::command("node", folder).arg("--version")).with_context(|| {
+            format!("Node is missing: install Node {major}.{minor} or newer, with npm")
+        })?;
+    if release(&version).is_none_or(|release| release < OLDEST_NODE) {
+        bail!("Node {version} is too old: install Node {major}.{minor} or newer");
+    }
+    Ok(())
+}
+
+/// `v20.19.3` is (20, 19).
+fn release(version: &str) -> Option<(u32, u32)> {
+    let mut numbers = version.trim().trim_start_matches('v').split('.');
+    let mut number = || numbers.next()?.parse().ok();
+    Some((number()?, number()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn releases_are_compared_as_numbers() {
+        assert_eq!(release("v20.9.0"), Some((20, 9)));
+        assert!(release("v20.9.0") < Some(OLDEST_NODE));
+        assert!(release("v22.1.0\n") >= Some(OLDEST_NODE));
+        assert_eq!(release("nightly"), None);
     }
 }

@@ -74,8 +74,8 @@ pub fn apt_install(packages: &[&str], reason: &str) -> Result<()> {
     let names = packages.join(" ");
     if !can_apt_install() {
         bail!(
-            "{reason}. Install it and run this again: on Debian and Ubuntu `sudo apt-get install {names}`, \
-             elsewhere the packages of the same purpose."
+            "{reason}. Install it and run this again: on Debian and Ubuntu `sudo apt-get install {names}`; elsewhere \
+             Google Chrome or Chromium (set CHROMIUM to its path if it is not found), and Mesa's lavapipe or any other Vulkan driver."
         );
     }
     eprintln!("{reason}; installing {names}");
