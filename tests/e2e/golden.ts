@@ -1,5 +1,8 @@
 /** The reference's numbers, as `tests/golden/README.md` describes them. */
 import { readFileSync } from "node:fs";
+import type { Plan } from "../../web/src/engine/protocol.ts";
+
+type Term = Plan[number];
 
 const folder = new URL("../golden/", import.meta.url);
 
@@ -16,6 +19,12 @@ interface GreedyPrompt {
   ids: number[];
   argmax: number[];
   gap: number[];
+}
+
+interface SteeringCase {
+  name: string;
+  from_layer: number;
+  terms: { operation: "add" | "ablate" | "clamp"; coefficient?: number; low?: number; high?: number; layers: number[]; scope: "all" | "prompt" | "response" }[];
 }
 
 interface SampledRun {
@@ -41,6 +50,22 @@ export const sampledRuns = json<{ runs: SampledRun[] }>("sampled.json").runs;
 export const extractPairs = json<{ pairs: { side: 1 | -1; prompt_ids: number[]; full_ids: number[] }[] }>("extract.json").pairs;
 export const greedyMessages = json<{ greedy: Message[][] }>("texts/conversations.json").greedy;
 
+const changed = json<{ ids: number[]; cases: SteeringCase[] }>("steering.json");
+
+/** Changes of all tokens, in the page's words. A trace has no response for the others to tell apart. */
+export const steering = {
+  ids: changed.ids,
+  vector: tensor("steering.safetensors", "vector"),
+  cases: changed.cases
+    .filter(({ terms }) => terms.every(({ scope }) => scope === "all"))
+    .map(({ name, from_layer, terms }) => ({ name, fromLayer: from_layer, terms: terms.map((term) => ({ operation: operation(term), layers: term.layers, scope: "all" as const })) })),
+};
+
+function operation({ operation, coefficient = 0, low = 0, high = 0 }: SteeringCase["terms"][number]): Term["operation"] {
+  if (operation === "add") return { kind: "add", coefficient };
+  return operation === "ablate" ? { kind: "ablate" } : { kind: "clamp", low, high };
+}
+
 export interface Tensor {
   shape: number[];
   values: Float32Array;
@@ -49,6 +74,14 @@ export interface Tensor {
 /** One F32 tensor of a golden safetensors file. */
 export function tensor(file: string, name: string): Tensor {
   return safetensors(readFileSync(new URL(file, folder)))(name);
+}
+
+/** A safetensors file of one tensor. */
+export function vectorFile({ shape, values }: Tensor): Buffer {
+  const header = Buffer.from(JSON.stringify({ vector: { dtype: "F32", shape, data_offsets: [0, values.byteLength] } }));
+  const length = Buffer.alloc(8);
+  length.writeBigUInt64LE(BigInt(header.length));
+  return Buffer.concat([length, header, Buffer.from(values.buffer, values.byteOffset, values.byteLength)]);
 }
 
 /** The F32 tensors of a safetensors file by name. */

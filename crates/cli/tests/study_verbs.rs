@@ -137,3 +137,116 @@ fn what_cannot_be_studied_is_named() {
     let error = refused(&[&["controls"], &TRAIT[..], &["--dose", "-1"]].concat());
     assert!(error.contains("above 0"), "{error}");
 }
+
+#[test]
+fn four_verbs_fill_one_report_and_the_vector_file() {
+    let (vector, report) = (fresh("cheerful.safetensors"), fresh("cheerful.report.json"));
+    let (vector, report) = (vector.to_str().unwrap(), report.to_str().unwrap());
+    let early = refused(
+        &[
+            &["predict"],
+            &TRAIT[..],
+            &SMALL,
+            &["--layer", "16", "--report", report],
+        ]
+        .concat(),
+    );
+    assert!(early.contains("extract --trait"), "{early}");
+
+    let contrast = fresh("cheerful.contrast");
+    std::fs::copy(
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/study.contrast"),
+        &contrast,
+    )
+    .unwrap();
+    // So small a set has hardly a response that counts by its evidence.
+    let made = printed(&[
+        "extract",
+        "--trait",
+        "models/traits/cheerful.json",
+        "--contrast",
+        contrast.to_str().unwrap(),
+        "--instruction-pairs",
+        "2",
+        "--questions",
+        "8",
+        "--max-tokens",
+        "32",
+        "--min-evidence",
+        "-1000",
+        "--neutral",
+        "models/vectors/neutral.json",
+        "--precision",
+        "fast",
+        "--out",
+        vector,
+        "--report",
+        report,
+        "--json",
+    ]);
+    assert!(made["counts"]["positive"].as_u64().unwrap() > 8, "{made}");
+    let own = [
+        "--trait",
+        "models/traits/cheerful.json",
+        "--vector",
+        vector,
+        "--report",
+        report,
+        "--json",
+    ];
+    let swept = printed(
+        &[
+            &["sweep", "--store", "--layers", "16", "--doses", "0.15"],
+            &own[..],
+            &SMALL,
+        ]
+        .concat(),
+    );
+    // Three of the five pairs were left unseen.
+    assert_eq!(swept["material"]["unseen"], true, "{}", swept["caveats"]);
+    let place = ["--layer", "16", "--dose", "0.15"];
+    let controlled = printed(&[&["controls", "--store"], &own[..], &place, &SMALL].concat());
+    let kinds: Vec<&str> = controlled["rows"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(|row| row["direction"]["kind"].as_str())
+        .collect();
+    let count = |kind| kinds.iter().filter(|own| **own == kind).count();
+    assert_eq!(
+        [
+            count("vector"),
+            count("flipped"),
+            count("shuffled"),
+            count("random"),
+            count("other")
+        ],
+        [1, 1, 10, 3, 1]
+    );
+    printed(&[&["predict", "--layer", "16"], &own[..], &SMALL].concat());
+
+    let report: Value = serde_json::from_slice(&std::fs::read(report).unwrap()).unwrap();
+    assert_eq!(report["pack"]["name"], "cheerful");
+    assert_eq!(report["responses"].as_array().unwrap().len(), 32);
+    assert_eq!(
+        report["extraction"]["auc"][0]["values"]
+            .as_array()
+            .unwrap()
+            .len(),
+        31
+    );
+    assert_eq!(report["sweep"]["rows"].as_array().unwrap().len(), 1);
+    assert_eq!(report["sweep"]["sentence"], swept["sentence"]);
+    assert_eq!(report["controls"]["rows"].as_array().unwrap().len(), 16);
+    assert_eq!(
+        report["controls"]["sentence"],
+        controlled["verdict"]["sentence"]
+    );
+    assert_eq!(report["prediction"]["calibrated"], true);
+    assert!(
+        !report["prediction"]["points"]
+            .as_array()
+            .unwrap()
+            .is_empty()
+    );
+}

@@ -5,13 +5,14 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
+use crate::bundle::files_below;
 use crate::digest::Stamp;
 use crate::process;
 
 /// The trait that is shown, and so the vector that the recording is made with.
 const TRAIT: &str = "cheerful";
 
-/// Makes `web/public/generated/recording.json` unless it was made from this model and this vector.
+/// Makes `web/public/generated/recording.json` unless it was made from this model and this vector by this engine.
 pub fn ensure(root: &Path) -> Result<()> {
     let stamp = stamp(root)?;
     if stamp.current() && recording(root).is_file() {
@@ -41,9 +42,17 @@ fn recording(root: &Path) -> PathBuf {
 }
 
 fn stamp(root: &Path) -> Result<Stamp> {
-    let program = root.join("crates/cli/src/record.rs");
-    let manifest = root.join("models/smollm2-135m-instruct/manifest.json");
-    let vector = root.join(format!("models/vectors/{TRAIT}.safetensors"));
-    let path = root.join("target/recording-inputs");
-    Stamp::new(path, TRAIT, &[&program, &manifest, &vector])
+    let mut inputs = vec![
+        root.join("crates/cli/src/record.rs"),
+        root.join("models/smollm2-135m-instruct/manifest.json"),
+        root.join(format!("models/vectors/{TRAIT}.safetensors")),
+    ];
+    // What computes: another engine may answer otherwise.
+    for package in ["checkpoint", "engine", "persona"] {
+        let sources = root.join("crates").join(package).join("src");
+        let files = files_below(&sources)?.into_iter();
+        inputs.extend(files.map(|file| sources.join(file)));
+    }
+    let inputs: Vec<&Path> = inputs.iter().map(PathBuf::as_path).collect();
+    Stamp::new(root.join("target/recording-inputs"), TRAIT, &inputs)
 }

@@ -74,7 +74,7 @@ fn write(path: &Path, bytes: &[u8]) -> Result<()> {
 }
 
 /// All files below `folder`, as paths with `/` between names, sorted.
-fn files_below(folder: &Path) -> Result<Vec<String>> {
+pub fn files_below(folder: &Path) -> Result<Vec<String>> {
     let mut found = Vec::new();
     let mut folders = vec![String::new()];
     while let Some(below) = folders.pop() {
