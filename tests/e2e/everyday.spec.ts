@@ -47,11 +47,13 @@ test("a slider moved in mid-answer leaves a mark where the words change", async 
   await answerAt(page, { temperature: 0, tokens: 80 });
   await page.getByRole("textbox", { name: "Your message" }).fill("Describe the sea.");
   await page.getByRole("button", { name: "Ask", exact: true }).click();
-  await expect(tokens(page, "Steered").nth(3)).toBeVisible({ timeout: ANSWERING });
+  // Until its first token is there, the newest answer on the page is the one before.
+  await expect(page.getByRole("article")).toHaveCount(2);
+  const steered = page.getByRole("article").last().getByRole("listbox", { name: /^Steered answer/ });
+  await expect(steered.getByRole("option").nth(3)).toBeVisible({ timeout: ANSWERING });
   await page.getByRole("slider", { name: /^cheerful/ }).focus();
   await page.keyboard.press("End");
   await expect(page.getByTitle(/^The sliders moved here: cheerful/)).toHaveCount(1, { timeout: ANSWERING });
-  await page.getByRole("button", { name: "Stop" }).click();
   await answered(page);
   await expect(page.getByText(/no push → cheerful/)).toBeVisible();
   await page.getByRole("button", { name: "Reset cheerful" }).click();
@@ -86,8 +88,8 @@ test("the heatmap is saved as a picture and a drawing, the readings as numbers",
   expect(png.subarray(1, 4).toString()).toBe("PNG");
   const svg = readFileSync(await (await saved("Heatmap, SVG drawing")).path(), "utf8");
   expect(svg).toMatch(/^<svg[^]*cheerful[^]*<\/svg>\s*$/);
-  const readings = JSON.parse(readFileSync(await (await saved("Readings of all layers, JSON")).path(), "utf8")) as { format: string; question: string; unsteered: { reread: { cheerful: number[][] } } };
-  expect(readings).toMatchObject({ format: "trimtab-readings-1", question: QUESTION });
+  const readings = JSON.parse(readFileSync(await (await saved("Readings of all layers, JSON")).path(), "utf8")) as { format: string; question_text: string; unsteered: { reread: { cheerful: number[][] } } };
+  expect(readings).toMatchObject({ format: "trimtab-readings-1", question_text: QUESTION });
   expect(readings.unsteered.reread.cheerful[1]).toHaveLength(31);
 });
 

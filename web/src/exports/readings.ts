@@ -60,7 +60,7 @@ export function readingsJson(question: string, run: Run): string {
     unit: "standard deviations from what is ordinary for the model; readings[trait][token][layer], layer 0 is before the first block",
     model: run.model,
     sampler: run.sampler,
-    question,
+    question_text: question,
     unsteered_text: answerText(run.answers.unsteered),
     steered_text: answerText(run.answers.steered),
     segments: run.answers.steered.segments,
