@@ -1,8 +1,9 @@
 //! Links: opened without a model, made of what the page shows, replayed by the loaded model.
 
 use crate::failure::{Failure, sentence};
+use crate::making::with_nulls;
 use crate::model::Model;
-use crate::protocol::{ReadingBlock, Token, TraitCard, tell, to_js};
+use crate::protocol::{ReadingBlock, Token, TraitCard, tell};
 use crate::trimtab::Trimtab;
 use js_sys::{Float32Array, Function};
 use serde::Serialize;
@@ -65,7 +66,7 @@ pub fn open_link(link: &str) -> Result<JsValue, JsValue> {
                 .collect(),
         }),
     };
-    Ok(to_js(&opened)?)
+    Ok(with_nulls(&opened)?)
 }
 
 pub fn make(view: RecipeView, model: Option<&Model>) -> Result<String, Failure> {

@@ -2,6 +2,7 @@
 
 use crate::device_trial::Tried;
 use crate::failure::Failure;
+use crate::making::with_nulls;
 use crate::model::{Model, Planner};
 use crate::protocol::{
     ColumnResult, ContrastPair, GenerateInput, OpenOptions, Plan, PrecisionName, PrepareProgress,
@@ -495,7 +496,7 @@ impl Trimtab {
     pub async fn replay_link(&self, link: String, on_event: Function) -> Result<JsValue, JsValue> {
         let mut model = self.take()?;
         let replayed = link::replay(self, &mut model, &link, &on_event).await?;
-        Ok(to_js(&replayed)?)
+        Ok(with_nulls(&replayed)?)
     }
 
     /// Bytes that the engine counts as allocated on the graphics device; 0 without a model, and on the processor, whose
