@@ -45,7 +45,7 @@ test("the answer goes on with the same tokens on a new device", async () => {
             { column: "steered", messages, plan: [{ trait: "cheerful", operation: { kind: "add", coefficient: 1 }, scope: "response" }] },
           ],
           sampler: { temperature: 0.8, topK: 0, topP: 1, repetitionPenalty: 1, seed: 5 },
-          maxTokens: 12,
+          maxTokens: 6,
         },
         (event) => {
           if (event.kind === "token") {
@@ -59,7 +59,7 @@ test("the answer goes on with the same tokens on a new device", async () => {
 
   const undisturbed = await run(0);
   expect(undisturbed.seen).toEqual([]);
-  const disturbed = await run(9);
+  const disturbed = await run(5);
   expect(disturbed.seen).toEqual(["gpu"]);
   expect(disturbed.ids).toEqual(undisturbed.ids);
   expect(disturbed.tokens).toBe(undisturbed.tokens);
@@ -67,7 +67,7 @@ test("the answer goes on with the same tokens on a new device", async () => {
   expect(afterwards.texts).toEqual(undisturbed.texts);
 
   // The same, seen by somebody who asked on the page.
-  await answerAt(page, { temperature: 0, tokens: 24 });
+  await answerAt(page, { temperature: 0, tokens: 10 });
   await page.getByRole("textbox", { name: "Your message" }).fill("Name three fruits.");
   await page.getByRole("button", { name: "Ask", exact: true }).click();
   await expect(tokens(page, "Steered").first()).toBeVisible({ timeout: ANSWERING });
