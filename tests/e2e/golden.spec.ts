@@ -40,7 +40,9 @@ for (const executor of executors) {
     });
 
     test("negative log-likelihood of real text, and its first choices", async () => {
-      const texts = whole ? sequences : sequences.slice(0, 1).map((text) => ({ ...text, ids: text.ids.slice(0, 129) }));
+      // A share of at least 97 % needs more tokens than a mean does.
+      const part = precision === "exact" ? 129 : 385;
+      const texts = whole ? sequences : sequences.slice(0, 1).map((text) => ({ ...text, ids: text.ids.slice(0, part) }));
       let ours = 0;
       let reference = 0;
       let tokens = 0;
@@ -56,8 +58,8 @@ for (const executor of executors) {
           ours += nll;
           reference += text.nll[index] ?? Number.NaN;
           tokens += 1;
-          // "Exact" has to agree wherever the reference is decided; "fast" nearly everywhere, but of 128 tokens one tie is already a percent.
-          if ((precision === "exact" || !whole) && (text.gap[index] ?? 0) <= TIE) continue;
+          // "Exact" has to agree wherever the reference is decided, "fast" nearly everywhere.
+          if (precision === "exact" && (text.gap[index] ?? 0) <= TIE) continue;
           decided += 1;
           if (score.top1[index] === text.top1[index]) agreed += 1;
         }
