@@ -89,19 +89,15 @@ fn extract(root: &Path, files: &Files) -> Result<()> {
 fn study(root: &Path, files: &Files, kept: &Path, verb: &str) -> Result<()> {
     let mut study = program(root, verb, "fast", files);
     study.arg("--vector").arg(&files.vector);
+    let (file, hash) = read_vector(&files.vector)?;
     // Another vector answers otherwise.
-    let (_, hash) = read_vector(&files.vector)?;
     let keep = format!("{}.{}.{verb}.json", files.name, &hash[..8]);
     study.arg("--keep").arg(kept.join(keep));
-    let recommended = read_vector(&files.vector)?.0.metadata.recommended;
-    match verb {
-        "sweep" => study.arg("--store"),
-        _ if recommended.is_none() => study.args(["--layer", UNRECOMMENDED_LAYER]),
-        _ => &mut study,
-    };
-    match (verb, recommended) {
-        ("controls", Some(_)) => study.arg("--store"),
-        ("controls", None) => study.args(["--dose", UNRECOMMENDED_DOSE]),
+    let layer = ["--layer", UNRECOMMENDED_LAYER];
+    match (verb, file.metadata.recommended) {
+        ("sweep", _) | ("controls", Some(_)) => study.arg("--store"),
+        ("controls", None) => study.args(layer).args(["--dose", UNRECOMMENDED_DOSE]),
+        (_, None) => study.args(layer),
         _ => &mut study,
     };
     process::run(&mut study)
