@@ -7,7 +7,7 @@ mod findings;
 
 pub use averages::KnownAverages;
 pub(crate) use bytes_in::{bytes, optional_bytes};
-pub(crate) use findings::with_nulls;
+pub(crate) use findings::{tell, with_nulls};
 
 use crate::failure::Failure;
 use crate::model::Model;
@@ -15,7 +15,7 @@ use crate::protocol::to_js;
 use crate::trimtab::Trimtab;
 use findings::{
     ContrastSet, Curve, Extraction, ResponseEvent, checkpoint, contrast_set, growing, response_of,
-    tell, usual_band,
+    usual_band,
 };
 use js_sys::{Date, Function, Uint8Array};
 use serde::Deserialize;

@@ -6,12 +6,12 @@ mod responses;
 mod run;
 
 use crate::failure::Failure;
-use crate::making::{bytes, optional_bytes, with_nulls};
+use crate::making::{bytes, optional_bytes, tell, with_nulls};
 use crate::model::Model;
 use crate::trimtab::Trimtab;
 use findings::{
     ControlResult, Cosines, Point, PredictionResult, Recommendation, StudyEvent, SweepResult,
-    control_rows, row_of, tell,
+    control_rows, row_of,
 };
 use js_sys::{Float32Array, Function, Uint8Array};
 use responses::{means_of, read_kept};

@@ -180,7 +180,7 @@ pub fn with_nulls(value: &impl Serialize) -> Result<JsValue, Failure> {
 }
 
 /// Calls a listener; what it throws is its own concern.
-pub fn tell(listener: &Function, event: &ResponseEvent<'_>) {
+pub fn tell(listener: &Function, event: &impl Serialize) {
     if let Ok(event) = with_nulls(event) {
         let _ = listener.call1(&JsValue::NULL, &event);
     }

@@ -1,7 +1,6 @@
 //! What studies tell the page. The other side of these types is `web/src/engine/traits_protocol.ts`.
 
-use crate::making::with_nulls;
-use js_sys::{Float32Array, Function, Uint8Array};
+use js_sys::{Float32Array, Uint8Array};
 use serde::Serialize;
 use trimtab_persona::bootstrap::Estimate;
 use trimtab_persona::coherence::Coherence;
@@ -11,7 +10,6 @@ use trimtab_persona::push::Place;
 use trimtab_persona::sweep::SweepRow;
 use trimtab_persona::vector_file::Recommended;
 use trimtab_persona::verdict::Ruling;
-use wasm_bindgen::JsValue;
 
 #[derive(Serialize)]
 pub struct Text<'a> {
@@ -214,11 +212,4 @@ pub fn control_rows(report: &ControlReport) -> Vec<ControlResultRow<'_>> {
             }
         })
         .collect()
-}
-
-/// Calls a listener; what it throws is its own concern.
-pub fn tell(listener: &Function, event: &StudyEvent<'_>) {
-    if let Ok(event) = with_nulls(event) {
-        let _ = listener.call1(&JsValue::NULL, &event);
-    }
 }

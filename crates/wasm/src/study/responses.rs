@@ -1,7 +1,8 @@
 //! What the residual stream held in the responses that made a vector: shuffled labels are made of it.
 
-use super::findings::{Phase, StudyEvent, tell};
+use super::findings::{Phase, StudyEvent};
 use crate::failure::Failure;
+use crate::making::tell;
 use crate::model::Model;
 use crate::trimtab::Trimtab;
 use js_sys::Function;

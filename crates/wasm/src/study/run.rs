@@ -1,7 +1,8 @@
 //! Running a study's trials: progress in answers, and records to go on from when the page is closed in the middle.
 
-use super::findings::{Phase, StudyEvent, tell};
+use super::findings::{Phase, StudyEvent};
 use crate::failure::Failure;
+use crate::making::tell;
 use crate::model::Model;
 use crate::trimtab::Trimtab;
 use js_sys::{Date, Function, Uint8Array};
