@@ -4,15 +4,34 @@
 use super::dot::portable::arrange;
 #[cfg(target_arch = "wasm32")]
 use super::dot::wasm::arrange;
-use super::dot::{BLOCK, Block8, GROUPS, Row8, Row16, SUMS};
+use super::dot::{BLOCK, Block8, DotProduct, GROUPS, Rows8, Rows16, SUMS};
 use std::ops::Range;
 
-/// Integers of a batch of rows, reused from one projection to the next.
+/// Rows that one pass over the integers of the weights multiplies, at most: their sums fill the registers. Wasm's lanes
+/// are half as wide as the narrowest others, and need twice as many.
+const MOST_ROWS: usize = if cfg!(target_arch = "wasm32") { 4 } else { 8 };
+
+/// How `count` rows go through weight matrices together: the first row and the number of rows of each group, as large
+/// as can be.
+pub fn groups(count: usize) -> impl Iterator<Item = (usize, usize)> {
+    let mut at = 0;
+    std::iter::from_fn(move || {
+        let left = MOST_ROWS.min(count - at);
+        let width = left.checked_ilog2().map(|log| 1 << log)?;
+        at += width;
+        Some((at - width, width))
+    })
+}
+
+/// Integers of a batch of rows, reused from one projection to the next. Rows of a group (see [`groups`]) lie side by
+/// side, block by block.
 #[derive(Debug, Default)]
 pub struct Quantised {
     /// Of one row.
     blocks: usize,
-    /// `[rows, blocks]`, as the following two.
+    /// Of one row, where blocks of 8-bit integers are paired: with one of zeros if their number is odd.
+    blocks8: usize,
+    /// `[rows, blocks8]`, as the following one.
     values8: Vec<Block8>,
     scales8: Vec<[f32; GROUPS]>,
     /// `[rows, blocks / SUMS]`, rounded up.
@@ -41,64 +60,112 @@ impl Inputs<'_> {
 impl Quantised {
     /// Room for `rows` rows of up to `cols`, so that nothing is allocated later.
     pub fn with_capacity(rows: usize, cols: usize) -> Self {
-        let blocks = rows * cols / BLOCK;
+        let blocks = rows * (cols / BLOCK);
+        let blocks8 = rows * (cols / BLOCK).next_multiple_of(2);
         Self {
             blocks: 0,
-            values8: Vec::with_capacity(blocks),
-            scales8: Vec::with_capacity(blocks),
+            blocks8: 0,
+            values8: Vec::with_capacity(blocks8),
+            scales8: Vec::with_capacity(blocks8),
             sums8: Vec::with_capacity(rows * (cols / BLOCK).div_ceil(SUMS)),
             values16: Vec::with_capacity(blocks),
             scales16: Vec::with_capacity(blocks),
         }
     }
 
-    pub fn row8(&self, row: usize, blocks: Range<usize>) -> Row8<'_> {
-        let at = row * self.blocks;
-        let sums = row * self.blocks.div_ceil(SUMS);
-        Row8 {
-            values: &self.values8[at..][blocks.clone()],
-            scales: &self.scales8[at..][blocks.clone()],
-            sums: &self.sums8[sums..][blocks.start / SUMS..blocks.end.div_ceil(SUMS)],
+    /// Blocks `blocks`, the first of which has an even number, of the group of `N` rows from `at` on.
+    #[inline(always)]
+    pub fn rows8<D: DotProduct, const N: usize>(
+        &self,
+        at: usize,
+        blocks: &Range<usize>,
+    ) -> Rows8<'_, N> {
+        let padded = blocks.start..match D::PAIRS {
+            true => blocks.end.next_multiple_of(2),
+            false => blocks.end,
+        };
+        let sums = blocks.start / SUMS..blocks.end.div_ceil(SUMS);
+        let start = at * self.blocks8;
+        Rows8 {
+            values: &self.values8[start..].as_chunks().0[padded.clone()],
+            scales: &self.scales8[start..].as_chunks().0[padded],
+            sums: &self.sums8[at * self.blocks.div_ceil(SUMS)..].as_chunks().0[sums],
         }
     }
 
-    pub fn row16(&self, row: usize, blocks: Range<usize>) -> Row16<'_> {
-        let at = row * self.blocks;
-        Row16 {
-            values: &self.values16[at..][blocks.clone()],
-            scales: &self.scales16[at..][blocks],
+    /// Blocks `blocks` of the group of `N` rows from `at` on.
+    #[inline(always)]
+    pub fn rows16<const N: usize>(&self, at: usize, blocks: &Range<usize>) -> Rows16<'_, N> {
+        let start = at * self.blocks;
+        Rows16 {
+            values: &self.values16[start..].as_chunks().0[blocks.clone()],
+            scales: &self.scales16[start..].as_chunks().0[blocks.clone()],
         }
     }
 
     /// Quantises `x` (`[rows, cols]`) to 8 bits (for 4-bit weights), to 16 (for 8-bit weights), or both.
     #[inline(always)]
-    pub fn fill(&mut self, x: &[f32], cols: usize, eight: bool, sixteen: bool) {
+    pub fn fill<D: DotProduct>(&mut self, x: &[f32], cols: usize, eight: bool, sixteen: bool) {
+        let rows = x.len() / cols;
         self.blocks = cols / BLOCK;
-        self.values8.clear();
-        self.scales8.clear();
-        self.sums8.clear();
-        self.values16.clear();
-        self.scales16.clear();
-        for row in x.chunks_exact(cols) {
-            let (blocks, _) = row.as_chunks::<BLOCK>();
-            if eight {
-                for part in blocks.chunks(SUMS) {
-                    let mut sums = [0.0; SUMS];
-                    for (block, sum) in part.iter().zip(&mut sums) {
-                        let (values, scales, total) = quantise8(block);
-                        self.values8.push(arrange(values));
-                        self.scales8.push(scales);
-                        *sum = total;
+        self.blocks8 = match D::PAIRS {
+            true => self.blocks.next_multiple_of(2),
+            false => self.blocks,
+        };
+        let rows8 = if eight { rows } else { 0 };
+        self.values8.resize(rows8 * self.blocks8, [0; BLOCK]);
+        self.scales8.resize(rows8 * self.blocks8, [0.0; GROUPS]);
+        self.sums8
+            .resize(rows8 * self.blocks.div_ceil(SUMS), [0.0; SUMS]);
+        let rows16 = if sixteen { rows } else { 0 };
+        self.values16.resize(rows16 * self.blocks, [0; BLOCK]);
+        self.scales16.resize(rows16 * self.blocks, 0.0);
+        for (at, width) in groups(rows) {
+            for i in 0..width {
+                let row = &x[(at + i) * cols..][..cols];
+                if eight {
+                    self.fill8::<D>(row, at, i, width);
+                }
+                if sixteen {
+                    let start = at * self.blocks + i;
+                    for (block, x) in row.as_chunks::<BLOCK>().0.iter().enumerate() {
+                        let (values, scale) = quantise16(x);
+                        self.values16[start + block * width] = values;
+                        self.scales16[start + block * width] = scale;
                     }
-                    self.sums8.push(sums);
                 }
             }
-            if sixteen {
-                for block in blocks {
-                    let (values, scale) = quantise16(block);
-                    self.values16.push(values);
-                    self.scales16.push(scale);
-                }
+        }
+    }
+
+    /// Quantises `row`, the `i`th of the group of `width` rows from `at` on, to 8 bits.
+    #[inline(always)]
+    fn fill8<D: DotProduct>(&mut self, row: &[f32], at: usize, i: usize, width: usize) {
+        let start = at * self.blocks8;
+        let place = |block: usize| match D::PAIRS {
+            true => start + (block / 2 * width + i) * 2 + block % 2,
+            false => start + block * width + i,
+        };
+        let (blocks, _) = row.as_chunks::<BLOCK>();
+        for (index, part) in blocks.chunks(SUMS).enumerate() {
+            let mut sums = [0.0; SUMS];
+            for (within, (block, sum)) in part.iter().zip(&mut sums).enumerate() {
+                let (values, scales, total) = quantise8(block);
+                let place = place(index * SUMS + within);
+                self.values8[place] = arrange(values);
+                self.scales8[place] = scales;
+                *sum = total;
+            }
+            self.sums8[at * self.blocks.div_ceil(SUMS) + index * width + i] = sums;
+        }
+        if D::PAIRS {
+            if self.blocks8 > self.blocks {
+                self.values8[place(self.blocks)] = [0; BLOCK];
+                self.scales8[place(self.blocks)] = [0.0; GROUPS];
+            }
+            for block in (0..self.blocks8).step_by(2) {
+                let [a, b] = &mut self.values8[place(block)..].as_chunks_mut().0[0];
+                a[BLOCK / 2..].swap_with_slice(&mut b[..BLOCK / 2]);
             }
         }
     }

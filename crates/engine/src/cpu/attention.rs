@@ -214,12 +214,14 @@ fn attend_together<D: DotProduct, N: Number>(
                 let weights = &mut weights[start..][..count];
                 let mut at = 0;
                 while at + 4 <= count {
-                    let scores = D::f32(query, [key(at), key(at + 1), key(at + 2), key(at + 3)]);
+                    let keys = [key(at), key(at + 1), key(at + 2), key(at + 3)];
+                    let [scores] = D::f32([query], keys);
                     weights[at..at + 4].copy_from_slice(&scores.map(|score| score * scale));
                     at += 4;
                 }
                 for (i, weight) in weights.iter_mut().enumerate().skip(at) {
-                    *weight = D::f32(query, [key(i)])[0] * scale;
+                    let [[score]] = D::f32([query], [key(i)]);
+                    *weight = score * scale;
                 }
             }
         }

@@ -35,7 +35,7 @@ macro_rules! compiled_for {
 
             $(#[target_feature(enable = $features)])?
             fn quantise(to: &mut Quantised, x: &[f32], cols: usize, eight: bool, sixteen: bool) {
-                to.fill(x, cols, eight, sixteen);
+                to.fill::<$dot>(x, cols, eight, sixteen);
             }
 
             $(#[target_feature(enable = $features)])?
@@ -50,7 +50,7 @@ macro_rules! compiled_for {
 
             $(#[target_feature(enable = $features)])?
             fn dot(a: &[f32], b: &[f32]) -> f32 {
-                let [sum] = <$dot>::f32(a, [b]);
+                let [[sum]] = <$dot>::f32([a], [b]);
                 sum
             }
 
@@ -75,18 +75,18 @@ macro_rules! compiled_for {
 #[cfg(not(target_arch = "wasm32"))]
 compiled_for!(portable, super::super::dot::portable::Portable);
 #[cfg(target_arch = "x86_64")]
-compiled_for!(avx2, super::super::dot::x86::Avx2, "avx2,fma,f16c");
+compiled_for!(avx2, super::super::dot::avx2::Avx2, "avx2,fma,f16c");
 #[cfg(target_arch = "x86_64")]
 compiled_for!(
     avx_vnni,
-    super::super::dot::x86::AvxVnni,
+    super::super::dot::avx2::AvxVnni,
     "avx2,fma,f16c,avxvnni"
 );
 #[cfg(target_arch = "x86_64")]
 compiled_for!(
     avx512_vnni,
-    super::super::dot::x86::Avx512Vnni,
-    "avx2,fma,f16c,avx512f,avx512vl,avx512vnni"
+    super::super::dot::avx512::Avx512Vnni,
+    "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vnni"
 );
 #[cfg(all(target_arch = "wasm32", not(feature = "relaxed-simd")))]
 compiled_for!(simd128, super::super::dot::wasm::Simd128);
@@ -115,6 +115,7 @@ impl Kernels {
                 available.push(avx_vnni::KERNELS);
             }
             if is_x86_feature_detected!("avx512f")
+                && is_x86_feature_detected!("avx512bw")
                 && is_x86_feature_detected!("avx512vl")
                 && is_x86_feature_detected!("avx512vnni")
             {

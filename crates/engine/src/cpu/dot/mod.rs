@@ -6,12 +6,14 @@
 //! product sums up, so that the finer scale costs no instruction. Next to 8-bit weights they are 16-bit
 //! integers with one scale a block, which a multiply-add of 16-bit pairs takes at no loss.
 
+#[cfg(target_arch = "x86_64")]
+pub mod avx2;
+#[cfg(target_arch = "x86_64")]
+pub mod avx512;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod portable;
 #[cfg(target_arch = "wasm32")]
 pub mod wasm;
-#[cfg(target_arch = "x86_64")]
-pub mod x86;
 
 /// Weights of one block.
 pub const BLOCK: usize = trimtab_checkpoint::BLOCK;
@@ -20,31 +22,32 @@ pub const GROUPS: usize = 4;
 /// Sums of blocks are padded with zeros to a multiple of this.
 pub const SUMS: usize = 8;
 
-/// One block of 8-bit activations. Without relaxed SIMD, wasm multiplies 16-bit lanes: there the
+/// One block of 8-bit activations (see also [`DotProduct::PAIRS`]). Without relaxed SIMD, wasm multiplies 16-bit lanes: there the
 /// bytes are widened once, in the order in which the nibbles of a 16-bit lane come apart.
 #[cfg(not(all(target_arch = "wasm32", not(feature = "relaxed-simd"))))]
 pub type Block8 = [i8; BLOCK];
 #[cfg(all(target_arch = "wasm32", not(feature = "relaxed-simd")))]
 pub type Block8 = [i16; BLOCK];
 
-/// Part of one row of 8-bit activations.
+/// Part of `N` rows of 8-bit activations, side by side block by block, so that a loop over blocks reads them in order
+/// from one place.
 #[derive(Clone, Copy, Debug)]
-pub struct Row8<'a> {
-    /// `[blocks]`
-    pub values: &'a [Block8],
-    /// `[blocks, groups]`
-    pub scales: &'a [[f32; GROUPS]],
-    /// What the quantised activations of each block add up to, `[blocks]`, padded with zeros.
-    pub sums: &'a [[f32; SUMS]],
+pub struct Rows8<'a, const N: usize> {
+    /// `[blocks, N]`; `[blocks / 2, N, 2]` where blocks are paired.
+    pub values: &'a [[Block8; N]],
+    /// `[blocks, N, groups]`, or `[blocks / 2, N, 2, groups]`.
+    pub scales: &'a [[[f32; GROUPS]; N]],
+    /// What the quantised activations of each block add up to, `[blocks / SUMS, N, SUMS]`, padded with zeros.
+    pub sums: &'a [[[f32; SUMS]; N]],
 }
 
-/// Part of one row of 16-bit activations.
+/// Part of `N` rows of 16-bit activations, side by side.
 #[derive(Clone, Copy, Debug)]
-pub struct Row16<'a> {
-    /// `[blocks]`
-    pub values: &'a [[i16; BLOCK]],
-    /// `[blocks]`
-    pub scales: &'a [f32],
+pub struct Rows16<'a, const N: usize> {
+    /// `[blocks, N]`
+    pub values: &'a [[[i16; BLOCK]; N]],
+    /// `[blocks, N]`
+    pub scales: &'a [[f32; N]],
 }
 
 /// Part of one row of 4-bit weights, `w = scale · nibble + min`.
@@ -58,22 +61,44 @@ pub struct Weights4<'a> {
     pub mins: &'a [[f32; SUMS]],
 }
 
-/// Inner products of a row of weights with `N` rows of activations at once, so that weights are
-/// unpacked once for all of them. All parts have the same number of blocks.
+/// How many sums the registers hold while f32 inner products run.
+#[derive(Clone, Copy, Debug)]
+pub enum Tile {
+    /// Three rows of weights times two of activations, where there are sixteen registers and two make up a sum.
+    Narrow,
+    /// Six times four, where there are 32 registers and one is enough for a sum.
+    Wide,
+}
+
+/// Inner products of rows of weights with `N` rows of activations at once, so that weights are
+/// unpacked once for all of them. All parts have the same number of blocks. What comes out for one row of
+/// activations has the same bits however many go with it.
 pub trait DotProduct {
     const NAME: &'static str;
+    const TILE: Tile;
+    /// Whether 8-bit activations come in pairs of blocks: the first halves of both, then the second halves.
+    const PAIRS: bool = false;
 
-    fn q4<const N: usize>(weights: Weights4<'_>, inputs: [Row8<'_>; N]) -> [f32; N];
+    fn q4<const N: usize>(weights: Weights4<'_>, inputs: Rows8<'_, N>) -> [f32; N];
 
     /// `weights` and `scales` are `[blocks]`.
     fn q8<const N: usize>(
         weights: &[[i8; BLOCK]],
         scales: &[f32],
-        inputs: [Row16<'_>; N],
+        inputs: Rows16<'_, N>,
     ) -> [f32; N];
 
     /// All of one length.
-    fn f32<const N: usize>(weights: &[f32], inputs: [&[f32]; N]) -> [f32; N];
+    fn f32<const R: usize, const N: usize>(
+        weights: [&[f32]; R],
+        inputs: [&[f32]; N],
+    ) -> [[f32; N]; R];
+
+    /// `scale · nibble + min`, rounded twice, in the order of the row: `out` is `[blocks, BLOCK]`.
+    fn unpack4(bytes: &[[u8; BLOCK / 2]], scales: &[f32], mins: &[f32], out: &mut [[f32; BLOCK]]);
+
+    /// `scale · byte`: `out` is `[blocks, BLOCK]`.
+    fn unpack8(bytes: &[[i8; BLOCK]], scales: &[f32], out: &mut [[f32; BLOCK]]);
 
     /// Little-endian halves to f32. Every finite half is exact.
     fn widen(halves: &[[u8; 2]], out: &mut [f32]);

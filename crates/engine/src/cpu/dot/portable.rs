@@ -1,6 +1,6 @@
 //! Plain Rust, for processors without an implementation of their own, and the others' oracle.
 
-use super::{BLOCK, Block8, DotProduct, GROUPS, Row8, Row16, Weights4};
+use super::{BLOCK, Block8, DotProduct, GROUPS, Rows8, Rows16, Tile, Weights4};
 use half::f16;
 
 #[derive(Debug)]
@@ -14,26 +14,27 @@ pub fn arrange(values: [i8; BLOCK]) -> Block8 {
 
 impl DotProduct for Portable {
     const NAME: &'static str = "portable";
+    const TILE: Tile = Tile::Narrow;
 
     #[inline(always)]
-    fn q4<const N: usize>(weights: Weights4<'_>, inputs: [Row8<'_>; N]) -> [f32; N] {
-        inputs.map(|input| {
+    fn q4<const N: usize>(weights: Weights4<'_>, inputs: Rows8<'_, N>) -> [f32; N] {
+        std::array::from_fn(|i| {
             let mut sum = 0.0;
             for (block, (nibbles, scale)) in weights.nibbles.iter().zip(weights.scales).enumerate()
             {
-                let values = &input.values[block];
+                let values = &inputs.values[block][i];
                 for group in 0..GROUPS {
                     let product: i32 = (4 * group..4 * group + 4)
-                        .map(|i| {
-                            i32::from(nibbles[i] & 15) * i32::from(values[i])
-                                + i32::from(nibbles[i] >> 4) * i32::from(values[i + BLOCK / 2])
+                        .map(|j| {
+                            i32::from(nibbles[j] & 15) * i32::from(values[j])
+                                + i32::from(nibbles[j] >> 4) * i32::from(values[j + BLOCK / 2])
                         })
                         .sum();
-                    sum += scale * input.scales[block][group] * product as f32;
+                    sum += scale * inputs.scales[block][i][group] * product as f32;
                 }
             }
             let mins = weights.mins.as_flattened().iter();
-            let sums = input.sums.as_flattened();
+            let sums = inputs.sums.iter().flat_map(|sums| sums[i]);
             sum + mins.zip(sums).map(|(min, sum)| min * sum).sum::<f32>()
         })
     }
@@ -42,38 +43,62 @@ impl DotProduct for Portable {
     fn q8<const N: usize>(
         weights: &[[i8; BLOCK]],
         scales: &[f32],
-        inputs: [Row16<'_>; N],
+        inputs: Rows16<'_, N>,
     ) -> [f32; N] {
-        inputs.map(|input| {
+        std::array::from_fn(|i| {
             let blocks = weights
                 .iter()
                 .zip(scales)
-                .zip(input.values)
-                .zip(input.scales);
+                .zip(inputs.values)
+                .zip(inputs.scales);
             blocks
-                .map(|(((weights, scale), values), input_scale)| {
-                    let products = weights.iter().zip(values);
+                .map(|(((weights, scale), values), input_scales)| {
+                    let products = weights.iter().zip(&values[i]);
                     let sum: i32 = products.map(|(w, x)| i32::from(*w) * i32::from(*x)).sum();
-                    scale * input_scale * sum as f32
+                    scale * input_scales[i] * sum as f32
                 })
                 .sum()
         })
     }
 
     #[inline(always)]
-    fn f32<const N: usize>(weights: &[f32], inputs: [&[f32]; N]) -> [f32; N] {
-        inputs.map(|input| {
-            let (weight_chunks, weight_rest) = weights.as_chunks::<16>();
-            let (chunks, rest) = input.as_chunks::<16>();
-            let mut sums = [0.0_f32; 16];
-            for (w, x) in weight_chunks.iter().zip(chunks) {
-                for ((sum, w), x) in sums.iter_mut().zip(w).zip(x) {
-                    *sum += w * x;
+    fn f32<const R: usize, const N: usize>(
+        weights: [&[f32]; R],
+        inputs: [&[f32]; N],
+    ) -> [[f32; N]; R] {
+        weights.map(|weights| {
+            inputs.map(|input| {
+                let (weight_chunks, weight_rest) = weights.as_chunks::<16>();
+                let (chunks, rest) = input.as_chunks::<16>();
+                let mut sums = [0.0_f32; 16];
+                for (w, x) in weight_chunks.iter().zip(chunks) {
+                    for ((sum, w), x) in sums.iter_mut().zip(w).zip(x) {
+                        *sum += w * x;
+                    }
                 }
-            }
-            let rest: f32 = weight_rest.iter().zip(rest).map(|(w, x)| w * x).sum();
-            sums.iter().sum::<f32>() + rest
+                let rest: f32 = weight_rest.iter().zip(rest).map(|(w, x)| w * x).sum();
+                sums.iter().sum::<f32>() + rest
+            })
         })
+    }
+
+    #[inline(always)]
+    fn unpack4(bytes: &[[u8; BLOCK / 2]], scales: &[f32], mins: &[f32], out: &mut [[f32; BLOCK]]) {
+        for (((out, bytes), scale), min) in out.iter_mut().zip(bytes).zip(scales).zip(mins) {
+            for (i, byte) in bytes.iter().enumerate() {
+                out[i] = scale * f32::from(byte & 15) + min;
+                out[i + BLOCK / 2] = scale * f32::from(byte >> 4) + min;
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn unpack8(bytes: &[[i8; BLOCK]], scales: &[f32], out: &mut [[f32; BLOCK]]) {
+        for ((out, bytes), scale) in out.iter_mut().zip(bytes).zip(scales) {
+            for (out, byte) in out.iter_mut().zip(bytes) {
+                *out = scale * f32::from(*byte);
+            }
+        }
     }
 
     #[inline(always)]

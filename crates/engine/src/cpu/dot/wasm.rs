@@ -1,6 +1,6 @@
 //! wasm's 128-bit SIMD, with the byte dot product of relaxed SIMD where the module was built for it.
 
-use super::{BLOCK, Block8, DotProduct, Row8, Row16, Weights4};
+use super::{BLOCK, Block8, DotProduct, Rows8, Rows16, Tile, Weights4};
 use std::arch::wasm32::*;
 
 #[derive(Debug)]
@@ -81,30 +81,28 @@ impl DotProduct for Simd128 {
     } else {
         "wasm SIMD"
     };
+    const TILE: Tile = Tile::Narrow;
 
     #[inline(always)]
-    fn q4<const N: usize>(weights: Weights4<'_>, inputs: [Row8<'_>; N]) -> [f32; N] {
+    fn q4<const N: usize>(weights: Weights4<'_>, inputs: Rows8<'_, N>) -> [f32; N] {
         let blocks = weights.nibbles.len();
         let scales = &weights.scales[..blocks];
-        let inputs = inputs.map(|input| Row8 {
-            values: &input.values[..blocks],
-            scales: &input.scales[..blocks],
-            sums: &input.sums[..weights.mins.len()],
-        });
+        let (values, groups) = (&inputs.values[..blocks], &inputs.scales[..blocks]);
         let mut sums = [f32x4_splat(0.0); N];
         for (block, nibbles) in weights.nibbles.iter().enumerate() {
             let bytes = unsafe { v128_load(nibbles.as_ptr().cast()) };
             let scale = f32x4_splat(scales[block]);
-            for (sum, input) in sums.iter_mut().zip(&inputs) {
-                let products = f32x4_convert_i32x4(block_dot(bytes, &input.values[block]));
-                let scale = f32x4_mul(load_f32(&input.scales[block]), scale);
-                *sum = multiply_add(products, scale, *sum);
+            for i in 0..N {
+                let (values, groups) = (&values[block][i], &groups[block][i]);
+                let products = f32x4_convert_i32x4(block_dot(bytes, values));
+                let scale = f32x4_mul(load_f32(groups), scale);
+                sums[i] = multiply_add(products, scale, sums[i]);
             }
         }
-        for (index, mins) in weights.mins.iter().enumerate() {
+        for (mins, of_inputs) in weights.mins.iter().zip(inputs.sums) {
             let (mins, _) = mins.as_chunks::<4>();
-            for (sum, input) in sums.iter_mut().zip(&inputs) {
-                let (of_input, _) = input.sums[index].as_chunks::<4>();
+            for (sum, of_input) in sums.iter_mut().zip(of_inputs) {
+                let (of_input, _) = of_input.as_chunks::<4>();
                 *sum = multiply_add(load_f32(&mins[0]), load_f32(&of_input[0]), *sum);
                 *sum = multiply_add(load_f32(&mins[1]), load_f32(&of_input[1]), *sum);
             }
@@ -116,52 +114,81 @@ impl DotProduct for Simd128 {
     fn q8<const N: usize>(
         weights: &[[i8; BLOCK]],
         scales: &[f32],
-        inputs: [Row16<'_>; N],
+        inputs: Rows16<'_, N>,
     ) -> [f32; N] {
         let blocks = weights.len();
         let scales = &scales[..blocks];
-        let inputs = inputs.map(|input| Row16 {
-            values: &input.values[..blocks],
-            scales: &input.scales[..blocks],
-        });
+        let (values, input_scales) = (&inputs.values[..blocks], &inputs.scales[..blocks]);
         let mut sums = [f32x4_splat(0.0); N];
         for (block, bytes) in weights.iter().enumerate() {
             let bytes: *const i8 = bytes.as_ptr();
             let weights = [0, 8, 16, 24].map(|at| unsafe { i16x8_load_extend_i8x8(bytes.add(at)) });
-            for (sum, input) in sums.iter_mut().zip(&inputs) {
-                let values: *const v128 = input.values[block].as_ptr().cast();
+            let scale = f32x4_splat(scales[block]);
+            for i in 0..N {
+                let (values, input_scale) = (&values[block][i], input_scales[block][i]);
+                let values: *const v128 = values.as_ptr().cast();
                 let [a, b, c, d] = [0, 1, 2, 3].map(|part| {
                     i32x4_dot_i16x8(weights[part], unsafe { v128_load(values.add(part)) })
                 });
                 let product = i32x4_add(i32x4_add(a, b), i32x4_add(c, d));
-                let scale = f32x4_splat(scales[block] * input.scales[block]);
-                *sum = multiply_add(f32x4_convert_i32x4(product), scale, *sum);
+                // In this order: a product of two splats would be computed as one number and then spread.
+                let product = f32x4_mul(f32x4_convert_i32x4(product), f32x4_splat(input_scale));
+                sums[i] = multiply_add(product, scale, sums[i]);
             }
         }
         sums.map(sum_lanes)
     }
 
     #[inline(always)]
-    fn f32<const N: usize>(weights: &[f32], inputs: [&[f32]; N]) -> [f32; N] {
-        let (weights, rest) = weights.as_chunks::<8>();
-        let chunks = inputs.map(|input| &input.as_chunks::<8>().0[..weights.len()]);
-        // Two chains a row hide the latency of the additions.
-        let mut sums = [[f32x4_splat(0.0); 2]; N];
-        for (index, weights) in weights.iter().enumerate() {
-            let weights = weights.as_chunks::<4>().0;
-            let weights = [load_f32(&weights[0]), load_f32(&weights[1])];
-            for (sums, chunks) in sums.iter_mut().zip(&chunks) {
-                let values = chunks[index].as_chunks::<4>().0;
-                sums[0] = multiply_add(weights[0], load_f32(&values[0]), sums[0]);
-                sums[1] = multiply_add(weights[1], load_f32(&values[1]), sums[1]);
+    fn f32<const R: usize, const N: usize>(
+        weights: [&[f32]; R],
+        inputs: [&[f32]; N],
+    ) -> [[f32; N]; R] {
+        let length = weights[0].len();
+        let weight_chunks = weights.map(|row| &row[..length].as_chunks::<4>().0[..length / 8 * 2]);
+        let input_chunks = inputs.map(|row| &row[..length].as_chunks::<4>().0[..length / 8 * 2]);
+        // Two chains a sum hide the latency of the additions.
+        let mut sums = [[[f32x4_splat(0.0); 2]; N]; R];
+        for index in 0..length / 8 {
+            for half in 0..2 {
+                let values = input_chunks.map(|chunks| load_f32(&chunks[2 * index + half]));
+                for (sums, chunks) in sums.iter_mut().zip(&weight_chunks) {
+                    let weights = load_f32(&chunks[2 * index + half]);
+                    for (sum, values) in sums.iter_mut().zip(values) {
+                        sum[half] = multiply_add(weights, values, sum[half]);
+                    }
+                }
             }
         }
-        let mut results = sums.map(|[a, b]| sum_lanes(f32x4_add(a, b)));
-        for (result, input) in results.iter_mut().zip(inputs) {
-            let tail = &input[weights.len() * 8..];
-            *result += rest.iter().zip(tail).map(|(w, x)| w * x).sum::<f32>();
+        let rest = length / 8 * 8..length;
+        let mut results = [[0.0; N]; R];
+        for ((results, sums), weights) in results.iter_mut().zip(sums).zip(weights) {
+            for ((result, [a, b]), input) in results.iter_mut().zip(sums).zip(inputs) {
+                *result = sum_lanes(f32x4_add(a, b));
+                let rest = weights[rest.clone()].iter().zip(&input[rest.clone()]);
+                *result += rest.map(|(w, x)| w * x).sum::<f32>();
+            }
         }
         results
+    }
+
+    #[inline(always)]
+    fn unpack4(bytes: &[[u8; BLOCK / 2]], scales: &[f32], mins: &[f32], out: &mut [[f32; BLOCK]]) {
+        for (((out, bytes), scale), min) in out.iter_mut().zip(bytes).zip(scales).zip(mins) {
+            for (i, byte) in bytes.iter().enumerate() {
+                out[i] = scale * f32::from(byte & 15) + min;
+                out[i + BLOCK / 2] = scale * f32::from(byte >> 4) + min;
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn unpack8(bytes: &[[i8; BLOCK]], scales: &[f32], out: &mut [[f32; BLOCK]]) {
+        for ((out, bytes), scale) in out.iter_mut().zip(bytes).zip(scales) {
+            for (out, byte) in out.iter_mut().zip(bytes) {
+                *out = scale * f32::from(*byte);
+            }
+        }
     }
 
     /// Shifts a half's exponent and mantissa into an f32's place and corrects the exponent's bias by a product.

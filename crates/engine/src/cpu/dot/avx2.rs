@@ -1,0 +1,324 @@
+//! AVX2 with FMA and F16C, and with AVX-VNNI's byte dot product.
+//!
+//! Every function is inlined into a caller that was compiled for the instructions it uses; `super::super::kernels`
+//! calls those only where the processor has them.
+
+use super::{BLOCK, DotProduct, Rows8, Rows16, Tile, Weights4};
+use std::arch::x86_64::*;
+
+#[derive(Debug)]
+pub struct Avx2;
+/// AVX2 and AVX-VNNI.
+#[derive(Debug)]
+pub struct AvxVnni;
+
+/// The sum of products of unsigned and signed bytes in each 32-bit lane.
+trait ByteDot {
+    /// # Safety
+    /// The processor has the instructions of the implementation.
+    unsafe fn dot(unsigned: __m256i, signed: __m256i) -> __m256i;
+}
+
+impl ByteDot for Avx2 {
+    #[inline(always)]
+    unsafe fn dot(unsigned: __m256i, signed: __m256i) -> __m256i {
+        // Pairs stay below 2 · 15 · 127: no saturation.
+        unsafe { _mm256_madd_epi16(_mm256_maddubs_epi16(unsigned, signed), _mm256_set1_epi16(1)) }
+    }
+}
+
+impl ByteDot for AvxVnni {
+    #[inline(always)]
+    unsafe fn dot(unsigned: __m256i, signed: __m256i) -> __m256i {
+        unsafe { _mm256_dpbusd_avx_epi32(_mm256_setzero_si256(), unsigned, signed) }
+    }
+}
+
+#[inline(always)]
+pub unsafe fn load_f32(values: &[f32; 8]) -> __m256 {
+    unsafe { _mm256_loadu_ps(values.as_ptr()) }
+}
+
+#[inline(always)]
+unsafe fn sum_lanes(x: __m256) -> f32 {
+    unsafe {
+        let half = _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
+        let pair = _mm_add_ps(half, _mm_movehl_ps(half, half));
+        _mm_cvtss_f32(_mm_add_ss(pair, _mm_movehdup_ps(pair)))
+    }
+}
+
+/// [`sum_lanes`] of eight sums in a third of the instructions, to the same bits.
+#[inline(always)]
+unsafe fn sum_lanes_of_eight(x: &[__m256; 8]) -> __m256 {
+    unsafe {
+        // [0 1 2 3 of a, of b], then [0 1 of a, of c, of b, of d], then one number each.
+        let mut halves = [_mm256_setzero_ps(); 4];
+        for (i, half) in halves.iter_mut().enumerate() {
+            let (a, b) = (x[2 * i], x[2 * i + 1]);
+            let low = _mm256_permute2f128_ps::<0x20>(a, b);
+            *half = _mm256_add_ps(low, _mm256_permute2f128_ps::<0x31>(a, b));
+        }
+        let mut pairs = [_mm256_setzero_ps(); 2];
+        for (i, pair) in pairs.iter_mut().enumerate() {
+            let (a, b) = (halves[2 * i], halves[2 * i + 1]);
+            let low = _mm256_shuffle_ps::<0b01_00_01_00>(a, b);
+            *pair = _mm256_add_ps(low, _mm256_shuffle_ps::<0b11_10_11_10>(a, b));
+        }
+        let even = _mm256_shuffle_ps::<0b10_00_10_00>(pairs[0], pairs[1]);
+        let odd = _mm256_shuffle_ps::<0b11_01_11_01>(pairs[0], pairs[1]);
+        let sums = _mm256_add_ps(even, odd);
+        _mm256_permutevar8x32_ps(sums, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7))
+    }
+}
+
+/// What the lanes of each of `sums` add up to.
+#[inline(always)]
+pub unsafe fn all_lanes<const N: usize>(sums: [__m256; N]) -> [f32; N] {
+    let mut out = [0.0; N];
+    let (eights, rest) = sums.as_chunks::<8>();
+    let (out_eights, out_rest) = out.as_chunks_mut::<8>();
+    for (out, sums) in out_eights.iter_mut().zip(eights) {
+        unsafe { _mm256_storeu_ps(out.as_mut_ptr(), sum_lanes_of_eight(sums)) };
+    }
+    for (out, sum) in out_rest.iter_mut().zip(rest) {
+        *out = unsafe { sum_lanes(*sum) };
+    }
+    out
+}
+
+#[inline(always)]
+unsafe fn q4<D: ByteDot, const N: usize>(weights: Weights4<'_>, inputs: Rows8<'_, N>) -> [f32; N] {
+    let blocks = weights.nibbles.len();
+    let scales = &weights.scales[..blocks];
+    let (values, groups) = (&inputs.values[..blocks], &inputs.scales[..blocks]);
+    unsafe {
+        let mask = _mm256_set1_epi8(15);
+        let mut sums = [_mm256_setzero_ps(); N];
+        for (block, nibbles) in weights.nibbles.iter().enumerate() {
+            let bytes = _mm_loadu_si128(nibbles.as_ptr().cast());
+            let both = _mm256_set_m128i(_mm_srli_epi16(bytes, 4), bytes);
+            let nibbles = _mm256_and_si256(both, mask);
+            let scale = _mm256_set1_ps(scales[block]);
+            for i in 0..N {
+                let (values, groups) = (&values[block][i], &groups[block][i]);
+                let values = _mm256_loadu_si256(values.as_ptr().cast());
+                let products = _mm256_cvtepi32_ps(D::dot(nibbles, values));
+                let groups = _mm_loadu_ps(groups.as_ptr());
+                let scale = _mm256_mul_ps(_mm256_set_m128(groups, groups), scale);
+                sums[i] = _mm256_fmadd_ps(products, scale, sums[i]);
+            }
+        }
+        for (min, of_inputs) in weights.mins.iter().zip(inputs.sums) {
+            let min = load_f32(min);
+            for (sum, of_input) in sums.iter_mut().zip(of_inputs) {
+                *sum = _mm256_fmadd_ps(min, load_f32(of_input), *sum);
+            }
+        }
+        all_lanes(sums)
+    }
+}
+
+#[inline(always)]
+unsafe fn q8<const N: usize>(
+    weights: &[[i8; BLOCK]],
+    scales: &[f32],
+    inputs: Rows16<'_, N>,
+) -> [f32; N] {
+    let blocks = weights.len();
+    let scales = &scales[..blocks];
+    let (values, input_scales) = (&inputs.values[..blocks], &inputs.scales[..blocks]);
+    unsafe {
+        let mut sums = [_mm256_setzero_ps(); N];
+        for (block, bytes) in weights.iter().enumerate() {
+            let bytes: *const __m128i = bytes.as_ptr().cast();
+            let low = _mm256_cvtepi8_epi16(_mm_loadu_si128(bytes));
+            let high = _mm256_cvtepi8_epi16(_mm_loadu_si128(bytes.add(1)));
+            let scale = _mm256_set1_ps(scales[block]);
+            for i in 0..N {
+                let (values, input_scale) = (&values[block][i], input_scales[block][i]);
+                let values: *const __m256i = values.as_ptr().cast();
+                let product = _mm256_add_epi32(
+                    _mm256_madd_epi16(low, _mm256_loadu_si256(values)),
+                    _mm256_madd_epi16(high, _mm256_loadu_si256(values.add(1))),
+                );
+                // In this order: a product of two splats would be computed as one number and then spread.
+                let product = _mm256_mul_ps(_mm256_cvtepi32_ps(product), _mm256_set1_ps(input_scale));
+                sums[i] = _mm256_fmadd_ps(product, scale, sums[i]);
+            }
+        }
+        all_lanes(sums)
+    }
+}
+
+#[inline(always)]
+unsafe fn f32<const R: usize, const N: usize>(
+    weights: [&[f32]; R],
+    inputs: [&[f32]; N],
+) -> [[f32; N]; R] {
+    let length = weights[0].len();
+    let weights = weights.map(|row| &row[..length]);
+    let inputs = inputs.map(|row| &row[..length]);
+    let whole = length / 16 * 16;
+    let mut results = [[0.0; N]; R];
+    unsafe {
+        // Two chains a sum hide the latency of the multiply-add.
+        let mut sums = [[[_mm256_setzero_ps(); N]; R]; 2];
+        for at in (0..whole).step_by(16) {
+            for (half, sums) in sums.iter_mut().enumerate() {
+                let at = at + 8 * half;
+                let mut values = [_mm256_setzero_ps(); N];
+                for (value, input) in values.iter_mut().zip(&inputs) {
+                    *value = _mm256_loadu_ps(input.as_ptr().add(at));
+                }
+                for (sums, weights) in sums.iter_mut().zip(&weights) {
+                    let weights = _mm256_loadu_ps(weights.as_ptr().add(at));
+                    for (sum, value) in sums.iter_mut().zip(values) {
+                        *sum = _mm256_fmadd_ps(weights, value, *sum);
+                    }
+                }
+            }
+        }
+        for (row, results) in results.iter_mut().enumerate() {
+            let mut both = [_mm256_setzero_ps(); N];
+            for (i, both) in both.iter_mut().enumerate() {
+                *both = _mm256_add_ps(sums[0][row][i], sums[1][row][i]);
+            }
+            *results = all_lanes(both);
+        }
+    }
+    add_rest(&mut results, whole, weights, inputs);
+    results
+}
+
+/// Adds the products from element `start` on to `sums`.
+#[inline(always)]
+pub fn add_rest<const R: usize, const N: usize>(
+    sums: &mut [[f32; N]; R],
+    start: usize,
+    weights: [&[f32]; R],
+    inputs: [&[f32]; N],
+) {
+    if start < weights[0].len() {
+        for (sums, weights) in sums.iter_mut().zip(weights) {
+            for (sum, input) in sums.iter_mut().zip(inputs) {
+                let rest = weights[start..].iter().zip(&input[start..]);
+                *sum += rest.map(|(w, x)| w * x).sum::<f32>();
+            }
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn unpack4(
+    bytes: &[[u8; BLOCK / 2]],
+    scales: &[f32],
+    mins: &[f32],
+    out: &mut [[f32; BLOCK]],
+) {
+    for (((out, bytes), scale), min) in out.iter_mut().zip(bytes).zip(scales).zip(mins) {
+        unsafe {
+            let (scale, min) = (_mm256_set1_ps(*scale), _mm256_set1_ps(*min));
+            let bytes = _mm_loadu_si128(bytes.as_ptr().cast());
+            let mask = _mm_set1_epi8(15);
+            let low = _mm_and_si128(bytes, mask);
+            let high = _mm_and_si128(_mm_srli_epi16::<4>(bytes), mask);
+            let eights = [
+                low,
+                _mm_unpackhi_epi64(low, low),
+                high,
+                _mm_unpackhi_epi64(high, high),
+            ];
+            for (out, eight) in out.as_chunks_mut::<8>().0.iter_mut().zip(eights) {
+                let weights = _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(eight));
+                let weights = _mm256_add_ps(_mm256_mul_ps(scale, weights), min);
+                _mm256_storeu_ps(out.as_mut_ptr(), weights);
+            }
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn unpack8(bytes: &[[i8; BLOCK]], scales: &[f32], out: &mut [[f32; BLOCK]]) {
+    for ((out, bytes), scale) in out.iter_mut().zip(bytes).zip(scales) {
+        unsafe {
+            let scale = _mm256_set1_ps(*scale);
+            let eights = bytes.as_chunks::<8>().0;
+            for (out, eight) in out.as_chunks_mut::<8>().0.iter_mut().zip(eights) {
+                let eight = _mm256_cvtepi8_epi32(_mm_loadl_epi64(eight.as_ptr().cast()));
+                let weights = _mm256_mul_ps(scale, _mm256_cvtepi32_ps(eight));
+                _mm256_storeu_ps(out.as_mut_ptr(), weights);
+            }
+        }
+    }
+}
+
+#[inline(always)]
+pub unsafe fn widen(halves: &[[u8; 2]], out: &mut [f32]) {
+    let (chunks, rest) = halves.as_chunks::<8>();
+    let (out, out_rest) = out[..halves.len()].as_chunks_mut::<8>();
+    unsafe {
+        for (out, chunk) in out.iter_mut().zip(chunks) {
+            let halves = _mm_loadu_si128(chunk.as_ptr().cast());
+            _mm256_storeu_ps(out.as_mut_ptr(), _mm256_cvtph_ps(halves));
+        }
+        for (out, half) in out_rest.iter_mut().zip(rest) {
+            let half = _mm_cvtsi32_si128(i32::from(u16::from_le_bytes(*half)));
+            *out = _mm_cvtss_f32(_mm_cvtph_ps(half));
+        }
+    }
+}
+
+macro_rules! dot_product {
+    ($type:ty, $name:literal) => {
+        impl DotProduct for $type {
+            const NAME: &'static str = $name;
+            const TILE: Tile = Tile::Narrow;
+
+            #[inline(always)]
+            fn q4<const N: usize>(weights: Weights4<'_>, inputs: Rows8<'_, N>) -> [f32; N] {
+                unsafe { q4::<Self, N>(weights, inputs) }
+            }
+
+            #[inline(always)]
+            fn q8<const N: usize>(
+                weights: &[[i8; BLOCK]],
+                scales: &[f32],
+                inputs: Rows16<'_, N>,
+            ) -> [f32; N] {
+                unsafe { q8(weights, scales, inputs) }
+            }
+
+            #[inline(always)]
+            fn f32<const R: usize, const N: usize>(
+                weights: [&[f32]; R],
+                inputs: [&[f32]; N],
+            ) -> [[f32; N]; R] {
+                unsafe { f32(weights, inputs) }
+            }
+
+            #[inline(always)]
+            fn unpack4(
+                bytes: &[[u8; BLOCK / 2]],
+                scales: &[f32],
+                mins: &[f32],
+                out: &mut [[f32; BLOCK]],
+            ) {
+                unsafe { unpack4(bytes, scales, mins, out) }
+            }
+
+            #[inline(always)]
+            fn unpack8(bytes: &[[i8; BLOCK]], scales: &[f32], out: &mut [[f32; BLOCK]]) {
+                unsafe { unpack8(bytes, scales, out) }
+            }
+
+            #[inline(always)]
+            fn widen(halves: &[[u8; 2]], out: &mut [f32]) {
+                unsafe { widen(halves, out) }
+            }
+        }
+    };
+}
+
+dot_product!(Avx2, "AVX2");
+dot_product!(AvxVnni, "AVX2 and AVX-VNNI");
