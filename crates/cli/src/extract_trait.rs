@@ -135,8 +135,9 @@ pub fn run(arguments: &Arguments, path: &Path) -> Result<()> {
     make(&mut making, &mut engine, &chat, &contrast)?;
     let (record, averages) = making.finish();
     write(&contrast, &record.to_bytes()?)?;
-    if !neutral.exists() {
-        write(&neutral, &serde_json::to_vec_pretty(&record.neutral)?)?;
+    let shared = serde_json::to_vec_pretty(&record.neutral)?;
+    if !std::fs::read(&neutral).is_ok_and(|kept| kept == shared) {
+        write(&neutral, &shared)?;
     }
 
     let thresholds = Thresholds {

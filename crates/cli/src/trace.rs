@@ -9,7 +9,7 @@ use clap::Args;
 use safetensors::tensor::{Dtype, TensorView};
 use std::path::PathBuf;
 use trimtab_engine::SequenceIndex;
-use trimtab_engine::engine::ReadRequest;
+use trimtab_engine::engine::{ReadRequest, Scoring};
 
 #[derive(Debug, Args)]
 pub struct Arguments {
@@ -44,7 +44,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         tokens: &tokens,
         prompt_length: arguments.prompt_length.unwrap_or(tokens.len()),
         plan: &steering.plan,
-        score: false,
+        score: Scoring::Nothing,
         capture: true,
     };
     let residual = pollster::block_on(engine.read(&request, &mut |done, total| {

@@ -73,10 +73,29 @@ pub struct ReadRequest<'a> {
     /// Tokens in the prompt; the last of them already counts as response for steering.
     pub prompt_length: usize,
     pub plan: &'a SteeringPlan,
-    /// Score every token but the first: entry `i` of the records then predicts token `i + 1`.
-    pub score: bool,
+    pub score: Scoring,
     /// Also return the residual stream (computes everything again).
     pub capture: bool,
+}
+
+/// Which tokens of a sequence are scored: entry `i` of the records then predicts token `i + 1`. The first never is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scoring {
+    Nothing,
+    /// The tokens after the prompt.
+    Response,
+    Everything,
+}
+
+impl Scoring {
+    /// Whether the token after token `index` is scored, where there is one.
+    pub(crate) fn wants(self, index: usize, prompt_length: usize) -> bool {
+        match self {
+            Self::Nothing => false,
+            Self::Response => index + 1 >= prompt_length,
+            Self::Everything => true,
+        }
+    }
 }
 
 #[derive(Clone, Debug, Default)]

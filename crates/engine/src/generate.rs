@@ -177,6 +177,19 @@ pub struct Generation {
     queued: VecDeque<Queued>,
     events: VecDeque<Event>,
     pace: Pace,
+    /// Rows of the residual stream that were captured and not yet taken; `None` where none are.
+    captured: Option<Vec<CapturedRow>>,
+}
+
+/// The residual stream of one token.
+#[derive(Clone, Debug)]
+pub struct CapturedRow {
+    /// Index into the requests.
+    pub request: usize,
+    /// Of the token, in prompt and answer.
+    pub index: usize,
+    /// `[L+1, d]`
+    pub residual: Vec<f32>,
 }
 
 /// How long a batch takes, which says how many may be queued so that a slider still feels live.
@@ -220,6 +233,22 @@ impl Generation {
         engine: &mut Engine,
         requests: Vec<GenerateRequest>,
     ) -> Result<Self, EngineError> {
+        Self::begin(engine, requests, false).await
+    }
+
+    /// The same, but computes every token anew and keeps what the residual stream holds for [`Self::take_captured`].
+    pub async fn start_capturing(
+        engine: &mut Engine,
+        requests: Vec<GenerateRequest>,
+    ) -> Result<Self, EngineError> {
+        Self::begin(engine, requests, true).await
+    }
+
+    async fn begin(
+        engine: &mut Engine,
+        requests: Vec<GenerateRequest>,
+        capture: bool,
+    ) -> Result<Self, EngineError> {
         engine.drain().await?;
         let mut runs = Vec::with_capacity(requests.len());
         for (index, request) in requests.into_iter().enumerate() {
@@ -246,7 +275,7 @@ impl Generation {
                 &request.prompt,
                 length,
                 &plan,
-                |_, index| index + 1 < length,
+                |_, index| !capture && index + 1 < length,
             );
             engine.set_seen(request.sequence, &request.prompt[..next])?;
             let segments = vec![Segment {
@@ -274,7 +303,16 @@ impl Generation {
             queued: VecDeque::new(),
             events: VecDeque::new(),
             pace: Pace::default(),
+            captured: capture.then(Vec::new),
         })
+    }
+
+    /// What was captured since the last call: each token that became part of an answer or its prompt, once.
+    pub fn take_captured(&mut self) -> Vec<CapturedRow> {
+        self.captured
+            .as_mut()
+            .map(std::mem::take)
+            .unwrap_or_default()
     }
 
     /// Advances until something happened; `None` when every answer has ended.
@@ -424,7 +462,7 @@ impl Generation {
         }
         let batch = Batch {
             rows: queued.rows.iter().map(|(_, row, _)| *row).collect(),
-            capture: false,
+            capture: self.captured.is_some(),
         };
         queued.submitted = engine.now();
         engine.submit(&batch)?;
@@ -441,7 +479,9 @@ impl Generation {
         self.pace.note(queued.submitted, engine.now());
         let context = engine.info().context;
         let mut prompt_rows = false;
-        for ((request, row, plan), token) in queued.rows.iter().zip(record.tokens) {
+        let width = record.residual.len() / queued.rows.len();
+        for (at, ((request, row, plan), token)) in queued.rows.iter().zip(record.tokens).enumerate()
+        {
             let run = &mut self.runs[*request];
             let length = run.prompt_length();
             let index = row.position.0 as usize;
@@ -451,6 +491,13 @@ impl Generation {
                 continue;
             }
             prompt_rows |= index < run.given;
+            if let Some(captured) = self.captured.as_mut().filter(|_| !again) {
+                captured.push(CapturedRow {
+                    request: *request,
+                    index,
+                    residual: record.residual[at * width..][..width].to_vec(),
+                });
+            }
             engine.cache(row, token.clone(), length, &self.plans[*plan]);
             let prediction = token.prediction.clone();
             if index >= length.max(run.reported) {

@@ -1,6 +1,6 @@
 //! Reading a given sequence batch by batch, so that the caller can report, pause or give up in between.
 
-use crate::engine::{Engine, ReadOutcome, ReadRequest};
+use crate::engine::{Engine, ReadOutcome, ReadRequest, Scoring};
 use crate::error::EngineError;
 use crate::executor::{Batch, Head};
 use crate::index::{SequenceIndex, TokenId};
@@ -13,7 +13,7 @@ pub struct Reading {
     sequence: SequenceIndex,
     tokens: Vec<TokenId>,
     prompt_length: usize,
-    score: bool,
+    score: Scoring,
     capture: bool,
     plan: ActivePlan,
     /// Rows of one batch.
@@ -39,15 +39,14 @@ impl Reading {
             |sequence, index| {
                 let target = request.tokens.get(index + 1);
                 !request.capture
-                    && (!request.score
+                    && (!request.score.wants(index, request.prompt_length)
                         || target.is_none_or(|target| sequence.is_scored(index, *target)))
             },
         );
         let limits = engine.limits();
-        let chunk = if request.score {
-            limits.rows.min(limits.head_rows)
-        } else {
-            limits.rows
+        let chunk = match request.score {
+            Scoring::Nothing => limits.rows,
+            _ => limits.rows.min(limits.head_rows),
         };
         let outcome = ReadOutcome {
             reused,
@@ -94,7 +93,7 @@ impl Reading {
         };
         for index in self.next..end {
             let head = match self.tokens.get(index + 1) {
-                Some(&target) if self.score => Head::Score(target),
+                Some(&target) if self.score.wants(index, self.prompt_length) => Head::Score(target),
                 _ => Head::Skip,
             };
             let token = self.tokens[index];

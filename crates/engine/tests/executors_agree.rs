@@ -9,7 +9,7 @@ use pollster::block_on;
 use small_models::*;
 use trimtab_checkpoint::{ModelConfig, WeightFile};
 use trimtab_engine::compare::{CompareRequest, Compared, Comparison};
-use trimtab_engine::engine::ReadRequest;
+use trimtab_engine::engine::{ReadRequest, Scoring};
 use trimtab_engine::generate::{GenerateRequest, Generation};
 use trimtab_engine::gpu::Assumptions;
 use trimtab_engine::{
@@ -207,7 +207,7 @@ fn long_contexts() {
                 tokens: &tokens[..length],
                 prompt_length: 1,
                 plan: &plan(),
-                score: true,
+                score: Scoring::Everything,
                 capture: false,
             };
             records = block_on(engine.read(&request, &mut |_, _| {}))

@@ -3,7 +3,7 @@
 
 use crate::extract::Side;
 use trimtab_engine::TokenId;
-use trimtab_engine::engine::ReadRequest;
+use trimtab_engine::engine::{ReadRequest, Scoring};
 use trimtab_engine::reading::Reading;
 use trimtab_engine::{Engine, EngineError, SequenceIndex, SteeringPlan};
 
@@ -29,23 +29,11 @@ impl Averages {
     /// `residual` is `[T, L+1, d]` with `size = (L+1)·d`; the prompt has at least two tokens and the
     /// response at least one.
     pub fn of(residual: &[f32], size: usize, prompt_length: usize) -> Self {
-        let tokens = residual.len() / size;
-        let ranges = [
-            prompt_length..tokens,
-            1..prompt_length,
-            prompt_length - 1..prompt_length,
-        ];
-        let tables = ranges.map(|range| {
-            let share = 1.0 / range.len() as f64;
-            let mut sum = vec![0.0_f64; size];
-            for token in residual[range.start * size..range.end * size].chunks(size) {
-                sum.iter_mut()
-                    .zip(token)
-                    .for_each(|(sum, &value)| *sum += share * f64::from(value));
-            }
-            sum.into_iter().map(|value| value as f32).collect()
-        });
-        Self { tables }
+        let mut sums = AverageSums::new(size, prompt_length);
+        for (index, token) in residual.chunks(size).enumerate() {
+            sums.add(index, token);
+        }
+        sums.finish()
     }
 
     /// `[L+1, d]`
@@ -56,6 +44,51 @@ impl Averages {
     /// `[d]`
     pub fn row(&self, average: Average, layer: usize, width: usize) -> &[f32] {
         &self.table(average)[layer * width..(layer + 1) * width]
+    }
+}
+
+/// Averages on their way, token by token.
+#[derive(Clone, Debug)]
+pub struct AverageSums {
+    prompt_length: usize,
+    /// In the order of [`Average`].
+    sums: [Vec<f64>; 3],
+    counts: [usize; 3],
+}
+
+impl AverageSums {
+    /// `size` is `(L+1)·d`.
+    pub fn new(size: usize, prompt_length: usize) -> Self {
+        Self {
+            prompt_length,
+            sums: [(); 3].map(|()| vec![0.0; size]),
+            counts: [0; 3],
+        }
+    }
+
+    /// Adds token `index`, whose residual stream is `residual`, `[L+1, d]`.
+    pub fn add(&mut self, index: usize, residual: &[f32]) {
+        let part_of = [
+            index >= self.prompt_length,
+            (1..self.prompt_length).contains(&index),
+            index + 1 == self.prompt_length,
+        ];
+        for average in (0..3).filter(|&average| part_of[average]) {
+            self.counts[average] += 1;
+            for (sum, &value) in self.sums[average].iter_mut().zip(residual) {
+                *sum += f64::from(value);
+            }
+        }
+    }
+
+    /// Of at least two tokens of a prompt and one of a response.
+    pub fn finish(self) -> Averages {
+        let mut counts = self.counts.into_iter();
+        let tables = self.sums.map(|sums| {
+            let share = 1.0 / counts.next().unwrap_or(1).max(1) as f64;
+            sums.into_iter().map(|sum| (sum * share) as f32).collect()
+        });
+        Averages { tables }
     }
 }
 
@@ -72,7 +105,7 @@ pub async fn read_averages(
         tokens,
         prompt_length,
         plan: &plan,
-        score: false,
+        score: Scoring::Nothing,
         capture: true,
     };
     let mut reading = Reading::start(engine, &request).await?;

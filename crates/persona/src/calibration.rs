@@ -3,7 +3,7 @@
 use crate::conversation::{Part, TokenisedConversation};
 use crate::trait_vector::norm;
 use serde::{Deserialize, Serialize};
-use trimtab_engine::engine::ReadRequest;
+use trimtab_engine::engine::{ReadRequest, Scoring};
 use trimtab_engine::{
     Engine, EngineError, Layer, LayerTable, Readings, SequenceIndex, SteeringPlan,
 };
@@ -152,7 +152,7 @@ pub async fn calibrate(
             tokens: &conversation.tokens,
             prompt_length: conversation.prompt_length,
             plan: &SteeringPlan::default(),
-            score: false,
+            score: Scoring::Nothing,
             capture: true,
         };
         let outcome = engine.read(&request, &mut |_, _| {}).await?;

@@ -5,7 +5,7 @@ use crate::calibration::{Calibration, ReadingBlock};
 use crate::conversation::{Part, TokenisedConversation};
 use crate::reread::logprobs;
 use std::collections::VecDeque;
-use trimtab_engine::engine::ReadRequest;
+use trimtab_engine::engine::{ReadRequest, Scoring};
 use trimtab_engine::generate::{Answer, EndReason, Event, GenerateRequest, Generation, Segment};
 use trimtab_engine::reading::Reading;
 use trimtab_engine::{
@@ -437,7 +437,7 @@ async fn start_reading(
         tokens: &conversation.tokens,
         prompt_length: conversation.prompt_length,
         plan: &SteeringPlan::default(),
-        score: true,
+        score: Scoring::Everything,
         capture: false,
     };
     Reading::start(engine, &request).await

@@ -260,11 +260,16 @@ impl ContrastRecord {
                 answers: Vec::new(),
             });
         neutral.answers.truncate(QUESTIONS.len());
+        let known = neutral.answers.iter().map(|answer| answer.logprob);
+        let neutral_logprobs = known
+            .chain(std::iter::repeat(None))
+            .take(QUESTIONS.len())
+            .collect();
         Ok(Self {
             format: FORMAT.to_owned(),
             responses: vec![None; settings.responses()],
             baselines: vec![None; settings.questions],
-            neutral_logprobs: vec![None; QUESTIONS.len()],
+            neutral_logprobs,
             pack,
             model_sha256,
             settings,
@@ -569,6 +574,7 @@ pub(crate) mod tests {
                 question: "q".into(),
                 ids: vec![1; 8],
                 text: "t".into(),
+                logprob: *logprob,
             });
         }
         record

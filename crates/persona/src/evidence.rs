@@ -5,7 +5,7 @@ use crate::conversation::{ChatText, message};
 use crate::reread::logprobs;
 use crate::trait_pack::TraitPack;
 use trimtab_checkpoint::ChatError;
-use trimtab_engine::engine::ReadRequest;
+use trimtab_engine::engine::{ReadRequest, Scoring};
 use trimtab_engine::{Engine, EngineError, SequenceIndex, SteeringPlan, TokenId};
 
 #[derive(Debug, thiserror::Error)]
@@ -63,7 +63,7 @@ async fn response_logprob(
         tokens,
         prompt_length,
         plan: &plan,
-        score: true,
+        score: Scoring::Response,
         capture: false,
     };
     let records = engine.read(&request, &mut |_, _| {}).await?.records;

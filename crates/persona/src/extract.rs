@@ -1,7 +1,7 @@
 //! Trait vectors: mean differences of the residual stream between two sets of conversations
 //! (persona vectors, arXiv 2507.21509, section 2.2).
 
-use trimtab_engine::engine::ReadRequest;
+use trimtab_engine::engine::{ReadRequest, Scoring};
 use trimtab_engine::{Engine, EngineError, LayerTable, SequenceIndex, SteeringPlan, TokenId};
 
 /// Which way an example leans.
@@ -78,7 +78,7 @@ pub async fn extract(
             tokens: &example.tokens[..length],
             prompt_length: example.prompt_length,
             plan: &SteeringPlan::default(),
-            score: false,
+            score: Scoring::Nothing,
             capture: true,
         };
         let outcome = engine.read(&request, &mut |_, _| {}).await?;

@@ -1,7 +1,7 @@
 //! Writing and judging a contrast set, step by step, so that whoever shows it can pause, stop, keep what is there and go on
 //! later. First all answers are written, many side by side; then each is measured by the unsteered model.
 
-use crate::activations::{Averages, read_averages};
+use crate::activations::{AverageSums, Averages, read_averages};
 use crate::contrast::MIN_RESPONSE_TOKENS;
 use crate::contrast_record::{ContrastRecord, RecordError, WrittenAnswer};
 use crate::conversation::{ChatText, TokenisedConversation, message, numbers};
@@ -10,14 +10,14 @@ use crate::neutral::{NeutralAnswer, QUESTIONS};
 use crate::reread::logprobs;
 use std::collections::{BTreeMap, VecDeque};
 use trimtab_checkpoint::ChatError;
-use trimtab_engine::engine::ReadRequest;
+use trimtab_engine::engine::{ReadRequest, Scoring};
 use trimtab_engine::generate::{Event, GenerateRequest, Generation};
 use trimtab_engine::reading::Reading;
-use trimtab_engine::{Engine, EngineError, SequenceIndex, SteeringPlan, TokenId};
+use trimtab_engine::{Backend, Engine, EngineError, SequenceIndex, SteeringPlan, TokenId};
 
 /// Most answers written side by side: more gain little and hold results back.
 pub const MAX_AT_ONCE: usize = 16;
-/// Where answers are read to be measured.
+/// Where an answer is read under the prompt that it was written to.
 const READING: SequenceIndex = SequenceIndex(0);
 
 #[derive(Debug, thiserror::Error)]
@@ -104,6 +104,8 @@ struct Batch {
     tokens: Vec<Vec<TokenId>>,
     /// Sums over the tokens.
     logprobs: Vec<f64>,
+    /// Of responses, where the residual stream is captured as they are written.
+    sums: Vec<Option<AverageSums>>,
 }
 
 /// See the module. One engine must be given to every call, or [`Self::restart`] called in between.
@@ -248,8 +250,20 @@ impl Making {
                 end_tokens: end_tokens.clone(),
             });
         }
-        let generation = Generation::start(engine, requests).await?;
+        // On a GPU, moving every token's residual stream to memory takes longer than reading the answer afterwards.
+        let capture = engine.info().backend != Backend::Gpu;
+        let size = engine.layer_rows() * engine.config().hidden_size;
+        let sums = places.iter().zip(&requests).map(|(place, request)| {
+            let wanted = capture && matches!(place, Place::Response(_));
+            wanted.then(|| AverageSums::new(size, request.prompt.len()))
+        });
+        let sums: Vec<_> = sums.collect();
+        let generation = match sums.iter().any(Option::is_some) {
+            true => Generation::start_capturing(engine, requests).await?,
+            false => Generation::start(engine, requests).await?,
+        };
         Ok(Stage::Writing(Batch {
+            sums,
             tokens: vec![Vec::new(); places.len()],
             logprobs: vec![0.0; places.len()],
             generation: Box::new(generation),
@@ -263,7 +277,13 @@ impl Making {
         engine: &mut Engine,
         chat: &ChatText,
     ) -> Result<Stage, MakingError> {
-        if let Some(event) = batch.generation.next(engine).await? {
+        let event = batch.generation.next(engine).await?;
+        for row in batch.generation.take_captured() {
+            if let Some(sums) = &mut batch.sums[row.request] {
+                sums.add(row.index, &row.residual);
+            }
+        }
+        if let Some(event) = event {
             if let Event::Token {
                 request,
                 prediction,
@@ -293,6 +313,11 @@ impl Making {
             self.progress.done += 1;
             match *place {
                 Place::Response(at) => {
+                    if let Some(sums) = batch.sums[index].take()
+                        && count >= MIN_RESPONSE_TOKENS
+                    {
+                        self.averages[at] = Some(sums.finish());
+                    }
                     self.record.responses[at] = Some(written);
                     self.events.push_back(MakingEvent::Written { at });
                 }
@@ -302,6 +327,7 @@ impl Making {
                         question: QUESTIONS[at].to_owned(),
                         ids: written.ids,
                         text: written.text,
+                        logprob: written.logprob,
                     });
                     self.record.neutral_logprobs[at] = written.logprob;
                 }
@@ -332,11 +358,11 @@ impl Making {
                 None => {
                     let (conversation, length) = self.conversation(chat, task)?;
                     let request = ReadRequest {
-                        sequence: READING,
+                        sequence: sequence(task, engine.info().sequences),
                         tokens: &conversation.tokens,
                         prompt_length: length,
                         plan: &SteeringPlan::default(),
-                        score: true,
+                        score: Scoring::Response,
                         capture: false,
                     };
                     (Reading::start(engine, &request).await?, length)
@@ -405,7 +431,9 @@ impl Making {
     ) {
         match task {
             Task::Likelihood(at) => {
-                self.record.neutral_logprobs[at] = Some(sum / count as f64);
+                let logprob = Some(sum / count as f64);
+                self.record.neutral_logprobs[at] = logprob;
+                self.record.neutral.answers[at].logprob = logprob;
             }
             Task::Evidence {
                 place,
@@ -468,6 +496,18 @@ pub(crate) fn response_conversation(
         .as_ref()
         .map_or_else(Vec::new, WrittenAnswer::tokens);
     Ok((prompt.answered(&answer), length))
+}
+
+/// Where `task` reads: each instruction in a sequence of its own, as far as there are so many, so that what all questions
+/// under it begin with is read once.
+fn sequence(task: Task, sequences: usize) -> SequenceIndex {
+    match task {
+        Task::Evidence { pair, side, .. } => {
+            let instruction = 2 * pair + usize::from(side == Side::Positive);
+            SequenceIndex((instruction % sequences) as u32)
+        }
+        Task::Likelihood(_) | Task::Averages(_) => READING,
+    }
 }
 
 fn neutral_prompt(chat: &ChatText, question: &str) -> Result<TokenisedConversation, ChatError> {

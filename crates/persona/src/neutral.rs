@@ -52,13 +52,16 @@ pub struct NeutralSet {
     pub answers: Vec<NeutralAnswer>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NeutralAnswer {
     pub question: String,
     /// The answer's tokens, the end token left out.
     pub ids: Vec<u32>,
     pub text: String,
+    /// Mean log-likelihood under the model that wrote it, nats a token, where it was measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub logprob: Option<f64>,
 }
 
 impl NeutralSet {
@@ -99,6 +102,7 @@ impl NeutralSet {
                             question: (*question).to_owned(),
                             text: chat.decode(&answer),
                             ids: answer.iter().map(|id| id.0).collect(),
+                            logprob: None,
                         }),
                 );
         }

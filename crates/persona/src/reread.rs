@@ -1,6 +1,6 @@
 //! Re-reading: what the unsteered model makes of an answer that was written under a plan.
 
-use trimtab_engine::engine::ReadRequest;
+use trimtab_engine::engine::{ReadRequest, Scoring};
 use trimtab_engine::{Engine, EngineError, SequenceIndex, SteeringPlan, TokenId, TokenRecord};
 
 /// The unsteered model's view of a conversation.
@@ -27,7 +27,7 @@ pub async fn reread(
         tokens,
         prompt_length,
         plan: &plan,
-        score: true,
+        score: Scoring::Everything,
         capture: false,
     };
     let records = engine.read(&request, progress).await?.records;

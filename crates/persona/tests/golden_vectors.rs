@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 use std::path::{Path, PathBuf};
 use trimtab_checkpoint::manifest::Manifest;
 use trimtab_checkpoint::{ChatTemplate, FileSource, ModelConfig, Tokenizer, WeightFile};
-use trimtab_engine::engine::ReadRequest;
+use trimtab_engine::engine::{ReadRequest, Scoring};
 use trimtab_engine::{
     Backend, Engine, EngineOptions, Layer, LayerTable, Operation, Precision, Scope, SequenceIndex,
     SteeringPlan, Term,
@@ -155,7 +155,7 @@ fn a_reading_inside_a_steered_run_contains_the_push_and_a_rereading_does_not() {
         tokens: &conversation.tokens,
         prompt_length: conversation.prompt_length,
         plan: &plan,
-        score: false,
+        score: Scoring::Nothing,
         capture: false,
     };
     let steered = block_on(engine.read(&request, &mut |_, _| {})).unwrap();

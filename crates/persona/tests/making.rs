@@ -9,7 +9,7 @@ use trimtab_persona::contrast_record::{ContrastRecord, Kept, ResponseSettings, T
 use trimtab_persona::conversation::ChatText;
 use trimtab_persona::estimators::Estimator;
 use trimtab_persona::evidence::evidence;
-use trimtab_persona::making::{Making, MakingEvent, Phase};
+use trimtab_persona::making::{Making, MakingEvent, Phase, read_response};
 use trimtab_persona::neutral::NeutralSet;
 use trimtab_persona::trait_pack::TraitPack;
 use trimtab_persona::vector_file::VectorFile;
@@ -113,6 +113,10 @@ fn a_trait_is_stopped_gone_on_with_and_made() {
             before
         }[..]
     );
+
+    // What was captured while a response was written is what reading it finds.
+    let again = read_response(&mut engine, &chat, &made, 9);
+    assert_eq!(averages[9], Some(pollster::block_on(again).unwrap()));
 
     // Evidence is what the other road to it says.
     let place = made.settings.place(5);

@@ -13,7 +13,7 @@ use js_sys::{Float32Array, Function, Map, Promise, Uint32Array};
 use std::cell::{Cell, RefCell};
 use std::ops::{Deref, DerefMut};
 use trimtab_checkpoint::{Message, ModelConfig};
-use trimtab_engine::engine::{ReadOutcome, ReadRequest};
+use trimtab_engine::engine::{ReadOutcome, ReadRequest, Scoring};
 use trimtab_engine::reading::Reading;
 use trimtab_engine::stand_in::Forms;
 use trimtab_engine::{Backend, SteeringPlan, TokenId};
@@ -121,7 +121,10 @@ impl Trimtab {
             tokens: &tokens,
             prompt_length: tokens.len(),
             plan,
-            score,
+            score: match score {
+                true => Scoring::Everything,
+                false => Scoring::Nothing,
+            },
             capture: !score,
         };
         let mut reading = Reading::start(&mut model.engine, &request).await?;

@@ -66,28 +66,24 @@ impl Files {
     }
 }
 
-fn program(root: &Path, verb: &str, precision: &str, files: &Files) -> Command {
+/// *Exact*: what comes out does not depend on how an executor rounds activations.
+fn program(root: &Path, verb: &str, files: &Files) -> Command {
     let mut program = process::cargo(root);
     program.args(["run", "--release", "--package", "trimtab", "--"]);
-    program.args([verb, "--precision", precision, "--trait"]);
+    program.args([verb, "--precision", "exact", "--trait"]);
     program.arg(&files.pack).arg("--report").arg(&files.report);
     program
 }
 
-/// *Fast* writes and judges the answers: which ones there are is decided there, once, and kept with the contrast set. The
-/// vectors and their calibration come from *exact*, as whoever recomputes them will have it.
 fn extract(root: &Path, files: &Files) -> Result<()> {
-    for precision in ["fast", "exact"] {
-        let mut extract = program(root, "extract", precision, files);
-        extract.arg("--out").arg(&files.vector);
-        extract.args(["--neutral", "models/vectors/neutral.json"]);
-        process::run(&mut extract)?;
-    }
-    Ok(())
+    let mut extract = program(root, "extract", files);
+    extract.arg("--out").arg(&files.vector);
+    extract.args(["--neutral", "models/vectors/neutral.json"]);
+    process::run(&mut extract)
 }
 
 fn study(root: &Path, files: &Files, kept: &Path, verb: &str) -> Result<()> {
-    let mut study = program(root, verb, "fast", files);
+    let mut study = program(root, verb, files);
     study.arg("--vector").arg(&files.vector);
     let (file, hash) = read_vector(&files.vector)?;
     // Another vector answers otherwise.

@@ -1,5 +1,6 @@
 //! Activations on their way into weight matrices: as f32, and as the integers of [`super::dot`].
 
+use super::aligned::Aligned;
 #[cfg(not(target_arch = "wasm32"))]
 use super::dot::portable::arrange;
 #[cfg(target_arch = "wasm32")]
@@ -32,12 +33,12 @@ pub struct Quantised {
     /// Of one row, where blocks of 8-bit integers are paired: with one of zeros if their number is odd.
     blocks8: usize,
     /// `[rows, blocks8]`, as the following one.
-    values8: Vec<Block8>,
-    scales8: Vec<[f32; GROUPS]>,
+    values8: Aligned<Block8>,
+    scales8: Aligned<[f32; GROUPS]>,
     /// `[rows, blocks / SUMS]`, rounded up.
-    sums8: Vec<[f32; SUMS]>,
+    sums8: Aligned<[f32; SUMS]>,
     /// `[rows, blocks]`, as the following one.
-    values16: Vec<[i16; BLOCK]>,
+    values16: Aligned<[i16; BLOCK]>,
     scales16: Vec<f32>,
 }
 
@@ -65,10 +66,10 @@ impl Quantised {
         Self {
             blocks: 0,
             blocks8: 0,
-            values8: Vec::with_capacity(blocks8),
-            scales8: Vec::with_capacity(blocks8),
-            sums8: Vec::with_capacity(rows * (cols / BLOCK).div_ceil(SUMS)),
-            values16: Vec::with_capacity(blocks),
+            values8: Aligned::with_capacity(blocks8),
+            scales8: Aligned::with_capacity(blocks8),
+            sums8: Aligned::with_capacity(rows * (cols / BLOCK).div_ceil(SUMS)),
+            values16: Aligned::with_capacity(blocks),
             scales16: Vec::with_capacity(blocks),
         }
     }
@@ -113,12 +114,11 @@ impl Quantised {
             false => self.blocks,
         };
         let rows8 = if eight { rows } else { 0 };
-        self.values8.resize(rows8 * self.blocks8, [0; BLOCK]);
-        self.scales8.resize(rows8 * self.blocks8, [0.0; GROUPS]);
-        self.sums8
-            .resize(rows8 * self.blocks.div_ceil(SUMS), [0.0; SUMS]);
+        self.values8.resize(rows8 * self.blocks8);
+        self.scales8.resize(rows8 * self.blocks8);
+        self.sums8.resize(rows8 * self.blocks.div_ceil(SUMS));
         let rows16 = if sixteen { rows } else { 0 };
-        self.values16.resize(rows16 * self.blocks, [0; BLOCK]);
+        self.values16.resize(rows16 * self.blocks);
         self.scales16.resize(rows16 * self.blocks, 0.0);
         for (at, width) in groups(rows) {
             for i in 0..width {

@@ -1,9 +1,12 @@
 //! The key/value cache, and grouped-query attention over it.
 
-use super::dot::DotProduct;
+use super::aligned::Aligned;
+use super::dot::{DotProduct, Tile};
 use super::exponential::exp;
 use crate::executor::Row;
+use bytemuck::Pod;
 use half::f16;
+use std::ops::Range;
 
 /// Tokens of one page. Pages are allocated as a conversation grows and are never moved.
 const PAGE: usize = 64;
@@ -32,17 +35,17 @@ pub struct KeyValueCache {
 /// `[sequence][page]`
 #[derive(Debug)]
 enum Pages {
-    Single(Vec<Vec<Box<[f32]>>>),
+    Single(Vec<Vec<Aligned<f32>>>),
     /// In half the memory, rounded to 11 bits.
-    Half(Vec<Vec<Box<[f16]>>>),
+    Half(Vec<Vec<Aligned<f16>>>),
 }
 
 impl KeyValueCache {
     /// With `half`, numbers are kept as f16 where heads are not wider than can be unpacked at once.
     pub fn new(shape: CacheShape, sequences: usize, half: bool) -> Self {
         let pages = match half && shape.head_dim <= WIDEST {
-            true => Pages::Half(vec![Vec::new(); sequences]),
-            false => Pages::Single(vec![Vec::new(); sequences]),
+            true => Pages::Half((0..sequences).map(|_| Vec::new()).collect()),
+            false => Pages::Single((0..sequences).map(|_| Vec::new()).collect()),
         };
         Self { shape, pages }
     }
@@ -59,12 +62,12 @@ impl KeyValueCache {
         match &mut self.pages {
             Pages::Single(pages) => {
                 while pages[sequence].len() <= last {
-                    pages[sequence].push(vec![0.0; numbers].into());
+                    pages[sequence].push(Aligned::zeros(numbers));
                 }
             }
             Pages::Half(pages) => {
                 while pages[sequence].len() <= last {
-                    pages[sequence].push(vec![f16::ZERO; numbers].into());
+                    pages[sequence].push(Aligned::zeros(numbers));
                 }
             }
         }
@@ -113,7 +116,7 @@ impl CacheShape {
 }
 
 /// What keys and values are kept as.
-trait Number: Sized {
+trait Number: Pod {
     fn pack(from: &[f32], to: &mut [Self]);
     /// `stored` as f32, in `scratch` where that is not what it is.
     fn unpacked<'a>(stored: &'a [Self], scratch: &'a mut [f32]) -> &'a [f32];
@@ -184,7 +187,7 @@ pub fn attend<D: DotProduct>(
 
 #[inline(always)]
 fn attend_together<D: DotProduct, N: Number>(
-    pages: &[Box<[N]>],
+    pages: &[Aligned<N>],
     offset: usize,
     count: usize,
     head_dim: usize,
@@ -210,25 +213,33 @@ fn attend_together<D: DotProduct, N: Number>(
             let keys = N::unpacked(&keys[rows(start)], &mut scratch);
             let key = |i: usize| &keys[i * head_dim..][..head_dim];
             let count = keys.len() / head_dim;
-            for (query, weights) in queries.chunks(head_dim).zip(&mut weights) {
-                let weights = &mut weights[start..][..count];
-                let mut at = 0;
-                while at + 4 <= count {
-                    let keys = [key(at), key(at + 1), key(at + 2), key(at + 3)];
-                    let [scores] = D::f32([query], keys);
-                    weights[at..at + 4].copy_from_slice(&scores.map(|score| score * scale));
-                    at += 4;
+            let mut at = 0;
+            for queries in queries.chunks(3 * head_dim) {
+                let weights = &mut weights[at..];
+                let query = |i: usize| &queries[i * head_dim..][..head_dim];
+                match (queries.len() / head_dim, D::TILE) {
+                    (3, Tile::Wide) => {
+                        let queries = [query(0), query(1), query(2)];
+                        scores::<D, 3, 4>(queries, key, start..start + count, scale, weights);
+                    }
+                    (3, Tile::Narrow) => {
+                        let queries = [query(0), query(1), query(2)];
+                        scores::<D, 3, 2>(queries, key, start..start + count, scale, weights);
+                    }
+                    (few, _) => {
+                        for (i, weights) in (0..few).zip(weights.chunks_mut(1)) {
+                            let queries = [query(i)];
+                            scores::<D, 1, 4>(queries, key, start..start + count, scale, weights);
+                        }
+                    }
                 }
-                for (i, weight) in weights.iter_mut().enumerate().skip(at) {
-                    let [[score]] = D::f32([query], [key(i)]);
-                    *weight = score * scale;
-                }
+                at += 3;
             }
         }
         for (i, out) in out.chunks_mut(head_dim).enumerate() {
             let weights = &mut weights[i];
             let before = largest[i];
-            largest[i] = weights.iter().copied().fold(before, f32::max);
+            largest[i] = before.max(all(weights, f32::max));
             if index > 0 && largest[i] > before {
                 let shrink = exp(before - largest[i]);
                 total[i] *= shrink;
@@ -237,7 +248,7 @@ fn attend_together<D: DotProduct, N: Number>(
             for weight in weights.iter_mut() {
                 *weight = exp(*weight - largest[i]);
             }
-            total[i] += weights[..here].iter().sum::<f32>();
+            total[i] += all(weights, |a, b| a + b);
         }
         for start in spans {
             let values = N::unpacked(&values[rows(start)], &mut scratch);
@@ -250,6 +261,58 @@ fn attend_together<D: DotProduct, N: Number>(
     for (out, total) in out.chunks_mut(head_dim).zip(total) {
         let inverse = 1.0 / total;
         out.iter_mut().for_each(|out| *out *= inverse);
+    }
+}
+
+/// What `join` makes of all `values`, lane by lane first: one after another would wait for each result.
+#[inline(always)]
+fn all(values: &[f32; PAGE], join: impl Fn(f32, f32) -> f32) -> f32 {
+    const LANES: usize = 16;
+    let (parts, _) = values.as_chunks::<LANES>();
+    let mut lanes = parts[0];
+    for part in &parts[1..] {
+        for (lane, value) in lanes.iter_mut().zip(part) {
+            *lane = join(*lane, *value);
+        }
+    }
+    let mut width = LANES / 2;
+    while width > 0 {
+        for i in 0..width {
+            lanes[i] = join(lanes[i], lanes[i + width]);
+        }
+        width /= 2;
+    }
+    lanes[0]
+}
+
+/// Scaled inner products of `R` queries with the keys of the places `places`, `N` at a time, into those places of
+/// `weights` (`[R, PAGE]`). `key` numbers keys from the first of them.
+#[inline(always)]
+fn scores<'a, D: DotProduct, const R: usize, const N: usize>(
+    queries: [&[f32]; R],
+    key: impl Fn(usize) -> &'a [f32],
+    places: Range<usize>,
+    scale: f32,
+    weights: &mut [[f32; PAGE]],
+) {
+    let mut at = 0;
+    while at + N <= places.len() {
+        let mut keys = [key(at); N];
+        for (i, other) in keys.iter_mut().enumerate().skip(1) {
+            *other = key(at + i);
+        }
+        for (weights, scores) in weights.iter_mut().zip(D::f32(queries, keys)) {
+            let weights = &mut weights[places.start + at..][..N];
+            for (weight, score) in weights.iter_mut().zip(scores) {
+                *weight = score * scale;
+            }
+        }
+        at += N;
+    }
+    for at in at..places.len() {
+        for (weights, [score]) in weights.iter_mut().zip(D::f32(queries, [key(at)])) {
+            weights[places.start + at] = score * scale;
+        }
     }
 }
 

@@ -2,12 +2,15 @@
 //! on as many threads as there are (in the browser: one).
 
 mod activations;
+mod aligned;
 mod attention;
 mod dot;
 mod exponential;
 mod kernels;
 mod predict;
 mod project;
+#[doc(hidden)]
+pub mod projection_bench;
 mod tasks;
 
 use crate::architecture::{Architecture, Norm, Positions};
@@ -21,6 +24,7 @@ use crate::record::{Readings, TokenRecord};
 use crate::reference::rotation;
 use crate::steering::{ComposedChange, LayerChange, LayerTable, MAX_CLAMPS};
 use activations::{Inputs, Quantised};
+use aligned::Aligned;
 use attention::{CacheShape, KeyValueCache};
 use kernels::Kernels;
 use predict::Predictor;
@@ -28,10 +32,15 @@ use std::collections::VecDeque;
 use tasks::Tasks;
 use trimtab_checkpoint::{ByteSource, Encoding, ModelConfig, WeightFile, WeightRows};
 
-/// Rows of one batch: enough to reuse each weight that was unpacked.
-const ROWS: usize = 64;
-/// Rows whose logits are computed together: enough to reuse the head's weights, few enough for memory.
-const HEAD_ROWS: usize = 8;
+/// Rows of one batch: enough to reuse each weight that was unpacked, few enough to pause between two and for a browser
+/// tab's memory.
+const ROWS: usize = if cfg!(target_family = "wasm") {
+    64
+} else {
+    128
+};
+/// Rows whose logits are computed together: enough to reuse the head's weights, few enough for a browser tab's memory.
+const HEAD_ROWS: usize = if cfg!(target_family = "wasm") { 8 } else { 32 };
 
 #[derive(Debug)]
 pub struct CpuExecutor {
@@ -61,17 +70,17 @@ struct Workspace {
     /// The residual stream, `[n, d]`.
     h: Vec<f32>,
     /// Whatever enters a projection, `[n, …]`.
-    x: Vec<f32>,
+    x: Aligned<f32>,
     quantised: Quantised,
     /// Sines and cosines, `[n, head_dim / 2]`.
     rotations: Vec<(f32, f32)>,
     /// What a stack of matrices gives, `[their rows, n]`.
     projected: Vec<f32>,
     /// `[n, heads · head_dim]`
-    q: Vec<f32>,
-    k: Vec<f32>,
-    v: Vec<f32>,
-    logits: Vec<f32>,
+    q: Aligned<f32>,
+    k: Aligned<f32>,
+    v: Aligned<f32>,
+    logits: Aligned<f32>,
     /// The rows' tokens, `[n]`.
     tokens: Vec<TokenId>,
     /// Which rows ask for the head, and the residual stream of those that are predicted together.
@@ -258,7 +267,7 @@ impl CpuExecutor {
             cache.write(block, row, keys, &values[index * v.rows..][..v.rows]);
         }
         let (kv_heads, group) = (config.kv_heads, config.heads / config.kv_heads);
-        x.resize(count * q.rows, 0.0);
+        x.resize(count * q.rows);
         // A short context is read sooner than a task is handed over.
         let keys_read: usize = rows.iter().map(|row| row.position.0 as usize + 1).sum();
         let width = group * head_dim;
@@ -347,16 +356,17 @@ impl Workspace {
         let widest = config.hidden_size.max(q_width).max(config.ffn_size);
         let stack = (q_width + 2 * kv_width).max(2 * config.ffn_size);
         let floats = |width: usize| Vec::with_capacity(ROWS * width);
+        let aligned = |width: usize| Aligned::with_capacity(ROWS * width);
         Self {
             h: floats(config.hidden_size),
-            x: floats(widest),
+            x: aligned(widest),
             quantised: Quantised::with_capacity(ROWS, widest),
             rotations: Vec::with_capacity(ROWS * config.head_dim / 2),
             projected: floats(stack),
-            q: floats(q_width),
-            k: floats(kv_width),
-            v: floats(kv_width),
-            logits: Vec::new(),
+            q: aligned(q_width),
+            k: aligned(kv_width),
+            v: aligned(kv_width),
+            logits: Aligned::default(),
             tokens: Vec::with_capacity(ROWS),
             headed: Vec::with_capacity(ROWS),
             headed_h: Vec::with_capacity(HEAD_ROWS * config.hidden_size),
@@ -540,11 +550,13 @@ fn apply(kernels: &Kernels, change: &LayerChange, first_token: bool, h: &mut [f3
 }
 
 /// RMSNorm of every row of `x` (`[n, d]`) with gain `gain` (`[d]`), into `out`.
-fn normalise(kernels: &Kernels, x: &[f32], gain: &[f32], epsilon: f32, out: &mut Vec<f32>) {
-    out.clear();
-    for row in x.chunks(gain.len()) {
+fn normalise(kernels: &Kernels, x: &[f32], gain: &[f32], epsilon: f32, out: &mut Aligned<f32>) {
+    out.resize(x.len());
+    for (row, out) in x.chunks(gain.len()).zip(out.chunks_mut(gain.len())) {
         let scale = 1.0 / (kernels.dot(row, row) / row.len() as f32 + epsilon).sqrt();
-        out.extend(row.iter().zip(gain).map(|(x, g)| x * scale * g));
+        for ((out, x), g) in out.iter_mut().zip(row).zip(gain) {
+            *out = x * scale * g;
+        }
     }
 }
 
@@ -562,22 +574,41 @@ fn add(sum: &mut [f32], addend: &[f32]) {
     sum.iter_mut().zip(addend).for_each(|(sum, x)| *sum += x);
 }
 
+/// Columns that are transposed together: all their rows stay in the processor's nearest cache.
+const TRANSPOSED: usize = 64;
+
 /// `[w, n]` to `[n, w]`.
-fn transpose(from: &[f32], n: usize, to: &mut Vec<f32>) {
-    to.clear();
+fn transpose(from: &[f32], n: usize, to: &mut Aligned<f32>) {
+    to.resize(from.len());
     if n == 1 {
-        to.extend_from_slice(from);
+        to.copy_from_slice(from);
         return;
     }
-    for index in 0..n {
-        to.extend(from.iter().skip(index).step_by(n));
+    let width = from.len() / n;
+    for (start, from) in (0..width)
+        .step_by(TRANSPOSED)
+        .zip(from.chunks(TRANSPOSED * n))
+    {
+        for (index, to) in to.chunks_mut(width).enumerate() {
+            let from = from[index..].iter().step_by(n);
+            to[start..]
+                .iter_mut()
+                .zip(from)
+                .for_each(|(to, x)| *to = *x);
+        }
     }
 }
 
 /// Adds `addend` (`[w, n]`) to `sum` (`[n, w]`).
 fn add_transposed(addend: &[f32], n: usize, sum: &mut [f32], width: usize) {
-    for (index, sum) in sum.chunks_mut(width).enumerate() {
-        let addend = addend.iter().skip(index).step_by(n);
-        sum.iter_mut().zip(addend).for_each(|(sum, x)| *sum += x);
+    for (start, addend) in (0..width)
+        .step_by(TRANSPOSED)
+        .zip(addend.chunks(TRANSPOSED * n))
+    {
+        for (index, sum) in sum.chunks_mut(width).enumerate() {
+            let addend = addend[index..].iter().step_by(n);
+            let sum = sum[start..].iter_mut();
+            sum.zip(addend).for_each(|(sum, x)| *sum += x);
+        }
     }
 }

@@ -7,6 +7,8 @@ use trimtab_checkpoint::{Encoding, WeightRows};
 
 /// Blocks of one row that are worked on together: their scales fit the stack.
 const CHUNK: usize = 64;
+/// Products that are computed before the next rows of weights are taken up.
+const PRODUCTS: usize = 4096;
 
 /// `x · Wᵀ` for rows `rows` of `matrix`: `out` is `[rows, n]`, `n` the rows of `inputs`.
 #[inline(always)]
@@ -16,21 +18,29 @@ pub fn project<D: DotProduct>(
     inputs: &Inputs<'_>,
     out: &mut [f32],
 ) {
-    out.fill(0.0);
     match (inputs.quantised, matrix.encoding) {
         (Some(quantised), Encoding::Q4_0 | Encoding::Q4_1 | Encoding::Q8_0) => {
             let count = inputs.rows();
-            for (at, width) in groups(count) {
-                let group = Group {
-                    quantised,
-                    at,
-                    count,
-                };
-                match width {
-                    1 => integers::<D, 1>(matrix, &rows, &group, out),
-                    2 => integers::<D, 2>(matrix, &rows, &group, out),
-                    4 => integers::<D, 4>(matrix, &rows, &group, out),
-                    _ => integers::<D, 8>(matrix, &rows, &group, out),
+            // So many that what comes out for all groups stays in the nearest cache.
+            let panel = (PRODUCTS / count).max(1);
+            for (start, out) in rows
+                .clone()
+                .step_by(panel)
+                .zip(out.chunks_mut(panel * count))
+            {
+                let rows = start..rows.end.min(start + panel);
+                for (at, width) in groups(count) {
+                    let group = Group {
+                        quantised,
+                        at,
+                        count,
+                    };
+                    match width {
+                        1 => integers::<D, 1>(matrix, &rows, &group, out),
+                        2 => integers::<D, 2>(matrix, &rows, &group, out),
+                        4 => integers::<D, 4>(matrix, &rows, &group, out),
+                        _ => integers::<D, 8>(matrix, &rows, &group, out),
+                    }
                 }
             }
         }
@@ -145,6 +155,10 @@ fn row_q8<D: DotProduct, const N: usize>(
     sums
 }
 
+/// Rows of weights as f32, from a cache line on.
+#[repr(align(64))]
+struct Unpacked<const R: usize>([[f32; CHUNK * BLOCK]; R]);
+
 /// Adds the products with f32 activations, `R` rows of weights times `N` of activations at a time.
 #[inline(always)]
 fn floats<D: DotProduct, const R: usize, const N: usize>(
@@ -153,14 +167,16 @@ fn floats<D: DotProduct, const R: usize, const N: usize>(
     inputs: &Inputs<'_>,
     out: &mut [f32],
 ) {
+    out.fill(0.0);
     let count = inputs.rows();
-    let mut weights = [[0.0; CHUNK * BLOCK]; R];
+    let mut weights = Unpacked([[0.0; CHUNK * BLOCK]; R]);
+    let weights = &mut weights.0;
     for start in (0..matrix.cols).step_by(CHUNK * BLOCK) {
         let columns = start..matrix.cols.min(start + CHUNK * BLOCK);
         let mut row = rows.start;
         for out in out.chunks_mut(R * count) {
             let here = out.len() / count;
-            for (i, weights) in weights.iter_mut().enumerate().take(here) {
+            for (i, weights) in weights.iter_mut().take(here).enumerate() {
                 dequantise::<D>(
                     matrix,
                     row + i,
@@ -170,13 +186,13 @@ fn floats<D: DotProduct, const R: usize, const N: usize>(
             }
             if here == R {
                 let mut unpacked = [&weights[0][..columns.len()]; R];
-                for (unpacked, weights) in unpacked.iter_mut().zip(&weights) {
+                for (unpacked, weights) in unpacked.iter_mut().zip(&*weights) {
                     *unpacked = &weights[..columns.len()];
                 }
                 let at = tiles::<D, R, N>(unpacked, inputs, &columns, 0, out);
                 tiles::<D, R, 1>(unpacked, inputs, &columns, at, out);
             } else {
-                for (out, weights) in out.chunks_mut(count).zip(&weights) {
+                for (out, weights) in out.chunks_mut(count).zip(&*weights) {
                     let unpacked = [&weights[..columns.len()]];
                     let at = tiles::<D, 1, N>(unpacked, inputs, &columns, 0, out);
                     tiles::<D, 1, 1>(unpacked, inputs, &columns, at, out);

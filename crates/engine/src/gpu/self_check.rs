@@ -6,7 +6,7 @@
 //! compiled by the adapter's own compiler. Where a block has few enough weights (SmolLM2-135M's) its widths are the
 //! model's too; only the vocabulary, the number of layers and the context are other constants.
 
-use crate::engine::{Backend, Engine, EngineOptions, Precision, ReadOutcome, ReadRequest};
+use crate::engine::{Backend, Engine, EngineOptions, Precision, ReadOutcome, ReadRequest, Scoring};
 use crate::error::EngineError;
 use crate::generate::{Answer, GenerateRequest, Generation};
 use crate::index::{Layer, SequenceIndex, TokenId};
@@ -209,7 +209,7 @@ async fn read(
         tokens,
         prompt_length: tokens.len(),
         plan,
-        score: true,
+        score: Scoring::Everything,
         capture: true,
     };
     engine.read(&request, &mut |_, _| {}).await

@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use trimtab_checkpoint::{FileSource, ModelConfig, WeightFile};
-use trimtab_engine::engine::{ReadOutcome, ReadRequest};
+use trimtab_engine::engine::{ReadOutcome, ReadRequest, Scoring};
 use trimtab_engine::generate::{Answer, GenerateRequest, Generation};
 use trimtab_engine::{
     Backend, Engine, EngineError, EngineOptions, Precision, SequenceIndex, SteeringPlan, TokenId,
@@ -210,7 +210,10 @@ pub fn read_into(
         tokens,
         prompt_length,
         plan,
-        score,
+        score: match score {
+            true => Scoring::Everything,
+            false => Scoring::Nothing,
+        },
         capture,
     };
     block_on(engine.read(&request, &mut |_, _| ())).expect("golden tokens are read")

@@ -5,7 +5,7 @@
 use half::{bf16, f16};
 use pollster::block_on;
 use trimtab_checkpoint::{ModelConfig, WeightFile};
-use trimtab_engine::engine::{ReadOutcome, ReadRequest};
+use trimtab_engine::engine::{ReadOutcome, ReadRequest, Scoring};
 use trimtab_engine::gpu::Assumptions;
 use trimtab_engine::sampling::pcg;
 use trimtab_engine::{
@@ -297,7 +297,7 @@ pub fn read(
         tokens,
         prompt_length: tokens.len() / 2,
         plan,
-        score: true,
+        score: Scoring::Everything,
         capture,
     };
     block_on(engine.read(&request, &mut |_, _| {})).unwrap()

@@ -15,7 +15,7 @@ use crate::reread::logprobs;
 use crate::trait_vector::TraitVector;
 use std::collections::VecDeque;
 use trimtab_checkpoint::ChatError;
-use trimtab_engine::engine::ReadRequest;
+use trimtab_engine::engine::{ReadRequest, Scoring};
 use trimtab_engine::forced::{Forced, ForcedRequest};
 use trimtab_engine::generate::{EndReason, Segment};
 use trimtab_engine::reading::Reading;
@@ -387,7 +387,7 @@ impl Prepared {
             tokens: &self.conversation.tokens,
             prompt_length: self.conversation.prompt_length,
             plan: &SteeringPlan::default(),
-            score: true,
+            score: Scoring::Everything,
             capture: false,
         };
         Reading::start(engine, &request).await

@@ -143,7 +143,8 @@ unsafe fn q8<const N: usize>(
                     _mm256_madd_epi16(high, _mm256_loadu_si256(values.add(1))),
                 );
                 // In this order: a product of two splats would be computed as one number and then spread.
-                let product = _mm256_mul_ps(_mm256_cvtepi32_ps(product), _mm256_set1_ps(input_scale));
+                let product =
+                    _mm256_mul_ps(_mm256_cvtepi32_ps(product), _mm256_set1_ps(input_scale));
                 sums[i] = _mm256_fmadd_ps(product, scale, sums[i]);
             }
         }

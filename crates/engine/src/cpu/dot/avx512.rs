@@ -96,7 +96,8 @@ unsafe fn q8<const N: usize>(
                 let values = _mm512_loadu_si512(values.as_ptr().cast());
                 let product = _mm512_madd_epi16(weights, values);
                 // In this order: a product of two splats would be computed as one number and then spread.
-                let product = _mm512_mul_ps(_mm512_cvtepi32_ps(product), _mm512_set1_ps(input_scale));
+                let product =
+                    _mm512_mul_ps(_mm512_cvtepi32_ps(product), _mm512_set1_ps(input_scale));
                 sums[i] = _mm512_fmadd_ps(product, scale, sums[i]);
             }
         }
