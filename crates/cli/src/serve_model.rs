@@ -192,7 +192,7 @@ mod tests {
         let model = OwnModel::open(&own).unwrap();
         let page = files::folder(&folder.join("page"));
         let router = files::finished(model.before(page, Some(published.as_bytes())));
-        let address = listen::in_background(router).unwrap();
+        let address = listen::in_background(router, None).unwrap();
 
         let answer = get(address, "/models/catalog.json", "Accept: */*");
         let (head, json) = answer.split_once("\r\n\r\n").unwrap();

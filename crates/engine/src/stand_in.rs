@@ -82,6 +82,16 @@ pub struct StandIn {
 }
 
 impl StandIn {
+    /// Of the real model's own size, for timing what is not at hand.
+    pub async fn whole(real: &ModelConfig, forms: &Forms) -> Result<Self, EngineError> {
+        let weights = write(real, &Architecture::of(real)?, forms);
+        Ok(Self {
+            weights: WeightFile::open(weights).await?,
+            config: real.clone(),
+            work: 1.0,
+        })
+    }
+
     /// The same for the same arguments, everywhere.
     pub async fn new(real: &ModelConfig, forms: &Forms) -> Result<Self, EngineError> {
         let architecture = Architecture::of(real)?;

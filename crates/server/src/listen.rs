@@ -80,9 +80,13 @@ pub fn until_interrupted(ports: Vec<Port>) -> Result<()> {
 ///
 /// # Errors
 /// There is no free port.
-pub fn in_background(router: Router) -> Result<SocketAddr> {
+pub fn in_background(router: Router, tls: Option<RustlsConfig>) -> Result<SocketAddr> {
     let port = Port::take(IpAddr::V4(Ipv4Addr::LOCALHOST), 0, router)?;
     let address = port.address();
+    let port = match tls {
+        Some(tls) => port.with_tls(tls),
+        None => port,
+    };
     let runtime = runtime()?;
     thread::spawn(move || {
         if let Err(error) = runtime.block_on(port.serve()) {

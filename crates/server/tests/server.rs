@@ -3,12 +3,17 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{DigitallySignedStruct, SignatureScheme};
 use sha2::{Digest, Sha256};
 use trimtab_server::embedded::{Embedded, EmbeddedFile};
 use trimtab_server::{files, lan, listen};
@@ -103,7 +108,7 @@ fn both(name: &str) -> [SocketAddr; 2] {
         files::folder(&folder.join("page")),
         files::embedded(Embedded(embedded)),
     ]
-    .map(|router| listen::in_background(files::finished(router)).unwrap())
+    .map(|router| listen::in_background(files::finished(router), None).unwrap())
 }
 
 #[test]
@@ -242,7 +247,7 @@ fn nothing_outside_the_page_is_served() {
 #[test]
 fn the_first_page_of_a_classroom_leads_to_https_and_has_the_page_beside_it() {
     let page = files::finished(files::embedded(Embedded(embedded)));
-    let address = listen::in_background(lan::welcome(page, 9443)).unwrap();
+    let address = listen::in_background(lan::welcome(page, 9443), None).unwrap();
     let first = get(address, "/", &[]);
     assert_eq!(first.status, 200);
     assert!(
@@ -304,11 +309,71 @@ fn weights(bytes: usize) -> Vec<u8> {
         .collect()
 }
 
+trait Stream: Read + Write {}
+impl<S: Read + Write> Stream for S {}
+
+/// A browser's connection after its warning was clicked away: any certificate will do.
+fn clicked_through(
+    address: SocketAddr,
+) -> rustls::StreamOwned<rustls::ClientConnection, TcpStream> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider.clone())
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
+        .with_no_client_auth();
+    let name = ServerName::try_from("teacher.local").unwrap();
+    let connection = rustls::ClientConnection::new(Arc::new(config), name).unwrap();
+    rustls::StreamOwned::new(connection, TcpStream::connect(address).unwrap())
+}
+
+#[derive(Debug)]
+struct AnyCertificate(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for AnyCertificate {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        verify_tls12_signature(message, certificate, signed, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        verify_tls13_signature(message, certificate, signed, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
 /// Seconds that each of `clients` took to fetch `path` whole, all at the same time; every copy has to be sound.
 fn download_together(
     address: SocketAddr,
     path: &'static str,
     clients: usize,
+    secure: bool,
     expected: &[u8],
 ) -> Vec<f64> {
     let expected = Sha256::digest(expected);
@@ -316,7 +381,10 @@ fn download_together(
         .map(|_| {
             thread::spawn(move || {
                 let start = Instant::now();
-                let mut stream = TcpStream::connect(address).unwrap();
+                let mut stream: Box<dyn Stream> = match secure {
+                    true => Box::new(clicked_through(address)),
+                    false => Box::new(TcpStream::connect(address).unwrap()),
+                };
                 write!(
                     stream,
                     "GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
@@ -326,7 +394,11 @@ fn download_together(
                 let mut head = Vec::new();
                 let mut hash: Option<Sha256> = None;
                 loop {
-                    let count = stream.read(&mut piece).unwrap();
+                    let count = match stream.read(&mut piece) {
+                        // The server says goodbye to the connection, not always to TLS.
+                        Err(error) if error.kind() == ErrorKind::UnexpectedEof => 0,
+                        read => read.unwrap(),
+                    };
                     if count == 0 {
                         break;
                     }
@@ -355,9 +427,24 @@ fn several_downloads_at_once_are_whole() {
     let bytes = weights(3_000_000);
     put(&folder, "index.html", "");
     put(&folder, "model.safetensors", &bytes);
-    let address = listen::in_background(files::finished(files::folder(&folder))).unwrap();
+    let address = listen::in_background(files::finished(files::folder(&folder)), None).unwrap();
     assert_eq!(
-        download_together(address, "/model.safetensors", 6, &bytes).len(),
+        download_together(address, "/model.safetensors", 6, false, &bytes).len(),
+        6
+    );
+}
+
+#[test]
+fn several_downloads_at_once_are_whole_behind_a_certificate_made_on_the_spot() {
+    let folder = scratch("together-secure");
+    let bytes = weights(3_000_000);
+    put(&folder, "index.html", "");
+    put(&folder, "model.safetensors", &bytes);
+    let tls = lan::certificate(&[Ipv4Addr::new(192, 168, 1, 7)]).unwrap();
+    let router = files::finished(files::folder(&folder));
+    let address = listen::in_background(router, Some(tls)).unwrap();
+    assert_eq!(
+        download_together(address, "/model.safetensors", 6, true, &bytes).len(),
         6
     );
 }
@@ -370,16 +457,18 @@ fn a_classroom_of_thirty() {
     let bytes = weights(97_000_000);
     put(&folder, "index.html", "");
     put(&folder, "model.safetensors", &bytes);
-    let address = listen::in_background(files::finished(files::folder(&folder))).unwrap();
+    let tls = lan::certificate(&[Ipv4Addr::new(192, 168, 1, 7)]).unwrap();
+    let router = files::finished(files::folder(&folder));
+    let address = listen::in_background(router, Some(tls)).unwrap();
     let before = resident();
     let start = Instant::now();
-    let seconds = download_together(address, "/model.safetensors", 30, &bytes);
+    let seconds = download_together(address, "/model.safetensors", 30, true, &bytes);
     let wall = start.elapsed().as_secs_f64();
     let (min, max) = seconds
         .iter()
         .fold((f64::MAX, 0f64), |(min, max), &s| (min.min(s), max.max(s)));
     println!(
-        "30 downloads of 97 MB: {wall:.1} s, {:.0} MB/s in all; the first was done after {min:.1} s, the last after {max:.1} s; \
+        "30 downloads of 97 MB by HTTPS: {wall:.1} s, {:.0} MB/s in all; the first was done after {min:.1} s, the last after {max:.1} s; \
          resident memory {before} kB before, {} kB at most",
         30.0 * 97.0 / wall,
         peak()

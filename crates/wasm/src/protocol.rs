@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use trimtab_checkpoint::Message;
 use trimtab_engine::engine::EngineInfo;
 use trimtab_engine::generate::EndReason;
+use trimtab_engine::gpu::Profile;
 use trimtab_engine::{Backend, EngineError, Layer, Operation, Precision, Sampler, Scope};
 use trimtab_persona::calibration;
 use trimtab_persona::coherence::{Coherence, CoherenceBand};
@@ -303,6 +304,55 @@ pub struct TraceResult {
     #[serde(with = "serde_wasm_bindgen::preserve")]
     pub residual: Float32Array,
     pub shape: [usize; 3],
+}
+
+/// Where a decoded token's time goes on a GPU; seconds, bytes and multiply-adds of one token.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ProfileResult {
+    pub tokens: usize,
+    pub context: usize,
+    pub seconds: f64,
+    pub bytes_per_second: f64,
+    pub products_per_second: f64,
+    pub kernels: Vec<ProfiledKernel>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ProfiledKernel {
+    pub kernel: &'static str,
+    pub dispatches: usize,
+    pub seconds: f64,
+    /// Of all kernels' time.
+    pub share: f64,
+    pub bytes: f64,
+    pub products: f64,
+    /// The least time at the device's measured peak over the time taken.
+    pub roofline: f64,
+}
+
+impl From<Profile> for ProfileResult {
+    fn from(profile: Profile) -> Self {
+        let busy: f64 = profile.kernels.iter().map(|kernel| kernel.seconds).sum();
+        let kernels = profile.kernels.into_iter().map(|kernel| ProfiledKernel {
+            kernel: kernel.kernel,
+            dispatches: kernel.dispatches,
+            seconds: kernel.seconds,
+            share: kernel.seconds / busy,
+            bytes: kernel.work.bytes,
+            products: kernel.work.products,
+            roofline: kernel.roofline,
+        });
+        Self {
+            tokens: profile.tokens,
+            context: profile.context,
+            seconds: profile.seconds,
+            bytes_per_second: profile.bytes_per_second,
+            products_per_second: profile.products_per_second,
+            kernels: kernels.collect(),
+        }
+    }
 }
 
 #[derive(Debug, Deserialize)]

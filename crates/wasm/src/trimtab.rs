@@ -6,7 +6,7 @@ use crate::making::with_nulls;
 use crate::model::{Model, Planner};
 use crate::protocol::{
     ColumnResult, ContrastPair, GenerateInput, OpenOptions, Plan, PrecisionName, PrepareProgress,
-    ScoreResult, TraceResult, tell, to_js,
+    ProfileResult, ScoreResult, TraceResult, tell, to_js,
 };
 use crate::{link, making, run, study};
 use js_sys::{Float32Array, Function, Map, Promise, Uint32Array};
@@ -178,6 +178,12 @@ impl Trimtab {
             residual,
             shape: [rows, ids.len(), width],
         })
+    }
+
+    async fn profile_tokens(&self, context: usize, tokens: usize) -> Result<JsValue, Failure> {
+        let mut model = self.take()?;
+        let profile = model.engine.profile(context, tokens).await?;
+        to_js(&ProfileResult::from(profile))
     }
 
     async fn extract_pairs(&self, pairs: JsValue) -> Result<Vec<u8>, Failure> {
@@ -404,6 +410,11 @@ impl Trimtab {
     /// `plan` may be undefined.
     pub async fn trace(&self, ids: Vec<u32>, plan: JsValue) -> Result<JsValue, JsValue> {
         Ok(self.trace_ids(&ids, plan).await?)
+    }
+
+    /// Where the time of a token after `context` others goes on a GPU, over `tokens` of them.
+    pub async fn profile(&self, context: usize, tokens: usize) -> Result<JsValue, JsValue> {
+        Ok(self.profile_tokens(context, tokens).await?)
     }
 
     /// The bytes of a vector file.

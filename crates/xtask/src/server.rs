@@ -18,7 +18,7 @@ pub fn serve_until_interrupted(root: &Path, port: u16) -> Result<()> {
 
 /// Serves from a thread of its own while this process lives; returns the address.
 pub fn serve_in_background(root: &Path) -> Result<SocketAddr> {
-    in_background(isolated(root)?)
+    in_background(isolated(root)?, None)
 }
 
 /// For timing, also in the background: `folders` (path, folder) beside the page, and no cross-origin
@@ -28,7 +28,7 @@ pub fn serve_for_timing(root: &Path, folders: &[(&str, PathBuf)]) -> Result<Sock
     for (path, folder) in folders {
         router = router.nest_service(path, ServeDir::new(folder));
     }
-    in_background(files::finished(router))
+    in_background(files::finished(router), None)
 }
 
 fn isolated(root: &Path) -> Result<Router> {

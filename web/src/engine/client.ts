@@ -118,6 +118,7 @@ export function createEngine(start: () => WorkerPort = startWorker): Engine {
     tokenize: verb("tokenize"),
     score: verb("score"),
     trace: verb("trace"),
+    profile: verb("profile"),
     extract: verb("extract"),
     addVector: verb("addVector"),
     addRandomTrait: verb("addRandomTrait"),

@@ -325,6 +325,17 @@ export interface Memory {
   deviceBytes: number;
 }
 
+/** Seconds, bytes and multiply-adds of one decoded token, and what the device was measured to do at most. */
+export interface ProfileResult {
+  tokens: number;
+  context: number;
+  seconds: number;
+  bytesPerSecond: number;
+  productsPerSecond: number;
+  /** `share` is of all kernels' time, `roofline` the least time at the device's peak over the time taken. */
+  kernels: { kernel: string; dispatches: number; seconds: number; share: number; bytes: number; products: number; roofline: number }[];
+}
+
 /** An error as the visitor reads it: what happened, and what to do next. */
 export interface Failure {
   kind: "no-webgpu" | "device-lost" | "out-of-memory" | "wrong-numbers" | "download" | "corrupt-model" | "context-full" | "quota" | "internal" | "usage";
@@ -346,6 +357,8 @@ export interface Engine extends TraitVerbs {
   tokenize(messages: Message[], addGenerationPrompt: boolean): Promise<Uint32Array>;
   score(ids: Uint32Array): Promise<ScoreResult>;
   trace(ids: Uint32Array, plan?: Plan): Promise<TraceResult>;
+  /** Where the time of a token after `context` others (100) goes on a graphics device with timestamps, over `tokens` (4) of them. */
+  profile(context?: number, tokens?: number): Promise<ProfileResult>;
   /** Mean-difference vectors from given conversations; the bytes are a safetensors vector file. */
   extract(pairs: { side: 1 | -1; prompt_ids: number[]; full_ids: number[] }[]): Promise<Uint8Array>;
   /** Adds a vector file as a trait of this page. */

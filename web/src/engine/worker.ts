@@ -318,6 +318,7 @@ const verbs: Verbs = {
   tokenize: async (messages, addGenerationPrompt) => (await model()).tokenize(messages, addGenerationPrompt),
   score: async (ids) => (await (await model()).score(ids)) as Awaited<ReturnType<Verbs["score"]>>,
   trace: async (ids, plan) => (await (await model()).trace(ids, plan)) as Awaited<ReturnType<Verbs["trace"]>>,
+  profile: async (context = 100, tokens = 4) => (await (await model()).profile(context, tokens)) as Awaited<ReturnType<Verbs["profile"]>>,
   extract: async (pairs) => (await model()).extract(pairs),
   addVector: async (name, file) => (await model()).addVector(name, small(file, "vector files")) as Trait,
   addRandomTrait: async (like, seed) => (await model()).addRandomTrait(like, seed) as Trait,

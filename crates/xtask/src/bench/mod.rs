@@ -3,6 +3,7 @@
 mod breakdown;
 mod browser;
 mod gpu;
+mod growth;
 mod native;
 mod peer_files;
 mod prompt;
@@ -38,6 +39,9 @@ pub struct Arguments {
     /// Only weigh the built page; nothing is timed.
     #[arg(long)]
     weight: bool,
+    /// Only measure how the time of a token grows with context, traits and model, on the CPU executor.
+    #[arg(long)]
+    growth: bool,
     /// Only profile the GPU executor on this machine's adapter, kernel by kernel.
     #[arg(long)]
     profile: bool,
@@ -56,6 +60,9 @@ pub fn run(root: &Path, arguments: &Arguments) -> Result<()> {
     let model = root.join("models/smollm2-135m-instruct");
     if arguments.profile {
         return gpu::profile(root, &model, &arguments.precision);
+    }
+    if arguments.growth {
+        return growth::measure(root, &model, arguments.rounds);
     }
     if arguments.steering {
         return gpu::steering(root, &model, &arguments.precision, arguments.pairs);
