@@ -126,10 +126,11 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         .clone()
         .context("the vector recommends no layers and range; see `trimtab recommend`")?;
     let Recommended { min, max, .. } = recommended;
-    let doses = arguments
-        .doses
-        .clone()
-        .unwrap_or_else(|| vec![min, min / 2.0, 0.0, max / 2.0, max]);
+    let usual = match min < 0.0 {
+        true => vec![min, min / 2.0, 0.0, max / 2.0, max],
+        false => vec![0.0, max / 4.0, max / 2.0, 0.75 * max, max],
+    };
+    let doses = arguments.doses.clone().unwrap_or(usual);
     ensure!(
         doses.len() == 5 && doses.is_sorted_by(|a, b| a < b) && doses.contains(&0.0),
         "a recording needs five ascending coefficients, one of them 0"

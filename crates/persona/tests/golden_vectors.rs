@@ -213,7 +213,8 @@ fn ready_made_vectors_belong_to_the_default_model_and_their_packs() {
         assert!(vector.calibration.is_some() && vector.neutral_norm.is_some());
         let recommended = vector.recommended.unwrap();
         assert!(
-            recommended.min < 0.0 && recommended.max > 0.0,
+            // Against the trait only where the flipped push left the text whole.
+            recommended.min <= 0.0 && recommended.max > 0.0,
             "{name}: {recommended:?}"
         );
     }

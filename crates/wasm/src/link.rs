@@ -5,7 +5,7 @@ use crate::making::with_nulls;
 use crate::model::Model;
 use crate::protocol::{ReadingBlock, Token, TraitCard, tell};
 use crate::trimtab::Trimtab;
-use js_sys::{Float32Array, Function};
+use js_sys::{Array, Float32Array, Function, Uint8Array};
 use serde::Serialize;
 use trimtab_engine::TokenId;
 use trimtab_persona::recipe::link::{Opened, decode, encode};
@@ -15,7 +15,7 @@ use trimtab_persona::recipe::replay::{
 use trimtab_persona::recipe::tokens::prompts_mark;
 use trimtab_persona::recipe::view::{RecipeView, RoleName, TermView};
 use trimtab_persona::recipe::{Context, Recipe, VectorReference};
-use trimtab_persona::vector_file::TraitVector;
+use trimtab_persona::vector_file::{TraitVector, VectorFile};
 use wasm_bindgen::JsValue;
 use wasm_bindgen::prelude::wasm_bindgen;
 
@@ -162,10 +162,12 @@ struct Segment {
     plan: Vec<TermView>,
 }
 
+/// Replays `link`. `older` are files of ready-made vectors (`Uint8Array`s) that newer ones took the place of.
 pub async fn replay(
     owner: &Trimtab,
     model: &mut Model,
     link: &str,
+    older: &Array,
     listener: &Function,
 ) -> Result<Replayed, Failure> {
     let recipe = match decode(link)? {
@@ -179,7 +181,12 @@ pub async fn replay(
         )));
     }
     let (rows, width) = (model.engine.layer_rows(), model.engine.config().hidden_size);
-    let vectors = vectors_of(&recipe, model.vectors(), rows, width)?;
+    let mut here = model.vectors().to_vec();
+    for file in older.iter() {
+        let file = VectorFile::parse(&Uint8Array::new(&file).to_vec())?;
+        here.push(file.into_vector("", None, rows, width)?);
+    }
+    let vectors = vectors_of(&recipe, &here, rows, width)?;
     let mut added = Vec::new();
     let outcome = read_again(owner, model, &recipe, &vectors, &mut added, listener).await;
     outcome.map_err(|failure| {
@@ -198,7 +205,7 @@ async fn read_again(
     added: &mut Vec<TraitCard>,
     listener: &Function,
 ) -> Result<Replayed, Failure> {
-    add_inline(recipe, vectors, model, added)?;
+    add_missing(recipe, vectors, model, added)?;
     let directions = model.vectors().to_vec();
     let here = |vector: &TraitVector| {
         let same = |direction: &&TraitVector| direction.hash == vector.hash;
@@ -244,8 +251,9 @@ async fn read_again(
     })
 }
 
-/// Makes the link's own vectors traits of this page, under names that are free.
-fn add_inline(
+/// Makes the link's own vectors, and ready-made ones that newer ones took the place of, traits of this page under names
+/// that are free.
+fn add_missing(
     recipe: &Recipe,
     vectors: &[TraitVector],
     model: &mut Model,
@@ -253,8 +261,9 @@ fn add_inline(
 ) -> Result<(), Failure> {
     for (one, vector) in recipe.traits.iter().zip(vectors) {
         let known = |known: &TraitVector| known.hash == vector.hash;
-        let VectorReference::Inline(inline) = &one.vector else {
-            continue;
+        let made = match &one.vector {
+            VectorReference::Inline(inline) => &inline.made,
+            VectorReference::ReadyMade(_) => "ready-made, since then made anew",
         };
         if model.vectors().iter().any(known) {
             continue;
@@ -270,7 +279,7 @@ fn add_inline(
             name,
             ..vector.clone()
         };
-        added.push(model.put_vector(vector, &inline.made)?);
+        added.push(model.put_vector(vector, made)?);
     }
     Ok(())
 }

@@ -9,7 +9,7 @@ use crate::protocol::{
     ProfileResult, ScoreResult, TraceResult, tell, to_js,
 };
 use crate::{link, making, run, study};
-use js_sys::{Float32Array, Function, Map, Promise, Uint32Array};
+use js_sys::{Array, Float32Array, Function, Map, Promise, Uint32Array};
 use std::cell::{Cell, RefCell};
 use std::ops::{Deref, DerefMut};
 use trimtab_checkpoint::{Message, ModelConfig};
@@ -504,12 +504,18 @@ impl Trimtab {
         Ok(link::make(view, Some(&*self.take()?))?)
     }
 
-    /// Forces a link's tokens through the model; `on_event` gets `{kind: "replay", done, total}`. Gives
-    /// a `Replayed`.
+    /// Forces a link's tokens through the model; `on_event` gets `{kind: "replay", done, total}`. `older`: the files
+    /// (`Uint8Array`s) of the ready-made vectors that the link names and that newer ones took the place of. Gives a
+    /// `Replayed`.
     #[wasm_bindgen(js_name = replayLink)]
-    pub async fn replay_link(&self, link: String, on_event: Function) -> Result<JsValue, JsValue> {
+    pub async fn replay_link(
+        &self,
+        link: String,
+        older: Array,
+        on_event: Function,
+    ) -> Result<JsValue, JsValue> {
         let mut model = self.take()?;
-        let replayed = link::replay(self, &mut model, &link, &on_event).await?;
+        let replayed = link::replay(self, &mut model, &link, &older, &on_event).await?;
         Ok(with_nulls(&replayed)?)
     }
 

@@ -14,6 +14,8 @@ use crate::{model, process};
 /// Where a vector is held against controls that no sweep found a layer and range for: the middle of those that a sweep tries.
 const UNRECOMMENDED_LAYER: &str = "17";
 const UNRECOMMENDED_DOSE: &str = "0.2";
+/// Traits that the page opens with: more responses, and one instruction pair instead of two to try them on.
+const FIRST: [&str; 3] = ["cheerful", "poetic", "villainous"];
 
 /// Makes the named traits, or all of `models/traits`, each in four steps: extract, sweep, controls, predict. What is there is
 /// used: a contrast set, and the answers of a step that was stopped. A vector whose tensor changes stays beside the new one
@@ -79,6 +81,9 @@ fn extract(root: &Path, files: &Files) -> Result<()> {
     let mut extract = program(root, "extract", files);
     extract.arg("--out").arg(&files.vector);
     extract.args(["--neutral", "models/vectors/neutral.json"]);
+    if FIRST.contains(&files.name.as_str()) {
+        extract.args(["--instruction-pairs", "4"]);
+    }
     process::run(&mut extract)
 }
 

@@ -171,6 +171,23 @@ async function traitReport(name: string): Promise<TraitReport | null> {
   }
 }
 
+/** The vectors that a link names and that newer ones of their names took the place of. */
+async function olderVectors(link: string): Promise<Uint8Array[]> {
+  const opened = (await start()).program.openLink(link) as OpenedLink;
+  if (opened.kind !== "recipe") return [];
+  const named = new Set(opened.recipe.traits.map(({ hash }) => `${String(hash)}.safetensors`));
+  return Promise.all(
+    ready.replaced
+      .filter(({ name }) => named.has(name))
+      .map((entry) =>
+        vectorsFile(entry).catch((error: unknown) => {
+          const reason = error instanceof Error ? error.message : String(error);
+          throw new EngineFailure("download", `A trait that the link was made with could not be loaded (${reason}). Try again where the page can be reached.`);
+        }),
+      ),
+  );
+}
+
 async function findFiles(source: ModelSource, signal: AbortSignal, onConfig: (config: Blob) => void, onProgress: (progress: LoadProgress) => void): Promise<Found> {
   const own = await tools();
   if (source.kind === "catalogue") {
@@ -334,7 +351,7 @@ const verbs: Verbs = {
     const listener = (event: ReplayEvent) => {
       onEvent(event);
     };
-    return (await (await model()).replayLink(link, listener)) as Awaited<ReturnType<Verbs["replayLink"]>>;
+    return (await (await model()).replayLink(link, await olderVectors(link), listener)) as Awaited<ReturnType<Verbs["replayLink"]>>;
   },
   draftTrait: async (name, description, opposite) => (await start()).program.draftTrait(name, description, opposite) as TraitPack,
   checkTrait: async (json) => (await start()).program.checkTrait(json) as TraitPack,
