@@ -209,12 +209,10 @@ impl ChatTemplate {
         };
         for split in tokenizer.split_specials(&rendered)? {
             let piece = &rendered[split.start..split.end];
-            if let Some(ids) = split.ids {
+            if let Some(id) = split.id {
                 tokens.text.push_str(piece);
-                tokens
-                    .parts
-                    .extend(ids.iter().map(|_| part_at(split.end - 1)));
-                tokens.ids.extend(ids);
+                tokens.parts.push(part_at(split.end - 1));
+                tokens.ids.push(id);
                 continue;
             }
             let clean = piece.replace(escape_mark, "");
@@ -380,7 +378,7 @@ fn escape(tokenizer: &Tokenizer, content: &str, marks: Marks) -> Result<String, 
     let mut escaped = String::with_capacity(content.len());
     for split in tokenizer.split_specials(content)? {
         let piece = &content[split.start..split.end];
-        if split.ids.is_none() {
+        if split.id.is_none() {
             escaped.push_str(piece);
             continue;
         }

@@ -71,18 +71,19 @@ pub fn parse_header(json: &[u8], data_start: u64, file_length: u64) -> Result<He
     let mut infos: Vec<(String, TensorInfo)> = Vec::with_capacity(entries.0.len());
     for (name, value) in entries.0 {
         if name == "__metadata__" {
-            metadata = serde_json::from_str::<Option<BTreeMap<String, String>>>(value.get())
-                .map_err(|error| {
-                    header_error(format!("its __metadata__ is not a map of strings: {error}"))
-                })?
-                .unwrap_or_default();
+            metadata =
+                serde_json::from_slice::<Option<BTreeMap<String, String>>>(value.get().as_bytes())
+                    .map_err(|error| {
+                        header_error(format!("its __metadata__ is not a map of strings: {error}"))
+                    })?
+                    .unwrap_or_default();
         } else if name.is_empty() || name.len() > MAX_NAME_BYTES {
             return Err(header_error(format!(
                 "a tensor's name is {} bytes long",
                 name.len()
             )));
         } else {
-            let info = serde_json::from_str(value.get()).map_err(|error| {
+            let info = serde_json::from_slice(value.get().as_bytes()).map_err(|error| {
                 tensor_error(&name, format!("its description is not valid: {error}"))
             })?;
             infos.push((name, info));

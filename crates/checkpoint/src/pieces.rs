@@ -1,32 +1,19 @@
 //! What each token adds to a text, one token at a time.
 
-use std::collections::HashMap;
-use std::sync::LazyLock;
-use tokenizers::{
-    DecoderWrapper, ModelWrapper, NormalizerWrapper, PostProcessorWrapper, PreTokenizerWrapper,
-};
-
-type Stream<'a> = tokenizers::DecodeStream<
-    'a,
-    ModelWrapper,
-    NormalizerWrapper,
-    PreTokenizerWrapper,
-    PostProcessorWrapper,
-    DecoderWrapper,
->;
+use crate::tokenizer::{Implementation, token_bytes};
 
 /// Turns a sequence of tokens into text as it comes. The pieces together are the decoded text, but
 /// for a character that was never finished.
-pub struct Pieces<'a>(Kind<'a>);
+pub struct Pieces<'a> {
+    tokenizer: &'a dyn Implementation,
+    kind: Kind,
+}
 
-enum Kind<'a> {
+enum Kind {
     /// Byte-level: tokens are bytes, and those that make no whole character yet wait here.
-    Bytes {
-        tokenizer: &'a tokenizers::Tokenizer,
-        waiting: Vec<u8>,
-    },
-    /// Any other decoder, by the library's own stream.
-    Decoder(Box<Stream<'a>>),
+    Bytes { waiting: Vec<u8> },
+    /// Any other decoder.
+    Decoder(Window),
 }
 
 impl std::fmt::Debug for Pieces<'_> {
@@ -36,23 +23,23 @@ impl std::fmt::Debug for Pieces<'_> {
 }
 
 impl<'a> Pieces<'a> {
-    pub(crate) fn of_bytes(tokenizer: &'a tokenizers::Tokenizer) -> Self {
-        Self(Kind::Bytes {
-            tokenizer,
-            waiting: Vec::new(),
-        })
-    }
-
-    pub(crate) fn of_decoder(tokenizer: &'a tokenizers::Tokenizer) -> Self {
-        Self(Kind::Decoder(Box::new(tokenizer.decode_stream(false))))
+    pub(crate) fn new(tokenizer: &'a dyn Implementation) -> Self {
+        let kind = if tokenizer.is_byte_level() {
+            Kind::Bytes {
+                waiting: Vec::new(),
+            }
+        } else {
+            Kind::Decoder(Window::default())
+        };
+        Self { tokenizer, kind }
     }
 
     /// What `id` adds; empty while a character is unfinished, and for ids outside the vocabulary.
     pub fn push(&mut self, id: u32) -> String {
-        match &mut self.0 {
-            Kind::Decoder(stream) => stream.step(id).ok().flatten().unwrap_or_default(),
-            Kind::Bytes { tokenizer, waiting } => {
-                if let Some(token) = tokenizer.id_to_token(id) {
+        match &mut self.kind {
+            Kind::Decoder(window) => window.push(id, self.tokenizer).unwrap_or_default(),
+            Kind::Bytes { waiting } => {
+                if let Some(token) = self.tokenizer.token(id) {
                     waiting.extend(token_bytes(&token));
                 }
                 take_characters(waiting)
@@ -61,13 +48,38 @@ impl<'a> Pieces<'a> {
     }
 }
 
-/// Bytes of a byte-level token; a token with other characters (a special one) is its own text.
-fn token_bytes(token: &str) -> Vec<u8> {
-    token
-        .chars()
-        .map(|character| BYTE_OF.get(&character).copied())
-        .collect::<Option<Vec<u8>>>()
-        .unwrap_or_else(|| token.as_bytes().to_vec())
+/// The last tokens, which are decoded together each time: what a decoder makes of a token depends on those before. It is
+/// the library's own `DecodeStream`.
+#[derive(Default)]
+struct Window {
+    ids: Vec<u32>,
+    /// What the first `known` of them are, and was said.
+    text: String,
+    known: usize,
+}
+
+impl Window {
+    /// Nothing while the text ends in an unfinished character, or where the decoder changes what it said.
+    fn push(&mut self, id: u32, tokenizer: &dyn Implementation) -> Option<String> {
+        if self.text.is_empty() && !self.ids.is_empty() {
+            let text = tokenizer.decode(&self.ids).ok()?;
+            if !text.ends_with(char::REPLACEMENT_CHARACTER) {
+                self.text = text;
+                self.known = self.ids.len();
+            }
+        }
+        self.ids.push(id);
+        let whole = tokenizer.decode(&self.ids).ok()?;
+        if whole.len() <= self.text.len() || whole.ends_with(char::REPLACEMENT_CHARACTER) {
+            return None;
+        }
+        let piece = whole.strip_prefix(&self.text)?.to_owned();
+        let known = self.ids.len() - self.known;
+        self.ids.drain(..self.known);
+        self.text = tokenizer.decode(&self.ids).ok()?;
+        self.known = known;
+        Some(piece)
+    }
 }
 
 /// Takes all whole characters from the front of `bytes`; what can be no character becomes U+FFFD,
@@ -98,20 +110,3 @@ fn take_characters(bytes: &mut Vec<u8>) -> String {
     bytes.drain(..done);
     text
 }
-
-/// GPT-2's spelling of bytes as printable characters (`bytes_to_unicode` in OpenAI's encoder.py).
-static BYTE_OF: LazyLock<HashMap<char, u8>> = LazyLock::new(|| {
-    let printable = |byte: u8| matches!(byte, b'!'..=b'~' | 0xa1..=0xac | 0xae..=0xff);
-    let mut next = 256;
-    let mut spelling = HashMap::new();
-    for byte in 0..=u8::MAX {
-        let character = if printable(byte) {
-            char::from(byte)
-        } else {
-            next += 1;
-            char::from_u32(next - 1).unwrap_or(char::REPLACEMENT_CHARACTER)
-        };
-        spelling.insert(character, byte);
-    }
-    spelling
-});

@@ -135,7 +135,7 @@ fn json<T: serde::de::DeserializeOwned>(
 ) -> Result<Option<T>, VectorFileError> {
     text.as_deref()
         .map(|text| {
-            serde_json::from_str(text).map_err(|error| VectorFileError::Metadata {
+            serde_json::from_slice(text.as_bytes()).map_err(|error| VectorFileError::Metadata {
                 key,
                 reason: error.to_string(),
             })

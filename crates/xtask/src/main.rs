@@ -8,6 +8,7 @@ mod digest;
 mod links;
 mod model;
 mod node;
+mod ordering;
 mod page;
 mod process;
 mod record;

@@ -2,11 +2,13 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context, Result, anyhow};
 use wasm_bindgen_cli_support::Bindgen;
 
 use crate::digest::Stamp;
+use crate::ordering;
 use crate::process;
 use crate::toolchain::WasmToolchain;
 
@@ -66,7 +68,7 @@ impl Module {
             .with_context(|| format!("{} cannot be made", generated.display()))?;
         let glue = generated.join(format!("{NAME}.js"));
         let features = self.features;
-        let version = format!("3 {OPTIMISATION} {FEATURES:?} {features:?}");
+        let version = format!("4 {OPTIMISATION} {FEATURES:?} {features:?}");
         let lock = root.join("web/package-lock.json");
         let stamp = Stamp::new(generated.join(".inputs"), &version, &[&compiled, &lock])?;
         if stamp.current() && glue.is_file() {
@@ -74,6 +76,7 @@ impl Module {
         }
         bind(&compiled, &generated, Names::Dropped)?;
         optimise(root, &module_in(&generated), features, Names::Dropped)?;
+        reorder(root, &module_in(&generated), features)?;
         stamp.write()
     }
 }
@@ -145,23 +148,37 @@ fn bind(compiled: &Path, generated: &Path, names: Names) -> Result<()> {
 
 fn optimise(root: &Path, module: &Path, features: &[&str], names: Names) -> Result<()> {
     let before = size(module)?;
-    let web = root.join("web");
-    let program: PathBuf = web.join("node_modules/binaryen/bin/wasm-opt");
-    let mut command = process::command("node", &web);
-    command
-        .arg(program)
-        .arg(OPTIMISATION)
-        .args(FEATURES)
-        .args(features)
-        .arg(module)
-        .arg("-o")
-        .arg(module);
+    let mut command = wasm_opt(root, module, features);
+    command.arg(OPTIMISATION);
     if names == Names::Kept {
         command.arg("--debuginfo");
     }
     process::run(&mut command)?;
     eprintln!("{NAME}: {before} bytes, {} after wasm-opt", size(module)?);
     Ok(())
+}
+
+/// For whoever compresses the module; see [`ordering`].
+fn reorder(root: &Path, module: &Path, features: &[&str]) -> Result<()> {
+    let bytes = fs::read(module).with_context(|| format!("{} is missing", module.display()))?;
+    let named = ordering::with_ordinals(&bytes)?;
+    fs::write(module, named).with_context(|| format!("{} cannot be written", module.display()))?;
+    let mut command = wasm_opt(root, module, features);
+    process::run(command.args(["--reorder-functions-by-name", "--strip-debug"]))
+}
+
+/// wasm-opt from `module` to `module`, but for what it is to do.
+fn wasm_opt(root: &Path, module: &Path, features: &[&str]) -> Command {
+    let web = root.join("web");
+    let mut command = process::command("node", &web);
+    command
+        .arg(web.join("node_modules/binaryen/bin/wasm-opt"))
+        .args(FEATURES)
+        .args(features)
+        .arg(module)
+        .arg("-o")
+        .arg(module);
+    command
 }
 
 fn size(file: &Path) -> Result<u64> {
