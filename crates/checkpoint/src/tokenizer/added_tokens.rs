@@ -22,6 +22,9 @@ pub(super) struct AddedTokens {
     word: Option<Expression>,
 }
 
+/// Of a text, with its token where it is an added one.
+type Part = (NormalizedString, Option<Vec<Token>>);
+
 /// Special tokens in a text.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Specials {
@@ -158,7 +161,7 @@ impl AddedTokens {
         piece: &NormalizedString,
         finder: &Finder,
         specials: Specials,
-    ) -> Result<Vec<(NormalizedString, Option<Vec<Token>>)>, tokenizers::Error> {
+    ) -> Result<Vec<Part>, tokenizers::Error> {
         self.places(piece.get(), finder, specials)
             .into_iter()
             .map(|(range, id)| {
