@@ -248,7 +248,11 @@ fn attend_together<D: DotProduct, N: Number>(
             for weight in weights.iter_mut() {
                 *weight = exp(*weight - largest[i]);
             }
-            total[i] += all(weights, |a, b| a + b);
+            // In the browser one after another: links were made there with sums that are rounded so.
+            total[i] += match cfg!(target_family = "wasm") {
+                true => weights[..here].iter().sum(),
+                false => all(weights, |a, b| a + b),
+            };
         }
         for start in spans {
             let values = N::unpacked(&values[rows(start)], &mut scratch);

@@ -67,6 +67,10 @@ pub enum Tile {
     /// Three rows of weights times two of activations, where there are sixteen registers and two make up a sum.
     Narrow,
     /// Six times four, where there are 32 registers and one is enough for a sum.
+    #[cfg_attr(
+        not(target_arch = "x86_64"),
+        expect(dead_code, reason = "only AVX-512 has so many")
+    )]
     Wide,
 }
 

@@ -123,7 +123,6 @@ impl DotProduct for Simd128 {
         for (block, bytes) in weights.iter().enumerate() {
             let bytes: *const i8 = bytes.as_ptr();
             let weights = [0, 8, 16, 24].map(|at| unsafe { i16x8_load_extend_i8x8(bytes.add(at)) });
-            let scale = f32x4_splat(scales[block]);
             for i in 0..N {
                 let (values, input_scale) = (&values[block][i], input_scales[block][i]);
                 let values: *const v128 = values.as_ptr().cast();
@@ -131,9 +130,8 @@ impl DotProduct for Simd128 {
                     i32x4_dot_i16x8(weights[part], unsafe { v128_load(values.add(part)) })
                 });
                 let product = i32x4_add(i32x4_add(a, b), i32x4_add(c, d));
-                // In this order: a product of two splats would be computed as one number and then spread.
-                let product = f32x4_mul(f32x4_convert_i32x4(product), f32x4_splat(input_scale));
-                sums[i] = multiply_add(product, scale, sums[i]);
+                let scale = f32x4_splat(scales[block] * input_scale);
+                sums[i] = multiply_add(f32x4_convert_i32x4(product), scale, sums[i]);
             }
         }
         sums.map(sum_lanes)
