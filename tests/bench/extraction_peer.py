@@ -2,7 +2,7 @@
 """Times making a trait beside the same work by Hugging Face transformers, on the same CPU.
 
     python3 -m pip install -r tests/golden/requirements.txt
-    cargo build --release -p trimtab
+    cargo build --release --bin trimtab
     python3 tests/bench/extraction_peer.py --gguf SmolLM2-135M-Instruct.Q4_1.gguf
 
 `trimtab extract` writes a contrast set, judges it and makes every estimator's vector. The peer then does, in the same batches, with the

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Reads an exported control vector with the package gguf, holds it against the vector file that it came from, and steers llama.cpp with it.
 
-    cargo run --release -p trimtab -- export cheerful --out /tmp/cheerful.gguf
+    cargo run --release --bin trimtab -- export cheerful --out /tmp/cheerful.gguf
     python3 tests/golden/control_vector.py /tmp/cheerful.gguf models/vectors/cheerful.safetensors
     python3 tests/golden/control_vector.py /tmp/cheerful.gguf models/vectors/cheerful.safetensors \\
         --model SmolLM2-135M-Instruct.Q4_1.gguf --trimtab target/release/trimtab        # needs llama-cpp-python

@@ -34,7 +34,7 @@ pub fn make(root: &Path) -> Result<()> {
             continue;
         }
         let mut program = process::cargo(root);
-        program.args(["run", "--release", "--package", "trimtab", "--"]);
+        program.args(["run", "--release", "--bin", "trimtab", "--"]);
         program
             .args(["link", "make", "--json"])
             .args(&wanted.arguments);
@@ -56,15 +56,7 @@ pub fn fuzz(root: &Path, seconds: u32, seed: u32) -> Result<()> {
     fs::create_dir_all(&findings)
         .with_context(|| format!("{} cannot be made", findings.display()))?;
     let mut program = process::cargo(root);
-    program.args([
-        "run",
-        "--release",
-        "--package",
-        "trimtab-persona",
-        "--example",
-        "fuzz_links",
-        "--",
-    ]);
+    program.args(["run", "--release", "--example", "fuzz_links", "--"]);
     program
         .arg(seconds.to_string())
         .arg(seed.to_string())

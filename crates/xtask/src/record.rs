@@ -29,7 +29,7 @@ pub fn make(root: &Path) -> Result<()> {
             .with_context(|| format!("{} cannot be made", folder.display()))?;
     }
     let mut program = process::cargo(root);
-    program.args(["run", "--release", "--package", "trimtab", "--"]);
+    program.args(["run", "--release", "--bin", "trimtab", "--"]);
     program
         .args(["record", "--backend", "cpu", "--trait", TRAIT, "--out"])
         .arg(&out);

@@ -71,7 +71,7 @@ impl Files {
 /// *Exact*: what comes out does not depend on how an executor rounds activations.
 fn program(root: &Path, verb: &str, files: &Files) -> Command {
     let mut program = process::cargo(root);
-    program.args(["run", "--release", "--package", "trimtab", "--"]);
+    program.args(["run", "--release", "--bin", "trimtab", "--"]);
     program.args([verb, "--precision", "exact", "--trait"]);
     program.arg(&files.pack).arg("--report").arg(&files.report);
     program

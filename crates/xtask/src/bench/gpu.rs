@@ -184,7 +184,7 @@ impl Interval {
 /// Builds and runs `crates/engine/examples/measure_gpu.rs`.
 fn ask<T: DeserializeOwned>(root: &Path, request: &Value) -> Result<T> {
     let mut program = process::cargo(root);
-    program.args(["run", "--release", "--quiet", "--package", "trimtab-engine"]);
+    program.args(["run", "--release", "--quiet"]);
     program.args(["--example", "measure_gpu"]);
     let mut child = program
         .stdin(Stdio::piped())

@@ -19,7 +19,7 @@ struct Growth {
 /// Prints one Mermaid chart each for context, traits and model.
 pub fn measure(root: &Path, model: &Path, rounds: usize) -> Result<()> {
     let mut program = process::cargo(root);
-    program.args(["run", "--release", "--quiet", "--package", "trimtab-engine"]);
+    program.args(["run", "--release", "--quiet"]);
     program.args(["--example", "measure_growth", "--"]);
     program.arg(model).arg(rounds.to_string());
     let output = program

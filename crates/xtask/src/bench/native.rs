@@ -42,7 +42,7 @@ pub fn time(
     let mut build = process::cargo(root);
     process::run(
         build
-            .args(["build", "--release", "--package", "trimtab-engine"])
+            .args(["build", "--release"])
             .args(["--example", "time_answer"]),
     )?;
 
@@ -98,7 +98,7 @@ fn ours(root: &Path, model: &Path, prompt: &Prompt, threads: usize, precision: &
         row: row("trimtab", threads, Some(precision), prompt),
         command: Box::new(move || {
             let mut program = process::cargo(&root);
-            program.args(["run", "--release", "--quiet", "--package", "trimtab-engine"]);
+            program.args(["run", "--release", "--quiet"]);
             program.args(["--example", "time_answer"]);
             program.env("RAYON_NUM_THREADS", threads.to_string());
             Ok(program)

@@ -27,10 +27,10 @@ pub fn make(root: &Path) -> Result<()> {
     process::run(process::cargo(root).args([
         "build",
         "--release",
-        "--package",
+        "--bin",
         "trimtab",
         "--features",
-        "page",
+        "trimtab/page",
     ]))?;
     let name = format!("trimtab{EXE_SUFFIX}");
     let program = root.join("dist").join(&name);
