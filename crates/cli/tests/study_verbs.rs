@@ -12,6 +12,9 @@ const TRAIT: [&str; 4] = [
     "--vector",
     "cheerful",
 ];
+/// Made before vector files told which instruction pairs extraction used; links name it, so it stays.
+const EARLIER_CHEERFUL: &str =
+    "models/vectors/4524b4a308df1a69c9b48fb316ee71b7ef817196058aa11de40bfc1dd2d135dc.safetensors";
 /// As little as can be measured: 9 unsteered answers and 3 steered ones of 8 tokens.
 const SMALL: [&str; 10] = [
     "--questions",
@@ -92,8 +95,10 @@ fn a_sweep_reports_every_setting_and_goes_on_from_what_it_kept() {
         assert_eq!(row["judged"].as_array().unwrap().len(), 3);
         assert_eq!(row["distinct"].as_array().unwrap().len(), 3);
     }
-    // The vector's file does not say which pairs made it.
-    assert!(report["caveats"][0].as_str().unwrap().contains("flatter"));
+    // The vector's file says that four of the five pairs made it: the fifth measures.
+    assert_eq!(report["material"]["unseen"], true);
+    assert_eq!(report["material"]["pairs"], serde_json::json!([4]));
+    assert_eq!(report["caveats"], serde_json::json!([]));
     assert!(report["complete"].as_bool().unwrap());
     assert_eq!(printed(&given("0.15")), report);
     assert!(refused(&given("0.2")).contains("another run"));
@@ -101,16 +106,18 @@ fn a_sweep_reports_every_setting_and_goes_on_from_what_it_kept() {
 
 #[test]
 fn a_prediction_has_a_point_for_every_system_prompt_and_question() {
-    let report = printed(&[&["predict"], &TRAIT[..], &SMALL, &["--json"]].concat());
+    let given = [TRAIT[0], TRAIT[1], "--vector", EARLIER_CHEERFUL];
+    let report = printed(&[&["predict"], &given[..], &SMALL, &["--json"]].concat());
     assert_eq!(report["points"].as_array().unwrap().len(), 15);
     assert_eq!(report["byLayer"].as_array().unwrap().len(), 31);
-    let names: Vec<&str> = report["cosines"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .filter_map(|named| named[0].as_str())
-        .collect();
-    assert!(names.contains(&"poetic") && !names.contains(&"cheerful"));
+    // Its nearest neighbour is the vector that took its place.
+    let cosines: Vec<(String, f64)> = serde_json::from_value(report["cosines"].clone()).unwrap();
+    assert_eq!(cosines[0].0, "cheerful");
+    assert!((0.5..0.99).contains(&cosines[0].1), "{cosines:?}");
+    assert!(cosines.iter().any(|(name, _)| name == "poetic"));
+    // Its file does not say which pairs made it.
+    assert_eq!(report["material"]["unseen"], false);
+    assert!(report["caveats"][0].as_str().unwrap().contains("flatter"));
 }
 
 #[test]
