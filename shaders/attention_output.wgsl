@@ -5,7 +5,7 @@
 //   weights, scales        [d, heads · head_dim] in tiles (see weights.wgsl)
 //   residual               [rows, d] f32, unchanged; behind it the parts, written
 //
-// One workgroup of 64 {{ "a head" if together == 1 else together ~ " heads" }} and split of its keys (x) and row (y). After attention a lane is a matrix row of every tile.
+// One workgroup of {{ lanes }} {{ "a head" if together == 1 else together ~ " heads" }} and split of its keys (x) and row (y). After attention a lane is a matrix row of every strip (see weights.wgsl).
 {% import "attend.wgsl" as attend %}
 {% import "parts.wgsl" as residual_parts %}
 {% import "weights.wgsl" as weights %}
@@ -15,7 +15,7 @@ const D: u32 = {{ d }}u;
 const HEADS: u32 = {{ heads }}u;
 {{ residual_parts.declarations() }}
 {{ attend.declarations() }}
-const TILES: u32 = {{ (d + 63) // 64 }}u;
+const STRIPS: u32 = {{ (d + 63) // 64 * (64 // lanes) }}u;
 const BLOCKS: u32 = {{ heads * head_dim // 32 }}u;
 // Blocks of a workgroup's heads.
 const HEAD_BLOCKS: u32 = {{ together * head_dim // 32 }}u;
@@ -33,7 +33,7 @@ var<workgroup> head_input_scales: array<vec4<f32>, {{ 2 * together * (head_dim /
 
 {{ weights.functions() }}
 
-@compute @workgroup_size(64)
+@compute @workgroup_size({{ lanes }})
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let head_group = group.x % GROUPS;
     let first_head = head_group * TOGETHER;
@@ -49,8 +49,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let end = min(first + keys_each, position + 1u);
     let cache = step.row[index].sequence * KV_HEADS + first_head / (HEADS / KV_HEADS);
 {{ attend.over("first", "end") }}
-    if (lane < HEAD_BLOCKS) {
-{{ outputs.write_block(precision, "result", "lane * 32u", "lane", "head_inputs") }}
+    for (var block = lane; block < HEAD_BLOCKS; block += {{ lanes }}u) {
+{{ outputs.write_block(precision, "result", "block * 32u", "block", "head_inputs") }}
     }
 {%- if parts.splits > 1 %}
     if (lane == 0u) {
@@ -60,19 +60,20 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     workgroupBarrier();
     let row0 = 0u;
     let part = PARTS_AT + (index * PARTS + split * GROUPS + head_group) * D;
-    for (var tile = 0u; tile < TILES; tile += {{ tiles }}u) {
-{%- for r in range(tiles) %}
+    for (var strip = 0u; strip < STRIPS; strip += {{ strips }}u) {
+{%- for r in range(strips) %}
+{{- weights.place("w" ~ r, "min(strip + " ~ r ~ "u, STRIPS - 1u)") }}
         var sum_w{{ r }}_0 = 0.0;
 {%- endfor %}
         for (var block = 0u; block < HEAD_BLOCKS; block++) {
-{%- for r in range(tiles) %}
-{{- weights.load("w" ~ r ~ "_", form, "min(tile + " ~ r ~ "u, TILES - 1u)", "(head_group * HEAD_BLOCKS + block)") }}
+{%- for r in range(strips) %}
+{{- weights.load("w" ~ r ~ "_", form, "w" ~ r ~ "_tile", "(head_group * HEAD_BLOCKS + block)", row="w" ~ r ~ "_row") }}
 {%- endfor %}
 {{- weights.accumulate(row_names, form, precision, 1, unpacked, inputs="head_inputs") }}
         }
-{%- for r in range(tiles) %}
-        if ((tile + {{ r }}u) * 64u + lane < D) {
-            residual[part + (tile + {{ r }}u) * 64u + lane] = sum_w{{ r }}_0;
+{%- for r in range(strips) %}
+        if ((strip + {{ r }}u) * {{ lanes }}u + lane < D) {
+            residual[part + (strip + {{ r }}u) * {{ lanes }}u + lane] = sum_w{{ r }}_0;
         }
 {%- endfor %}
     }

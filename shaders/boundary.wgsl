@@ -9,7 +9,7 @@
 //   records        [rows, RECORD] f32 bits: word READINGS + 16 l + k is the reading of direction k
 //   captured       [L+1, MAX_ROWS, d] f32, written when asked for
 //
-// One workgroup of 64 a row.
+// One workgroup of {{ lanes }} a row.
 {% import "outputs.wgsl" as outputs %}
 {% import "parts.wgsl" as residual_parts %}
 {% include "step.wgsl" %}
@@ -44,12 +44,12 @@ const EPSILON: f32 = {{ epsilon }};
 @group(0) @binding(9) var<storage, read_write> captured: array<f32>;
 
 var<workgroup> values: array<f32, D>;
-var<workgroup> partial: array<f32, 64>;
+var<workgroup> partial: array<f32, {{ lanes }}>;
 {%- if parts is defined %}
 {{ residual_parts.reading(1) }}
 {%- endif %}
 
-@compute @workgroup_size(64)
+@compute @workgroup_size({{ lanes }})
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let index = group.x;
     let position = step.row[index].position;
@@ -66,7 +66,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         workgroupBarrier();
     }
 {%- endif %}
-    for (var i = lane; i < D; i += 64u) {
+    for (var i = lane; i < D; i += {{ lanes }}u) {
 {%- if parts is defined %}
         var value = attended(0u, index, i, splits);
         for (var part = FEED_FORWARD; part < PARTS; part++) {
@@ -83,23 +83,23 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     workgroupBarrier();
 
     if (clamps > 0u) {
-        // Sixteen lanes share a clamp; all components are measured before any is changed.
-        let clamp_index = lane / 16u;
+        // {{ lanes // max_clamps }} lanes share a clamp; all components are measured before any is changed.
+        let clamp_index = lane / {{ lanes // max_clamps }}u;
         let at = change + 4u + D + clamp_index * (D + 2u);
         var sum = 0.0;
         if (clamp_index < clamps) {
-            for (var i = lane % 16u; i < D; i += 16u) {
+            for (var i = lane % {{ lanes // max_clamps }}u; i < D; i += {{ lanes // max_clamps }}u) {
                 sum += values[i] * changes[at + 2u + i];
             }
         }
         partial[lane] = sum;
         workgroupBarrier();
-        for (var i = lane; i < D; i += 64u) {
+        for (var i = lane; i < D; i += {{ lanes }}u) {
             var value = values[i];
             for (var c = 0u; c < clamps; c++) {
                 var component = 0.0;
-                for (var part = 0u; part < 16u; part++) {
-                    component += partial[c * 16u + part];
+                for (var part = 0u; part < {{ lanes // max_clamps }}u; part++) {
+                    component += partial[c * {{ lanes // max_clamps }}u + part];
                 }
                 let own = change + 4u + D + c * (D + 2u);
                 let shift = clamp(component, changes[own], changes[own + 1u]) - component;
@@ -111,7 +111,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     }
 
     if ({{ "true" if parts is defined else "slot != 0u || step.capture != 0u" }}) {
-        for (var i = lane; i < D; i += 64u) {
+        for (var i = lane; i < D; i += {{ lanes }}u) {
             residual[index * D + i] = values[i];
             if (step.capture != 0u) {
                 captured[(here.layer * MAX_ROWS + index) * D + i] = values[i];
@@ -120,39 +120,39 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     }
 
     if (step.directions > 0u) {
-        // Four lanes share a direction.
+        // {{ lanes // 16 }} lane{{ "s share" if lanes > 16 else " has" }} a direction.
         let direction = lane % 16u;
         var sum = 0.0;
         if (direction < step.directions) {
-            for (var i = lane / 16u; i < D; i += 4u) {
+            for (var i = lane / 16u; i < D; i += {{ lanes // 16 }}u) {
                 sum += values[i] * directions[(here.layer * D + i) * 16u + direction];
             }
         }
         partial[lane] = sum;
         workgroupBarrier();
         if (lane < step.directions) {
-            let reading = partial[lane] + partial[lane + 16u] + partial[lane + 32u] + partial[lane + 48u];
+            let reading = {% for share in range(lanes // 16) %}{{ " + " if not loop.first }}partial[lane + {{ share * 16 }}u]{% endfor %};
             records[index * RECORD + READINGS + here.layer * 16u + lane] = bitcast<u32>(reading);
         }
         workgroupBarrier();
     }
 
     var squares = 0.0;
-    for (var i = lane; i < D; i += 64u) {
+    for (var i = lane; i < D; i += {{ lanes }}u) {
         squares += values[i] * values[i];
     }
     partial[lane] = squares;
     workgroupBarrier();
     var total = 0.0;
-    for (var i = 0u; i < 64u; i++) {
+    for (var i = 0u; i < {{ lanes }}u; i++) {
         total += partial[i];
     }
     let scale = inverseSqrt(total / f32(D) + EPSILON);
-    for (var i = lane; i < D; i += 64u) {
+    for (var i = lane; i < D; i += {{ lanes }}u) {
         values[i] *= scale * gain[i];
     }
     workgroupBarrier();
-    for (var block = lane; block < BLOCKS; block += 64u) {
+    for (var block = lane; block < BLOCKS; block += {{ lanes }}u) {
 {{ outputs.write_block(precision, "values", "block * 32u", "index * BLOCKS + block") }}
     }
 }

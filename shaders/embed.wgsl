@@ -50,7 +50,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 {%- elif form == "q8" %}
     let word = weights[(at * 2u + within / 16u) * 64u + lane][(within % 16u) / 4u];
     let scale = unpack2x16float(scales[at * 64u + lane]);
-    let value = signed_bytes(word)[within % 4u] * scale.x;
+    let value = f32(bitcast<i32>(word << (24u - 8u * (within % 4u))) >> 24u) * scale.x;
 {%- elif form == "f32" %}
     let value = bitcast<f32>(weights[(at * 8u + within / 4u) * 64u + lane][within % 4u]);
 {%- else %}

@@ -7,7 +7,8 @@
 //   weights, scales         gate and up stacked: tile 2t holds rows 64t..64t+63 of gate, tile 2t+1 the same of up
 //   down, down_scales       [d, ffn] in tiles (see weights.wgsl)
 //
-// Workgroups of 64 along x, batch rows in {{ tokens }}s along y. A lane is {{ tiles }} pair{{ "s" if tiles > 1 }} of matrix rows of gate and up, then a matrix row of every tile of down.
+// Workgroups of {{ lanes }} along x, one for {{ tiles }} tile{{ "s" if tiles > 1 }} of gate and as many of up; batch rows in {{ tokens }}s along y. A lane is a pair of matrix rows of
+// gate and up in each strip of them (see weights.wgsl), then a matrix row of every strip of down.
 {% import "parts.wgsl" as residual_parts %}
 {% import "weights.wgsl" as weights %}
 {% import "outputs.wgsl" as outputs %}
@@ -16,8 +17,11 @@ const D: u32 = {{ d }}u;
 {{ residual_parts.declarations() }}
 const FFN: u32 = {{ ffn }}u;
 const BLOCKS: u32 = {{ d // 32 }}u;
-const TILES: u32 = {{ (d + 63) // 64 }}u;
-const PAIR_TILES: u32 = {{ matrix_tiles // 2 }}u;
+{%- set tile_strips = 64 // lanes %}
+// Pairs of strips, all and of a workgroup; strips of down.
+const PAIR_STRIPS: u32 = {{ matrix_tiles // 2 * tile_strips }}u;
+const OWN_STRIPS: u32 = {{ tiles * tile_strips }}u;
+const DOWN_STRIPS: u32 = {{ (d + 63) // 64 * tile_strips }}u;
 const DOWN_BLOCKS: u32 = {{ ffn // 32 }}u;
 // Blocks of hidden values that a workgroup makes.
 const OWN_BLOCKS: u32 = {{ tiles * 2 }}u;
@@ -35,7 +39,7 @@ const TOKENS: u32 = {{ tokens }}u;
 {%- set block_words = 2 if precision == "fast" else 8 %}
 // The residual times the gain, then the hidden values.
 var<workgroup> numbers: array<f32, {{ tokens * [d, tiles * 64] | max }}>;
-var<workgroup> squares: array<f32, {{ tokens * 64 }}>;
+var<workgroup> squares: array<f32, {{ tokens * lanes }}>;
 var<workgroup> norms: array<f32, {{ tokens }}>;
 // Of either, in blocks.
 var<workgroup> own_inputs: array<vec4<u32>, {{ tokens * block_words * [d // 32, tiles * 2] | max }}>;
@@ -54,7 +58,7 @@ fn activate(x: f32) -> f32 {
 {%- endif %}
 }
 
-@compute @workgroup_size(64)
+@compute @workgroup_size({{ lanes }})
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let first_row = group.y * TOKENS;
     var any_splits = false;
@@ -72,22 +76,22 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 {%- for t in range(tokens) %}
     {
         var square = 0.0;
-        for (var column = lane; column < D; column += 64u) {
+        for (var column = lane; column < D; column += {{ lanes }}u) {
             let value = attended({{ t }}u, source{{ t }}, column, splits{{ t }});
             numbers[{{ t }}u * D + column] = value * gain[column];
             square += value * value;
         }
-        squares[{{ t * 64 }}u + lane] = square;
+        squares[{{ t * lanes }}u + lane] = square;
     }
 {%- endfor %}
     workgroupBarrier();
-    for (var block = lane; block < TOKENS * BLOCKS; block += 64u) {
+    for (var block = lane; block < TOKENS * BLOCKS; block += {{ lanes }}u) {
 {{ outputs.write_block(precision, "numbers", "block * 32u", "block", "own_inputs") }}
     }
     if (lane < TOKENS) {
         var total = 0.0;
-        for (var i = 0u; i < 64u; i++) {
-            total += squares[lane * 64u + i];
+        for (var i = 0u; i < {{ lanes }}u; i++) {
+            total += squares[lane * {{ lanes }}u + i];
         }
         norms[lane] = inverseSqrt(total / f32(D) + EPSILON);
     }
@@ -95,49 +99,55 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 {%- for t in range(tokens) %}
     let row{{ t }} = {{ t }}u;
 {%- endfor %}
-{%- for r in range(tiles) %}
-    let tile{{ r }} = group.x * {{ tiles }}u + {{ r }}u;
+    // Numbers were last read before the barrier above; blocks are still being read by slower lanes.
+    for (var strip = 0u; strip < OWN_STRIPS; strip += {{ strips }}u) {
+{%- for r in range(strips) %}
+{{- weights.place("pair" ~ r, "min(group.x * OWN_STRIPS + strip + " ~ r ~ "u, PAIR_STRIPS - 1u)") }}
     {%- for t in range(tokens) %}
-    var sum_gate{{ r }}_{{ t }} = 0.0;
-    var sum_up{{ r }}_{{ t }} = 0.0;
+        var sum_gate{{ r }}_{{ t }} = 0.0;
+        var sum_up{{ r }}_{{ t }} = 0.0;
     {%- endfor %}
 {%- endfor %}
-    for (var block = 0u; block < BLOCKS; block++) {
-{%- for r in range(tiles) %}
-{{- weights.load("gate" ~ r ~ "_", form, "(min(tile" ~ r ~ ", PAIR_TILES - 1u) * 2u)") }}
-{{- weights.load("up" ~ r ~ "_", form, "(min(tile" ~ r ~ ", PAIR_TILES - 1u) * 2u + 1u)") }}
+        for (var block = 0u; block < BLOCKS; block++) {
+{%- for r in range(strips) %}
+{{- weights.load("gate" ~ r ~ "_", form, "(pair" ~ r ~ "_tile * 2u)", row="pair" ~ r ~ "_row") }}
+{{- weights.load("up" ~ r ~ "_", form, "(pair" ~ r ~ "_tile * 2u + 1u)", row="pair" ~ r ~ "_row") }}
 {%- endfor %}
 {{- weights.accumulate(row_names, form, precision, tokens, unpacked, inputs="own_inputs") }}
-    }
-    // Numbers were last read before the barrier above; blocks are still being read by slower lanes.
+        }
 {%- for t in range(tokens) %}
-    let norm{{ t }} = norms[{{ t }}];
-    {%- for r in range(tiles) %}
-    numbers[({{ t }}u * {{ tiles }}u + {{ r }}u) * 64u + lane] = activate(sum_gate{{ r }}_{{ t }} * norm{{ t }}) * (sum_up{{ r }}_{{ t }} * norm{{ t }});
+        let norm{{ t }} = norms[{{ t }}];
+    {%- for r in range(strips) %}
+        if (strip + {{ r }}u < OWN_STRIPS) {
+            numbers[{{ t }}u * OWN_BLOCKS * 32u + (strip + {{ r }}u) * {{ lanes }}u + lane] = activate(sum_gate{{ r }}_{{ t }} * norm{{ t }}) * (sum_up{{ r }}_{{ t }} * norm{{ t }});
+        }
     {%- endfor %}
 {%- endfor %}
+    }
     workgroupBarrier();
-    if (lane < TOKENS * OWN_BLOCKS) {
-{{ outputs.write_block(precision, "numbers", "lane * 32u", "lane", "own_inputs") }}
+    for (var block = lane; block < TOKENS * OWN_BLOCKS; block += {{ lanes }}u) {
+{{ outputs.write_block(precision, "numbers", "block * 32u", "block", "own_inputs") }}
     }
     workgroupBarrier();
     let first_block = group.x * OWN_BLOCKS;
     let blocks = min(OWN_BLOCKS, DOWN_BLOCKS - min(first_block, DOWN_BLOCKS));
-    for (var tile = 0u; tile < TILES; tile += {{ down_tiles }}u) {
+    for (var strip = 0u; strip < DOWN_STRIPS; strip += {{ down_strips }}u) {
 {%- for name in down_names %}
+{{- weights.place("down" ~ loop.index0, "min(strip + " ~ loop.index0 ~ "u, DOWN_STRIPS - 1u)") }}
     {%- for t in range(tokens) %}
         var sum_{{ name }}{{ t }} = 0.0;
     {%- endfor %}
 {%- endfor %}
         for (var block = 0u; block < blocks; block++) {
 {%- for name in down_names %}
-{{- weights.load(name, down_form, "min(tile + " ~ loop.index0 ~ "u, TILES - 1u)", "(first_block + block)", "DOWN_BLOCKS", "down", "down_scales") }}
+    {%- set own = "down" ~ loop.index0 %}
+{{- weights.load(name, down_form, own ~ "_tile", "(first_block + block)", "DOWN_BLOCKS", "down", "down_scales", own ~ "_row") }}
 {%- endfor %}
 {{- weights.accumulate(down_names, down_form, precision, tokens, unpacked, stride="OWN_BLOCKS", inputs="own_inputs") }}
         }
 {%- for name in down_names %}
         {
-            let column = (tile + {{ loop.index0 }}u) * 64u + lane;
+            let column = (strip + {{ loop.index0 }}u) * {{ lanes }}u + lane;
     {%- for t in range(tokens) %}
             if (column < D && first_row + {{ t }}u < step.rows) {
                 residual[PARTS_AT + (source{{ t }} * PARTS + FEED_FORWARD + group.x) * D + column] = sum_{{ name }}{{ t }};

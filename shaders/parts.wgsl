@@ -28,7 +28,7 @@ var<workgroup> shares: array<f32, {{ rows * parts.groups * parts.splits }}>;
 
 // Fills the shares of row `row`, the `place`-th of its workgroup.
 fn weigh_splits(lane: u32, place: u32, row: u32, splits: u32) {
-    for (var head = lane; head < {{ parts.groups }}u; head += 64u) {
+    for (var head = lane; head < {{ parts.groups }}u; head += {{ lanes }}u) {
         let at = SUMS_AT + row * FEED_FORWARD + head;
         var largest = residual[at];
         for (var split = 1u; split < splits; split++) {

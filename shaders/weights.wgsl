@@ -2,7 +2,8 @@
 Macros for one block of 32 weights of one matrix row, in each stored form.
 
 A matrix [rows, cols] lies in tiles of 64 rows: tile, block, vec4, lane. Lane i of a workgroup owns row
-64 · tile + i, so that neighbouring invocations read neighbouring vec4s.
+64 · tile + i, so that neighbouring invocations read neighbouring vec4s. Where a workgroup has fewer lanes, a tile is
+several strips of as many rows.
 
     q4    1 vec4: byte j holds weight j (low nibble) and weight j + 16 (high nibble)
     q8    2 vec4: signed bytes in order
@@ -16,13 +17,25 @@ begins with the block's sum.
 -#}
 {%- set vec4s = {"q4": 1, "q8": 2, "f16": 4, "bf16": 4, "f32": 8} %}
 
-{#- Declares variables {name}0.. with the words of block `block` of `blocks`, and {name}_scale where the form has one. -#}
-{%- macro load(name, form, tile, block="block", blocks="BLOCKS", weights="weights", scales="scales") %}
+{#- Declares {name}_tile and {name}_row, where the lane's row of `strip` lies: outside of loops, for what divisions cost. -#}
+{%- macro place(name, strip) %}
+    {%- if lanes == 64 %}
+        let {{ name }}_tile = {{ strip }};
+        let {{ name }}_row = lane;
+    {%- else %}
+        let {{ name }}_tile = {{ strip }} / {{ 64 // lanes }}u;
+        let {{ name }}_row = {{ strip }} % {{ 64 // lanes }}u * {{ lanes }}u + lane;
+    {%- endif %}
+{%- endmacro %}
+
+{#- Declares variables {name}0.. with the words of block `block` of `blocks` of the tile's row `row`, and {name}_scale where the form
+    has one. -#}
+{%- macro load(name, form, tile, block="block", blocks="BLOCKS", weights="weights", scales="scales", row="lane") %}
     {%- for v in range(vec4s[form]) %}
-        let {{ name }}{{ v }} = {{ weights }}[(({{ tile }} * {{ blocks }} + {{ block }}) * {{ vec4s[form] }}u + {{ v }}u) * 64u + lane];
+        let {{ name }}{{ v }} = {{ weights }}[(({{ tile }} * {{ blocks }} + {{ block }}) * {{ vec4s[form] }}u + {{ v }}u) * 64u + {{ row }}];
     {%- endfor %}
     {%- if form in ["q4", "q8"] %}
-        let {{ name }}_scale = unpack2x16float({{ scales }}[({{ tile }} * {{ blocks }} + {{ block }}) * 64u + lane]);
+        let {{ name }}_scale = unpack2x16float({{ scales }}[({{ tile }} * {{ blocks }} + {{ block }}) * 64u + {{ row }}]);
     {%- endif %}
 {%- endmacro %}
 
@@ -40,11 +53,11 @@ begins with the block's sum.
     {%- endfor %}
 {%- endmacro %}
 
-{#- Declares {name}f0..7, the eight vec4s of f32 (without scale and minimum) that `load` has read as words. -#}
+{#- Declares {name}f0..7, the eight vec4s of f32 (without scale and minimum, integers times their places) of what `load` has read. -#}
 {%- macro unpack(name, form) %}
     {%- for v in range(8) %}
         let {{ name }}f{{ v }} =
-        {%- if form == "q4" %} low_nibbles({{ name }}0[{{ v % 4 }}]{{ " >> 4u" if v >= 4 }})
+        {%- if form == "q4" %} {{ ["low", "high"][v // 4] }}_nibbles({{ name }}0[{{ v % 4 }}])
         {%- elif form == "q8" %} signed_bytes({{ name }}{{ v // 4 }}[{{ v % 4 }}])
         {%- elif form in ["f16", "bf16"] %} {{ form }}_pair({{ name }}{{ v // 2 }}.{{ ["xy", "zw"][v % 2] }})
         {%- else %} bitcast<vec4<f32>>({{ name }}{{ v }})
@@ -52,10 +65,15 @@ begins with the block's sum.
     {%- endfor %}
 {%- endmacro %}
 
-{#- Declares {name}f0..7 of the activations that `load_input` has read. -#}
-{%- macro unpack_input(name, precision) %}
+{#- Declares {name}f0..7 of the activations that `load_input` has read, divided by the places of weights in `form` and their own. -#}
+{%- macro unpack_input(name, precision, form) %}
     {%- for v in range(8) %}
-            let {{ name }}f{{ v }} = {% if precision == "fast" %}{{ name }}_units.{{ "xyzw"[v % 4] }} * signed_bytes({{ name }}{{ v // 4 }}[{{ v % 4 }}]){% else %}{{ name }}{{ v }}{% endif %};
+        {%- set places = "HIGH_PLACES" if form == "q4" and v >= 4 else "PLACES" %}
+            let {{ name }}f{{ v }} =
+        {%- if precision == "fast" %} {{ name }}_units.{{ "xyzw"[v % 4] }} * (signed_bytes({{ name }}{{ v // 4 }}[{{ v % 4 }}]) * ({{ places }} * PLACES))
+        {%- elif form in ["q4", "q8"] %} {{ name }}{{ v }} * {{ places }}
+        {%- else %} {{ name }}{{ v }}
+        {%- endif %};
     {%- endfor %}
 {%- endmacro %}
 
@@ -67,16 +85,16 @@ begins with the block's sum.
 {%- endmacro %}
 
 {#- Adds the block's products of matrix rows `names` with `tokens` rows of activations to `sum` ~ name ~ token. With `unpacked`
-    every number becomes an f32 once and is used for all products; else words are multiplied as they are. Block `block` of row t
-    of the activations is block `row{t} · stride + block` of `inputs`. -#}
+    every number becomes an f32 once and is used for all products; else, which is for fast activations, words of bytes are multiplied
+    as they are. Block `block` of row t of the activations is block `row{t} · stride + block` of `inputs`. -#}
 {%- macro accumulate(names, form, precision, tokens, unpacked, block="block", stride="BLOCKS", inputs="inputs") %}
     {%- if unpacked %}{% for name in names %}{{ unpack(name, form) }}{% endfor %}{% endif %}
     {%- for t in range(tokens) %}
         {
     {{- load_input("x", precision, "row" ~ t ~ " * " ~ stride ~ " + " ~ block, inputs) }}
-    {%- if unpacked %}{{ unpack_input("x", precision) }}{% endif %}
+    {%- if unpacked %}{{ unpack_input("x", precision, form) }}{% endif %}
     {%- for name in names %}
-            sum_{{ name }}{{ t }} += {% if unpacked %}{{ unpacked_product(name, "x", form) }}{% else %}{{ product(name, "x", form, precision) }}{% endif %};
+            sum_{{ name }}{{ t }} += {% if unpacked %}{{ unpacked_product(name, "x", form) }}{% else %}{{ product(name, "x", form) }}{% endif %};
     {%- endfor %}
         }
     {%- endfor %}
@@ -97,28 +115,16 @@ begins with the block's sum.
     {%- if form in ["q4", "q8"] %}array<u32, {{ tiles * blocks * 64 + extra }}>{% else %}array<u32>{% endif -%}
 {%- endmacro %}
 
-{#- The products' sum over the block, an f32 expression. -#}
-{%- macro product(w, x, form, precision) -%}
-    {%- if precision == "fast" and form == "q4" -%}
+{#- The products' sum over the block of bytes, an f32 expression. -#}
+{%- macro product(w, x, form) -%}
+    {%- if form == "q4" -%}
         {{ w }}_scale.x * dot({{ x }}_units, vec4<f32>(group_dots({{ w }}0 & vec4<u32>(0x0f0f0f0fu), {{ x }}0, ({{ w }}0 >> vec4<u32>(4u)) & vec4<u32>(0x0f0f0f0fu), {{ x }}1))) + {{ w }}_scale.y * {{ x }}_total
-    {%- elif precision == "fast" and form == "q8" -%}
-        {{ w }}_scale.x * dot({{ x }}_units, vec4<f32>(group_dots({{ w }}0, {{ x }}0, {{ w }}1, {{ x }}1)))
-    {%- elif form == "q4" -%}
-        {{ w }}_scale.x * (
-            {%- for v in range(4) %}{{ " + " if not loop.first }}dot(low_nibbles({{ w }}0[{{ v }}]), {{ x }}{{ v }}) + dot(low_nibbles({{ w }}0[{{ v }}] >> 4u), {{ x }}{{ v + 4 }}){% endfor -%}
-        ) + {{ w }}_scale.y * {{ x }}_total
-    {%- elif form == "q8" -%}
-        {{ w }}_scale.x * (
-            {%- for v in range(8) %}{{ " + " if not loop.first }}dot(signed_bytes({{ w }}{{ v // 4 }}[{{ v % 4 }}]), {{ x }}{{ v }}){% endfor -%}
-        )
-    {%- elif form in ["f16", "bf16"] -%}
-        {%- for v in range(8) %}{{ " + " if not loop.first }}dot({{ form }}_pair({{ w }}{{ v // 2 }}.{{ ["xy", "zw"][v % 2] }}), {{ x }}{{ v }}){% endfor -%}
     {%- else -%}
-        {%- for v in range(8) %}{{ " + " if not loop.first }}dot(bitcast<vec4<f32>>({{ w }}{{ v }}), {{ x }}{{ v }}){% endfor -%}
+        {{ w }}_scale.x * dot({{ x }}_units, vec4<f32>(group_dots({{ w }}0, {{ x }}0, {{ w }}1, {{ x }}1)))
     {%- endif -%}
 {%- endmacro %}
 
-{#- The functions that `product` and `element` call. -#}
+{#- The functions that `accumulate` calls. -#}
 {%- macro functions() %}
 // For each word of a block's two halves, the sum of the products of its signed bytes.
 fn group_dots(a: vec4<u32>, b: vec4<u32>, c: vec4<u32>, d: vec4<u32>) -> vec4<i32> {
@@ -141,12 +147,37 @@ fn group_dots(a: vec4<u32>, b: vec4<u32>, c: vec4<u32>, d: vec4<u32>) -> vec4<i3
 {%- endif %}
 }
 
+// The integers of a word become f32 where they lie, so that none is shifted, which software adapters do one invocation at a
+// time: byte i is 256^i times too large, and a high nibble 16 times more. Activations are divided by that, which is exact.
+const PLACES = vec4<f32>(1.0, 0.00390625, 1.52587890625e-5, 5.9604644775390625e-8);
+const HIGH_PLACES = PLACES * 0.0625;
+
 fn low_nibbles(word: u32) -> vec4<f32> {
-    return vec4<f32>((vec4<u32>(word) >> vec4<u32>(0u, 8u, 16u, 24u)) & vec4<u32>(15u));
+    return vec4<f32>(
+        f32(i32(word & 0xfu)),
+        f32(i32(word & 0xf00u)),
+        f32(i32(word & 0xf0000u)),
+        f32(i32(word & 0xf000000u)),
+    );
+}
+
+// The highest bit is the sign of what is converted.
+fn high_nibbles(word: u32) -> vec4<f32> {
+    return vec4<f32>(
+        f32(i32(word & 0xf0u)),
+        f32(i32(word & 0xf000u)),
+        f32(i32(word & 0xf00000u)),
+        f32(i32((word & 0xf0000000u) ^ 0x80000000u)) + 2147483648.0,
+    );
 }
 
 fn signed_bytes(word: u32) -> vec4<f32> {
-    return vec4<f32>(bitcast<vec4<i32>>(vec4<u32>(word) << vec4<u32>(24u, 16u, 8u, 0u)) >> vec4<u32>(24u));
+    return vec4<f32>(
+        f32(i32((word & 0xffu) ^ 0x80u) - 0x80),
+        f32(i32((word & 0xff00u) ^ 0x8000u) - 0x8000),
+        f32(i32((word & 0xff0000u) ^ 0x800000u) - 0x800000),
+        f32(i32(word & 0xff000000u)),
+    );
 }
 
 fn f16_pair(words: vec2<u32>) -> vec4<f32> {

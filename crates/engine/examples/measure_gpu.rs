@@ -85,7 +85,8 @@ async fn measure(request: &Request) -> Result<Value, Failure> {
             directions,
         } => steering(&mut engine, prompt, *tokens, *pairs, *directions).await?,
     };
-    Ok(json!({ "adapter": adapter, "measured": measured }))
+    let variant = engine.variant().map(|variant| variant.to_string());
+    Ok(json!({ "adapter": adapter, "variant": variant, "measured": measured }))
 }
 
 async fn profiles(

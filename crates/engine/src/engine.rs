@@ -4,6 +4,7 @@ use crate::architecture::Architecture;
 use crate::cpu::CpuExecutor;
 use crate::error::EngineError;
 use crate::executor::{Batch, BatchRecord, Execute, Head, Limits, Row, TokenSource};
+use crate::gpu::variant::Variant;
 use crate::gpu::{Assumptions, GpuExecutor, Profile};
 use crate::index::{Layer, Position, SequenceIndex, TokenId};
 use crate::reading::Reading;
@@ -268,6 +269,14 @@ impl Engine {
         match &self.executor {
             Executor::Gpu(gpu) => gpu.dispatches(),
             _ => 0,
+        }
+    }
+
+    /// Which way a GPU goes about its work; none on the CPU.
+    pub fn variant(&self) -> Option<Variant> {
+        match &self.executor {
+            Executor::Gpu(gpu) => Some(gpu.variant()),
+            _ => None,
         }
     }
 

@@ -4,6 +4,7 @@ use crate::engine::{Backend, Engine, Precision};
 use crate::error::EngineError;
 use crate::executor::{Batch, Head, Row, TokenSource};
 use crate::gpu::self_check::load;
+use crate::gpu::variant::Variant;
 use crate::index::{Position, SequenceIndex, TokenId};
 use crate::sampling::Sampler;
 use crate::stand_in::StandIn;
@@ -11,6 +12,8 @@ use crate::stand_in::StandIn;
 /// What is timed at once takes about so long.
 const SECONDS: f64 = 0.03;
 const ROUNDS: usize = 3;
+/// Where compiling takes longer, the likely variant is taken as it is: a visitor waits.
+const PATIENCE: f64 = 1.0;
 /// A GPU reads back this many tokens together, so that a token pays this share of the wait.
 const TOGETHER: f64 = 4.0;
 
@@ -36,15 +39,11 @@ impl Speeds {
         precision: Precision,
         clock: Clock<'_>,
     ) -> Result<Self, EngineError> {
-        let once = shortest(gpu, 1, clock).await?;
-        let passes = (SECONDS / once.max(1e-4)).clamp(3.0, 64.0) as u32;
-        let several = shortest(gpu, passes, clock).await?;
-        let work = ((several - once) / f64::from(passes - 1)).max(1e-7);
-        let wait = (once - work).max(0.0);
+        let (work, wait) = work_and_wait(gpu, &token(), clock).await?;
         let gpu = work * stand_in.work + wait / TOGETHER;
 
-        let mut cpu = load(stand_in, Backend::Cpu, precision).await?;
-        let once = shortest(&mut cpu, 1, clock).await?;
+        let mut cpu = load(stand_in, Backend::Cpu, precision, None).await?;
+        let once = shortest(&mut cpu, &token(), 1, clock).await?;
         Ok(Self {
             gpu: 1.0 / gpu,
             cpu: 1.0 / (once * stand_in.work).max(1e-7),
@@ -59,27 +58,94 @@ impl Speeds {
     }
 }
 
-/// Seconds of one token in the quickest round. On the CPU `passes` does not matter: there, several tokens are timed
+/// Of one pass over `batch` on a GPU: seconds that it works, and that one waits besides.
+async fn work_and_wait(
+    gpu: &mut Engine,
+    batch: &Batch,
+    clock: Clock<'_>,
+) -> Result<(f64, f64), EngineError> {
+    let once = shortest(gpu, batch, 1, clock).await?;
+    let passes = (SECONDS / once.max(1e-4)).clamp(3.0, 64.0) as u32;
+    let several = shortest(gpu, batch, passes, clock).await?;
+    let work = ((several - once) / f64::from(passes - 1)).max(1e-7);
+    Ok((work, (once - work).max(0.0)))
+}
+
+/// The variant of `candidates` that is fastest with few rows and the one that is with many, put together. `gpu` holds the
+/// first of them; the others are loaded, which is to compile them, while that has taken no longer than [`PATIENCE`].
+pub async fn fastest_variant(
+    stand_in: &StandIn,
+    gpu: &mut Engine,
+    precision: Precision,
+    candidates: &[Variant],
+    clock: Clock<'_>,
+) -> Result<Variant, EngineError> {
+    let begun = clock();
+    let prompt = prompt(gpu.limits().rows.min(stand_in.config.context));
+    let mut first = candidates[0];
+    let mut best = [f64::INFINITY; 2];
+    for (index, &candidate) in candidates.iter().enumerate() {
+        let mut loaded = None;
+        if index > 0 {
+            if clock() - begun > PATIENCE {
+                break;
+            }
+            loaded = Some(load(stand_in, Backend::Gpu, precision, Some(candidate)).await?);
+        }
+        let engine = loaded.as_mut().unwrap_or(&mut *gpu);
+        let (few, _) = work_and_wait(engine, &token(), clock).await?;
+        if few < best[0] {
+            best[0] = few;
+            first.few = candidate.few;
+        }
+        let (many, _) = work_and_wait(engine, &prompt, clock).await?;
+        if many < best[1] {
+            best[1] = many;
+            first.many = candidate.many;
+        }
+    }
+    Ok(first)
+}
+
+/// One token is decoded.
+fn token() -> Batch {
+    rows(1, Head::Sample(Sampler::GREEDY))
+}
+
+/// Of a prompt that is being read.
+fn prompt(count: usize) -> Batch {
+    rows(count as u32, Head::Skip)
+}
+
+fn rows(count: u32, head: Head) -> Batch {
+    let row = |position| Row {
+        sequence: SequenceIndex(0),
+        position: Position(position),
+        token: TokenSource::Id(TokenId(1)),
+        change: None,
+        head,
+    };
+    Batch {
+        rows: (0..count).map(row).collect(),
+        capture: false,
+    }
+}
+
+/// Seconds of one `batch` in the quickest round. On the CPU `passes` does not matter: there, several are timed
 /// where one is shorter than a clock can tell.
-async fn shortest(engine: &mut Engine, passes: u32, clock: Clock<'_>) -> Result<f64, EngineError> {
+async fn shortest(
+    engine: &mut Engine,
+    batch: &Batch,
+    passes: u32,
+    clock: Clock<'_>,
+) -> Result<f64, EngineError> {
     let on_cpu = engine.info().backend == Backend::Cpu;
     let mut best = f64::INFINITY;
     for _ in 0..ROUNDS {
         let start = clock();
         let mut count = 0;
         loop {
-            let row = Row {
-                sequence: SequenceIndex(0),
-                position: Position(0),
-                token: TokenSource::Id(TokenId(1)),
-                change: None,
-                head: Head::Sample(Sampler::GREEDY),
-            };
-            let batch = Batch {
-                rows: vec![row],
-                capture: false,
-            };
-            engine.submit_passes(&batch, passes)?;
+            engine.submit_passes(batch, passes)?;
             engine.collect().await?;
             count += 1;
             if !on_cpu || clock() - start > SECONDS / ROUNDS as f64 {

@@ -4,6 +4,7 @@ use crate::failure::Failure;
 use serde::Serialize;
 use trimtab_checkpoint::ModelConfig;
 use trimtab_engine::gpu::self_check::SelfCheck;
+use trimtab_engine::gpu::variant::Variant;
 use trimtab_engine::speed::Speeds;
 use trimtab_engine::stand_in::Forms;
 use trimtab_engine::{Backend, Precision};
@@ -27,6 +28,8 @@ pub struct Tried {
     pub config: ModelConfig,
     pub forms: Forms,
     pub precision: Precision,
+    /// Which way it goes about its work; the likely one where none was chosen.
+    pub variant: Option<Variant>,
 }
 
 /// `DeviceTrial` of `web/src/engine/protocol.ts`.
@@ -39,6 +42,9 @@ pub struct Outcome {
     check_milliseconds: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     tokens_per_second: Option<TokensPerSecond>,
+    /// Which of the kernels' variants is used, by its name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    variant: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -48,18 +54,27 @@ struct TokensPerSecond {
 }
 
 impl Tried {
-    /// Times both executors where that is wanted, and checks the kernels that such a model needs unless the device is
+    /// Chooses a variant and times both executors where that is wanted, and checks the kernels that such a model needs unless the device is
     /// then the slower one, which will not be used.
-    pub async fn now(self, timed: bool) -> Result<(Option<Self>, Outcome), Failure> {
+    pub async fn now(mut self, timed: bool) -> Result<(Option<Self>, Outcome), Failure> {
         let begun = now();
-        let mut check = SelfCheck::prepare(&self.config, &self.forms, self.precision).await?;
+        let Self {
+            config,
+            forms,
+            precision,
+            variant,
+        } = &self;
+        let mut check = SelfCheck::prepare(config, forms, *precision, *variant).await?;
         let compiled = now();
         let mut outcome = Outcome {
             compile_milliseconds: compiled - begun,
             check_milliseconds: None,
             tokens_per_second: None,
+            variant: None,
         };
         if timed {
+            check.choose(self.precision, &seconds).await?;
+            self.variant = check.gpu.variant();
             let SelfCheck { stand_in, gpu, .. } = &mut check;
             let speeds = Speeds::measure(stand_in, gpu, self.precision, &seconds).await?;
             let Speeds { gpu, cpu } = speeds;
@@ -68,6 +83,7 @@ impl Tried {
                 return Ok((None, outcome));
             }
         }
+        outcome.variant = check.gpu.variant().map(|variant| variant.to_string());
         let begun = now();
         check.run().await?;
         outcome.check_milliseconds = Some(now() - begun);

@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 use trimtab_checkpoint::manifest::{CHAT_TEMPLATE, CONFIG, TOKENIZER, TOKENIZER_CONFIG, WEIGHTS};
 use trimtab_checkpoint::{ByteSource, ChatTemplate, ModelConfig, Tokenizer, WeightFile};
 use trimtab_engine::engine::LoadProgress;
+use trimtab_engine::gpu::Assumptions;
 use trimtab_engine::stand_in::Forms;
 use trimtab_engine::steering::TokenRole;
 use trimtab_engine::{
@@ -360,17 +361,22 @@ async fn load(
     tried: Option<&Tried>,
     progress: &mut dyn FnMut(LoadProgress),
 ) -> Result<Engine, Failure> {
+    let assumptions = Assumptions {
+        variant: tried.and_then(|tried| tried.variant),
+        ..Assumptions::default()
+    };
     if options.backend == Backend::Gpu {
         let needed = Tried {
             forms: Forms::of(weights, config)?,
             config: config.clone(),
             precision: options.precision,
+            variant: assumptions.variant,
         };
         if tried != Some(&needed) {
             needed.now(false).await?;
         }
     }
-    let mut engine = Engine::load(config, weights, options, progress).await?;
+    let mut engine = Engine::load_assuming(config, weights, options, assumptions, progress).await?;
     engine.set_clock(seconds);
     Ok(engine)
 }

@@ -285,13 +285,15 @@ impl Trimtab {
     }
 
     /// Checks the graphics device with a stand-in for the model that `config` (a `config.json`) describes and, where
-    /// `timed`, measures it beside the processor. Gives a `DeviceTrial`. A device that computes wrongly is a failure.
+    /// `timed`, chooses among the kernels' variants and measures it beside the processor; else `variant` is what was chosen
+    /// before. Gives a `DeviceTrial`. A device that computes wrongly is a failure.
     #[wasm_bindgen(js_name = tryDevice)]
     pub async fn try_device(
         &self,
         config: Vec<u8>,
         precision: JsValue,
         timed: bool,
+        variant: Option<String>,
     ) -> Result<JsValue, JsValue> {
         self.tried.take();
         let precision: PrecisionName =
@@ -300,6 +302,8 @@ impl Trimtab {
             config: ModelConfig::from_json(&config).map_err(Failure::from)?,
             forms: Forms::usual(),
             precision: precision.into(),
+            // One that this version does not know was remembered by another.
+            variant: variant.and_then(|name| name.parse().ok()),
         };
         let (tried, outcome) = trial.now(timed).await?;
         self.tried.replace(tried);

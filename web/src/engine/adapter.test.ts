@@ -1,16 +1,18 @@
 import { describe, expect, it, vi } from "vitest";
 import { chooseBackend, type Trials } from "./adapter.ts";
 import { EngineFailure } from "./failure.ts";
-import type { TokensPerSecond } from "./protocol.ts";
+import type { DeviceFigures, TokensPerSecond } from "./protocol.ts";
 
 const browser = (info: object | null) => ({ gpu: { requestAdapter: () => Promise.resolve(info && { info }) } });
 const acme = browser({ isFallbackAdapter: false, vendor: "acme", architecture: "rocket", description: "" });
 const software = browser({ isFallbackAdapter: true, description: "SwiftShader" });
 
 /** A device of this speed; `known` was measured at an earlier visit. */
-function trials(speeds: TokensPerSecond, known: TokensPerSecond | null = null) {
+function trials(speeds: TokensPerSecond, known: DeviceFigures | null = null) {
   return {
-    run: vi.fn((timed: boolean) => Promise.resolve({ compileMilliseconds: 5, checkMilliseconds: 1, ...(timed && { tokensPerSecond: speeds }) })),
+    run: vi.fn((timed: boolean, variant?: string) =>
+      Promise.resolve({ compileMilliseconds: 5, checkMilliseconds: 1, variant: variant ?? "merged wide packed, packed", ...(timed && { tokensPerSecond: speeds }) }),
+    ),
     recall: vi.fn(() => Promise.resolve(known)),
     remember: vi.fn(() => Promise.resolve()),
   } satisfies Trials;
@@ -25,7 +27,7 @@ describe("where the model runs", () => {
     const fast = trials({ gpu: 90, cpu: 14 });
     const choice = await chooseBackend("auto", fast, acme);
     expect(choice).toMatchObject({ backend: "gpu", adapter: "acme rocket", notices: [], trial: { tokensPerSecond: { gpu: 90, cpu: 14 } } });
-    expect(fast.remember).toHaveBeenCalledWith("acme rocket", { gpu: 90, cpu: 14 });
+    expect(fast.remember).toHaveBeenCalledWith("acme rocket", { gpu: 90, cpu: 14, variant: "merged wide packed, packed" });
   });
 
   it("is the processor where the device is slower, with both figures", async () => {
@@ -39,9 +41,10 @@ describe("where the model runs", () => {
     const slower = trials({ gpu: 1, cpu: 1 }, { gpu: 5, cpu: 14 });
     expect((await chooseBackend("auto", slower, acme)).backend).toBe("cpu");
     expect(slower.run).not.toHaveBeenCalled();
-    const faster = trials({ gpu: 1, cpu: 1 }, { gpu: 50, cpu: 14 });
-    expect(await chooseBackend("auto", faster, acme)).toMatchObject({ backend: "gpu", trial: { checkMilliseconds: 1, tokensPerSecond: { gpu: 50, cpu: 14 } } });
-    expect(faster.run).toHaveBeenCalledExactlyOnceWith(false);
+    const variant = "merged narrow float, shared";
+    const faster = trials({ gpu: 1, cpu: 1 }, { gpu: 50, cpu: 14, variant });
+    expect(await chooseBackend("auto", faster, acme)).toMatchObject({ backend: "gpu", trial: { checkMilliseconds: 1, tokensPerSecond: { gpu: 50, cpu: 14 }, variant } });
+    expect(faster.run).toHaveBeenCalledExactlyOnceWith(false, variant);
     expect(faster.remember).not.toHaveBeenCalled();
   });
 
@@ -71,7 +74,7 @@ describe("where the model runs", () => {
     const any = trials({ gpu: 1, cpu: 1 });
     expect(await chooseBackend("cpu", any, browser({}))).toEqual({ backend: "cpu", adapter: "", notices: [] });
     expect(await chooseBackend("gpu", any, software)).toMatchObject({ backend: "gpu", adapter: "SwiftShader", notices: [expect.stringContaining("program on the processor")] });
-    expect(any.run).toHaveBeenCalledExactlyOnceWith(false);
+    expect(any.run).toHaveBeenCalledExactlyOnceWith(false, undefined);
     expect((await chooseBackend("gpu", any, {})).backend).toBe("gpu");
   });
 });

@@ -1,6 +1,6 @@
 /** Where the model runs: what the browser offers, what it computes, and how fast it is beside the processor. */
 import { toFailure } from "./failure.ts";
-import type { Backend, DeviceTrial, TokensPerSecond } from "./protocol.ts";
+import type { Backend, DeviceFigures, DeviceTrial, TokensPerSecond } from "./protocol.ts";
 
 interface AdapterInfo {
   isFallbackAdapter?: boolean;
@@ -26,11 +26,11 @@ export interface Choice {
 }
 
 export interface Trials {
-  /** Checks the device, and times it and the processor where that is wanted. Rejects with a `Failure`. */
-  run(timed: boolean): Promise<DeviceTrial>;
+  /** Checks the device with `variant`, or chooses one and times it and the processor where that is wanted. Rejects with a `Failure`. */
+  run(timed: boolean, variant?: string): Promise<DeviceTrial>;
   /** What was measured with this adapter at an earlier visit. */
-  recall(adapter: string): Promise<TokensPerSecond | null>;
-  remember(adapter: string, measured: TokensPerSecond): Promise<void>;
+  recall(adapter: string): Promise<DeviceFigures | null>;
+  remember(adapter: string, measured: DeviceFigures): Promise<void>;
 }
 
 const NO_WEBGPU =
@@ -65,20 +65,20 @@ export async function chooseBackend(asked: Backend | "auto", trials: Trials, bro
     return { backend: "cpu", adapter: "", notices: [notice, ...software], trial };
   };
 
-  const known = asked === "auto" ? await trials.recall(name) : null;
-  if (known && known.cpu >= known.gpu) {
-    return onProcessor(known, { tokensPerSecond: known });
+  const known = await trials.recall(name);
+  if (asked === "auto" && known && known.cpu >= known.gpu) {
+    return onProcessor(known, { tokensPerSecond: { gpu: known.gpu, cpu: known.cpu } });
   }
   let trial: DeviceTrial;
   try {
-    trial = await trials.run(asked === "auto" && known === null);
+    trial = await trials.run(asked === "auto" && known === null, known?.variant);
   } catch (thrown) {
     const { kind, message } = toFailure(thrown);
     if (asked === "gpu" && kind !== "wrong-numbers") throw thrown;
     return { backend: "cpu", adapter: "", notices: [`The graphics device could not be used, so the model runs on the processor. ${message}`] };
   }
-  const measured = trial.tokensPerSecond ?? known;
-  if (trial.tokensPerSecond) await trials.remember(name, trial.tokensPerSecond);
+  const measured = trial.tokensPerSecond ?? (asked === "auto" && known ? { gpu: known.gpu, cpu: known.cpu } : null);
+  if (trial.tokensPerSecond) await trials.remember(name, { ...trial.tokensPerSecond, ...(trial.variant !== undefined && { variant: trial.variant }) });
   if (asked === "auto" && measured && measured.cpu >= measured.gpu) return onProcessor(measured, trial);
   return { backend: "gpu", adapter: name, notices: software, trial: { ...trial, ...(measured && { tokensPerSecond: measured }) } };
 }

@@ -1,11 +1,13 @@
 /** What was measured of each graphics device, kept in the origin private file system: workers have no localStorage. */
-import type { Precision, TokensPerSecond } from "./protocol.ts";
+import type { DeviceFigures, Precision } from "./protocol.ts";
 
 const FILE = "device-speeds.json";
 /** Another measure, or an engine of another speed, starts anew. */
-const VERSION = 1;
+const VERSION = 2;
 const MOST = 20;
 const MAX_BYTES = 100_000;
+/** Of a variant's name. */
+const MAX_LETTERS = 100;
 
 /** Everything that the figures are of. */
 export interface Measured {
@@ -15,7 +17,7 @@ export interface Measured {
   precision: Precision;
 }
 
-type Figures = Record<string, TokensPerSecond>;
+type Figures = Record<string, DeviceFigures>;
 
 const keyOf = ({ adapter, model, precision }: Measured) => JSON.stringify([VERSION, adapter, model, precision]);
 
@@ -29,7 +31,10 @@ export function parseFigures(text: string): Figures {
   }
   if (typeof found !== "object" || found === null) return {};
   const speed = (value: unknown) => typeof value === "number" && Number.isFinite(value) && value > 0;
-  const fit = Object.entries(found as Record<string, Partial<TokensPerSecond> | null>).filter(([, figures]) => speed(figures?.gpu) && speed(figures?.cpu));
+  const name = (value: unknown) => value === undefined || (typeof value === "string" && value.length <= MAX_LETTERS);
+  const fit = Object.entries(found as Record<string, Partial<DeviceFigures> | null>).filter(
+    ([, figures]) => speed(figures?.gpu) && speed(figures?.cpu) && name(figures?.variant),
+  );
   return Object.fromEntries(fit.slice(-MOST)) as Figures;
 }
 
@@ -39,7 +44,7 @@ async function read(): Promise<Figures> {
   return file.size > MAX_BYTES ? {} : parseFigures(await file.text());
 }
 
-export async function recall(what: Measured): Promise<TokensPerSecond | null> {
+export async function recall(what: Measured): Promise<DeviceFigures | null> {
   try {
     return (await read())[keyOf(what)] ?? null;
   } catch {
@@ -48,7 +53,7 @@ export async function recall(what: Measured): Promise<TokensPerSecond | null> {
   }
 }
 
-export async function remember(what: Measured, figures: TokensPerSecond): Promise<void> {
+export async function remember(what: Measured, figures: DeviceFigures): Promise<void> {
   try {
     const known = await read().catch((): Figures => ({}));
     // The newest last, where it is kept longest.

@@ -77,7 +77,12 @@ export interface DeviceTrial {
   checkMilliseconds?: number;
   /** Of one answer, as far as the stand-in can tell; absent where it was not timed. */
   tokensPerSecond?: TokensPerSecond;
+  /** Which of the kernels' variants the device is given: the fastest by a short timing, or the likely one where compiling them takes long. */
+  variant?: string;
 }
+
+/** What is kept of a device. */
+export type DeviceFigures = TokensPerSecond & Pick<DeviceTrial, "variant">;
 
 export interface TokensPerSecond {
   gpu: number;

@@ -215,9 +215,9 @@ async function choose(options: LoadOptions, config: Promise<Blob>): Promise<Choi
   const { trimtab } = await start();
   const measured = async (adapter: string) => ({ adapter, precision, model: await (await config).text() });
   return chooseBackend(options.backend, {
-    run: async (timed) => {
+    run: async (timed, variant) => {
       const bytes = new Uint8Array(await (await config).arrayBuffer());
-      return (await trimtab.tryDevice(bytes, precision, timed)) as DeviceTrial;
+      return (await trimtab.tryDevice(bytes, precision, timed, variant)) as DeviceTrial;
     },
     recall: async (adapter) => recall(await measured(adapter)),
     remember: async (adapter, figures) => remember(await measured(adapter), figures),

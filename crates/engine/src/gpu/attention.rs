@@ -1,53 +1,69 @@
 //! How attention goes about its work: what the cache holds, and how many heads a workgroup takes (`shaders/attend.wgsl`).
 
+use super::variant::Workgroups;
 use crate::engine::Precision;
 use minijinja::{Value, context};
 use trimtab_checkpoint::ModelConfig;
 
 /// What WebGPU promises a workgroup, less what the kernels keep there beside attention.
 const WORKGROUP_BYTES: usize = 16_384 - 512;
-/// Keys between two looks at the largest score.
+/// Keys between two looks at the largest score. Browsers clear workgroup memory before a workgroup begins, which a software
+/// adapter does number by number for every few invocations: it is given less.
 const CHUNKS: [usize; 2] = [512, 256];
+const NARROW_CHUNKS: [usize; 1] = [128];
+/// Invocations of a workgroup.
+const LANES: usize = 64;
+const NARROW_LANES: usize = 16;
+/// Keys of an invocation that share the queries it loads.
+const LANE_KEYS: usize = 2;
+const NARROW_LANE_KEYS: usize = 4;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AttentionShape {
     /// Query heads that one workgroup takes; all belong to one key/value head.
     pub together: usize,
+    /// Invocations of a workgroup, here and in the other kernels between the projections.
+    pub lanes: usize,
+    lane_keys: usize,
     chunk: usize,
     /// Whether keys and values are kept as f16, two to a word.
-    half_cache: bool,
+    pub half_cache: bool,
 }
 
 impl AttentionShape {
     /// Rounding the cache to f16 is far below that of 8-bit activations, and far above what "exact" promises. A software
     /// adapter has few threads and pays for every load: there, heads share the keys that they read.
-    pub fn of(config: &ModelConfig, precision: Precision, software: bool) -> Self {
+    pub fn of(config: &ModelConfig, precision: Precision, workgroups: Workgroups) -> Self {
         let half_cache = precision == Precision::Fast && config.head_dim.is_multiple_of(8);
         let group = config.heads / config.kv_heads;
-        let most = if software { group } else { 1 };
         let sum_bytes = if half_cache { 32 } else { 16 };
-        let fits = |together: usize, chunk: usize| {
-            let numbers = chunk + 64 + config.head_dim;
-            let blocks = config.head_dim / 32 * (4 * 32 + 32);
-            together * (4 * numbers + 64 * sum_bytes + blocks) <= WORKGROUP_BYTES
+        // A key's vectors lie one an invocation.
+        let vectors = config.head_dim / if half_cache { 8 } else { 4 };
+        let (most, lanes, lane_keys, chunks) = match workgroups {
+            Workgroups::Narrow => {
+                let lanes = NARROW_LANES.max(vectors.next_power_of_two()).min(LANES);
+                (group, lanes, NARROW_LANE_KEYS, &NARROW_CHUNKS[..])
+            }
+            Workgroups::Wide => (1, LANES, LANE_KEYS, &CHUNKS[..]),
         };
-        (1..=most)
+        let fits = |together: usize, chunk: usize| {
+            let numbers = chunk + lanes + config.head_dim;
+            let blocks = config.head_dim / 32 * (4 * 32 + 32);
+            together * (4 * numbers + lanes * sum_bytes + blocks) <= WORKGROUP_BYTES
+        };
+        let (together, chunk) = (1..=most)
             .rev()
             .filter(|together| group.is_multiple_of(*together))
-            .flat_map(|together| CHUNKS.map(|chunk| (together, chunk)))
+            .flat_map(|together| chunks.iter().map(move |chunk| (together, *chunk)))
             .find(|&(together, chunk)| fits(together, chunk))
-            .map_or(
-                Self {
-                    together: 1,
-                    chunk: CHUNKS[1],
-                    half_cache,
-                },
-                |(together, chunk)| Self {
-                    together,
-                    chunk,
-                    half_cache,
-                },
-            )
+            .unwrap_or((1, chunks[chunks.len() - 1]));
+        Self {
+            together,
+            lanes,
+            lane_keys,
+            chunk: chunk.max(lanes * lane_keys),
+            half_cache,
+        }
     }
 
     /// Bytes of a cached number.
@@ -67,7 +83,13 @@ impl AttentionShape {
     }
 
     pub fn variables(&self) -> Value {
-        context! { together => self.together, chunk => self.chunk, half_cache => self.half_cache }
+        context! {
+            together => self.together,
+            lanes => self.lanes,
+            lane_keys => self.lane_keys,
+            chunk => self.chunk,
+            half_cache => self.half_cache,
+        }
     }
 }
 
@@ -87,25 +109,34 @@ mod tests {
 
     #[test]
     fn heads_share_keys_on_software_adapters_as_far_as_memory_goes() {
-        let of = |heads, kv_heads, head_dim, software| {
+        let of = |heads, kv_heads, head_dim, workgroups| {
             AttentionShape::of(
                 &config(heads, kv_heads, head_dim),
                 Precision::Fast,
-                software,
+                workgroups,
             )
         };
-        assert_eq!(of(9, 3, 64, true).together, 3);
-        assert_eq!(of(9, 3, 64, false).together, 1);
-        // Seven heads a key/value head do not fit, and nothing between divides them.
-        assert_eq!(of(14, 2, 64, true).together, 1);
-        assert_eq!(of(32, 8, 64, true).together, 4);
-        assert_eq!(of(8, 1, 256, true).together, 2);
+        assert_eq!(of(9, 3, 64, Workgroups::Narrow).together, 3);
+        assert_eq!(of(9, 3, 64, Workgroups::Wide).together, 1);
+        assert_eq!(of(14, 2, 64, Workgroups::Narrow).together, 7);
+        // Eight wide heads a key/value head do not fit.
+        assert_eq!(of(8, 1, 256, Workgroups::Narrow).together, 4);
+    }
+
+    #[test]
+    fn a_key_has_no_more_vectors_than_a_workgroup_has_invocations() {
+        for (head_dim, lanes) in [(64, 16), (96, 32), (128, 32), (256, 64)] {
+            let config = config(4, 2, head_dim);
+            let shape = AttentionShape::of(&config, Precision::Exact, Workgroups::Narrow);
+            assert_eq!(shape.lanes, lanes, "{head_dim}");
+        }
     }
 
     #[test]
     fn only_fast_caches_are_halved() {
-        let cache =
-            |precision| AttentionShape::of(&config(9, 3, 64), precision, false).cache_words(64);
+        let cache = |precision| {
+            AttentionShape::of(&config(9, 3, 64), precision, Workgroups::Wide).cache_words(64)
+        };
         assert_eq!(cache(Precision::Fast), 32);
         assert_eq!(cache(Precision::Exact), 64);
     }

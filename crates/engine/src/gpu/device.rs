@@ -1,5 +1,6 @@
 //! The adapter and its device, and what it has complained of.
 
+use super::variant::Variant;
 use crate::error::EngineError;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -12,6 +13,7 @@ pub struct Device {
     pub software: bool,
     /// Whether its WGSL has `dot4I8Packed`.
     pub packed_dot: bool,
+    pub variant: Variant,
     faults: Arc<Mutex<Faults>>,
 }
 
@@ -22,6 +24,8 @@ pub struct Assumptions {
     pub software: Option<bool>,
     /// Whether its WGSL has `dot4I8Packed`.
     pub packed_dot: Option<bool>,
+    /// Which of the ways through its work it is given, instead of the likely one.
+    pub variant: Option<Variant>,
 }
 
 #[derive(Debug, Default)]
@@ -88,11 +92,13 @@ impl Device {
             true => info.driver_info,
             false => info.name,
         };
+        let software = assumptions.software.unwrap_or(software);
         Ok(Self {
             device,
             queue,
             name,
-            software: assumptions.software.unwrap_or(software),
+            software,
+            variant: assumptions.variant.unwrap_or(Variant::likely(software)),
             packed_dot: assumptions.packed_dot.unwrap_or(packed_dot),
             faults,
         })

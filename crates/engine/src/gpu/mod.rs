@@ -15,6 +15,7 @@ pub mod self_check;
 mod shader;
 mod step;
 mod upload;
+pub mod variant;
 
 use crate::architecture::{Architecture, Norm};
 use crate::engine::{Backend, EngineInfo, EngineOptions, LoadProgress, Precision};
@@ -36,6 +37,7 @@ pub use profile::{KernelTime, Profile, Work};
 use std::collections::VecDeque;
 use trimtab_checkpoint::{ByteSource, ModelConfig, WeightFile};
 use upload::Uploader;
+use variant::Variant;
 
 /// Rows of a batch. A software adapter takes a second or two for sixteen, which is as long as a
 /// progress bar may stand still.
@@ -51,6 +53,7 @@ pub struct GpuExecutor {
     limits: Limits,
     state: StateBuffers,
     graph: Graph,
+    variant: Variant,
     parts: Option<Parts>,
     staging: Vec<wgpu::Buffer>,
     directions: usize,
@@ -117,8 +120,12 @@ impl GpuExecutor {
         } else {
             Precision::Exact
         };
-        let attention = AttentionShape::of(config, precision, device.software);
-        let parts = Parts::of(config, precision, device.software, attention);
+        let variant = device.variant;
+        let attention = AttentionShape::of(config, precision, variant.few.workgroups);
+        let parts = match variant.few.merged {
+            true => Parts::of(config, precision, variant.few.workgroups, attention),
+            false => None,
+        };
         let (state, state_bytes) = loop {
             let buffers = Buffers::new(&device.device);
             let what = format!("a context of {} tokens", limits.context);
@@ -149,7 +156,7 @@ impl GpuExecutor {
             limits: &limits,
             precision,
             state: &state,
-            attention,
+            variant,
             parts,
         }
         .build(&gpu_weights)?;
@@ -174,6 +181,7 @@ impl GpuExecutor {
             limits,
             state,
             graph,
+            variant,
             parts,
             staging,
             directions: 0,
@@ -197,6 +205,10 @@ impl GpuExecutor {
             step: Vec::with_capacity(step::step_bytes(rows)),
         };
         Ok((executor, info))
+    }
+
+    pub fn variant(&self) -> Variant {
+        self.variant
     }
 
     /// Dispatches recorded since loading.

@@ -9,6 +9,7 @@ use super::parts::{FEW_ROWS, Parts};
 use super::shader::{Kernel, ShaderSources};
 use super::step::{READINGS_AT, record_words, step_bytes};
 use super::upload::{GpuMatrix, Uploader};
+use super::variant::{ManyRows, Products, Variant, Workgroups};
 use crate::architecture::{Activation, Architecture, Positions, in_block};
 use crate::engine::Precision;
 use crate::error::EngineError;
@@ -18,8 +19,12 @@ use crate::steering::MAX_CLAMPS;
 use minijinja::context;
 use trimtab_checkpoint::{ByteSource, ModelConfig};
 
-/// Tiles of a projection's result that an invocation makes at once where it makes all of them one after another.
-const OUTPUT_TILES: u32 = 3;
+/// Strips of a projection's result that an invocation makes at once where it makes all of them one after another.
+const STRIPS: u32 = 3;
+const NARROW_STRIPS: u32 = 6;
+/// Of the few rows' matrix rows, how many a narrow workgroup's invocation computes: pairs of them, and of the output head.
+const NARROW_PAIRS: u32 = 2;
+const HEAD_TILES: u32 = 6;
 /// Activations of the output head, as the templates call it: its choices are what people see, and the CPU executor's 16-bit ones
 /// there are as good as exact.
 const HEAD_PRECISION: &str = "exact";
@@ -164,13 +169,13 @@ pub struct Graph {
 #[derive(Debug)]
 struct BlockDispatches {
     qkv: Vec<Dispatch>,
-    few: Option<FewRows>,
-    many: ManyRows,
+    few: Option<FewRowsDispatches>,
+    many: ManyRowsDispatches,
 }
 
 /// What follows q, k and v where the batch has at most [`FEW_ROWS`] rows.
 #[derive(Debug)]
-struct FewRows {
+struct FewRowsDispatches {
     attention_output: Dispatch,
     /// In the first two of [`WIDTHS`].
     feed_forward: Vec<Dispatch>,
@@ -179,7 +184,7 @@ struct FewRows {
 
 /// What follows q, k and v where it has more, or where a model has no [`Parts`].
 #[derive(Debug)]
-struct ManyRows {
+struct ManyRowsDispatches {
     attention: Dispatch,
     o: Vec<Dispatch>,
     gated: Vec<Dispatch>,
@@ -368,7 +373,7 @@ pub struct GraphParts<'a> {
     pub limits: &'a Limits,
     pub precision: Precision,
     pub state: &'a StateBuffers,
-    pub attention: AttentionShape,
+    pub variant: Variant,
     pub parts: Option<Parts>,
 }
 
@@ -409,17 +414,35 @@ impl ProjectionShape {
 }
 
 impl GraphParts<'_> {
-    /// With many rows of the batch, a software adapter does best where an invocation computes `many` tiles' rows in
-    /// f32: it spells out packed dot products and pays for every load, uniform or not (see `shaders/README.md`).
+    /// Of the projections that stand by themselves; of many rows, an invocation computes `many` tiles' rows where it shares loads.
     fn shape(&self, tokens: u32, rows: Rows, many: u32) -> ProjectionShape {
-        let wide = tokens == WIDTHS[2];
-        let software = wide && self.device.software;
+        let (tiles, float) = if tokens == WIDTHS[2] {
+            match self.variant.many {
+                ManyRows::Shared => (many, true),
+                ManyRows::Packed => (1, false),
+            }
+        } else {
+            let narrow = self.variant.few.workgroups == Workgroups::Narrow;
+            let tiles = match rows {
+                Rows::Single => 2 * NARROW_PAIRS,
+                Rows::Pairs(_) => NARROW_PAIRS,
+            };
+            (if narrow { tiles } else { 1 }, self.few_unpacked())
+        };
         ProjectionShape {
             tokens,
-            tiles: if software { many } else { 1 },
-            unpacked: software || (wide && self.precision == Precision::Exact),
+            tiles,
+            unpacked: float || self.precision == Precision::Exact,
             rows,
         }
+    }
+
+    fn few_unpacked(&self) -> bool {
+        self.precision == Precision::Exact || self.variant.few.products == Products::Float
+    }
+
+    fn attention(&self, workgroups: Workgroups) -> AttentionShape {
+        AttentionShape::of(self.config, self.precision, workgroups)
     }
 
     /// Renders and compiles every kernel and binds its buffers.
@@ -429,13 +452,14 @@ impl GraphParts<'_> {
             self.architecture,
             self.limits,
             self.precision,
-            self.attention,
             self.device.packed_dot,
         )?;
         let mut pipelines = Pipelines::new(&self.device.device, &sources);
         let (config, state) = (self.config, self.state);
         let d_tiles = config.hidden_size.div_ceil(TILE) as u32;
-        let boundary = self.boundary(&mut pipelines, 0, context! {}, weights)?;
+        // The one before the first block has no parts to add up, in a batch of few rows either.
+        let first = self.attention(self.variant.few.workgroups).variables();
+        let boundary = self.boundary(&mut pipelines, 0, first, weights)?;
         let blocks = (0..config.layers)
             .map(|block| self.block(&mut pipelines, block, weights))
             .collect::<Result<Vec<_>, _>>()?;
@@ -466,9 +490,16 @@ impl GraphParts<'_> {
         ];
         let logits = WIDTHS
             .map(|tokens| {
+                let narrow = match tokens == WIDTHS[2] {
+                    true => self.variant.many.workgroups(),
+                    false => self.variant.few.workgroups,
+                };
                 let shape = ProjectionShape {
-                    unpacked: tokens == WIDTHS[2],
-                    ..self.shape(tokens, Rows::Single, 6)
+                    tokens,
+                    tiles: if narrow == Workgroups::Narrow { HEAD_TILES } else { 1 },
+                    // Its activations are exact.
+                    unpacked: true,
+                    rows: Rows::Single,
                 };
                 let own = context! { form => head.form.name(), matrix_tiles => head.tiles, precision => HEAD_PRECISION };
                 let variables = context! { ..own, ..shape.variables() };
@@ -500,7 +531,8 @@ impl GraphParts<'_> {
         })
     }
 
-    /// Steering, readings and the norm of `layer`; with [`Parts::variables`], after a block of few rows.
+    /// Steering, readings and the norm of `layer`, with [`AttentionShape::variables`]; with [`Parts::variables`] too, after a block of
+    /// few rows.
     fn boundary(
         &self,
         pipelines: &mut Pipelines<'_>,
@@ -538,20 +570,27 @@ impl GraphParts<'_> {
         block: usize,
         parts: Parts,
         all_weights: &GpuWeights,
-    ) -> Result<FewRows, EngineError> {
+    ) -> Result<FewRowsDispatches, EngineError> {
         let (config, state) = (self.config, self.state);
         let weights = &all_weights.blocks[block];
-        let d_tiles = config.hidden_size.div_ceil(TILE) as u32;
+        let attention = self.attention(self.variant.few.workgroups);
+        let common = context! { ..parts.variables(), ..attention.variables() };
+        let strips = match self.variant.few.workgroups {
+            Workgroups::Narrow => NARROW_STRIPS,
+            Workgroups::Wide => STRIPS,
+        };
+        let tile_strips = (TILE / attention.lanes) as u32;
+        let d_strips = config.hidden_size.div_ceil(TILE) as u32 * tile_strips;
         let shape = ProjectionShape {
             tokens: 1,
-            tiles: d_tiles.min(OUTPUT_TILES),
-            unpacked: false,
+            tiles: d_strips.min(strips),
+            unpacked: self.few_unpacked(),
             rows: Rows::Single,
         };
-        let own = context! { form => weights.o.form.name(), matrix_tiles => weights.o.tiles, ..shape.variables() };
+        let own = context! { form => weights.o.form.name(), matrix_tiles => weights.o.tiles, strips => shape.tiles, ..shape.variables() };
         let attention_output = pipelines.dispatch(
             Kernel::AttentionOutput,
-            context! { ..own, ..parts.variables() },
+            context! { ..own, ..common.clone() },
             &[
                 &state.step,
                 &state.queries,
@@ -569,26 +608,31 @@ impl GraphParts<'_> {
             .map(|tokens| {
                 let pairs = ProjectionShape {
                     tokens,
-                    tiles: parts.tiles,
-                    unpacked: false,
+                    tiles: match self.variant.few.workgroups {
+                        Workgroups::Narrow => (parts.tiles * tile_strips).min(NARROW_STRIPS / 2),
+                        Workgroups::Wide => parts.tiles,
+                    },
+                    unpacked: self.few_unpacked(),
                     rows: Rows::Pairs(["gate", "up"]),
                 };
                 let down = ProjectionShape {
-                    tiles: d_tiles.min(OUTPUT_TILES),
+                    tiles: d_strips.min(strips),
                     rows: Rows::Single,
                     ..pairs
                 };
                 let own = context! {
                     form => weights.gated.form.name(),
                     matrix_tiles => weights.gated.tiles,
+                    strips => pairs.tiles,
                     down_form => weights.down.form.name(),
-                    down_tiles => down.tiles,
+                    down_strips => down.tiles,
                     down_names => down.row_names(),
+                    tiles => parts.tiles,
                     ..pairs.variables()
                 };
                 let dispatch = pipelines.dispatch(
                     Kernel::FeedForward,
-                    context! { ..own, ..parts.variables() },
+                    context! { ..own, ..common.clone() },
                     &[
                         &state.step,
                         &state.residual,
@@ -605,8 +649,8 @@ impl GraphParts<'_> {
             })
             .into_iter()
             .collect::<Result<Vec<_>, _>>()?;
-        let boundary = self.boundary(pipelines, block + 1, parts.variables(), all_weights)?;
-        Ok(FewRows {
+        let boundary = self.boundary(pipelines, block + 1, common, all_weights)?;
+        Ok(FewRowsDispatches {
             attention_output,
             feed_forward,
             boundary,
@@ -626,7 +670,13 @@ impl GraphParts<'_> {
             .map(|parts| self.few_rows(pipelines, block, parts, all_weights))
             .transpose()?;
         let only_many = if few.is_some() { 2 } else { 0 };
-        let boundary = self.boundary(pipelines, block + 1, context! {}, all_weights)?;
+        let attention_shape = self.attention(self.variant.many.workgroups());
+        let boundary = self.boundary(
+            pipelines,
+            block + 1,
+            attention_shape.variables(),
+            all_weights,
+        )?;
         let (keys, values) = (&state.keys[block], &state.values[block]);
         let normalised = [
             &state.step,
@@ -667,7 +717,11 @@ impl GraphParts<'_> {
             Kernel::ProjectQkv,
             matrix,
             (Rows::Pairs(["a", "b"]), 3),
-            context! { bias => self.architecture.qkv_bias, bias_at => matrix.bias_at },
+            context! {
+                bias => self.architecture.qkv_bias,
+                bias_at => matrix.bias_at,
+                half_cache => attention_shape.half_cache,
+            },
             &[
                 &normalised[..],
                 &[
@@ -733,15 +787,15 @@ impl GraphParts<'_> {
         ];
         let attention = pipelines.dispatch(
             Kernel::Attention,
-            context! {},
+            attention_shape.variables(),
             &buffers,
-            (config.heads / self.attention.together) as u32,
+            (config.heads / attention_shape.together) as u32,
             Over::Rows(1),
         )?;
         Ok(BlockDispatches {
             qkv,
             few,
-            many: ManyRows {
+            many: ManyRowsDispatches {
                 attention,
                 o,
                 gated: gated_dispatch,
@@ -758,7 +812,6 @@ pub fn shader_sources(
     architecture: &Architecture,
     limits: &Limits,
     precision: Precision,
-    attention: AttentionShape,
     packed_dot: bool,
 ) -> Result<ShaderSources, EngineError> {
     let layer_rows = config.layers + 1;
@@ -779,6 +832,7 @@ pub fn shader_sources(
         record_words => record_words(layer_rows),
         readings_at => READINGS_AT,
         change_words => change_words(config.hidden_size),
+        max_clamps => MAX_CLAMPS,
         seen_words => seen_words(config.vocab_size),
         alternatives => ALTERNATIVES,
         sample_lanes => SAMPLE_LANES,
@@ -790,7 +844,6 @@ pub fn shader_sources(
             Precision::Fast => "fast",
         },
     };
-    let common = context! { ..common, ..attention.variables() };
     ShaderSources::new(common, packed_dot)
 }
 

@@ -2,6 +2,7 @@
 
 use super::attention::AttentionShape;
 use super::layout::TILE;
+use super::variant::Workgroups;
 use crate::engine::Precision;
 use crate::executor::Batch;
 use minijinja::{Value, context};
@@ -14,8 +15,8 @@ const SPLIT_KEYS: usize = 512;
 /// Every part is read again by whoever needs the whole row: more of them than these do not pay.
 const FEED_FORWARD_PARTS: usize = 24;
 /// A software adapter has a handful of threads and pays for every load; fewer workgroups share more of them.
-const SOFTWARE_FEED_FORWARD_PARTS: usize = 8;
-/// Pairs of tiles that a workgroup of the feed-forward part may make; its accumulators lie in registers.
+const NARROW_FEED_FORWARD_PARTS: usize = 8;
+/// Pairs of tiles that a wide workgroup of the feed-forward part may make; its accumulators lie in registers.
 const MOST_TILES: usize = 4;
 /// What WebGPU promises.
 const WORKGROUP_BYTES: usize = 16_384;
@@ -40,13 +41,13 @@ impl Parts {
     pub fn of(
         config: &ModelConfig,
         precision: Precision,
-        software: bool,
+        workgroups: Workgroups,
         attention: AttentionShape,
     ) -> Option<Self> {
         let pair_tiles = config.ffn_size.div_ceil(TILE);
-        let (most, splits) = match software {
-            true => (SOFTWARE_FEED_FORWARD_PARTS, 1),
-            false => (FEED_FORWARD_PARTS, SPLITS),
+        let (most, splits) = match workgroups {
+            Workgroups::Narrow => (NARROW_FEED_FORWARD_PARTS, 1),
+            Workgroups::Wide => (FEED_FORWARD_PARTS, SPLITS),
         };
         let tiles = pair_tiles.div_ceil(most);
         let (d, groups) = (config.hidden_size, config.heads / attention.together);
@@ -55,8 +56,10 @@ impl Parts {
             Precision::Exact => 4 * 32 + 32,
             Precision::Fast => 32 + 32,
         };
-        let row_bytes = 4 * (numbers + TILE + 1 + groups * splits) + numbers / 32 * block_bytes;
-        let fits = tiles <= MOST_TILES && WIDEST * row_bytes <= WORKGROUP_BYTES;
+        let row_bytes =
+            4 * (numbers + attention.lanes + 1 + groups * splits) + numbers / 32 * block_bytes;
+        let registers = workgroups == Workgroups::Narrow || tiles <= MOST_TILES;
+        let fits = registers && WIDEST * row_bytes <= WORKGROUP_BYTES;
         fits.then_some(Self {
             groups,
             splits,

@@ -6,11 +6,14 @@
 //! compiled by the adapter's own compiler. Where a block has few enough weights (SmolLM2-135M's) its widths are the
 //! model's too; only the vocabulary, the number of layers and the context are other constants.
 
+use super::Assumptions;
+use super::variant::Variant;
 use crate::engine::{Backend, Engine, EngineOptions, Precision, ReadOutcome, ReadRequest, Scoring};
 use crate::error::EngineError;
 use crate::generate::{Answer, GenerateRequest, Generation};
 use crate::index::{Layer, SequenceIndex, TokenId};
 use crate::sampling::{Sampler, gumbel, pcg};
+use crate::speed::{Clock, fastest_variant};
 use crate::stand_in::{Forms, StandIn};
 use crate::steering::{LayerTable, Operation, Scope, SteeringPlan, Term};
 use trimtab_checkpoint::ModelConfig;
@@ -59,20 +62,42 @@ impl SelfCheck {
         config: &ModelConfig,
         forms: &Forms,
         precision: Precision,
+        variant: Option<Variant>,
     ) -> Result<Self, EngineError> {
         let stand_in = StandIn::new(config, forms).await?;
-        let gpu = load(&stand_in, Backend::Gpu, precision).await?;
-        let oracle = load(&stand_in, Backend::Cpu, Precision::Exact).await?;
+        let gpu = load(&stand_in, Backend::Gpu, precision, variant).await?;
+        let oracle = load(&stand_in, Backend::Cpu, Precision::Exact, None).await?;
         let mut check = Self {
             stand_in,
             gpu,
             oracle,
         };
-        for (sequence, count) in (0..).zip(READS) {
-            let tokens = check.tokens(sequence, count);
-            read(&mut check.gpu, sequence, &tokens, &SteeringPlan::default()).await?;
-        }
+        check.run_each_width().await?;
         Ok(check)
+    }
+
+    async fn run_each_width(&mut self) -> Result<(), EngineError> {
+        for (sequence, count) in (0..).zip(READS) {
+            let tokens = self.tokens(sequence, count);
+            read(&mut self.gpu, sequence, &tokens, &SteeringPlan::default()).await?;
+        }
+        Ok(())
+    }
+
+    /// Takes the variant that is fastest here.
+    pub async fn choose(
+        &mut self,
+        precision: Precision,
+        clock: Clock<'_>,
+    ) -> Result<(), EngineError> {
+        let candidates = Variant::candidates(self.gpu.info().software);
+        let Self { stand_in, gpu, .. } = self;
+        let fastest = fastest_variant(stand_in, gpu, precision, &candidates, clock).await?;
+        if gpu.variant() != Some(fastest) {
+            *gpu = load(stand_in, Backend::Gpu, precision, Some(fastest)).await?;
+            self.run_each_width().await?;
+        }
+        Ok(())
     }
 
     /// # Errors
@@ -188,6 +213,7 @@ pub(crate) async fn load(
     stand_in: &StandIn,
     backend: Backend,
     precision: Precision,
+    variant: Option<Variant>,
 ) -> Result<Engine, EngineError> {
     let options = EngineOptions {
         backend,
@@ -195,7 +221,14 @@ pub(crate) async fn load(
         context: None,
         sequences: SEQUENCES,
     };
-    Engine::load(&stand_in.config, &stand_in.weights, options, &mut |_| {}).await
+    let assumptions = Assumptions {
+        variant,
+        ..Assumptions::default()
+    };
+    let StandIn {
+        config, weights, ..
+    } = stand_in;
+    Engine::load_assuming(config, weights, options, assumptions, &mut |_| {}).await
 }
 
 async fn read(
@@ -345,11 +378,22 @@ mod tests {
         .unwrap()
     }
 
-    fn check(precision: Precision) -> Result<(), EngineError> {
+    fn check(precision: Precision, variant: Option<Variant>) -> Result<(), EngineError> {
         block_on(async {
-            let mut check = SelfCheck::prepare(&config(), &Forms::usual(), precision).await?;
+            let forms = Forms::usual();
+            let mut check = SelfCheck::prepare(&config(), &forms, precision, variant).await?;
             check.run().await
         })
+    }
+
+    #[test]
+    fn every_variant_passes() {
+        for precision in [Precision::Exact, Precision::Fast] {
+            for variant in Variant::candidates(true) {
+                check(precision, Some(variant))
+                    .unwrap_or_else(|error| panic!("{variant}: {error}"));
+            }
+        }
     }
 
     #[test]
@@ -359,10 +403,18 @@ mod tests {
             let clock = || begun.elapsed().as_secs_f64();
             block_on(async {
                 let forms = Forms::usual();
-                let mut check = SelfCheck::prepare(&config(), &forms, precision)
+                let mut check = SelfCheck::prepare(&config(), &forms, precision, None)
                     .await
                     .unwrap();
                 let prepared = clock();
+                check.choose(precision, &clock).await.unwrap();
+                let chosen = check.gpu.variant().unwrap();
+                assert!(
+                    Variant::candidates(true)
+                        .iter()
+                        .any(|one| one.few == chosen.few)
+                );
+                let timed = clock();
                 check.run().await.unwrap();
                 let checked = clock();
                 let SelfCheck { stand_in, gpu, .. } = &mut check;
@@ -372,8 +424,9 @@ mod tests {
                 assert!(speeds.gpu.is_finite() && speeds.gpu > 0.0, "{speeds:?}");
                 assert!(speeds.cpu.is_finite() && speeds.cpu > 0.0, "{speeds:?}");
                 println!(
-                    "{precision:?}: {prepared:.3} s to prepare, {:.3} s to check, {:.3} s to time: {speeds:?}",
-                    checked - prepared,
+                    "{precision:?}: {prepared:.3} s to prepare, {:.3} s to choose “{chosen}”, {:.3} s to check, {:.3} s to time: {speeds:?}",
+                    timed - prepared,
+                    checked - timed,
                     clock() - checked
                 );
             });
@@ -386,7 +439,11 @@ mod tests {
             (Kernel::Embed, "token % 64u", "token % 63u"),
             (Kernel::Boundary, "value += changes[", "value -= changes["),
             (Kernel::Boundary, "value += shift", "value -= shift"),
-            (Kernel::Boundary, " + partial[lane + 48u]", ""),
+            (
+                Kernel::Boundary,
+                "= partial[lane + 0u]",
+                "= 2.0 * partial[lane + 0u]",
+            ),
             (Kernel::Boundary, "scale * gain[i]", "scale"),
             (Kernel::Attention, "* SCALE", "* SCALE * 4.0"),
             (Kernel::AttentionOutput, "= sum_w0_0;", "= -sum_w0_0;"),
@@ -427,14 +484,14 @@ mod tests {
         let exact = exact.map(|breakage| (Precision::Exact, breakage));
         for (precision, &(kernel, from, to)) in fast.chain(exact) {
             let sabotage = Sabotage { kernel, from, to };
-            let (outcome, applied) = during(sabotage, || check(precision));
+            let (outcome, applied) = during(sabotage, || check(precision, None));
             assert!(applied > 0, "{sabotage:?} changes nothing");
             let noticed = matches!(outcome, Err(EngineError::WrongNumbers { .. }));
             assert!(noticed, "{sabotage:?}, {precision:?}: {outcome:?}");
         }
         let (kernel, from, to) = breakages[0];
         let broken = Sabotage { kernel, from, to };
-        let told = during(broken, || check(Precision::Exact))
+        let told = during(broken, || check(Precision::Exact, None))
             .0
             .unwrap_err()
             .to_string();

@@ -191,6 +191,7 @@ mod tests {
     use crate::gpu::graph::WIDTHS;
     use crate::gpu::model::{ProjectionShape, Rows, shader_sources};
     use crate::gpu::parts::Parts;
+    use crate::gpu::variant::Workgroups;
     use trimtab_checkpoint::ModelConfig;
 
     const CONFIG: &[u8] = br#"{"model_type": "qwen2", "hidden_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4,
@@ -229,28 +230,23 @@ mod tests {
             };
             let architecture = Architecture::of(&config).unwrap();
             for precision in [Precision::Exact, Precision::Fast] {
-                for (packed_dot, software) in [(true, false), (false, true)] {
-                    let attention = AttentionShape::of(&config, precision, software);
-                    let sources = shader_sources(
-                        &config,
-                        &architecture,
-                        &limits,
-                        precision,
-                        attention,
-                        packed_dot,
-                    )
-                    .unwrap();
+                for (packed_dot, workgroups) in
+                    [(true, Workgroups::Wide), (false, Workgroups::Narrow)]
+                {
+                    let attention = AttentionShape::of(&config, precision, workgroups);
+                    let sources =
+                        shader_sources(&config, &architecture, &limits, precision, packed_dot)
+                            .unwrap();
                     for work in ["read", "multiply"] {
                         let own = context! { work, rounds => 8 };
                         validate(work, &sources.render(Kernel::Peak, own).unwrap());
                     }
-                    let parts = Parts::of(&config, precision, software, attention)
-                        .unwrap()
-                        .variables();
+                    let parts = Parts::of(&config, precision, workgroups, attention).unwrap();
+                    let parts = context! { ..parts.variables(), ..attention.variables() };
                     for (kernel, own) in [
-                        (Kernel::Boundary, context! {}),
+                        (Kernel::Boundary, attention.variables()),
                         (Kernel::Boundary, parts.clone()),
-                        (Kernel::Attention, context! {}),
+                        (Kernel::Attention, attention.variables()),
                         (Kernel::Sample, context! {}),
                     ] {
                         validate(kernel.file(), &sources.render(kernel, own).unwrap());
@@ -271,23 +267,22 @@ mod tests {
                             let single = ProjectionShape {
                                 tokens: 1,
                                 tiles,
-                                unpacked: false,
+                                unpacked: precision == Precision::Exact || tiles > 1,
                                 rows: Rows::Single,
                             };
-                            let own =
-                                context! { form => *form, matrix_tiles => 2, ..single.variables() };
+                            let own = context! { form => *form, matrix_tiles => 2, strips => tiles, ..single.variables() };
                             let own = context! { ..own, ..parts.clone() };
                             let source = sources.render(Kernel::AttentionOutput, own).unwrap();
                             validate("attention_output.wgsl", &source);
                             for tokens in [WIDTHS[0], WIDTHS[1]] {
                                 let pairs = ProjectionShape {
                                     tokens,
+                                    unpacked: single.unpacked,
                                     tiles,
-                                    unpacked: false,
                                     rows: Rows::Pairs(["gate", "up"]),
                                 };
                                 let own = context! {
-                                    form => *form, matrix_tiles => 6, down_form => *form, down_tiles => tiles,
+                                    form => *form, matrix_tiles => 6, strips => tiles, down_form => *form, down_strips => tiles,
                                     down_names => single.row_names(), ..pairs.variables()
                                 };
                                 let own = context! { ..own, ..parts.clone() };
@@ -311,10 +306,10 @@ mod tests {
                                     let shape = ProjectionShape {
                                         tokens,
                                         tiles,
-                                        unpacked,
+                                        unpacked: unpacked || precision == Precision::Exact,
                                         rows,
                                     };
-                                    let own = context! { form => *form, bias => flag, norm => flag, bias_at => 64, cols => 160, matrix_tiles => 8, ..shape.variables() };
+                                    let own = context! { form => *form, half_cache => attention.half_cache, bias => flag, norm => flag, bias_at => 64, cols => 160, matrix_tiles => 8, ..shape.variables() };
                                     let label = format!(
                                         "{} {form} {precision:?} × {tokens}",
                                         kernel.file()

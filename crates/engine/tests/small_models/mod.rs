@@ -205,6 +205,7 @@ pub fn model_file(
 pub const HARDWARE: Assumptions = Assumptions {
     software: Some(false),
     packed_dot: Some(false),
+    variant: None,
 };
 
 pub fn engine(

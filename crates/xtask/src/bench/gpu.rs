@@ -25,6 +25,8 @@ const STEERED_TOKENS: usize = 16;
 #[derive(Debug, Deserialize)]
 struct Measured<T> {
     adapter: String,
+    /// Which way the executor goes about its work there.
+    variant: String,
     measured: T,
 }
 
@@ -61,8 +63,9 @@ pub fn profile(root: &Path, model: &Path, precision: &str) -> Result<()> {
         }),
     )?;
     print!(
-        "{}, native, {precision}; medians of {PROFILE_ROUNDS} × {PROFILE_TOKENS} tokens\n{}",
+        "{} ({}), native, {precision}; medians of {PROFILE_ROUNDS} × {PROFILE_TOKENS} tokens\n{}",
         measured.adapter,
+        measured.variant,
         profile_table(&measured.measured)
     );
     Ok(())
@@ -144,9 +147,10 @@ pub fn steering(root: &Path, model: &Path, precision: &str, pairs: usize) -> Res
         .map(|[plain, steered]| steered / plain);
     let cost = Interval::of_ratios(&ratios.collect::<Vec<_>>());
     println!(
-        "{}, native, {precision}: {DIRECTIONS} traits read at every layer and a plan of two vectors on every layer cost {:+.1} % \
+        "{} ({}), native, {precision}: {DIRECTIONS} traits read at every layer and a plan of two vectors on every layer cost {:+.1} % \
          of decode time (95 % interval {:+.1} % to {:+.1} %, {pairs} interleaved pairs of {STEERED_TOKENS} tokens)",
         measured.adapter,
+        measured.variant,
         100.0 * (cost.middle - 1.0),
         100.0 * (cost.low - 1.0),
         100.0 * (cost.high - 1.0),

@@ -1,0 +1,172 @@
+//! Which of the ways through its work an adapter is given: what a short timing chooses among.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// A way for batches of few rows (decoding) and one for wider ones (prefill, many answers at once).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Variant {
+    pub few: FewRows,
+    pub many: ManyRows,
+}
+
+/// Invocations of a workgroup that has barriers, and how much each of them does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Workgroups {
+    /// As a program on the CPU likes them: few invocations, because each costs at a barrier and where workgroup memory is
+    /// cleared, and each loads for many products, because loads cost more than products.
+    Narrow,
+    /// As graphics cards like them.
+    Wide,
+}
+
+/// How bytes of activations meet integer weights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Products {
+    /// Four bytes at once, `dot4I8Packed`.
+    Packed,
+    /// One by one in f32.
+    Float,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FewRows {
+    pub workgroups: Workgroups,
+    pub products: Products,
+    /// Four dispatches a block (`shaders/parts.wgsl`) or, apart, six.
+    pub merged: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ManyRows {
+    /// Narrow workgroups, f32 products, several matrix rows an invocation.
+    Shared,
+    /// Wide workgroups, packed products, one matrix row an invocation.
+    Packed,
+}
+
+impl ManyRows {
+    pub const fn workgroups(self) -> Workgroups {
+        match self {
+            Self::Shared => Workgroups::Narrow,
+            Self::Packed => Workgroups::Wide,
+        }
+    }
+}
+
+impl Variant {
+    /// What is likely to be the fastest, and is taken where nothing was timed.
+    pub const fn likely(software: bool) -> Self {
+        Self::candidates(software)[0]
+    }
+
+    /// What is timed on an adapter, the likely first.
+    pub const fn candidates(software: bool) -> [Self; 3] {
+        let narrow = Self {
+            few: FewRows {
+                workgroups: Workgroups::Narrow,
+                products: Products::Float,
+                merged: true,
+            },
+            many: ManyRows::Shared,
+        };
+        let wide = Self {
+            few: FewRows {
+                workgroups: Workgroups::Wide,
+                products: Products::Packed,
+                merged: true,
+            },
+            many: ManyRows::Packed,
+        };
+        let apart = Self {
+            few: FewRows {
+                merged: false,
+                ..wide.few
+            },
+            many: wide.many,
+        };
+        match software {
+            true => [narrow, wide, apart],
+            false => [wide, narrow, apart],
+        }
+    }
+}
+
+/// As it is shown and remembered: three words for few rows and one for many.
+impl fmt::Display for Variant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let merged = if self.few.merged { "merged" } else { "apart" };
+        let workgroups = match self.few.workgroups {
+            Workgroups::Narrow => "narrow",
+            Workgroups::Wide => "wide",
+        };
+        let products = match self.few.products {
+            Products::Packed => "packed",
+            Products::Float => "float",
+        };
+        let many = match self.many {
+            ManyRows::Shared => "shared",
+            ManyRows::Packed => "packed",
+        };
+        write!(f, "{merged} {workgroups} {products}, {many}")
+    }
+}
+
+/// What another version of the program remembers may not be known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UnknownVariant;
+
+impl FromStr for Variant {
+    type Err = UnknownVariant;
+
+    fn from_str(text: &str) -> Result<Self, UnknownVariant> {
+        let (few, many) = text.split_once(", ").ok_or(UnknownVariant)?;
+        let mut words = few.split(' ');
+        let mut choice = |first: &str, second: &str| match words.next() {
+            Some(word) if word == first => Ok(true),
+            Some(word) if word == second => Ok(false),
+            _ => Err(UnknownVariant),
+        };
+        let few = FewRows {
+            merged: choice("merged", "apart")?,
+            workgroups: match choice("narrow", "wide")? {
+                true => Workgroups::Narrow,
+                false => Workgroups::Wide,
+            },
+            products: match choice("packed", "float")? {
+                true => Products::Packed,
+                false => Products::Float,
+            },
+        };
+        let many = match many {
+            "shared" => ManyRows::Shared,
+            "packed" => ManyRows::Packed,
+            _ => return Err(UnknownVariant),
+        };
+        match words.next() {
+            None => Ok(Self { few, many }),
+            Some(_) => Err(UnknownVariant),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_remembered_is_understood_and_nothing_else() {
+        for variant in [true, false].into_iter().flat_map(Variant::candidates) {
+            assert_eq!(variant.to_string().parse(), Ok(variant));
+        }
+        for foreign in [
+            "",
+            "merged",
+            "merged narrow float",
+            "merged narrow float fast, shared",
+            "merged narrow float, none",
+        ] {
+            assert_eq!(foreign.parse::<Variant>(), Err(UnknownVariant), "{foreign}");
+        }
+    }
+}
