@@ -77,24 +77,22 @@ impl Team {
             let state = self.state.load(Ordering::SeqCst) & !JOINED;
             (state & OPEN != 0 && state != done).then_some(state)
         };
-        loop {
-            for _ in 0..LOOKS {
-                if let Some(state) = fresh() {
-                    return state;
-                }
-                std::hint::spin_loop();
+        for _ in 0..LOOKS {
+            if let Some(state) = fresh() {
+                return state;
             }
-            let mut bed = self.bed.lock().unwrap_or_else(PoisonError::into_inner);
-            self.asleep.fetch_add(1, Ordering::SeqCst);
-            let found = loop {
-                if let Some(state) = fresh() {
-                    break state;
-                }
-                bed = self.bell.wait(bed).unwrap_or_else(PoisonError::into_inner);
-            };
-            self.asleep.fetch_sub(1, Ordering::SeqCst);
-            return found;
+            std::hint::spin_loop();
         }
+        let mut bed = self.bed.lock().unwrap_or_else(PoisonError::into_inner);
+        self.asleep.fetch_add(1, Ordering::SeqCst);
+        let found = loop {
+            if let Some(state) = fresh() {
+                break state;
+            }
+            bed = self.bell.wait(bed).unwrap_or_else(PoisonError::into_inner);
+        };
+        self.asleep.fetch_sub(1, Ordering::SeqCst);
+        found
     }
 
     /// Takes pieces of the work that was open as `work`, if it still is.
