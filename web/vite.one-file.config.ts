@@ -1,3 +1,4 @@
+import { fileURLToPath } from "node:url";
 import { svelte } from "@sveltejs/vite-plugin-svelte";
 import { defineConfig } from "vite";
 
@@ -9,6 +10,7 @@ export default defineConfig({
   base: "/",
   mode: "one-file",
   plugins: [svelte()],
+  resolve: { alias: [{ find: "./threads.ts", replacement: fileURLToPath(new URL("src/one_file/no_threads.ts", import.meta.url)) }] },
   // Chrome starts no module worker on a page from `file:`.
   worker: { format: "iife", rolldownOptions: { output: { codeSplitting: false } } },
   build: {

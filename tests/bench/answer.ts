@@ -37,6 +37,8 @@ export interface Subject {
   weights: "q4_1" | "q8_0" | "f32";
   /** How activations enter a weight matrix, where that can be chosen. */
   precision?: "exact" | "fast";
+  /** On a page that is isolated from other origins, which gives it threads. */
+  isolated?: boolean;
 }
 
 /** A subject that is loaded and waits for questions. */

@@ -10,6 +10,8 @@ declare global {
 }
 
 export const address = process.env["TRIMTAB_URL"] ?? "http://127.0.0.1:8420";
+/** The same page isolated from other origins, so that it has threads. */
+const isolatedAddress = process.env["TRIMTAB_ISOLATED_URL"] ?? address;
 /** Tokens that a conversation may hold, for every runtime. */
 export const CONTEXT = 1024;
 
@@ -21,9 +23,9 @@ export const launchOptions =
     ? { ...launch, args: (launch.args ?? []).filter((flag) => !flag.startsWith("--use-webgpu-adapter")) }
     : launch;
 
-export async function openOurs(context: BrowserContext | Browser): Promise<Page> {
+export async function openOurs(context: BrowserContext | Browser, isolated = false): Promise<Page> {
   const page = await context.newPage();
-  await page.goto(address);
+  await page.goto(isolated ? isolatedAddress : address);
   await page.waitForFunction(() => "trimtab" in globalThis);
   return page;
 }
@@ -35,7 +37,8 @@ export async function loadOurs(page: Page, backend: Backend, precision: "exact" 
       if (!card) throw new Error("the catalogue is empty");
       const source = { kind: "catalogue", id: card.id } as const;
       const model = await globalThis.trimtab.load(source, { backend: backend === "webgpu" ? "gpu" : "cpu", precision, context }, () => undefined);
-      return { backend: model.backend, precision: model.precision, traits: model.traits.length };
+      const threads = Number(/(\d+) threads$/.exec(model.adapter)?.[1] ?? 1);
+      return { backend: model.backend, precision: model.precision, traits: model.traits.length, threads };
     },
     { backend, precision, context: CONTEXT },
   );
@@ -75,7 +78,7 @@ export async function openContestant(subject: Subject): Promise<Contestant> {
 }
 
 async function openTrimtab(browser: Browser, subject: Subject): Promise<Contestant> {
-  const page = await openOurs(browser);
+  const page = await openOurs(browser, subject.isolated);
   const loaded = await loadOurs(page, subject.backend, subject.precision ?? "exact");
   const wanted = subject.backend === "webgpu" ? "gpu" : "cpu";
   if (loaded.backend !== wanted || loaded.precision !== subject.precision) {
@@ -83,7 +86,7 @@ async function openTrimtab(browser: Browser, subject: Subject): Promise<Contesta
   }
   return {
     subject,
-    threads: 1,
+    threads: loaded.threads,
     answer: async (question) => answerOurs(page, question.messages, question.maxTokens),
     leave: async () => browser.close(),
   };

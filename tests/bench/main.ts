@@ -33,6 +33,7 @@ interface Report {
 const OURS: Subject[] = [
   { runtime: "trimtab", backend: "cpu", weights: "q4_1", precision: "exact" },
   { runtime: "trimtab", backend: "cpu", weights: "q4_1", precision: "fast" },
+  { runtime: "trimtab", backend: "cpu", weights: "q4_1", precision: "fast", isolated: true },
   { runtime: "trimtab", backend: "webgpu", weights: "q4_1", precision: "fast" },
 ];
 const PEERS: Subject[] = [

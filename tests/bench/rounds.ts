@@ -66,5 +66,5 @@ function secondsFor(warm: Answer, tokens: number): number {
 }
 
 function nameOf(subject: Subject): string {
-  return [subject.runtime, subject.backend, subject.weights, subject.precision].filter((word) => word !== undefined).join(" ");
+  return [subject.runtime, subject.backend, subject.weights, subject.precision, subject.isolated === true ? "isolated" : undefined].filter((word) => word !== undefined).join(" ");
 }

@@ -11,4 +11,6 @@ mod model;
 mod protocol;
 mod run;
 mod study;
+#[cfg(feature = "threads")]
+mod threads;
 mod trimtab;

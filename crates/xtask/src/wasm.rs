@@ -10,7 +10,7 @@ use wasm_bindgen_cli_support::Bindgen;
 use crate::digest::Stamp;
 use crate::ordering;
 use crate::process;
-use crate::toolchain::WasmToolchain;
+use crate::toolchain::{Memory, WasmToolchain};
 
 const PACKAGE: &str = "trimtab-wasm";
 const NAME: &str = "trimtab_wasm";
@@ -27,12 +27,16 @@ const FEATURES: &[&str] = &[
     "--enable-reference-types",
     "--enable-multivalue",
 ];
-const OPTIMISATION: &str = "-O3";
+/// The compiler has optimised already. What wasm-opt does beyond this makes the module a twentieth smaller and, compressed, a
+/// tenth larger (inlined functions and shared locals are alike no more), and answers no faster.
+const OPTIMISATION: &str = "-O1";
 
 /// A module of the page, in a folder of `web/src/generated/`. A browser refuses a module with instructions that it
-/// does not know, so that there is one without relaxed SIMD and one with it.
+/// does not know, so that there is one without relaxed SIMD and one with it; and one more whose memory workers share, for
+/// pages that are isolated from other origins.
 struct Module {
     folder: &'static str,
+    memory: Memory,
     cargo_features: &'static [&'static str],
     features: &'static [&'static str],
 }
@@ -40,13 +44,21 @@ struct Module {
 const MODULES: &[Module] = &[
     Module {
         folder: "simd",
+        memory: Memory::Own,
         cargo_features: &[],
         features: &[],
     },
     Module {
         folder: "relaxed_simd",
+        memory: Memory::Own,
         cargo_features: &["--features", "relaxed-simd"],
         features: &["--enable-relaxed-simd"],
+    },
+    Module {
+        folder: "threads",
+        memory: Memory::Shared,
+        cargo_features: &["--features", "relaxed-simd,threads"],
+        features: &["--enable-relaxed-simd", "--enable-threads"],
     },
 ];
 
@@ -57,13 +69,26 @@ pub fn build(root: &Path) -> Result<()> {
 
 impl Module {
     fn build(&self, root: &Path) -> Result<()> {
+        let generated = root.join("web/src/generated").join(self.folder);
         let toolchain = WasmToolchain::ensure(root)?;
-        let mut cargo = toolchain.cargo(root, "build")?;
+        if self.memory == Memory::Shared
+            && let Err(missing) = toolchain.ensure_shared_memory(root)
+        {
+            eprintln!(
+                "The page is built without threads: {missing} cannot be had here. On every server it computes on one thread."
+            );
+            if generated.exists() {
+                fs::remove_dir_all(&generated)
+                    .with_context(|| format!("{} cannot be removed", generated.display()))?;
+            }
+            return Ok(());
+        }
+        let mut cargo = toolchain.cargo(root, "build", self.memory)?;
         cargo.args(["--package", PACKAGE, "--profile", PROFILE]);
         process::run(cargo.args(self.cargo_features))?;
-        let compiled = WasmToolchain::output(root, PROFILE).join(format!("{NAME}.wasm"));
+        let compiled =
+            WasmToolchain::output(root, PROFILE, self.memory).join(format!("{NAME}.wasm"));
 
-        let generated = root.join("web/src/generated").join(self.folder);
         fs::create_dir_all(&generated)
             .with_context(|| format!("{} cannot be made", generated.display()))?;
         let glue = generated.join(format!("{NAME}.js"));
@@ -82,10 +107,10 @@ impl Module {
 }
 
 /// The module with relaxed SIMD as the page has it, with its functions' names, in `folder`; [`build`], whose last
-/// module it is, comes before.
+/// module with memory of its own it is, comes before.
 pub fn with_names(root: &Path, folder: &Path) -> Result<PathBuf> {
     let features = &["--enable-relaxed-simd"];
-    let compiled = WasmToolchain::output(root, PROFILE).join(format!("{NAME}.wasm"));
+    let compiled = WasmToolchain::output(root, PROFILE, Memory::Own).join(format!("{NAME}.wasm"));
     let module = module_in(folder);
     fs::create_dir_all(folder).with_context(|| format!("{} cannot be made", folder.display()))?;
     let version = format!("3 {OPTIMISATION} {FEATURES:?} {features:?}");
@@ -113,12 +138,15 @@ fn module_in(folder: &Path) -> PathBuf {
 /// Clippy on the target itself, where `cfg(target_family = "wasm")` code is seen.
 pub fn lint(root: &Path) -> Result<()> {
     let toolchain = WasmToolchain::ensure(root)?;
-    let mut clippy = toolchain.cargo(root, "clippy")?;
+    let mut clippy = toolchain.cargo(root, "clippy", Memory::Own)?;
     process::run(clippy.args([
         "--package",
         PACKAGE,
         "--profile",
         PROFILE,
+        // Only what threads add to the code; without shared memory they are never started.
+        "--features",
+        "threads",
         "--",
         "--deny",
         "warnings",

@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { createEngine, type WorkerPort } from "./client.ts";
 import type { Failure, GenerateEvent } from "./protocol.ts";
-import type { Call, FromWorker } from "./rpc.ts";
+import { fatalAlarm, type Call, type FromWorker } from "./rpc.ts";
 
 class FakeWorker implements WorkerPort {
   readonly calls: Call[] = [];
@@ -72,6 +72,20 @@ describe("the client", () => {
     worker(0).say({ call: call?.call ?? 0, event: { kind: "prompt", done: 2, total: 2 } });
     expect(await run).toEqual([]);
     expect(events).toEqual([{ kind: "prompt", done: 1, total: 2 }]);
+  });
+
+  it("hears of a thread that broke while its worker waits for it", async () => {
+    const { engine, worker } = setUp();
+    const failures: Failure[] = [];
+    engine.onFailure((failure) => failures.push(failure));
+    const run = engine.score(Uint32Array.of(1, 2));
+    const { port1, port2 } = new MessageChannel();
+    worker(0).say({ thread: port1 });
+    port2.postMessage(fatalAlarm("index out of range"));
+    await expect(run).rejects.toThrow(/stopped unexpectedly \(index out of range\)/);
+    expect(failures).toHaveLength(1);
+    expect(worker(0).terminated).toBe(true);
+    port2.close();
   });
 
   it("rejects with the failure's kind and sentence", async () => {

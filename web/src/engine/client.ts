@@ -52,6 +52,12 @@ export function createEngine(start: () => WorkerPort = startWorker): Engine {
       else tell(alarm);
       return;
     }
+    if ("thread" in message) {
+      message.thread.onmessage = (event: MessageEvent<Alarm>) => {
+        receive(port, event.data);
+      };
+      return;
+    }
     const call = pending.get(message.call);
     if (!call) return;
     if ("event" in message) {

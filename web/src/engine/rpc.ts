@@ -28,7 +28,26 @@ export interface Alarm {
   fatal: boolean;
 }
 
-export type FromWorker = Reply | Alarm;
+/** Alarms of a thread come straight from it: the worker that waits for it hears and says nothing. */
+export interface ThreadPort {
+  thread: MessagePort;
+}
+
+export type FromWorker = Reply | Alarm | ThreadPort;
+
+/** What ends a worker or one of its threads, in a sentence. */
+export function fatalAlarm(message: string): Alarm {
+  const memory = /memory|out of bounds/i.test(message);
+  return {
+    alarm: memory
+      ? {
+          kind: "out-of-memory",
+          message: `The model ran out of this tab's memory (${message}). Close other tabs or choose a shorter context, then load it again; your conversation is kept.`,
+        }
+      : { kind: "internal", message: `The model's program stopped unexpectedly (${message}). Load the model again; your conversation is kept.` },
+    fatal: true,
+  };
+}
 
 /** The buffers of a result's typed arrays, to be moved instead of copied. */
 export function transferable(result: unknown): Transferable[] {

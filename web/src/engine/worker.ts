@@ -13,7 +13,7 @@ import { pageFiles } from "./page_files.ts";
 import type { Backend, DeviceTrial, Failure, GenerateEvent, LoadedModel, LoadOptions, LoadProgress, ModelSource, OpenedLink, ReplayEvent, ResponseEvent, StudyVerbs, Trait, TraitPack, TraitReport } from "./protocol.ts";
 import { openProgram, type Program } from "./program.ts";
 import { parseTraitReport } from "./trait_report.ts";
-import { transferable, type Call, type FromWorker, type Verb, type Verbs } from "./rpc.ts";
+import { fatalAlarm, transferable, type Call, type FromWorker, type Verb, type Verbs } from "./rpc.ts";
 import type { FileStore } from "./store.ts";
 
 const files = pageFiles();
@@ -27,16 +27,7 @@ let fatal = false;
 const die = (message: string) => {
   if (fatal) return;
   fatal = true;
-  const memory = /memory|out of bounds/i.test(message);
-  post({
-    alarm: memory
-      ? {
-          kind: "out-of-memory",
-          message: `The model ran out of this tab's memory (${message}). Close other tabs or choose a shorter context, then load it again; your conversation is kept.`,
-        }
-      : { kind: "internal", message: `The model's program stopped unexpectedly (${message}). Load the model again; your conversation is kept.` },
-    fatal: true,
-  });
+  post(fatalAlarm(message));
 };
 
 self.addEventListener("error", (event) => {
@@ -68,7 +59,9 @@ let started: Promise<Started> | undefined;
 
 /** Compiles the program once. */
 function start(): Promise<Started> {
-  started ??= openProgram(files.fetch).then(
+  started ??= openProgram(files.fetch, (thread) => {
+    post({ thread }, [thread]);
+  }).then(
     ({ program, wasm }) => {
       program.onPanic(die);
       return { program, wasm, trimtab: new program.Trimtab(pause) };

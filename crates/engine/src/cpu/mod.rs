@@ -12,6 +12,8 @@ mod project;
 #[doc(hidden)]
 pub mod projection_bench;
 mod tasks;
+#[cfg(any(test, feature = "threads"))]
+pub mod team;
 
 use crate::architecture::{Architecture, Norm, Positions};
 use crate::divergence::divergence;

@@ -1,10 +1,9 @@
 //! Work shared among threads where there are any: natively by rayon, whose workers keep looking for work
-//! between the short tasks of one token. In the browser there is one thread.
+//! between the short tasks of one token. In the browser there is one thread, or a [`super::team`].
 
 use std::fmt;
 
 /// Tasks that a thread should have of each piece of work, so that none waits long for the other.
-#[cfg(not(target_family = "wasm"))]
 const TASKS_A_THREAD: usize = 4;
 
 #[derive(Clone, Debug)]
@@ -17,6 +16,16 @@ impl fmt::Display for Tasks {
         match self.threads {
             1 => write!(f, "1 thread"),
             threads => write!(f, "{threads} threads"),
+        }
+    }
+}
+
+impl Tasks {
+    /// How many of `rows` rows one task should take.
+    pub fn share(&self, rows: usize) -> usize {
+        match self.threads {
+            1 => rows,
+            threads => rows.div_ceil(threads * TASKS_A_THREAD).max(16),
         }
     }
 }
@@ -35,14 +44,6 @@ impl Tasks {
         match self.threads {
             1 => work(),
             _ => rayon::scope(|_| work()),
-        }
-    }
-
-    /// How many of `rows` rows one task should take.
-    pub fn share(&self, rows: usize) -> usize {
-        match self.threads {
-            1 => rows,
-            threads => rows.div_ceil(threads * TASKS_A_THREAD).max(16),
         }
     }
 
@@ -88,25 +89,52 @@ impl Tasks {
 
 #[cfg(target_family = "wasm")]
 impl Tasks {
+    /// As many threads as help when the executor is made.
     pub fn new() -> Self {
-        Self { threads: 1 }
+        Self {
+            #[cfg(feature = "threads")]
+            threads: 1 + super::team::TEAM.helpers(),
+            #[cfg(not(feature = "threads"))]
+            threads: 1,
+        }
     }
 
     pub fn enter<R>(&self, work: impl FnOnce() -> R) -> R {
         work()
     }
 
-    pub fn share(&self, rows: usize) -> usize {
-        rows
-    }
-
-    pub fn run(&self, out: &mut [f32], size: usize, _: bool, task: impl Fn(usize, &mut [f32])) {
+    /// Calls `task` with every `size` elements of `out` and their number; on several threads if `shared`.
+    pub fn run(
+        &self,
+        out: &mut [f32],
+        size: usize,
+        shared: bool,
+        task: impl Fn(usize, &mut [f32]) + Sync,
+    ) {
+        #[cfg(feature = "threads")]
+        if self.threads > 1 && shared && out.len() > size {
+            return super::team::TEAM.chunks(out, size, &task);
+        }
+        let _ = shared;
         out.chunks_mut(size)
             .enumerate()
             .for_each(|(index, out)| task(index, out));
     }
 
-    pub fn zip(&self, a: &mut [f32], b: &[f32], _: bool, task: impl Fn(&mut [f32], &[f32])) {
-        task(a, b);
+    /// Calls `task` with corresponding parts of `a` and `b`; on several threads if `shared`.
+    pub fn zip(
+        &self,
+        a: &mut [f32],
+        b: &[f32],
+        shared: bool,
+        task: impl Fn(&mut [f32], &[f32]) + Sync,
+    ) {
+        let size = match shared {
+            true => a.len().div_ceil(self.threads).max(1),
+            false => a.len(),
+        };
+        self.run(a, size, shared, |index, a| {
+            task(a, &b[index * size..][..a.len()])
+        });
     }
 }

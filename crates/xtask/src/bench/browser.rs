@@ -94,6 +94,7 @@ pub fn measure(
             ("/files", folder.join("files")),
         ],
     )?;
+    let isolated = server::serve_in_background(root)?;
     let out = folder.join("browser.json");
     let job = json!({
         "question": long,
@@ -106,6 +107,7 @@ pub fn measure(
     driver
         .args(["--import", "tsx", "main.ts"])
         .env("TRIMTAB_URL", format!("http://{address}"))
+        .env("TRIMTAB_ISOLATED_URL", format!("http://{isolated}"))
         .env("CHROMIUM", browser);
     process::announce(&driver);
     let mut child = driver
