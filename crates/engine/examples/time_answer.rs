@@ -1,4 +1,4 @@
-//! Times one greedy answer. Reads a [`Request`] as JSON from standard input and writes a [`Timing`];
+//! Times one greedy answer, or several side by side. Reads a [`Request`] as JSON from standard input and writes a [`Timing`];
 //! `cargo xtask bench` runs it beside other runtimes, a process for each round.
 
 use std::io;
@@ -28,14 +28,22 @@ struct Request {
     max_tokens: usize,
     /// How many directions are read at every layer of every token.
     directions: usize,
+    /// How many sequences answer the prompt side by side.
+    #[serde(default = "one")]
+    sequences: u32,
+}
+
+fn one() -> u32 {
+    1
 }
 
 #[derive(Debug, Serialize)]
 struct Timing {
     prompt_tokens: usize,
+    /// Of all sequences.
     tokens: usize,
     first_token_s: f64,
-    /// Tokens after the first, over the time from the first to the last.
+    /// Tokens of all sequences after the first of each, over the time from the last of those to the last of all.
     decode_tok_s: f64,
     text: String,
 }
@@ -50,10 +58,11 @@ fn main() -> Result<(), Failure> {
         .collect::<Result<_, _>>()?;
     engine.set_directions(&tables)?;
     // Pages of the weights are touched and pipelines made before anything is timed.
-    pollster::block_on(answer(&mut engine, &request.prompt, 2))?;
-    engine.clear(SequenceIndex(0))?;
-    let (mut timing, ids) =
-        pollster::block_on(answer(&mut engine, &request.prompt, request.max_tokens))?;
+    pollster::block_on(answer(&mut engine, &request, 2))?;
+    for sequence in 0..request.sequences {
+        engine.clear(SequenceIndex(sequence))?;
+    }
+    let (mut timing, ids) = pollster::block_on(answer(&mut engine, &request, request.max_tokens))?;
     let tokenizer = std::fs::read(request.model.join(manifest::TOKENIZER))?;
     timing.text = Tokenizer::from_json(&tokenizer)?.decode(&ids);
     serde_json::to_writer(io::stdout().lock(), &timing)?;
@@ -76,20 +85,21 @@ async fn load(request: &Request) -> Result<Engine, Failure> {
             other => return Err(format!("the precision is exact or fast, not {other}").into()),
         },
         context: Some(request.prompt.len() + request.max_tokens),
-        sequences: 1,
+        sequences: request.sequences as usize,
     };
     Ok(Engine::load(&config, &weights, options, &mut |_| ()).await?)
 }
 
+/// The timing and the tokens of the answer, which every sequence must have given alike.
 async fn answer(
     engine: &mut Engine,
-    prompt: &[u32],
+    request: &Request,
     max_tokens: usize,
 ) -> Result<(Timing, Vec<u32>), Failure> {
-    let end_tokens = &engine.config().end_tokens;
-    let request = GenerateRequest {
-        sequence: SequenceIndex(0),
-        prompt: prompt.iter().copied().map(TokenId).collect(),
+    let end_tokens = engine.config().end_tokens.clone();
+    let one = |sequence| GenerateRequest {
+        sequence: SequenceIndex(sequence),
+        prompt: request.prompt.iter().copied().map(TokenId).collect(),
         plan: SteeringPlan::default(),
         sampler: Sampler {
             temperature: 0.0,
@@ -101,27 +111,41 @@ async fn answer(
         max_tokens,
         end_tokens: end_tokens.iter().copied().map(TokenId).collect(),
     };
+    let requests = (0..request.sequences).map(one).collect();
     let start = Instant::now();
     let mut first = None;
+    let mut all_first = start;
     let mut last = start;
-    let mut ids = Vec::new();
-    let mut run = Generation::start(engine, vec![request]).await?;
+    let mut ids = vec![Vec::new(); request.sequences as usize];
+    let mut run = Generation::start(engine, requests).await?;
     while let Some(event) = run.next(engine).await? {
-        if let Event::Token { prediction, .. } = event {
+        if let Event::Token {
+            request,
+            prediction,
+            ..
+        } = event
+        {
             last = Instant::now();
             first.get_or_insert(last);
-            ids.push(prediction.chosen.0);
+            if ids[request].is_empty() {
+                all_first = last;
+            }
+            ids[request].push(prediction.chosen.0);
         }
     }
     let first = first.ok_or("the answer is empty: the prompt ends it at once")?;
+    if ids.windows(2).any(|pair| pair[0] != pair[1]) {
+        return Err("side by side, sequences answered the same prompt differently".into());
+    }
+    let tokens: usize = ids.iter().map(Vec::len).sum();
     let timing = Timing {
-        prompt_tokens: prompt.len(),
-        tokens: ids.len(),
+        prompt_tokens: request.prompt.len(),
+        tokens,
         first_token_s: (first - start).as_secs_f64(),
-        decode_tok_s: ids.len().saturating_sub(1) as f64 / (last - first).as_secs_f64(),
+        decode_tok_s: tokens.saturating_sub(ids.len()) as f64 / (last - all_first).as_secs_f64(),
         text: String::new(),
     };
-    Ok((timing, ids))
+    Ok((timing, ids.swap_remove(0)))
 }
 
 /// Any numbers without a pattern that a kernel could profit from.

@@ -3,7 +3,7 @@
 use super::activations::{Inputs, Quantised};
 use super::attention::{self, KeyValueCache};
 use super::dot::DotProduct;
-use super::{exponential, project};
+use super::{exponential, project, transpose};
 use crate::architecture::Activation;
 use crate::executor::Row;
 use std::ops::Range;
@@ -18,6 +18,7 @@ pub struct Kernels {
     quantise: unsafe fn(&mut Quantised, &[f32], usize, bool, bool),
     attend: unsafe fn(&KeyValueCache, usize, usize, &Row, &[f32], &mut [f32]),
     gated: unsafe fn(Activation, &mut [f32], &[f32]),
+    transpose: unsafe fn(&[f32], usize, usize, &mut [f32], bool),
     dot: unsafe fn(&[f32], &[f32]) -> f32,
     sum_of_exponentials: unsafe fn(&[f32], f32) -> f64,
 }
@@ -49,6 +50,11 @@ macro_rules! compiled_for {
             }
 
             $(#[target_feature(enable = $features)])?
+            fn transpose(from: &[f32], n: usize, first: usize, to: &mut [f32], add: bool) {
+                transpose::transpose::<$dot>(from, n, first, to, add);
+            }
+
+            $(#[target_feature(enable = $features)])?
             fn dot(a: &[f32], b: &[f32]) -> f32 {
                 let [[sum]] = <$dot>::f32([a], [b]);
                 sum
@@ -65,6 +71,7 @@ macro_rules! compiled_for {
                 quantise,
                 attend,
                 gated,
+                transpose,
                 dot,
                 sum_of_exponentials,
             };
@@ -163,6 +170,11 @@ impl Kernels {
     /// See [`exponential::gated`].
     pub fn gated(&self, activation: Activation, gate: &mut [f32], up: &[f32]) {
         unsafe { (self.gated)(activation, gate, up) }
+    }
+
+    /// See [`transpose::transpose`].
+    pub fn transpose(&self, from: &[f32], n: usize, first: usize, to: &mut [f32], add: bool) {
+        unsafe { (self.transpose)(from, n, first, to, add) }
     }
 
     pub fn dot(&self, a: &[f32], b: &[f32]) -> f32 {

@@ -14,6 +14,7 @@ pub mod projection_bench;
 mod tasks;
 #[cfg(any(test, feature = "threads"))]
 pub mod team;
+mod transpose;
 
 use crate::architecture::{Architecture, Norm, Positions};
 use crate::divergence::divergence;
@@ -29,7 +30,7 @@ use activations::{Inputs, Quantised};
 use aligned::Aligned;
 use attention::{CacheShape, KeyValueCache};
 use kernels::Kernels;
-use predict::Predictor;
+use predict::Predictors;
 use std::collections::VecDeque;
 use tasks::Tasks;
 use trimtab_checkpoint::{ByteSource, Encoding, ModelConfig, WeightFile, WeightRows};
@@ -42,7 +43,7 @@ const ROWS: usize = if cfg!(target_family = "wasm") {
     128
 };
 /// Rows whose logits are computed together: enough to reuse the head's weights, few enough for a browser tab's memory.
-const HEAD_ROWS: usize = if cfg!(target_family = "wasm") { 8 } else { 32 };
+const HEAD_ROWS: usize = if cfg!(target_family = "wasm") { 8 } else { 64 };
 
 #[derive(Debug)]
 pub struct CpuExecutor {
@@ -60,7 +61,7 @@ pub struct CpuExecutor {
     seen: Vec<Vec<bool>>,
     sampled: Vec<Option<TokenId>>,
     workspace: Workspace,
-    predictor: Predictor,
+    predictors: Predictors,
     /// `[vocab]`, of the row before those that are predicted together; empty unless needed.
     last_logits: Vec<f32>,
     finished: VecDeque<BatchRecord>,
@@ -152,7 +153,7 @@ impl CpuExecutor {
             seen: vec![vec![false; config.vocab_size]; sequences],
             sampled: vec![None; sequences],
             workspace: Workspace::new(config),
-            predictor: Predictor::new(config.vocab_size),
+            predictors: Predictors::default(),
             last_logits: Vec::new(),
             finished: VecDeque::new(),
         };
@@ -241,7 +242,7 @@ impl CpuExecutor {
             v: values,
             ..
         } = workspace;
-        let (d, head_dim) = (config.hidden_size, config.head_dim);
+        let head_dim = config.head_dim;
         let projection = Projection {
             kernels,
             tasks,
@@ -254,7 +255,7 @@ impl CpuExecutor {
         let (of_q, rest) = projected.split_at(q.rows * count);
         let (of_k, of_v) = rest.split_at(k.rows * count);
         for (to, from) in [(&mut *queries, of_q), (keys, of_k), (values, of_v)] {
-            transpose(from, count, to);
+            projection.transpose(from, count, to);
         }
         if let Some(biases) = qkv_bias {
             for (x, bias) in [&mut *queries, keys, values].into_iter().zip(biases) {
@@ -279,7 +280,7 @@ impl CpuExecutor {
             kernels.attend(cache, block, kv_head, row, queries, out);
         });
         projection.run(&[o], x, quantised, projected);
-        add_transposed(projected, count, h, d);
+        projection.add_transposed(projected, count, h);
 
         normalise(kernels, h, ffn_norm, config.norm_epsilon, x);
         projection.run(&[gate, up], x, quantised, projected);
@@ -288,9 +289,9 @@ impl CpuExecutor {
         tasks.zip(of_gate, of_up, count > 4, |gate, up| {
             kernels.gated(architecture.activation, gate, up);
         });
-        transpose(of_gate, count, x);
+        projection.transpose(of_gate, count, x);
         projection.run(&[down], x, quantised, projected);
-        add_transposed(projected, count, h, d);
+        projection.add_transposed(projected, count, h);
     }
 }
 
@@ -330,7 +331,7 @@ impl Projection<'_> {
         let count = inputs.rows();
         let rows: usize = matrices.iter().map(|matrix| matrix.rows).sum();
         out.resize(rows * count, 0.0);
-        let rows_a_task = self.tasks.share(rows);
+        let rows_a_task = self.tasks.share(rows).next_multiple_of(dot::PANEL);
         self.tasks
             .run(out, rows_a_task * count, true, |task, mut out| {
                 // A task may begin in one matrix and end in the next.
@@ -346,6 +347,32 @@ impl Projection<'_> {
                     start -= matrix.rows.min(start);
                 }
             });
+    }
+
+    /// What comes out (`[w, n]`) as what goes in (`[n, w]`).
+    fn transpose(&self, from: &[f32], n: usize, to: &mut Aligned<f32>) {
+        to.resize(from.len());
+        match n {
+            1 => to.copy_from_slice(from),
+            _ => self.exchange(from, n, to, false),
+        }
+    }
+
+    /// Adds what comes out (`[w, n]`) to `sum` (`[n, w]`).
+    fn add_transposed(&self, from: &[f32], n: usize, sum: &mut [f32]) {
+        match n {
+            1 => add(sum, from),
+            _ => self.exchange(from, n, sum, true),
+        }
+    }
+
+    fn exchange(&self, from: &[f32], n: usize, to: &mut [f32], add: bool) {
+        let size = transpose::TOGETHER * (from.len() / n);
+        // Less is done sooner than handed over.
+        self.tasks.run(to, size, from.len() > 1 << 14, |task, to| {
+            let first = task * transpose::TOGETHER;
+            self.kernels.transpose(from, n, first, to, add);
+        });
     }
 }
 
@@ -498,13 +525,21 @@ impl CpuExecutor {
             .as_ref()
             .unwrap_or(&self.weights.embedding);
         projection.run(&[head], x, quantised, projected);
-        transpose(projected, headed.len(), logits);
+        projection.transpose(projected, headed.len(), logits);
         let vocab = self.config.vocab_size;
+        let predictors = &mut self.predictors;
+        predictors.expect(headed.len());
+        let (kernels, seen) = (&self.kernels, &self.seen);
+        self.tasks.run(logits, vocab, true, |at, own| {
+            let row = &rows[headed[at]];
+            predictors.predict(at, kernels, own, row, &seen[row.sequence.index()]);
+        });
         for (at, (&index, own)) in headed.iter().zip(logits.chunks(vocab)).enumerate() {
             let row = &rows[index];
             let sequence = row.sequence.index();
-            let seen = &self.seen[sequence];
-            let mut prediction = self.predictor.predict(&self.kernels, own, row, seen);
+            let Some(mut prediction) = predictors.take(at) else {
+                continue;
+            };
             if matches!(row.head, Head::Compare(_)) {
                 let before = match at {
                     0 => &self.last_logits[..],
@@ -574,43 +609,4 @@ fn rotate(x: &mut [f32], rotations: &[(f32, f32)]) {
 
 fn add(sum: &mut [f32], addend: &[f32]) {
     sum.iter_mut().zip(addend).for_each(|(sum, x)| *sum += x);
-}
-
-/// Columns that are transposed together: all their rows stay in the processor's nearest cache.
-const TRANSPOSED: usize = 64;
-
-/// `[w, n]` to `[n, w]`.
-fn transpose(from: &[f32], n: usize, to: &mut Aligned<f32>) {
-    to.resize(from.len());
-    if n == 1 {
-        to.copy_from_slice(from);
-        return;
-    }
-    let width = from.len() / n;
-    for (start, from) in (0..width)
-        .step_by(TRANSPOSED)
-        .zip(from.chunks(TRANSPOSED * n))
-    {
-        for (index, to) in to.chunks_mut(width).enumerate() {
-            let from = from[index..].iter().step_by(n);
-            to[start..]
-                .iter_mut()
-                .zip(from)
-                .for_each(|(to, x)| *to = *x);
-        }
-    }
-}
-
-/// Adds `addend` (`[w, n]`) to `sum` (`[n, w]`).
-fn add_transposed(addend: &[f32], n: usize, sum: &mut [f32], width: usize) {
-    for (start, addend) in (0..width)
-        .step_by(TRANSPOSED)
-        .zip(addend.chunks(TRANSPOSED * n))
-    {
-        for (index, sum) in sum.chunks_mut(width).enumerate() {
-            let addend = addend[index..].iter().step_by(n);
-            let sum = sum[start..].iter_mut();
-            sum.zip(addend).for_each(|(sum, x)| *sum += x);
-        }
-    }
 }

@@ -5,9 +5,38 @@ use crate::executor::{Head, Row};
 use crate::index::TokenId;
 use crate::record::{ALTERNATIVES, Prediction};
 use crate::sampling::{Sampler, gumbel};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
-/// Sorted candidates that top-p looks at first; most distributions need fewer.
-const FIRST_CANDIDATES: usize = 256;
+/// How far below the largest scaled logit top-p looks first: most distributions have what it wants there, in few tokens.
+const FIRST_REACH: f32 = 4.0;
+
+/// Predicts after several rows at once; what a thread needs for it is there for the next one, too.
+#[derive(Debug, Default)]
+pub struct Predictors {
+    idle: Mutex<Vec<Predictor>>,
+    predictions: Vec<OnceLock<Prediction>>,
+}
+
+impl Predictors {
+    /// Makes room for the predictions after `rows` rows.
+    pub fn expect(&mut self, rows: usize) {
+        self.predictions.clear();
+        self.predictions.resize_with(rows, OnceLock::new);
+    }
+
+    /// Predicts after the row at `at`; see [`Predictor::predict`].
+    pub fn predict(&self, at: usize, kernels: &Kernels, logits: &[f32], row: &Row, seen: &[bool]) {
+        let idle = || self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let free = idle().pop();
+        let mut predictor = free.unwrap_or_else(|| Predictor::new(logits.len()));
+        self.predictions[at].get_or_init(|| predictor.predict(kernels, logits, row, seen));
+        idle().push(predictor);
+    }
+
+    pub fn take(&mut self, at: usize) -> Option<Prediction> {
+        self.predictions[at].take()
+    }
+}
 
 /// Predicts tokens in buffers that are allocated once.
 #[derive(Debug)]
@@ -72,10 +101,14 @@ impl Predictor {
         seen: &[bool],
     ) -> TokenId {
         self.scaled.clear();
-        self.scaled.extend(
-            (0..logits.len())
-                .map(|token| penalised(logits, seen, sampler, token) / sampler.temperature),
-        );
+        if sampler.repetition_penalty == 1.0 {
+            let scaled = logits.iter().map(|logit| logit / sampler.temperature);
+            self.scaled.extend(scaled);
+        } else {
+            let scaled = (0..logits.len())
+                .map(|token| penalised(logits, seen, sampler, token) / sampler.temperature);
+            self.scaled.extend(scaled);
+        }
         let threshold = self.threshold(kernels, sampler);
         let kept = self
             .scaled
@@ -111,12 +144,21 @@ impl Predictor {
         // The best few are sorted; only if they do not suffice are more.
         let mut sorted = 0;
         let mut mass = 0.0;
+        let mut reach = FIRST_REACH;
         while sorted < candidates.len() {
             let rest = &mut candidates[sorted..];
-            let count = (sorted * 3).max(FIRST_CANDIDATES).min(rest.len());
-            if count < rest.len() {
-                rest.select_nth_unstable_by(count, |a, b| b.total_cmp(a));
+            let mut count = 0;
+            for i in 0..rest.len() {
+                if rest[i] >= largest - reach {
+                    rest.swap(i, count);
+                    count += 1;
+                }
             }
+            // What is below every bound, or no number, comes last.
+            if reach.is_infinite() {
+                count = rest.len();
+            }
+            reach *= 2.0;
             let part = &mut rest[..count];
             part.sort_unstable_by(|a, b| b.total_cmp(a));
             for value in part.iter() {

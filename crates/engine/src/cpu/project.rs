@@ -1,7 +1,7 @@
 //! A weight matrix times a batch of activations, a range of the matrix's rows at a time.
 
 use super::activations::{Inputs, Quantised, groups};
-use super::dot::{BLOCK, DotProduct, SUMS, Tile, Weights4};
+use super::dot::{BLOCK, DotProduct, SUMS, Weights4};
 use std::ops::Range;
 use trimtab_checkpoint::{Encoding, WeightRows};
 
@@ -44,10 +44,7 @@ pub fn project<D: DotProduct>(
                 }
             }
         }
-        _ => match D::TILE {
-            Tile::Narrow => floats::<D, 3, 2>(matrix, rows, inputs, out),
-            Tile::Wide => floats::<D, 6, 4>(matrix, rows, inputs, out),
-        },
+        _ => D::project_f32(matrix, rows, inputs, out),
     }
 }
 
@@ -78,6 +75,12 @@ struct Group<'a> {
     count: usize,
 }
 
+/// What the blocks of a row of weights are scaled and shifted by; room for [`CHUNK`].
+struct BlockNumbers {
+    scales: [f32; CHUNK],
+    mins: [[f32; SUMS]; CHUNK / SUMS],
+}
+
 /// The products with the integers of the `N` rows of `group`, which stay in the processor's nearest cache while the
 /// weights pass.
 #[inline(always)]
@@ -87,11 +90,15 @@ fn integers<D: DotProduct, const N: usize>(
     group: &Group<'_>,
     out: &mut [f32],
 ) {
+    let mut numbers = BlockNumbers {
+        scales: [0.0; CHUNK],
+        mins: [[0.0; SUMS]; CHUNK / SUMS],
+    };
     // Loops, not closures: a closure would be compiled without the caller's instructions.
     for (row, out) in rows.clone().zip(out.chunks_exact_mut(group.count)) {
         let sums = match matrix.encoding {
-            Encoding::Q8_0 => row_q8::<D, N>(matrix, row, group),
-            _ => row_q4::<D, N>(matrix, row, group),
+            Encoding::Q8_0 => row_q8::<D, N>(matrix, row, group, &mut numbers),
+            _ => row_q4::<D, N>(matrix, row, group, &mut numbers),
         };
         out[group.at..][..N].copy_from_slice(&sums);
     }
@@ -102,15 +109,19 @@ fn row_q4<D: DotProduct, const N: usize>(
     matrix: &WeightRows,
     row: usize,
     group: &Group<'_>,
+    numbers: &mut BlockNumbers,
 ) -> [f32; N] {
     let width = matrix.cols / BLOCK;
     let (nibbles, _) = matrix.data.as_chunks::<{ BLOCK / 2 }>();
     let mut sums = [0.0; N];
     for blocks in chunks(matrix) {
-        let mut scales = [0.0; CHUNK];
+        let BlockNumbers { scales, mins } = &mut *numbers;
         let scales = &mut scales[..blocks.len()];
         D::widen(halves(&matrix.scale, matrix, row, &blocks), scales);
-        let mut mins = [[0.0; SUMS]; CHUNK / SUMS];
+        // Sums are padded with zeros, and so must these be.
+        if let Some(last) = mins.get_mut(blocks.len() / SUMS) {
+            *last = [0.0; SUMS];
+        }
         let flat = &mut mins.as_flattened_mut()[..blocks.len()];
         match matrix.encoding {
             Encoding::Q4_1 => D::widen(halves(&matrix.min, matrix, row, &blocks), flat),
@@ -137,14 +148,14 @@ fn row_q8<D: DotProduct, const N: usize>(
     matrix: &WeightRows,
     row: usize,
     group: &Group<'_>,
+    numbers: &mut BlockNumbers,
 ) -> [f32; N] {
     let width = matrix.cols / BLOCK;
     let bytes: &[i8] = bytemuck::cast_slice(&matrix.data);
     let (bytes, _) = bytes.as_chunks::<BLOCK>();
     let mut sums = [0.0; N];
     for blocks in chunks(matrix) {
-        let mut scales = [0.0; CHUNK];
-        let scales = &mut scales[..blocks.len()];
+        let scales = &mut numbers.scales[..blocks.len()];
         D::widen(halves(&matrix.scale, matrix, row, &blocks), scales);
         let weights = &bytes[row * width..][blocks.clone()];
         let inputs = group.quantised.rows16::<N>(group.at, &blocks);
@@ -161,7 +172,7 @@ struct Unpacked<const R: usize>([[f32; CHUNK * BLOCK]; R]);
 
 /// Adds the products with f32 activations, `R` rows of weights times `N` of activations at a time.
 #[inline(always)]
-fn floats<D: DotProduct, const R: usize, const N: usize>(
+pub fn floats<D: DotProduct, const R: usize, const N: usize>(
     matrix: &WeightRows,
     rows: Range<usize>,
     inputs: &Inputs<'_>,

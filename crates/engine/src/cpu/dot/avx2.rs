@@ -3,8 +3,12 @@
 //! Every function is inlined into a caller that was compiled for the instructions it uses; `super::super::kernels`
 //! calls those only where the processor has them.
 
-use super::{BLOCK, DotProduct, Rows8, Rows16, Tile, Weights4};
+use super::super::activations::Inputs;
+use super::super::project;
+use super::{BLOCK, DotProduct, Rows8, Rows16, Tile, Weights4, panels};
 use std::arch::x86_64::*;
+use std::ops::Range;
+use trimtab_checkpoint::{Encoding, WeightRows};
 
 #[derive(Debug)]
 pub struct Avx2;
@@ -256,18 +260,43 @@ unsafe fn unpack8(bytes: &[[i8; BLOCK]], scales: &[f32], out: &mut [[f32; BLOCK]
 
 #[inline(always)]
 pub unsafe fn widen(halves: &[[u8; 2]], out: &mut [f32]) {
-    let (chunks, rest) = halves.as_chunks::<8>();
-    let (out, out_rest) = out[..halves.len()].as_chunks_mut::<8>();
+    let out = &mut out[..halves.len()];
     unsafe {
-        for (out, chunk) in out.iter_mut().zip(chunks) {
-            let halves = _mm_loadu_si128(chunk.as_ptr().cast());
-            _mm256_storeu_ps(out.as_mut_ptr(), _mm256_cvtph_ps(halves));
+        if let (Some(halves), Some(out)) = (halves.last_chunk::<8>(), out.last_chunk_mut::<8>()) {
+            widen_eight(halves, out);
+        } else {
+            for (out, half) in out.iter_mut().zip(halves) {
+                let half = _mm_cvtsi32_si128(i32::from(u16::from_le_bytes(*half)));
+                *out = _mm_cvtss_f32(_mm_cvtph_ps(half));
+            }
         }
-        for (out, half) in out_rest.iter_mut().zip(rest) {
-            let half = _mm_cvtsi32_si128(i32::from(u16::from_le_bytes(*half)));
-            *out = _mm_cvtss_f32(_mm_cvtph_ps(half));
+        for (out, halves) in out.as_chunks_mut().0.iter_mut().zip(halves.as_chunks().0) {
+            widen_eight(halves, out);
         }
     }
+}
+
+#[inline(always)]
+unsafe fn widen_eight(halves: &[[u8; 2]; 8], out: &mut [f32; 8]) {
+    unsafe {
+        let halves = _mm_loadu_si128(halves.as_ptr().cast());
+        _mm256_storeu_ps(out.as_mut_ptr(), _mm256_cvtph_ps(halves));
+    }
+}
+
+#[inline(always)]
+pub unsafe fn transposed(rows: &[[f32; 8]; 8]) -> [[f32; 8]; 8] {
+    let mut out = [[0.0; 8]; 8];
+    unsafe {
+        let mut loaded = [_mm256_setzero_ps(); 8];
+        for (loaded, row) in loaded.iter_mut().zip(rows) {
+            *loaded = load_f32(row);
+        }
+        for (out, column) in out.iter_mut().zip(panels::transposed(loaded)) {
+            _mm256_storeu_ps(out.as_mut_ptr(), column);
+        }
+    }
+    out
 }
 
 macro_rules! dot_product {
@@ -291,6 +320,22 @@ macro_rules! dot_product {
             }
 
             #[inline(always)]
+            fn project_f32(
+                matrix: &WeightRows,
+                rows: Range<usize>,
+                inputs: &Inputs<'_>,
+                out: &mut [f32],
+            ) {
+                match matrix.encoding {
+                    Encoding::Q4_0 | Encoding::Q4_1 => unsafe {
+                        panels::project(matrix, rows, inputs, out);
+                    },
+                    // Wider weights cost more to bring side by side than is won.
+                    _ => project::floats::<Self, 3, 2>(matrix, rows, inputs, out),
+                }
+            }
+
+            #[inline(always)]
             fn f32<const R: usize, const N: usize>(
                 weights: [&[f32]; R],
                 inputs: [&[f32]; N],
@@ -311,6 +356,11 @@ macro_rules! dot_product {
             #[inline(always)]
             fn unpack8(bytes: &[[i8; BLOCK]], scales: &[f32], out: &mut [[f32; BLOCK]]) {
                 unsafe { unpack8(bytes, scales, out) }
+            }
+
+            #[inline(always)]
+            fn transposed(rows: [[f32; 8]; 8]) -> [[f32; 8]; 8] {
+                unsafe { transposed(&rows) }
             }
 
             #[inline(always)]

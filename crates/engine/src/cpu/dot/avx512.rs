@@ -3,9 +3,13 @@
 //! Every function is inlined into a caller that was compiled for the instructions it uses; `super::super::kernels`
 //! calls those only where the processor has them.
 
-use super::avx2::{add_rest, all_lanes, load_f32, widen};
+use super::super::activations::Inputs;
+use super::super::project;
+use super::avx2::{add_rest, all_lanes, load_f32, transposed, widen};
 use super::{BLOCK, DotProduct, Rows8, Rows16, Tile, Weights4};
 use std::arch::x86_64::*;
+use std::ops::Range;
+use trimtab_checkpoint::WeightRows;
 
 #[derive(Debug)]
 pub struct Avx512Vnni;
@@ -210,6 +214,11 @@ impl DotProduct for Avx512Vnni {
     }
 
     #[inline(always)]
+    fn project_f32(matrix: &WeightRows, rows: Range<usize>, inputs: &Inputs<'_>, out: &mut [f32]) {
+        project::floats::<Self, 6, 4>(matrix, rows, inputs, out);
+    }
+
+    #[inline(always)]
     fn f32<const R: usize, const N: usize>(
         weights: [&[f32]; R],
         inputs: [&[f32]; N],
@@ -225,6 +234,11 @@ impl DotProduct for Avx512Vnni {
     #[inline(always)]
     fn unpack8(bytes: &[[i8; BLOCK]], scales: &[f32], out: &mut [[f32; BLOCK]]) {
         unsafe { unpack8(bytes, scales, out) }
+    }
+
+    #[inline(always)]
+    fn transposed(rows: [[f32; 8]; 8]) -> [[f32; 8]; 8] {
+        unsafe { transposed(&rows) }
     }
 
     #[inline(always)]

@@ -10,15 +10,23 @@
 pub mod avx2;
 #[cfg(target_arch = "x86_64")]
 pub mod avx512;
+#[cfg(target_arch = "x86_64")]
+mod panels;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod portable;
 #[cfg(target_arch = "wasm32")]
 pub mod wasm;
 
+use super::activations::Inputs;
+use std::ops::Range;
+use trimtab_checkpoint::WeightRows;
+
 /// Weights of one block.
 pub const BLOCK: usize = trimtab_checkpoint::BLOCK;
 /// Groups of activations in one block, each with a scale of its own.
 pub const GROUPS: usize = 4;
+/// Rows of weights that some implementations multiply together.
+pub const PANEL: usize = 16;
 /// Sums of blocks are padded with zeros to a multiple of this.
 pub const SUMS: usize = 8;
 
@@ -92,6 +100,9 @@ pub trait DotProduct {
         inputs: Rows16<'_, N>,
     ) -> [f32; N];
 
+    /// The products of rows `rows` of `matrix` with f32 activations: `out` is `[rows, n]`.
+    fn project_f32(matrix: &WeightRows, rows: Range<usize>, inputs: &Inputs<'_>, out: &mut [f32]);
+
     /// All of one length.
     fn f32<const R: usize, const N: usize>(
         weights: [&[f32]; R],
@@ -103,6 +114,18 @@ pub trait DotProduct {
 
     /// `scale · byte`: `out` is `[blocks, BLOCK]`.
     fn unpack8(bytes: &[[i8; BLOCK]], scales: &[f32], out: &mut [[f32; BLOCK]]);
+
+    /// Rows and columns exchanged.
+    #[inline(always)]
+    fn transposed(rows: [[f32; 8]; 8]) -> [[f32; 8]; 8] {
+        let mut columns = [[0.0; 8]; 8];
+        for (i, row) in rows.iter().enumerate() {
+            for (column, x) in columns.iter_mut().zip(row) {
+                column[i] = *x;
+            }
+        }
+        columns
+    }
 
     /// Little-endian halves to f32. Every finite half is exact.
     fn widen(halves: &[[u8; 2]], out: &mut [f32]);

@@ -1,7 +1,11 @@
 //! Plain Rust, for processors without an implementation of their own, and the others' oracle.
 
+use super::super::activations::Inputs;
+use super::super::project;
 use super::{BLOCK, Block8, DotProduct, GROUPS, Rows8, Rows16, Tile, Weights4};
 use half::f16;
+use std::ops::Range;
+use trimtab_checkpoint::WeightRows;
 
 #[derive(Debug)]
 pub struct Portable;
@@ -59,6 +63,11 @@ impl DotProduct for Portable {
                 })
                 .sum()
         })
+    }
+
+    #[inline(always)]
+    fn project_f32(matrix: &WeightRows, rows: Range<usize>, inputs: &Inputs<'_>, out: &mut [f32]) {
+        project::floats::<Self, 3, 2>(matrix, rows, inputs, out);
     }
 
     #[inline(always)]

@@ -1,7 +1,11 @@
 //! wasm's 128-bit SIMD, with the byte dot product of relaxed SIMD where the module was built for it.
 
+use super::super::activations::Inputs;
+use super::super::project;
 use super::{BLOCK, Block8, DotProduct, Rows8, Rows16, Tile, Weights4};
 use std::arch::wasm32::*;
+use std::ops::Range;
+use trimtab_checkpoint::WeightRows;
 
 #[derive(Debug)]
 pub struct Simd128;
@@ -135,6 +139,11 @@ impl DotProduct for Simd128 {
             }
         }
         sums.map(sum_lanes)
+    }
+
+    #[inline(always)]
+    fn project_f32(matrix: &WeightRows, rows: Range<usize>, inputs: &Inputs<'_>, out: &mut [f32]) {
+        project::floats::<Self, 3, 2>(matrix, rows, inputs, out);
     }
 
     #[inline(always)]
