@@ -92,7 +92,7 @@ pub fn import(arguments: &ImportArguments) -> Result<()> {
         println!("{report}");
     } else {
         println!(
-            "{out}: made from {from}; of layers 0 to {}, {zero} could not be imported and are zero",
+            "{out}: made from {from}; of layers 0 to {}, {zero} could not be imported and are zero. `trimtab calibrate {out}` measures what its readings and doses mean on this model",
             rows - 1
         );
     }

@@ -1,19 +1,17 @@
 //! `trimtab extract`: trait vectors from given conversations, or from a trait pack.
 
+use crate::calibrate::read_neutral;
 use crate::extract_trait::{self, TraitArguments};
-use crate::model::{ModelArguments, end_tokens, read_bounded, read_json};
+use crate::model::{ModelArguments, end_tokens, read_bounded};
 use crate::progress;
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use clap::Args;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 use trimtab_engine::Engine;
-use trimtab_persona::answers::AnswerSettings;
-use trimtab_persona::calibration::calibrate;
 use trimtab_persona::contrast::parse_pairs;
 use trimtab_persona::extract::{MeanDifferences, extract};
-use trimtab_persona::neutral::NeutralSet;
 use trimtab_persona::trait_vector::tensor_hash;
 use trimtab_persona::vector_file::{VectorFile, VectorMetadata};
 
@@ -127,40 +125,11 @@ fn add_calibration(
         .neutral
         .clone()
         .unwrap_or_else(|| out.with_file_name("neutral.json"));
-    let chat = arguments.model.chat()?;
-    let model_sha256 = arguments.model.weights_sha256()?;
-    let mut neutral: NeutralSet = if path.exists() {
-        read_json(&path)?
-    } else {
-        NeutralSet {
-            model_sha256: model_sha256.clone(),
-            settings: AnswerSettings::default(),
-            answers: Vec::new(),
-        }
-    };
-    ensure!(
-        neutral.is_of(&model_sha256),
-        "{} holds answers of another model; name another file with --neutral",
-        path.display()
-    );
-    pollster::block_on(neutral.write(engine, &chat, &mut |done, total| {
-        progress::show(&format!("writing neutral answers: {done} of {total}"));
-    }))?;
-    write(&path, &serde_json::to_vec_pretty(&neutral)?)?;
     let tables = found.named();
     let vectors: Vec<_> = tables.iter().map(|(_, table)| (*table).clone()).collect();
-    let conversations = neutral.conversations(&chat)?;
-    let statistics = pollster::block_on(calibrate(
-        engine,
-        &conversations,
-        &vectors,
-        &mut |done, total| {
-            progress::show(&format!(
-                "calibrating: {done} of {total} neutral conversations"
-            ));
-        },
-    ))?;
+    let (statistics, band) = read_neutral(engine, &arguments.model, &path, &vectors)?;
     metadata.neutral_norm = Some(statistics.neutral_norm);
+    metadata.coherence_band = band;
     metadata.calibration = tables
         .iter()
         .zip(statistics.calibrations)

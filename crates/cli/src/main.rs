@@ -1,5 +1,7 @@
 //! The program `trimtab`: generate, score and trace with a model, steer it, and make trait vectors.
 
+mod calibrate;
+mod compare;
 mod control;
 mod controls;
 mod convert;
@@ -51,6 +53,8 @@ enum Verb {
     Import(exchange::ImportArguments),
     /// Make a GGUF control vector, for llama.cpp and repeng, of a vector file.
     Export(exchange::ExportArguments),
+    /// Give a vector file the calibration and the norms that readings and doses are measured by.
+    Calibrate(calibrate::Arguments),
     /// Draft a trait pack from a sentence, or check one.
     Trait(trait_pack::Arguments),
     /// Set the layers and the range of coefficients that a vector file recommends.
@@ -61,6 +65,8 @@ enum Verb {
     Controls(controls::Arguments),
     /// Whether readings of the prompt tell what the answer will be like.
     Predict(predict::Arguments),
+    /// Cosines between vectors: which are nearly the same.
+    Compare(compare::Arguments),
     /// Make a random direction as long as a vector, to compare with.
     Control(control::Arguments),
     /// Make the recorded run that the page plays before a model is there.
@@ -84,11 +90,13 @@ fn main() -> ExitCode {
         Verb::Extract(arguments) => extract::run(&arguments),
         Verb::Import(arguments) => exchange::import(&arguments),
         Verb::Export(arguments) => exchange::export(&arguments),
+        Verb::Calibrate(arguments) => calibrate::run(&arguments),
         Verb::Trait(arguments) => trait_pack::run(&arguments),
         Verb::Recommend(arguments) => recommend::run(&arguments),
         Verb::Sweep(arguments) => sweep::run(&arguments),
         Verb::Controls(arguments) => controls::run(&arguments),
         Verb::Predict(arguments) => predict::run(&arguments),
+        Verb::Compare(arguments) => compare::run(&arguments),
         Verb::Control(arguments) => control::run(&arguments),
         Verb::Record(arguments) => record::run(&arguments),
         Verb::Link(arguments) => match link::run(&arguments) {
@@ -104,8 +112,21 @@ fn main() -> ExitCode {
         Err(error) => {
             progress::finish();
             // Errors quote what a link or a file says.
-            eprintln!("trimtab: {}", progress::printable(&format!("{error:#}")));
+            eprintln!("trimtab: {}", progress::printable(&sentence(&error)));
             ExitCode::FAILURE
         }
     }
+}
+
+/// The error and its causes. Some errors quote their cause themselves: it is not said twice.
+fn sentence(error: &anyhow::Error) -> String {
+    let mut sentence = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if sentence.is_empty() {
+            sentence = cause;
+        } else if !sentence.ends_with(&cause) {
+            sentence = format!("{sentence}: {cause}");
+        }
+    }
+    sentence
 }

@@ -116,6 +116,11 @@ pub fn replaced() -> Vec<String> {
     names_of(is_hash)
 }
 
+/// The neutral answers that the ready-made vectors are calibrated on.
+pub fn neutral_answers() -> Option<PathBuf> {
+    find_up(&format!("{READY_MADE}/neutral.json"))
+}
+
 fn is_hash(name: &str) -> bool {
     name.len() == 64 && name.bytes().all(|byte| byte.is_ascii_hexdigit())
 }

@@ -108,7 +108,16 @@ pub enum PlanError {
     TooManyClamps,
     #[error("the clamp's range runs from {low} up to {high}: the first must not be the larger")]
     Range { low: f32, high: f32 },
+    #[error(
+        "the push at {layer} is {length:.1e} long; beyond {LONGEST_PUSH:.0e} the model's numbers overflow (its own states are some \
+         hundreds or thousands long). Choose a smaller coefficient"
+    )]
+    TooLong { layer: Layer, length: f64 },
 }
+
+/// The longest change of a layer's residual. The square of a row's length has to fit an f32 with room to spare, and no
+/// model's residual comes near it.
+pub const LONGEST_PUSH: f64 = 1e12;
 
 /// Ablations and clamps that may act at one layer of one plan.
 pub const MAX_CLAMPS: usize = 4;
@@ -226,6 +235,12 @@ impl SteeringPlan {
                 }
             }
         }
+        for (layer, change) in (0..).map(Layer).zip(&layers) {
+            let length = change.length();
+            if length > LONGEST_PUSH || length.is_nan() {
+                return Err(PlanError::TooLong { layer, length });
+            }
+        }
         let fingerprint = Fingerprint(hasher.finish().max(1));
         Ok(acts.then_some(ComposedChange {
             layers,
@@ -237,6 +252,16 @@ impl SteeringPlan {
 impl LayerChange {
     pub fn is_empty(&self) -> bool {
         self.add.is_empty() && self.clamps.is_empty()
+    }
+
+    /// The longest that its addition, or a component that a clamp asks for, may be.
+    fn length(&self) -> f64 {
+        let squares = self.add.iter().map(|&v| f64::from(v) * f64::from(v));
+        let added = squares.sum::<f64>().sqrt();
+        let asked = |clamp: &Clamp| f64::from(clamp.low.max(-clamp.high).max(0.0));
+        let asked = self.clamps.iter().map(asked).fold(0.0, f64::max);
+        // In this order NaN stays NaN.
+        if asked > added { asked } else { added }
     }
 
     fn push_clamp(&mut self, row: &[f32], low: f32, high: f32) -> Result<(), PlanError> {
@@ -322,6 +347,48 @@ mod tests {
     fn a_zero_coefficient_is_no_plan() {
         let plan = plan(Operation::Add { coefficient: 0.0 }, Scope::All);
         assert!(plan.compose(TokenRole::Prompt, 2, 2).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_push_that_would_overflow_is_refused() {
+        let asked = [
+            Operation::Add { coefficient: 1e30 },
+            // The row times it is infinite.
+            Operation::Add {
+                coefficient: f32::MAX,
+            },
+            Operation::Clamp {
+                low: 1e30,
+                high: f32::INFINITY,
+            },
+            Operation::Clamp {
+                low: f32::NEG_INFINITY,
+                high: -1e30,
+            },
+        ];
+        for operation in asked {
+            let composed = plan(operation, Scope::All).compose(TokenRole::Prompt, 2, 2);
+            let error = composed.unwrap_err();
+            assert!(
+                matches!(
+                    error,
+                    PlanError::TooLong {
+                        layer: Layer(1),
+                        ..
+                    }
+                ),
+                "{error}"
+            );
+        }
+        let open = Operation::Clamp {
+            low: f32::NEG_INFINITY,
+            high: f32::INFINITY,
+        };
+        assert!(
+            plan(open, Scope::All)
+                .compose(TokenRole::Prompt, 2, 2)
+                .is_ok()
+        );
     }
 
     #[test]

@@ -45,7 +45,7 @@ pub enum PushError {
     #[error("layer {layer} does not exist: the vector has layers 0 to {last}")]
     NoSuchLayer { layer: u32, last: usize },
     #[error(
-        "the vector has no neutral norms to measure doses by; extract it again, or calibrate it (`trimtab extract --calibrate`)"
+        "the vector has no neutral norms to measure doses by; `trimtab calibrate FILE` measures them"
     )]
     NoNorms,
     #[error("the vector has no length there, so that no dose can be given")]
