@@ -1,4 +1,5 @@
-//! The GPU executor, natively through wgpu, against the golden data of `tests/golden`.
+//! The GPU executor, natively through wgpu, against the golden data of `tests/golden`. What a software adapter would take minutes
+//! for, and what does not depend on the checkpoint (batches, seeds), is tested on small models (`answers_agree`).
 
 mod golden;
 
@@ -56,11 +57,6 @@ mod exact {
     }
 
     #[test]
-    fn cached_prefixes_are_reused() {
-        behaviour::cached_prefixes_are_reused(&mut engine());
-    }
-
-    #[test]
     fn second_turn_continues_the_first() {
         behaviour::second_turn_continues_the_first(&mut engine());
     }
@@ -68,16 +64,6 @@ mod exact {
     #[test]
     fn changed_plan_opens_a_segment() {
         behaviour::changed_plan_opens_a_segment(&mut engine());
-    }
-
-    #[test]
-    fn batch_equals_one_at_a_time() {
-        behaviour::batch_equals_one_at_a_time(&mut engine());
-    }
-
-    #[test]
-    fn seed_decides_the_answer() {
-        behaviour::seed_decides_the_answer(&mut engine());
     }
 
     #[test]
@@ -127,10 +113,5 @@ mod fast {
     #[test]
     fn zero_coefficient_is_no_plan() {
         behaviour::zero_coefficient_is_no_plan(&mut engine());
-    }
-
-    #[test]
-    fn seed_decides_the_answer() {
-        behaviour::seed_decides_the_answer(&mut engine());
     }
 }

@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 use trimtab_checkpoint::convert::hash_file;
 use trimtab_checkpoint::manifest::ManifestFile;
 
+use crate::traits::FIRST;
+
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Catalogue {
@@ -68,6 +70,13 @@ impl Catalogue {
         (entry.replaced, entry.vectors) = vectors
             .into_iter()
             .partition(|file| hashed(file.path.trim_end_matches(".safetensors")));
+        // The page's sliders stand in this order, and it colours by the first.
+        let first = |file: &ManifestFile| {
+            FIRST
+                .iter()
+                .any(|name| file.path == format!("{name}.safetensors"))
+        };
+        entry.vectors.sort_by_key(|file| !first(file));
         entry.reports = files(&folder, ".report.json")?;
         let path = path(root);
         let json = serde_json::to_string_pretty(&catalogue)? + "\n";

@@ -15,7 +15,7 @@ use crate::{model, process};
 const UNRECOMMENDED_LAYER: &str = "17";
 const UNRECOMMENDED_DOSE: &str = "0.2";
 /// Traits that the page opens with: more responses, and one instruction pair instead of two to try them on.
-const FIRST: [&str; 3] = ["cheerful", "poetic", "villainous"];
+pub const FIRST: [&str; 3] = ["cheerful", "poetic", "villainous"];
 
 /// Makes the named traits, or all of `models/traits`, each in four steps: extract, sweep, controls, predict. What is there is
 /// used: a contrast set, and the answers of a step that was stopped. A vector whose tensor changes stays beside the new one

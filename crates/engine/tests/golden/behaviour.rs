@@ -141,6 +141,7 @@ pub fn zero_coefficient_is_no_plan(engine: &mut Engine) {
     }
 }
 
+#[allow(dead_code, reason = "the GPU has it on small models")]
 pub fn cached_prefixes_are_reused(engine: &mut Engine) {
     engine
         .set_directions(&[vector()])
@@ -309,6 +310,7 @@ pub fn changed_plan_opens_a_segment(engine: &mut Engine) {
     assert_same_records("read again", &outcome.records, &unsteered.records);
 }
 
+#[allow(dead_code, reason = "the GPU has it on small models")]
 pub fn batch_equals_one_at_a_time(engine: &mut Engine) {
     engine
         .set_directions(&[vector()])
@@ -350,6 +352,7 @@ pub fn batch_equals_one_at_a_time(engine: &mut Engine) {
     }
 }
 
+#[allow(dead_code, reason = "the GPU has it on small models")]
 pub fn seed_decides_the_answer(engine: &mut Engine) {
     let (prompt, _) = &chats()[1];
     let mut run = |seed: u32| {
