@@ -1,5 +1,5 @@
 //! The GPU executor, natively through wgpu, against the golden data of `tests/golden`. What a software adapter would take minutes
-//! for, and what does not depend on the checkpoint (batches, seeds), is tested on small models (`answers_agree`).
+//! for is left out where another test meets it: batches on small models (`answers_agree`), cached prefixes in a second turn.
 
 mod golden;
 

@@ -141,7 +141,7 @@ pub fn zero_coefficient_is_no_plan(engine: &mut Engine) {
     }
 }
 
-#[allow(dead_code, reason = "the GPU has it on small models")]
+#[allow(dead_code, reason = "the GPU's second turn reuses one")]
 pub fn cached_prefixes_are_reused(engine: &mut Engine) {
     engine
         .set_directions(&[vector()])
@@ -352,7 +352,7 @@ pub fn batch_equals_one_at_a_time(engine: &mut Engine) {
     }
 }
 
-#[allow(dead_code, reason = "the GPU has it on small models")]
+#[allow(dead_code, reason = "the GPU's samples are compared token by token")]
 pub fn seed_decides_the_answer(engine: &mut Engine) {
     let (prompt, _) = &chats()[1];
     let mut run = |seed: u32| {
