@@ -3,13 +3,13 @@
 //
 //   residual       [rows, d] f32, changed in place{% if parts is defined %}: the block's parts, which lie behind it (see parts.wgsl), are added{% else %} where a steering change acts{% endif %}
 //   changes        [slots, L+1] of CHANGE words: additions?, clamps, -, -, add[d], then MAX_CLAMPS of low, high, direction[d]
-//   directions     [L+1, d, 16] f32, unit length along d
+//   directions     [L+1, d, 4] vec4 of f32, sixteen directions of unit length along d
 //   gain           [d] f32, of the norm that follows
 //   outputs        [rows, d] activations in blocks (see weights.wgsl), normalised
 //   records        [rows, RECORD] f32 bits: word READINGS + 16 l + k is the reading of direction k
 //   captured       [L+1, MAX_ROWS, d] f32, written when asked for
 //
-// One workgroup of {{ lanes }} a row.
+// One workgroup of {{ lanes }} a row; a lane has every {{ lanes }}th column.
 {% import "outputs.wgsl" as outputs %}
 {% import "parts.wgsl" as residual_parts %}
 {% include "step.wgsl" %}
@@ -36,7 +36,7 @@ const EPSILON: f32 = {{ epsilon }};
 @group(0) @binding(1) var<uniform> here: LayerIndex;
 @group(0) @binding(2) var<storage, read_write> residual: array<f32>;
 @group(0) @binding(3) var<storage, read> changes: array<f32>;
-@group(0) @binding(4) var<storage, read> directions: array<f32>;
+@group(0) @binding(4) var<storage, read> directions: array<vec4<f32>>;
 @group(0) @binding(5) var<storage, read> gain: array<f32>;
 @group(0) @binding(6) var<storage, read_write> outputs: array<vec4<u32>>;
 @group(0) @binding(7) var<storage, read_write> output_scales: array<vec4<f32>>;
@@ -44,10 +44,40 @@ const EPSILON: f32 = {{ epsilon }};
 @group(0) @binding(9) var<storage, read_write> captured: array<f32>;
 
 var<workgroup> values: array<f32, D>;
-var<workgroup> partial: array<f32, {{ lanes }}>;
+var<workgroup> partial: array<vec4<f32>, {{ lanes }}>;
+{%- if lanes > 32 %}
+var<workgroup> subtotals: array<vec4<f32>, 16>;
+{%- endif %}
 {%- if parts is defined %}
 {{ residual_parts.reading(1) }}
 {%- endif %}
+
+// The sum of every lane's own, for all of them.
+fn over_workgroup(lane: u32, own: vec4<f32>) -> vec4<f32> {
+    // Somebody may still be reading the last sum.
+    workgroupBarrier();
+    partial[lane] = own;
+    workgroupBarrier();
+    var total = vec4<f32>(0.0);
+{%- if lanes > 32 %}
+    if (lane < 16u) {
+        for (var i = 0u; i < {{ lanes // 16 }}u; i++) {
+            total += partial[i * 16u + lane];
+        }
+        subtotals[lane] = total;
+    }
+    workgroupBarrier();
+    total = vec4<f32>(0.0);
+    for (var i = 0u; i < 16u; i++) {
+        total += subtotals[i];
+    }
+{%- else %}
+    for (var i = 0u; i < {{ lanes }}u; i++) {
+        total += partial[i];
+    }
+{%- endif %}
+    return total;
+}
 
 @compute @workgroup_size({{ lanes }})
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
@@ -66,46 +96,46 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         workgroupBarrier();
     }
 {%- endif %}
-    for (var i = lane; i < D; i += {{ lanes }}u) {
+    for (var first = lane; first < D; first += {{ columns * lanes }}u) {
 {%- if parts is defined %}
-        var value = attended(0u, index, i, splits);
-        for (var part = FEED_FORWARD; part < PARTS; part++) {
-            value += residual[PARTS_AT + (index * PARTS + part) * D + i];
-        }
+{{- residual_parts.columns_of("0u", "index", "splits", columns, true) }}
 {%- else %}
-        var value = residual[index * D + i];
+    {%- for c in range(columns) %}
+            let column{{ c }} = min(first + {{ c * lanes }}u, D - 1u);
+            var value{{ c }} = residual[index * D + column{{ c }}];
+    {%- endfor %}
 {%- endif %}
         if (adds) {
-            value += changes[change + 4u + i];
+{%- for c in range(columns) %}
+            value{{ c }} += changes[change + 4u + column{{ c }}];
+{%- endfor %}
         }
-        values[i] = value;
+{%- for c in range(columns) %}
+        {% if d % (lanes * columns) != 0 %}if (first + {{ c * lanes }}u < D) {% endif %}{
+            values[column{{ c }}] = value{{ c }};
+        }
+{%- endfor %}
     }
     workgroupBarrier();
 
     if (clamps > 0u) {
-        // {{ lanes // max_clamps }} lanes share a clamp; all components are measured before any is changed.
-        let clamp_index = lane / {{ lanes // max_clamps }}u;
-        let at = change + 4u + D + clamp_index * (D + 2u);
-        var sum = 0.0;
-        if (clamp_index < clamps) {
-            for (var i = lane % {{ lanes // max_clamps }}u; i < D; i += {{ lanes // max_clamps }}u) {
-                sum += values[i] * changes[at + 2u + i];
-            }
-        }
-        partial[lane] = sum;
-        workgroupBarrier();
+        // All components are measured before any is changed.
+        let at = change + 4u + D;
+        var own = vec4<f32>(0.0);
         for (var i = lane; i < D; i += {{ lanes }}u) {
-            var value = values[i];
-            for (var c = 0u; c < clamps; c++) {
-                var component = 0.0;
-                for (var part = 0u; part < {{ lanes // max_clamps }}u; part++) {
-                    component += partial[c * {{ lanes // max_clamps }}u + part];
-                }
-                let own = change + 4u + D + c * (D + 2u);
-                let shift = clamp(component, changes[own], changes[own + 1u]) - component;
-                value += shift * changes[own + 2u + i];
+{%- for c in range(max_clamps) %}
+            if ({{ c }}u < clamps) {
+                own.{{ "xyzw"[c] }} += values[i] * changes[at + {{ c }}u * (D + 2u) + 2u + i];
             }
-            values[i] = value;
+{%- endfor %}
+        }
+        let components = over_workgroup(lane, own);
+        for (var c = 0u; c < clamps; c++) {
+            let bounds = at + c * (D + 2u);
+            let shift = clamp(components[c], changes[bounds], changes[bounds + 1u]) - components[c];
+            for (var i = lane; i < D; i += {{ lanes }}u) {
+                values[i] += shift * changes[bounds + 2u + i];
+            }
         }
         workgroupBarrier();
     }
@@ -119,34 +149,23 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         }
     }
 
-    if (step.directions > 0u) {
-        // {{ lanes // 16 }} lane{{ "s share" if lanes > 16 else " has" }} a direction.
-        let direction = lane % 16u;
-        var sum = 0.0;
-        if (direction < step.directions) {
-            for (var i = lane / 16u; i < D; i += {{ lanes // 16 }}u) {
-                sum += values[i] * directions[(here.layer * D + i) * 16u + direction];
-            }
+    // Four directions at once, as they lie together.
+    for (var quad = 0u; quad * 4u < step.directions; quad++) {
+        var own = vec4<f32>(0.0);
+        for (var i = lane; i < D; i += {{ lanes }}u) {
+            own += values[i] * directions[(here.layer * D + i) * 4u + quad];
         }
-        partial[lane] = sum;
-        workgroupBarrier();
-        if (lane < step.directions) {
-            let reading = {% for share in range(lanes // 16) %}{{ " + " if not loop.first }}partial[lane + {{ share * 16 }}u]{% endfor %};
-            records[index * RECORD + READINGS + here.layer * 16u + lane] = bitcast<u32>(reading);
+        let readings = over_workgroup(lane, own);
+        if (lane < min(4u, step.directions - quad * 4u)) {
+            records[index * RECORD + READINGS + here.layer * 16u + quad * 4u + lane] = bitcast<u32>(readings[lane]);
         }
-        workgroupBarrier();
     }
 
     var squares = 0.0;
     for (var i = lane; i < D; i += {{ lanes }}u) {
         squares += values[i] * values[i];
     }
-    partial[lane] = squares;
-    workgroupBarrier();
-    var total = 0.0;
-    for (var i = 0u; i < {{ lanes }}u; i++) {
-        total += partial[i];
-    }
+    let total = over_workgroup(lane, vec4<f32>(squares, 0.0, 0.0, 0.0)).x;
     let scale = inverseSqrt(total / f32(D) + EPSILON);
     for (var i = lane; i < D; i += {{ lanes }}u) {
         values[i] *= scale * gain[i];

@@ -76,10 +76,14 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 {%- for t in range(tokens) %}
     {
         var square = 0.0;
-        for (var column = lane; column < D; column += {{ lanes }}u) {
-            let value = attended({{ t }}u, source{{ t }}, column, splits{{ t }});
-            numbers[{{ t }}u * D + column] = value * gain[column];
-            square += value * value;
+        for (var first = lane; first < D; first += {{ columns * lanes }}u) {
+{{- residual_parts.columns_of(t ~ "u", "source" ~ t, "splits" ~ t, columns, false) }}
+    {%- for c in range(columns) %}
+            {% if d % (lanes * columns) != 0 %}if (first + {{ c * lanes }}u < D) {% endif %}{
+                numbers[{{ t }}u * D + column{{ c }}] = value{{ c }} * gain[column{{ c }}];
+                square += value{{ c }} * value{{ c }};
+            }
+    {%- endfor %}
         }
         squares[{{ t * lanes }}u + lane] = square;
     }

@@ -22,7 +22,7 @@ fn splits_at(position: u32) -> u32 {
 }
 {%- endmacro %}
 
-{#- For readers: `shares` and how a column's attention parts are added up. `rows` is how many rows a workgroup reads. -#}
+{#- For readers: how much each of attention's parts counts. `rows` is how many rows a workgroup reads. -#}
 {%- macro reading(rows) %}
 var<workgroup> shares: array<f32, {{ rows * parts.groups * parts.splits }}>;
 
@@ -44,19 +44,37 @@ fn weigh_splits(lane: u32, place: u32, row: u32, splits: u32) {
     }
 }
 
-// The residual after the attention's output was added.
-fn attended(place: u32, row: u32, column: u32, splits: u32) -> f32 {
-    var value = residual[row * D + column];
-    let at = PARTS_AT + row * PARTS * D + column;
-    if (splits == 1u) {
-        for (var part = 0u; part < {{ parts.groups }}u; part++) {
-            value += residual[at + part * D];
-        }
-    } else {
-        for (var part = 0u; part < {{ parts.groups }}u * splits; part++) {
-            value += shares[place * FEED_FORWARD + part] * residual[at + part * D];
-        }
-    }
-    return value;
-}
+{%- endmacro %}
+
+{#- Declares column0.. and value0..: `columns` columns of a row, a workgroup's width apart from `first` on, after attention's parts were added, and
+    with `whole` the others. They are added up side by side, so that none waits for another's load. A column that is none is the last. -#}
+{%- macro columns_of(place, row, splits, columns, whole) %}
+    {%- for c in range(columns) %}
+            let column{{ c }} = min(first + {{ c * lanes }}u, D - 1u);
+            var value{{ c }} = residual[{{ row }} * D + column{{ c }}];
+    {%- endfor %}
+            if ({{ splits }} == 1u) {
+                for (var part = 0u; part < {{ parts.groups }}u; part++) {
+                    let source = PARTS_AT + ({{ row }} * PARTS + part) * D;
+    {%- for c in range(columns) %}
+                    value{{ c }} += residual[source + column{{ c }}];
+    {%- endfor %}
+                }
+            } else {
+                for (var part = 0u; part < {{ parts.groups }}u * {{ splits }}; part++) {
+                    let source = PARTS_AT + ({{ row }} * PARTS + part) * D;
+                    let share = shares[{{ place }} * FEED_FORWARD + part];
+    {%- for c in range(columns) %}
+                    value{{ c }} += share * residual[source + column{{ c }}];
+    {%- endfor %}
+                }
+            }
+    {%- if whole %}
+            for (var part = FEED_FORWARD; part < PARTS; part++) {
+                let source = PARTS_AT + ({{ row }} * PARTS + part) * D;
+        {%- for c in range(columns) %}
+                value{{ c }} += residual[source + column{{ c }}];
+        {%- endfor %}
+            }
+    {%- endif %}
 {%- endmacro %}

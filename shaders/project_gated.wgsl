@@ -26,6 +26,7 @@ const EPSILON: f32 = {{ epsilon }};
 @group(0) @binding(6) var<storage, read_write> output_scales: array<vec4<f32>>;
 
 var<workgroup> gated: array<f32, {{ tokens * 64 }}>;
+{{ weights.staging(precision, tokens, staged) }}
 
 {{ weights.functions() }}
 
@@ -60,13 +61,13 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     var sum_up{{ r }}_{{ t }} = 0.0;
     {%- endfor %}
 {%- endfor %}
-    for (var block = 0u; block < BLOCKS; block++) {
+{%- call weights.over_blocks(precision, tokens, staged) %}
 {%- for r in range(tiles) %}
 {{- weights.load("gate" ~ r ~ "_", form, "(min(tile" ~ r ~ ", PAIR_TILES - 1u) * 2u)") }}
 {{- weights.load("up" ~ r ~ "_", form, "(min(tile" ~ r ~ ", PAIR_TILES - 1u) * 2u + 1u)") }}
 {%- endfor %}
-{{- weights.accumulate(row_names, form, precision, tokens, unpacked) }}
-    }
+{{- weights.accumulate(row_names, form, precision, tokens, unpacked, staged=staged) }}
+{%- endcall %}
 {%- for t in range(tokens) %}
     let scale{{ t }} = norm_scale(row{{ t }});
 {%- endfor %}

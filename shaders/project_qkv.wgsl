@@ -29,6 +29,7 @@ const BIAS: u32 = {{ bias_at }}u;
 @group(0) @binding(6) var<storage, read_write> queries: array<f32>;
 @group(0) @binding(7) var<storage, read_write> keys: array<{{ "u32" if half_cache else "f32" }}>;
 @group(0) @binding(8) var<storage, read_write> values: array<{{ "u32" if half_cache else "f32" }}>;
+{{ weights.staging(precision, tokens, staged) }}
 
 {{ weights.functions() }}
 
@@ -94,13 +95,13 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     var sum_b{{ r }}_{{ t }} = 0.0;
     {%- endfor %}
 {%- endfor %}
-    for (var block = 0u; block < BLOCKS; block++) {
+{%- call weights.over_blocks(precision, tokens, staged) %}
 {%- for r in range(tiles) %}
 {{- weights.load("a" ~ r ~ "_", form, "(min(tile" ~ r ~ ", PAIR_TILES - 1u) * 2u)") }}
 {{- weights.load("b" ~ r ~ "_", form, "(min(tile" ~ r ~ ", PAIR_TILES - 1u) * 2u + 1u)") }}
 {%- endfor %}
-{{- weights.accumulate(row_names, form, precision, tokens, unpacked) }}
-    }
+{{- weights.accumulate(row_names, form, precision, tokens, unpacked, staged=staged) }}
+{%- endcall %}
 {%- for r in range(tiles) %}
     {
         let pair = tile{{ r }} * 64u + lane;

@@ -34,6 +34,7 @@ const SQUARES: u32 = {{ 2 * max_rows * (d // 32) }}u;
 var<workgroup> gained: array<f32, {{ tokens * 64 }}>;
 var<workgroup> squares: array<f32, {{ tokens * 64 }}>;
 {%- endif %}
+{{ weights.staging(precision, tokens, staged) }}
 
 {{ weights.functions() }}
 
@@ -49,12 +50,12 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     var sum_w{{ r }}_{{ t }} = 0.0;
     {%- endfor %}
 {%- endfor %}
-    for (var block = 0u; block < BLOCKS; block++) {
+{%- call weights.over_blocks(precision, tokens, staged) %}
 {%- for r in range(tiles) %}
 {{- weights.load("w" ~ r ~ "_", form, "min(tile" ~ r ~ ", TILES - 1u)") }}
 {%- endfor %}
-{{- weights.accumulate(row_names, form, precision, tokens, unpacked) }}
-    }
+{{- weights.accumulate(row_names, form, precision, tokens, unpacked, staged=staged) }}
+{%- endcall %}
 {%- for r in range(tiles) %}
     {%- for t in range(tokens) %}
     {

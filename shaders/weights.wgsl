@@ -86,18 +86,62 @@ begins with the block's sum.
 
 {#- Adds the block's products of matrix rows `names` with `tokens` rows of activations to `sum` ~ name ~ token. With `unpacked`
     every number becomes an f32 once and is used for all products; else, which is for fast activations, words of bytes are multiplied
-    as they are. Block `block` of row t of the activations is block `row{t} · stride + block` of `inputs`. -#}
-{%- macro accumulate(names, form, precision, tokens, unpacked, block="block", stride="BLOCKS", inputs="inputs") %}
+    as they are. Block `block` of row t of the activations is block `row{t} · stride + block` of `inputs`; within `over_blocks`, one of
+    the `staged` ones. -#}
+{%- macro accumulate(names, form, precision, tokens, unpacked, block="block", stride="BLOCKS", inputs="inputs", staged=0) %}
     {%- if unpacked %}{% for name in names %}{{ unpack(name, form) }}{% endfor %}{% endif %}
     {%- for t in range(tokens) %}
         {
+    {%- if staged %}
+    {{- load_input("x", precision, t * staged ~ "u + within", "staged_inputs") }}
+    {%- else %}
     {{- load_input("x", precision, "row" ~ t ~ " * " ~ stride ~ " + " ~ block, inputs) }}
+    {%- endif %}
     {%- if unpacked %}{{ unpack_input("x", precision, form) }}{% endif %}
     {%- for name in names %}
             sum_{{ name }}{{ t }} += {% if unpacked %}{{ unpacked_product(name, "x", form) }}{% else %}{{ product(name, "x", form) }}{% endif %};
     {%- endfor %}
         }
     {%- endfor %}
+{%- endmacro %}
+
+{#- Workgroup memory for `staged` blocks of `tokens` rows of activations, if any are to be staged. -#}
+{%- macro staging(precision, tokens, staged) %}
+    {%- if staged %}
+var<workgroup> staged_inputs: array<vec4<u32>, {{ tokens * staged * (2 if precision == "fast" else 8) }}>;
+var<workgroup> staged_input_scales: array<vec4<f32>, {{ tokens * staged * 2 }}>;
+    {%- endif %}
+{%- endmacro %}
+
+{#- The body for each `block` of BLOCKS. With `staged`, a workgroup first copies so many blocks of its rows of activations to
+    workgroup memory, where each of its 64 lanes finds them for all of its products; `within` counts among them. -#}
+{%- macro over_blocks(precision, tokens, staged) %}
+    {%- if staged %}
+        {%- for array, words in [("inputs", 2 if precision == "fast" else 8), ("input_scales", 2)] %}
+    const {{ array | upper }}_STAGED: u32 = {{ staged * words }}u;
+        {%- endfor %}
+    for (var first = 0u; first < BLOCKS; first += {{ staged }}u) {
+        workgroupBarrier();
+        {%- for array, words in [("inputs", 2 if precision == "fast" else 8), ("input_scales", 2)] %}
+        for (var i = lane; i < {{ tokens * staged * words }}u; i += 64u) {
+            let row = min(first_row + i / {{ array | upper }}_STAGED, step.rows - 1u);
+            let word = first * {{ words }}u + i % {{ array | upper }}_STAGED;
+            if (word < BLOCKS * {{ words }}u) {
+                staged_{{ array }}[i] = {{ array }}[row * (BLOCKS * {{ words }}u) + word];
+            }
+        }
+        {%- endfor %}
+        workgroupBarrier();
+        for (var within = 0u; within < min({{ staged }}u, BLOCKS - first); within++) {
+            let block = first + within;
+{{ caller() }}
+        }
+    }
+    {%- else %}
+    for (var block = 0u; block < BLOCKS; block++) {
+{{- caller() }}
+    }
+    {%- endif %}
 {%- endmacro %}
 
 {#- The types of the four arrays of a projection from `blocks` blocks of `tiles` tiles, with their lengths, so that no access

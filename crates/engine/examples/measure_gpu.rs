@@ -1,5 +1,5 @@
-//! Measures the GPU executor: a profile of its kernels, or what readings and a plan cost. Reads a [`Request`] as JSON from
-//! standard input and writes what it measured; `cargo xtask bench --profile` and `--steering` print it.
+//! Measures the GPU executor: a profile of its kernels, what readings and a plan cost, or how fast it is. Reads a [`Request`] as
+//! JSON from standard input and writes what it measured; `cargo xtask bench --profile`, `--steering` and `--gpu` print it.
 
 use std::io;
 use std::path::PathBuf;
@@ -8,8 +8,10 @@ use std::time::Instant;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use trimtab_checkpoint::manifest;
-use trimtab_checkpoint::{FileSource, ModelConfig, WeightFile};
+use trimtab_checkpoint::{ByteSource, FileSource, ModelConfig, WeightFile};
 use trimtab_engine::generate::{Event, GenerateRequest, Generation};
+use trimtab_engine::gpu::Assumptions;
+use trimtab_engine::stand_in::{Forms, StandIn, published_shapes};
 use trimtab_engine::{
     Backend, Engine, EngineOptions, Layer, LayerTable, Operation, Precision, Sampler, Scope,
     SequenceIndex, SteeringPlan, Term, TokenId,
@@ -19,12 +21,22 @@ type Failure = Box<dyn std::error::Error>;
 
 #[derive(Debug, Deserialize)]
 struct Request {
-    /// A model directory.
-    model: PathBuf,
+    model: Model,
     /// `exact` or `fast`
     precision: String,
+    /// One of `Variant`'s; without, the adapter's likely one.
+    #[serde(default)]
+    variant: Option<String>,
     #[serde(flatten)]
     measure: Measure,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Model {
+    Directory(PathBuf),
+    /// Random weights in the shape of a published model.
+    Shape(String),
 }
 
 #[derive(Debug, Deserialize)]
@@ -43,6 +55,12 @@ enum Measure {
         pairs: usize,
         directions: usize,
     },
+    /// Of a prompt of each length and an answer of `tokens` tokens to it, one length after another, so often.
+    Speed {
+        contexts: Vec<usize>,
+        tokens: usize,
+        rounds: usize,
+    },
 }
 
 fn main() -> Result<(), Failure> {
@@ -53,12 +71,33 @@ fn main() -> Result<(), Failure> {
 }
 
 async fn measure(request: &Request) -> Result<Value, Failure> {
-    let config = ModelConfig::from_json(&std::fs::read(request.model.join(manifest::CONFIG))?)?;
-    let source = FileSource::open(&request.model.join(manifest::WEIGHTS))?;
-    let weights = WeightFile::open(source).await?;
+    match &request.model {
+        Model::Directory(folder) => {
+            let config = ModelConfig::from_json(&std::fs::read(folder.join(manifest::CONFIG))?)?;
+            let source = FileSource::open(&folder.join(manifest::WEIGHTS))?;
+            measure_model(request, &config, &WeightFile::open(source).await?).await
+        }
+        Model::Shape(name) => {
+            let (_, config) = published_shapes()
+                .find(|(known, _)| known == name)
+                .ok_or_else(|| format!("no published shape is called {name}"))?;
+            let whole = StandIn::whole(&config, &Forms::usual()).await?;
+            measure_model(request, &whole.config, &whole.weights).await
+        }
+    }
+}
+
+async fn measure_model<S: ByteSource>(
+    request: &Request,
+    config: &ModelConfig,
+    weights: &WeightFile<S>,
+) -> Result<Value, Failure> {
     let longest = match &request.measure {
         Measure::Profile { contexts, .. } => contexts.iter().copied().max().unwrap_or(0) + 1,
         Measure::Steering { prompt, tokens, .. } => prompt.len() + tokens,
+        Measure::Speed {
+            contexts, tokens, ..
+        } => contexts.iter().copied().max().unwrap_or(0) + tokens + 1,
     };
     let options = EngineOptions {
         backend: Backend::Gpu,
@@ -70,7 +109,14 @@ async fn measure(request: &Request) -> Result<Value, Failure> {
         context: Some(longest),
         sequences: 1,
     };
-    let mut engine = Engine::load(&config, &weights, options, &mut |_| ()).await?;
+    let variant = request.variant.as_deref().map(str::parse);
+    let assumptions = Assumptions {
+        variant: variant.transpose().map_err(|_| "no such variant")?,
+        ..Assumptions::default()
+    };
+    let mut quietly = |_| ();
+    let load = Engine::load_assuming(config, weights, options, assumptions, &mut quietly);
+    let mut engine = load.await?;
     let adapter = engine.info().adapter.clone();
     let measured = match &request.measure {
         Measure::Profile {
@@ -84,9 +130,17 @@ async fn measure(request: &Request) -> Result<Value, Failure> {
             pairs,
             directions,
         } => steering(&mut engine, prompt, *tokens, *pairs, *directions).await?,
+        Measure::Speed {
+            contexts,
+            tokens,
+            rounds,
+        } => speeds(&mut engine, contexts, *tokens, *rounds).await?,
     };
     let variant = engine.variant().map(|variant| variant.to_string());
-    Ok(json!({ "adapter": adapter, "variant": variant, "measured": measured }))
+    let bytes = engine.info().device_bytes;
+    Ok(
+        json!({ "adapter": adapter, "variant": variant, "device_bytes": bytes, "measured": measured }),
+    )
 }
 
 async fn profiles(
@@ -171,6 +225,32 @@ async fn steering(
     Ok(json!(measured))
 }
 
+/// Seconds to the first token and from it to the last: for each context, each round's pair.
+async fn speeds(
+    engine: &mut Engine,
+    contexts: &[usize],
+    tokens: usize,
+    rounds: usize,
+) -> Result<Value, Failure> {
+    let vocab = engine.config().vocab_size as u32;
+    let plain = SteeringPlan::default();
+    let mut measured = vec![Vec::new(); contexts.len()];
+    // The first round pays for pages and pipelines.
+    for round in 0..=rounds {
+        for (times, &context) in measured.iter_mut().zip(contexts) {
+            let prompt: Vec<u32> = (0..context as u32)
+                .map(|i| (i * 7919 + 13) % vocab)
+                .collect();
+            let begun = Instant::now();
+            let (first, rest) = answer(engine, &prompt, tokens + 1, &[], &plain).await?;
+            if round > 0 {
+                times.push([(first - begun).as_secs_f64(), rest]);
+            }
+        }
+    }
+    Ok(json!(measured))
+}
+
 async fn decode(
     engine: &mut Engine,
     prompt: &[u32],
@@ -178,6 +258,19 @@ async fn decode(
     directions: &[LayerTable],
     plan: &SteeringPlan,
 ) -> Result<f64, Failure> {
+    Ok(answer(engine, prompt, max_tokens, directions, plan)
+        .await?
+        .1)
+}
+
+/// When the first token came, and the seconds from it to the last.
+async fn answer(
+    engine: &mut Engine,
+    prompt: &[u32],
+    max_tokens: usize,
+    directions: &[LayerTable],
+    plan: &SteeringPlan,
+) -> Result<(Instant, f64), Failure> {
     engine.set_directions(directions)?;
     engine.clear(SequenceIndex(0))?;
     let request = GenerateRequest {
@@ -196,7 +289,7 @@ async fn decode(
         }
     }
     match times[..] {
-        [first, .., last] => Ok((last - first).as_secs_f64()),
+        [first, .., last] => Ok((first, (last - first).as_secs_f64())),
         _ => Err("the answer has fewer than two tokens".into()),
     }
 }

@@ -9,7 +9,7 @@ use std::time::Instant;
 use serde::Serialize;
 use trimtab_checkpoint::{ByteSource, FileSource, ModelConfig, WeightFile, manifest};
 use trimtab_engine::generate::{Event, GenerateRequest, Generation};
-use trimtab_engine::stand_in::{Forms, StandIn};
+use trimtab_engine::stand_in::{Forms, StandIn, published_shapes};
 use trimtab_engine::{
     Backend, Engine, EngineOptions, LayerTable, Precision, Sampler, SequenceIndex, SteeringPlan,
     TokenId,
@@ -21,14 +21,6 @@ const TRAITS: [usize; 5] = [0, 2, 4, 8, 16];
 const TOKENS: usize = 16;
 /// Context at which traits and models are compared.
 const SHORT: usize = 100;
-
-/// Published shapes: hidden size, layers, heads, key/value heads, feed-forward size, vocabulary.
-const SHAPES: [(&str, [usize; 6]); 4] = [
-    ("SmolLM2-135M", [576, 30, 9, 3, 1536, 49_152]),
-    ("SmolLM2-360M", [960, 32, 15, 5, 2560, 49_152]),
-    ("Qwen2.5-0.5B", [896, 24, 14, 2, 4864, 151_936]),
-    ("TinyLlama-1.1B", [2048, 22, 32, 4, 5632, 32_000]),
-];
 
 type Failure = Box<dyn std::error::Error>;
 
@@ -77,14 +69,7 @@ async fn measure(model: &std::path::Path, rounds: usize) -> Result<Growth, Failu
     }
     drop(engine);
     let mut sizes = Vec::new();
-    for (name, [d, layers, heads, kv_heads, ffn, vocab]) in SHAPES {
-        let json = serde_json::json!({
-            "model_type": "llama", "hidden_size": d, "num_hidden_layers": layers, "num_attention_heads": heads,
-            "num_key_value_heads": kv_heads, "intermediate_size": ffn, "vocab_size": vocab, "rms_norm_eps": 1e-5,
-            "rope_theta": 1e5, "max_position_embeddings": 2048, "tie_word_embeddings": true, "eos_token_id": 2,
-            "architectures": ["LlamaForCausalLM"], "hidden_act": "silu",
-        });
-        let config = ModelConfig::from_json(json.to_string().as_bytes())?;
+    for (name, config) in published_shapes() {
         let whole = StandIn::whole(&config, &Forms::usual()).await?;
         let mut engine = load(&whole.config, &whole.weights).await?;
         drop(whole);

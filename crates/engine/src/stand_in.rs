@@ -81,6 +81,38 @@ pub struct StandIn {
     pub work: f64,
 }
 
+/// Published shapes of the llama family, by the name of a model that has them: hidden size, layers, heads, key/value heads,
+/// feed-forward size, vocabulary.
+const SHAPES: [(&str, [usize; 6]); 4] = [
+    ("SmolLM2-135M", [576, 30, 9, 3, 1536, 49_152]),
+    ("SmolLM2-360M", [960, 32, 15, 5, 2560, 49_152]),
+    ("Qwen2.5-0.5B", [896, 24, 14, 2, 4864, 151_936]),
+    ("TinyLlama-1.1B", [2048, 22, 32, 4, 5632, 32_000]),
+];
+
+/// Models to compare sizes by, the smallest first; only the widths are theirs.
+pub fn published_shapes() -> impl Iterator<Item = (&'static str, ModelConfig)> {
+    SHAPES.into_iter().map(|(name, shape)| {
+        let [hidden_size, layers, heads, kv_heads, ffn_size, vocab_size] = shape;
+        let config = ModelConfig {
+            hidden_size,
+            layers,
+            heads,
+            kv_heads,
+            head_dim: hidden_size / heads,
+            ffn_size,
+            vocab_size,
+            ..ModelConfig::from_json(ANY_LLAMA).expect("the constant below is a llama's")
+        };
+        (name, config)
+    })
+}
+
+const ANY_LLAMA: &[u8] = br#"{"model_type": "llama", "architectures": ["LlamaForCausalLM"], "hidden_act": "silu",
+    "hidden_size": 576, "num_hidden_layers": 30, "num_attention_heads": 9, "num_key_value_heads": 3, "intermediate_size": 1536,
+    "vocab_size": 49152, "rms_norm_eps": 1e-5, "rope_theta": 1e5, "max_position_embeddings": 2112, "tie_word_embeddings": true,
+    "eos_token_id": 2}"#;
+
 impl StandIn {
     /// Of the real model's own size, for timing what is not at hand.
     pub async fn whole(real: &ModelConfig, forms: &Forms) -> Result<Self, EngineError> {

@@ -3,13 +3,16 @@
 use super::profile::Work;
 use super::shader::{Kernel, ShaderSources};
 use super::upload::GpuMatrix;
+use super::variant::ManyRows;
 use crate::error::EngineError;
 use std::collections::HashMap;
 
-/// Rows of the batch that one invocation of a projection computes, in the variants that exist.
-pub const WIDTHS: [u32; 3] = [1, 2, 8];
+/// Rows of the batch that one invocation of a projection computes, for one row, few and many.
+pub const fn widths(many: ManyRows) -> [u32; 3] {
+    [1, 2, many.tokens()]
+}
 
-/// The variant for a batch of `rows` rows: the widest that is not mostly idle.
+/// Which of [`widths`] a batch of `rows` rows takes: the widest that is not mostly idle.
 pub const fn width_for(rows: u32) -> usize {
     match rows {
         0 | 1 => 0,

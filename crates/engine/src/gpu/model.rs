@@ -3,9 +3,9 @@
 use super::attention::AttentionShape;
 use super::buffers::Buffers;
 use super::device::Device;
-use super::graph::{Dispatch, Extent, Over, Pipelines, WIDTHS, width_for};
+use super::graph::{Dispatch, Extent, Over, Pipelines, width_for, widths};
 use super::layout::{RowOrder, TILE};
-use super::parts::{FEW_ROWS, Parts};
+use super::parts::{FEW_ROWS, Parts, WORKGROUP_BYTES, columns};
 use super::shader::{Kernel, ShaderSources};
 use super::step::{READINGS_AT, record_words, step_bytes};
 use super::upload::{GpuMatrix, Uploader};
@@ -32,6 +32,9 @@ const HEAD_PRECISION: &str = "exact";
 const SAMPLE_LANES: usize = 256;
 /// Words of a layer's change before its addition: whether it adds, how many clamps, two unused.
 pub const CHANGE_HEADER: usize = 4;
+
+// The boundary measures all clamps of a layer in one vector.
+const _: () = assert!(MAX_CLAMPS == 4);
 
 /// Words of one layer's change.
 pub const fn change_words(d: usize) -> usize {
@@ -155,7 +158,7 @@ impl StateBuffers {
     }
 }
 
-/// Every dispatch of a forward pass, projections in each of [`WIDTHS`].
+/// Every dispatch of a forward pass, projections in each of [`widths`].
 #[derive(Debug)]
 pub struct Graph {
     embed: Dispatch,
@@ -177,7 +180,7 @@ struct BlockDispatches {
 #[derive(Debug)]
 struct FewRowsDispatches {
     attention_output: Dispatch,
-    /// In the first two of [`WIDTHS`].
+    /// In the first two of [`widths`].
     feed_forward: Vec<Dispatch>,
     boundary: Dispatch,
 }
@@ -199,7 +202,7 @@ impl Graph {
         let blocks = self.blocks.iter().flat_map(move |block| {
             let many = &block.many;
             // Where few rows take another way, only the last width is there.
-            let of = |widths: usize| width + widths - WIDTHS.len();
+            let of = |widths: usize| width + widths - block.qkv.len();
             match &block.few {
                 Some(few) if extent.rows as usize <= FEW_ROWS => [
                     Some(&block.qkv[width]),
@@ -394,11 +397,13 @@ pub(super) struct ProjectionShape {
     /// Whether numbers become f32 before they are multiplied.
     pub unpacked: bool,
     pub rows: Rows,
+    /// Blocks of activations that its workgroup stages at once, if any.
+    pub staged: u32,
 }
 
 impl ProjectionShape {
     pub fn variables(&self) -> minijinja::Value {
-        context! { tokens => self.tokens, tiles => self.tiles, unpacked => self.unpacked, row_names => self.row_names() }
+        context! { tokens => self.tokens, tiles => self.tiles, unpacked => self.unpacked, staged => self.staged, row_names => self.row_names() }
     }
 
     /// What the kernel calls the matrix rows of one invocation.
@@ -416,10 +421,12 @@ impl ProjectionShape {
 impl GraphParts<'_> {
     /// Of the projections that stand by themselves; of many rows, an invocation computes `many` tiles' rows where it shares loads.
     fn shape(&self, tokens: u32, rows: Rows, many: u32) -> ProjectionShape {
-        let (tiles, float) = if tokens == WIDTHS[2] {
+        let mut staged = 0;
+        let (tiles, float) = if tokens == self.variant.many.tokens() {
+            staged = self.variant.many.staged(self.precision);
             match self.variant.many {
                 ManyRows::Shared => (many, true),
-                ManyRows::Packed => (1, false),
+                ManyRows::Packed | ManyRows::Staged => (1, false),
             }
         } else {
             let narrow = self.variant.few.workgroups == Workgroups::Narrow;
@@ -434,6 +441,7 @@ impl GraphParts<'_> {
             tiles,
             unpacked: float || self.precision == Precision::Exact,
             rows,
+            staged,
         }
     }
 
@@ -458,8 +466,8 @@ impl GraphParts<'_> {
         let (config, state) = (self.config, self.state);
         let d_tiles = config.hidden_size.div_ceil(TILE) as u32;
         // The one before the first block has no parts to add up, in a batch of few rows either.
-        let first = self.attention(self.variant.few.workgroups).variables();
-        let boundary = self.boundary(&mut pipelines, 0, first, weights)?;
+        let first = self.variant.few.workgroups;
+        let boundary = self.boundary(&mut pipelines, 0, first, None, weights)?;
         let blocks = (0..config.layers)
             .map(|block| self.block(&mut pipelines, block, weights))
             .collect::<Result<Vec<_>, _>>()?;
@@ -488,9 +496,9 @@ impl GraphParts<'_> {
             &head.scales,
             &state.logits,
         ];
-        let logits = WIDTHS
+        let logits = widths(ManyRows::Packed)
             .map(|tokens| {
-                let narrow = match tokens == WIDTHS[2] {
+                let narrow = match tokens == ManyRows::Packed.tokens() {
                     true => self.variant.many.workgroups(),
                     false => self.variant.few.workgroups,
                 };
@@ -500,6 +508,7 @@ impl GraphParts<'_> {
                     // Its activations are exact.
                     unpacked: true,
                     rows: Rows::Single,
+                    staged: 0,
                 };
                 let own = context! { form => head.form.name(), matrix_tiles => head.tiles, precision => HEAD_PRECISION };
                 let variables = context! { ..own, ..shape.variables() };
@@ -531,15 +540,29 @@ impl GraphParts<'_> {
         })
     }
 
-    /// Steering, readings and the norm of `layer`, with [`AttentionShape::variables`]; with [`Parts::variables`] too, after a block of
-    /// few rows.
+    /// Steering, readings and the norm of `layer`, after a block of few rows with the sum of its `parts`.
     fn boundary(
         &self,
         pipelines: &mut Pipelines<'_>,
         layer: usize,
-        variables: minijinja::Value,
+        workgroups: Workgroups,
+        parts: Option<Parts>,
         weights: &GpuWeights,
     ) -> Result<Dispatch, EngineError> {
+        let d = self.config.hidden_size;
+        let lanes = match workgroups {
+            Workgroups::Narrow => self.attention(workgroups).lanes,
+            Workgroups::Wide => {
+                let numbers = d + parts.map_or(0, |parts| parts.shares());
+                let fits = |lanes: &usize| 4 * (numbers + 4 * (lanes + 16)) <= WORKGROUP_BYTES;
+                [256, 128].into_iter().find(fits).unwrap_or(64)
+            }
+        };
+        let own = context! { lanes, columns => columns(d, lanes) };
+        let variables = match parts {
+            Some(parts) => context! { ..own, ..parts.variables() },
+            None => own,
+        };
         let state = self.state;
         let gain = weights
             .blocks
@@ -586,6 +609,7 @@ impl GraphParts<'_> {
             tiles: d_strips.min(strips),
             unpacked: self.few_unpacked(),
             rows: Rows::Single,
+            staged: 0,
         };
         let own = context! { form => weights.o.form.name(), matrix_tiles => weights.o.tiles, strips => shape.tiles, ..shape.variables() };
         let attention_output = pipelines.dispatch(
@@ -604,7 +628,8 @@ impl GraphParts<'_> {
             Over::Rows(1),
         )?;
         let attention_output = attention_output.with(&[&weights.o]);
-        let feed_forward = [WIDTHS[0], WIDTHS[1]]
+        let [one, two, _] = widths(self.variant.many);
+        let feed_forward = [one, two]
             .map(|tokens| {
                 let pairs = ProjectionShape {
                     tokens,
@@ -614,6 +639,7 @@ impl GraphParts<'_> {
                     },
                     unpacked: self.few_unpacked(),
                     rows: Rows::Pairs(["gate", "up"]),
+                    staged: 0,
                 };
                 let down = ProjectionShape {
                     tiles: d_strips.min(strips),
@@ -624,6 +650,7 @@ impl GraphParts<'_> {
                     form => weights.gated.form.name(),
                     matrix_tiles => weights.gated.tiles,
                     strips => pairs.tiles,
+                    columns => columns(config.hidden_size, attention.lanes),
                     down_form => weights.down.form.name(),
                     down_strips => down.tiles,
                     down_names => down.row_names(),
@@ -649,7 +676,8 @@ impl GraphParts<'_> {
             })
             .into_iter()
             .collect::<Result<Vec<_>, _>>()?;
-        let boundary = self.boundary(pipelines, block + 1, common, all_weights)?;
+        let workgroups = self.variant.few.workgroups;
+        let boundary = self.boundary(pipelines, block + 1, workgroups, Some(parts), all_weights)?;
         Ok(FewRowsDispatches {
             attention_output,
             feed_forward,
@@ -670,13 +698,10 @@ impl GraphParts<'_> {
             .map(|parts| self.few_rows(pipelines, block, parts, all_weights))
             .transpose()?;
         let only_many = if few.is_some() { 2 } else { 0 };
+        let widths = widths(self.variant.many);
         let attention_shape = self.attention(self.variant.many.workgroups());
-        let boundary = self.boundary(
-            pipelines,
-            block + 1,
-            attention_shape.variables(),
-            all_weights,
-        )?;
+        let workgroups = self.variant.many.workgroups();
+        let boundary = self.boundary(pipelines, block + 1, workgroups, None, all_weights)?;
         let (keys, values) = (&state.keys[block], &state.values[block]);
         let normalised = [
             &state.step,
@@ -713,7 +738,7 @@ impl GraphParts<'_> {
 
         let matrix = &weights.qkv;
         let qkv = in_widths(
-            &WIDTHS,
+            &widths,
             Kernel::ProjectQkv,
             matrix,
             (Rows::Pairs(["a", "b"]), 3),
@@ -737,7 +762,7 @@ impl GraphParts<'_> {
         )?;
         let matrix = &weights.o;
         let o = in_widths(
-            &WIDTHS[only_many..],
+            &widths[only_many..],
             Kernel::ProjectResidual,
             matrix,
             (Rows::Single, 5),
@@ -757,7 +782,7 @@ impl GraphParts<'_> {
         )?;
         let matrix = &weights.gated;
         let gated_dispatch = in_widths(
-            &WIDTHS[only_many..],
+            &widths[only_many..],
             Kernel::ProjectGated,
             matrix,
             (Rows::Pairs(["gate", "up"]), 3),
@@ -770,7 +795,7 @@ impl GraphParts<'_> {
         )?;
         let matrix = &weights.down;
         let down = in_widths(
-            &WIDTHS[only_many..],
+            &widths[only_many..],
             Kernel::ProjectResidual,
             matrix,
             (Rows::Single, 5),

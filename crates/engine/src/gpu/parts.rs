@@ -19,11 +19,24 @@ const NARROW_FEED_FORWARD_PARTS: usize = 8;
 /// Pairs of tiles that a wide workgroup of the feed-forward part may make; its accumulators lie in registers.
 const MOST_TILES: usize = 4;
 /// What WebGPU promises.
-const WORKGROUP_BYTES: usize = 16_384;
+pub const WORKGROUP_BYTES: usize = 16_384;
 
 /// Rows of the widest such batch, and of one workgroup of its feed-forward part.
 pub const FEW_ROWS: usize = 4;
 const WIDEST: usize = 2;
+
+/// Columns of the residual stream that an invocation adds up side by side.
+const MOST_COLUMNS: usize = 9;
+
+/// How many columns each of `lanes` invocations adds up at once.
+pub const fn columns(d: usize, lanes: usize) -> usize {
+    let all = d.div_ceil(lanes);
+    if all < MOST_COLUMNS {
+        all
+    } else {
+        MOST_COLUMNS
+    }
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Parts {
@@ -88,6 +101,11 @@ impl Parts {
             rows => FEW_ROWS,
             feed_forward => self.feed_forward,
         }}
+    }
+
+    /// Numbers by which readers weigh the parts of attention of a row.
+    pub fn shares(&self) -> usize {
+        self.groups * self.splits
     }
 
     /// Splits of the row with most of them.

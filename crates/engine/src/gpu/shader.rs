@@ -188,10 +188,10 @@ mod tests {
     use crate::engine::Precision;
     use crate::executor::Limits;
     use crate::gpu::attention::AttentionShape;
-    use crate::gpu::graph::WIDTHS;
+    use crate::gpu::graph::widths;
     use crate::gpu::model::{ProjectionShape, Rows, shader_sources};
-    use crate::gpu::parts::Parts;
-    use crate::gpu::variant::Workgroups;
+    use crate::gpu::parts::{Parts, columns};
+    use crate::gpu::variant::{ManyRows, Workgroups};
     use trimtab_checkpoint::ModelConfig;
 
     const CONFIG: &[u8] = br#"{"model_type": "qwen2", "hidden_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4,
@@ -244,8 +244,11 @@ mod tests {
                     let parts = Parts::of(&config, precision, workgroups, attention).unwrap();
                     let parts = context! { ..parts.variables(), ..attention.variables() };
                     for (kernel, own) in [
-                        (Kernel::Boundary, attention.variables()),
-                        (Kernel::Boundary, parts.clone()),
+                        (Kernel::Boundary, context! { lanes => 256, columns => 1 }),
+                        (
+                            Kernel::Boundary,
+                            context! { lanes => 16, columns => 6, ..parts.clone() },
+                        ),
                         (Kernel::Attention, attention.variables()),
                         (Kernel::Sample, context! {}),
                     ] {
@@ -269,20 +272,22 @@ mod tests {
                                 tiles,
                                 unpacked: precision == Precision::Exact || tiles > 1,
                                 rows: Rows::Single,
+                                staged: 0,
                             };
                             let own = context! { form => *form, matrix_tiles => 2, strips => tiles, ..single.variables() };
                             let own = context! { ..own, ..parts.clone() };
                             let source = sources.render(Kernel::AttentionOutput, own).unwrap();
                             validate("attention_output.wgsl", &source);
-                            for tokens in [WIDTHS[0], WIDTHS[1]] {
+                            for tokens in [1, 2] {
                                 let pairs = ProjectionShape {
                                     tokens,
                                     unpacked: single.unpacked,
                                     tiles,
                                     rows: Rows::Pairs(["gate", "up"]),
+                                    staged: 0,
                                 };
                                 let own = context! {
-                                    form => *form, matrix_tiles => 6, strips => tiles, down_form => *form, down_strips => tiles,
+                                    columns => columns(config.hidden_size, attention.lanes), form => *form, matrix_tiles => 6, strips => tiles, down_form => *form, down_strips => tiles,
                                     down_names => single.row_names(), ..pairs.variables()
                                 };
                                 let own = context! { ..own, ..parts.clone() };
@@ -291,11 +296,13 @@ mod tests {
                             }
                             validated += 3;
                         }
-                        let shapes = WIDTHS
-                            .map(|tokens| (tokens, 1, false))
+                        let staged = ManyRows::Staged;
+                        let shapes = widths(ManyRows::Packed)
+                            .map(|tokens| (tokens, 1, false, 0))
                             .into_iter()
-                            .chain([(WIDTHS[2], 1, true), (WIDTHS[2], 3, true)]);
-                        for (tokens, tiles, unpacked) in shapes {
+                            .chain([(8, 1, true, 0), (8, 3, true, 0)])
+                            .chain([(staged.tokens(), 1, false, staged.staged(precision))]);
+                        for (tokens, tiles, unpacked, staged) in shapes {
                             for flag in [true, false] {
                                 for (kernel, rows) in [
                                     (Kernel::ProjectQkv, Rows::Pairs(["a", "b"])),
@@ -308,6 +315,7 @@ mod tests {
                                         tiles,
                                         unpacked: unpacked || precision == Precision::Exact,
                                         rows,
+                                        staged,
                                     };
                                     let own = context! { form => *form, half_cache => attention.half_cache, bias => flag, norm => flag, bias_at => 64, cols => 160, matrix_tiles => 8, ..shape.variables() };
                                     let label = format!(

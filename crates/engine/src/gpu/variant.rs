@@ -1,5 +1,6 @@
 //! Which of the ways through its work an adapter is given: what a short timing chooses among.
 
+use crate::engine::Precision;
 use std::fmt;
 use std::str::FromStr;
 
@@ -43,13 +44,33 @@ pub enum ManyRows {
     Shared,
     /// Wide workgroups, packed products, one matrix row an invocation.
     Packed,
+    /// The same with activations staged in workgroup memory, for twice as many of the batch's rows an invocation.
+    Staged,
 }
 
 impl ManyRows {
     pub const fn workgroups(self) -> Workgroups {
         match self {
             Self::Shared => Workgroups::Narrow,
-            Self::Packed => Workgroups::Wide,
+            Self::Packed | Self::Staged => Workgroups::Wide,
+        }
+    }
+
+    /// Rows of the batch that an invocation of a projection computes.
+    pub const fn tokens(self) -> u32 {
+        match self {
+            Self::Shared | Self::Packed => 8,
+            Self::Staged => 16,
+        }
+    }
+
+    /// Blocks of activations that are staged at once.
+    pub const fn staged(self, precision: Precision) -> u32 {
+        match (self, precision) {
+            (Self::Shared | Self::Packed, _) => 0,
+            // With what an epilogue keeps there, as much as workgroup memory holds everywhere.
+            (Self::Staged, Precision::Exact) => 2,
+            (Self::Staged, Precision::Fast) => 4,
         }
     }
 }
@@ -57,40 +78,48 @@ impl ManyRows {
 impl Variant {
     /// What is likely to be the fastest, and is taken where nothing was timed.
     pub const fn likely(software: bool) -> Self {
-        Self::candidates(software)[0]
+        match software {
+            true => NARROW,
+            false => WIDE,
+        }
     }
 
     /// What is timed on an adapter, the likely first.
-    pub const fn candidates(software: bool) -> [Self; 3] {
-        let narrow = Self {
-            few: FewRows {
-                workgroups: Workgroups::Narrow,
-                products: Products::Float,
-                merged: true,
-            },
-            many: ManyRows::Shared,
-        };
-        let wide = Self {
-            few: FewRows {
-                workgroups: Workgroups::Wide,
-                products: Products::Packed,
-                merged: true,
-            },
-            many: ManyRows::Packed,
-        };
-        let apart = Self {
-            few: FewRows {
-                merged: false,
-                ..wide.few
-            },
-            many: wide.many,
-        };
+    pub const fn candidates(software: bool) -> &'static [Self] {
         match software {
-            true => [narrow, wide, apart],
-            false => [wide, narrow, apart],
+            true => &[NARROW, WIDE, APART],
+            false => &[WIDE, STAGED, NARROW, APART],
         }
     }
 }
+
+const NARROW: Variant = Variant {
+    few: FewRows {
+        workgroups: Workgroups::Narrow,
+        products: Products::Float,
+        merged: true,
+    },
+    many: ManyRows::Shared,
+};
+const WIDE: Variant = Variant {
+    few: FewRows {
+        workgroups: Workgroups::Wide,
+        products: Products::Packed,
+        merged: true,
+    },
+    many: ManyRows::Packed,
+};
+const STAGED: Variant = Variant {
+    many: ManyRows::Staged,
+    ..WIDE
+};
+const APART: Variant = Variant {
+    few: FewRows {
+        merged: false,
+        ..WIDE.few
+    },
+    ..WIDE
+};
 
 /// As it is shown and remembered: three words for few rows and one for many.
 impl fmt::Display for Variant {
@@ -107,6 +136,7 @@ impl fmt::Display for Variant {
         let many = match self.many {
             ManyRows::Shared => "shared",
             ManyRows::Packed => "packed",
+            ManyRows::Staged => "staged",
         };
         write!(f, "{merged} {workgroups} {products}, {many}")
     }
@@ -141,6 +171,7 @@ impl FromStr for Variant {
         let many = match many {
             "shared" => ManyRows::Shared,
             "packed" => ManyRows::Packed,
+            "staged" => ManyRows::Staged,
             _ => return Err(UnknownVariant),
         };
         match words.next() {
@@ -157,7 +188,7 @@ mod tests {
     #[test]
     fn what_is_remembered_is_understood_and_nothing_else() {
         for variant in [true, false].into_iter().flat_map(Variant::candidates) {
-            assert_eq!(variant.to_string().parse(), Ok(variant));
+            assert_eq!(variant.to_string().parse(), Ok(*variant));
         }
         for foreign in [
             "",

@@ -1,4 +1,5 @@
-//! What the GPU executor does with its time: `--profile` (kernel by kernel) and `--steering` (what readings and a plan cost).
+//! The GPU executor on this machine's adapter: `--profile` (its time kernel by kernel), `--steering` (what readings and a plan cost) and
+//! `--gpu` (how fast it is, by model and variant).
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -27,6 +28,7 @@ struct Measured<T> {
     adapter: String,
     /// Which way the executor goes about its work there.
     variant: String,
+    device_bytes: u64,
     measured: T,
 }
 
@@ -54,7 +56,7 @@ pub fn profile(root: &Path, model: &Path, precision: &str) -> Result<()> {
     let measured: Measured<Vec<Profile>> = ask(
         root,
         &json!({
-            "model": model,
+            "model": { "directory": model },
             "precision": precision,
             "measure": "profile",
             "contexts": CONTEXTS,
@@ -132,7 +134,7 @@ pub fn steering(root: &Path, model: &Path, precision: &str, pairs: usize) -> Res
     let measured: Measured<Vec<[f64; 2]>> = ask(
         root,
         &json!({
-            "model": model,
+            "model": { "directory": model },
             "precision": precision,
             "measure": "steering",
             "prompt": prompt.ids,
@@ -156,6 +158,79 @@ pub fn steering(root: &Path, model: &Path, precision: &str, pairs: usize) -> Res
         100.0 * (cost.high - 1.0),
     );
     Ok(())
+}
+
+/// Models by their shapes; the first is the default one, with its own weights.
+const MODELS: [&str; 4] = [
+    "SmolLM2-135M",
+    "SmolLM2-360M",
+    "Qwen2.5-0.5B",
+    "TinyLlama-1.1B",
+];
+/// As `crates/engine/src/gpu/variant.rs` names them.
+const VARIANTS: [&str; 4] = [
+    "merged wide packed, packed",
+    "merged wide packed, staged",
+    "merged narrow float, shared",
+    "apart wide packed, packed",
+];
+const SPEED_CONTEXTS: [usize; 3] = [100, 512, 2000];
+const SPEED_TOKENS: usize = 64;
+
+/// Tokens a second, reading and writing, by model, precision and, for the default model, variant.
+pub fn speed(root: &Path, model: &Path, rounds: usize) -> Result<()> {
+    println!(
+        "Medians of {rounds} answers of {SPEED_TOKENS} tokens to prompts of {SPEED_CONTEXTS:?}; native; all but the default model with random weights"
+    );
+    for (index, name) in MODELS.into_iter().enumerate() {
+        let model = match index {
+            0 => json!({ "directory": model }),
+            _ => json!({ "shape": name }),
+        };
+        let mut variants = vec![None];
+        if index == 0 {
+            variants.extend(VARIANTS.map(Some));
+        }
+        for variant in variants {
+            for precision in ["fast", "exact"] {
+                let measured: Measured<Vec<Vec<[f64; 2]>>> = ask(
+                    root,
+                    &json!({
+                        "model": model,
+                        "precision": precision,
+                        "variant": variant,
+                        "measure": "speed",
+                        "contexts": SPEED_CONTEXTS,
+                        "tokens": SPEED_TOKENS,
+                        "rounds": rounds,
+                    }),
+                )?;
+                println!("\n{name}, {precision}, {}", speed_line(&measured));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn speed_line(measured: &Measured<Vec<Vec<[f64; 2]>>>) -> String {
+    let mut line = format!(
+        "{} ({}), {:.0} MB on the device",
+        measured.adapter,
+        measured.variant,
+        measured.device_bytes as f64 / 1e6
+    );
+    for (context, times) in SPEED_CONTEXTS.iter().zip(&measured.measured) {
+        let middle =
+            |which: usize| median(times.iter().map(|time| time[which])).unwrap_or(f64::NAN);
+        let _ = write!(
+            line,
+            "\n{context:>8} tokens of prompt: read {:>8.0} a second ({:.1} ms to the first token), written {:>6.1} a second",
+            *context as f64 / middle(0),
+            1e3 * middle(0),
+            SPEED_TOKENS as f64 / middle(1),
+        );
+    }
+    line
 }
 
 /// A geometric mean with its 95 % interval.

@@ -48,6 +48,9 @@ pub struct Arguments {
     /// Only measure what readings and a steering plan cost on this machine's adapter.
     #[arg(long)]
     steering: bool,
+    /// Only time the GPU executor on this machine's adapter, by model and variant.
+    #[arg(long)]
+    gpu: bool,
     /// Pairs of answers that `--steering` compares.
     #[arg(long, default_value_t = 40)]
     pairs: usize,
@@ -63,6 +66,9 @@ pub fn run(root: &Path, arguments: &Arguments) -> Result<()> {
     }
     if arguments.growth {
         return growth::measure(root, &model, arguments.rounds);
+    }
+    if arguments.gpu {
+        return gpu::speed(root, &model, arguments.rounds);
     }
     if arguments.steering {
         return gpu::steering(root, &model, &arguments.precision, arguments.pairs);
