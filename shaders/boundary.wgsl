@@ -20,6 +20,12 @@ struct LayerIndex {
     pad2: u32,
 }
 
+// Of what is added up over a workgroup.
+struct Sums {
+    four: vec4<f32>,
+    one: f32,
+}
+
 const D: u32 = {{ d }}u;
 {%- if parts is defined %}
 {{ residual_parts.declarations() }}
@@ -44,39 +50,49 @@ const EPSILON: f32 = {{ epsilon }};
 @group(0) @binding(9) var<storage, read_write> captured: array<f32>;
 
 var<workgroup> values: array<f32, D>;
-var<workgroup> partial: array<vec4<f32>, {{ lanes }}>;
+var<workgroup> partial: array<Sums, {{ lanes }}>;
 {%- if lanes > 32 %}
-var<workgroup> subtotals: array<vec4<f32>, 16>;
+var<workgroup> subtotals: array<Sums, 16>;
 {%- endif %}
 {%- if parts is defined %}
 {{ residual_parts.reading(1) }}
 {%- endif %}
 
-// The sum of every lane's own, for all of them.
-fn over_workgroup(lane: u32, own: vec4<f32>) -> vec4<f32> {
-    // Somebody may still be reading the last sum.
+// The sums of every lane's own, for all of them.
+fn over_workgroup(lane: u32, four: vec4<f32>, one: f32) -> Sums {
+    // Somebody may still be reading the last ones.
     workgroupBarrier();
-    partial[lane] = own;
+    partial[lane] = Sums(four, one);
     workgroupBarrier();
-    var total = vec4<f32>(0.0);
+    var total = Sums(vec4<f32>(0.0), 0.0);
 {%- if lanes > 32 %}
     if (lane < 16u) {
-        for (var i = 0u; i < {{ lanes // 16 }}u; i++) {
-            total += partial[i * 16u + lane];
+        for (var i = lane; i < {{ lanes }}u; i += 16u) {
+            total.four += partial[i].four;
+            total.one += partial[i].one;
         }
         subtotals[lane] = total;
     }
     workgroupBarrier();
-    total = vec4<f32>(0.0);
+    total = Sums(vec4<f32>(0.0), 0.0);
     for (var i = 0u; i < 16u; i++) {
-        total += subtotals[i];
+        total.four += subtotals[i].four;
+        total.one += subtotals[i].one;
     }
 {%- else %}
     for (var i = 0u; i < {{ lanes }}u; i++) {
-        total += partial[i];
+        total.four += partial[i].four;
+        total.one += partial[i].one;
     }
 {%- endif %}
     return total;
+}
+
+fn record(index: u32, lane: u32, quad: u32, readings: vec4<f32>) {
+    let direction = quad * 4u + lane;
+    if (lane < 4u && direction < step.directions) {
+        records[index * RECORD + READINGS + here.layer * 16u + direction] = bitcast<u32>(readings[lane]);
+    }
 }
 
 @compute @workgroup_size({{ lanes }})
@@ -97,6 +113,15 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     }
 {%- endif %}
     for (var first = lane; first < D; first += {{ columns * lanes }}u) {
+        // Asked for before the parts, so that they come meanwhile.
+{%- for c in range(columns) %}
+        var added{{ c }} = 0.0;
+{%- endfor %}
+        if (adds) {
+{%- for c in range(columns) %}
+            added{{ c }} = changes[change + 4u + min(first + {{ c * lanes }}u, D - 1u)];
+{%- endfor %}
+        }
 {%- if parts is defined %}
 {{- residual_parts.columns_of("0u", "index", "splits", columns, true) }}
 {%- else %}
@@ -105,12 +130,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
             var value{{ c }} = residual[index * D + column{{ c }}];
     {%- endfor %}
 {%- endif %}
-        if (adds) {
 {%- for c in range(columns) %}
-            value{{ c }} += changes[change + 4u + column{{ c }}];
-{%- endfor %}
-        }
-{%- for c in range(columns) %}
+        value{{ c }} += added{{ c }};
         {% if d % (lanes * columns) != 0 %}if (first + {{ c * lanes }}u < D) {% endif %}{
             values[column{{ c }}] = value{{ c }};
         }
@@ -129,7 +150,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
             }
 {%- endfor %}
         }
-        let components = over_workgroup(lane, own);
+        let components = over_workgroup(lane, own, 0.0).four;
         for (var c = 0u; c < clamps; c++) {
             let bounds = at + c * (D + 2u);
             let shift = clamp(components[c], changes[bounds], changes[bounds + 1u]) - components[c];
@@ -149,24 +170,26 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         }
     }
 
-    // Four directions at once, as they lie together.
-    for (var quad = 0u; quad * 4u < step.directions; quad++) {
-        var own = vec4<f32>(0.0);
+    // Four directions at once, as they lie together; the first of them with the row's length.
+    var squares = 0.0;
+    var own = vec4<f32>(0.0);
+    for (var i = lane; i < D; i += {{ lanes }}u) {
+        let value = values[i];
+        squares += value * value;
+        if (step.directions > 0u) {
+            own += value * directions[(here.layer * D + i) * 4u];
+        }
+    }
+    let sums = over_workgroup(lane, own, squares);
+    record(index, lane, 0u, sums.four);
+    for (var quad = 1u; quad * 4u < step.directions; quad++) {
+        own = vec4<f32>(0.0);
         for (var i = lane; i < D; i += {{ lanes }}u) {
             own += values[i] * directions[(here.layer * D + i) * 4u + quad];
         }
-        let readings = over_workgroup(lane, own);
-        if (lane < min(4u, step.directions - quad * 4u)) {
-            records[index * RECORD + READINGS + here.layer * 16u + quad * 4u + lane] = bitcast<u32>(readings[lane]);
-        }
+        record(index, lane, quad, over_workgroup(lane, own, 0.0).four);
     }
-
-    var squares = 0.0;
-    for (var i = lane; i < D; i += {{ lanes }}u) {
-        squares += values[i] * values[i];
-    }
-    let total = over_workgroup(lane, vec4<f32>(squares, 0.0, 0.0, 0.0)).x;
-    let scale = inverseSqrt(total / f32(D) + EPSILON);
+    let scale = inverseSqrt(sums.one / f32(D) + EPSILON);
     for (var i = lane; i < D; i += {{ lanes }}u) {
         values[i] *= scale * gain[i];
     }

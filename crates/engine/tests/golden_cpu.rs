@@ -32,7 +32,7 @@ mod reference {
 
     #[test]
     fn greedy_tokens_teacher_forced() {
-        predictions::greedy_teacher_forced(&mut engine(), DEMANDS);
+        predictions::greedy_teacher_forced(&mut engine(), DEMANDS, |_| true);
     }
 
     #[test]
@@ -76,7 +76,7 @@ mod exact {
 
     #[test]
     fn greedy_tokens_teacher_forced() {
-        predictions::greedy_teacher_forced(&mut engine(), DEMANDS);
+        predictions::greedy_teacher_forced(&mut engine(), DEMANDS, |_| true);
     }
 
     #[test]
@@ -160,7 +160,7 @@ mod fast {
 
     #[test]
     fn greedy_tokens_teacher_forced() {
-        predictions::greedy_teacher_forced(&mut engine(), DEMANDS);
+        predictions::greedy_teacher_forced(&mut engine(), DEMANDS, |_| true);
     }
 
     #[test]

@@ -554,7 +554,7 @@ impl GraphParts<'_> {
             Workgroups::Narrow => self.attention(workgroups).lanes,
             Workgroups::Wide => {
                 let numbers = d + parts.map_or(0, |parts| parts.shares());
-                let fits = |lanes: &usize| 4 * (numbers + 4 * (lanes + 16)) <= WORKGROUP_BYTES;
+                let fits = |lanes: &usize| 4 * (numbers + 8 * (lanes + 16)) <= WORKGROUP_BYTES;
                 [256, 128].into_iter().find(fits).unwrap_or(64)
             }
         };

@@ -437,7 +437,7 @@ mod tests {
     fn every_kernel_that_is_broken_is_noticed() {
         let breakages = [
             (Kernel::Embed, "token % 64u", "token % 63u"),
-            (Kernel::Boundary, "value0 += changes[", "value0 -= changes["),
+            (Kernel::Boundary, "value0 += added0", "value0 -= added0"),
             (Kernel::Boundary, "values[i] += shift", "values[i] -= shift"),
             (
                 Kernel::Boundary,

@@ -76,11 +76,19 @@ struct GreedyPrompt {
     gap: Vec<f32>,
 }
 
-/// The most likely token at every step of the reference's own run.
-pub fn greedy_teacher_forced(engine: &mut Engine, demands: Demands) {
+/// The most likely token at every step of the reference's own run, on the prompts that are `wanted`.
+pub fn greedy_teacher_forced(
+    engine: &mut Engine,
+    demands: Demands,
+    wanted: impl Fn(usize) -> bool,
+) {
     let (count, needed) = demands.greedy;
     let (mut good, mut wrong, mut positions) = (0, Vec::new(), 0);
     for (number, prompt) in json::<GreedyFile>("greedy.json").prompts.iter().enumerate() {
+        if !wanted(number) {
+            good += 1;
+            continue;
+        }
         let start = prompt.prompt_ids.tokens();
         let tokens = [&start[..], &prompt.ids.tokens()[..count]].concat();
         let plan = SteeringPlan::default();
@@ -141,9 +149,11 @@ fn assert_parts_only_at_ties(
     parting.unwrap_or(tokens.len())
 }
 
-/// Greedy answers of the engine's own, several sequences at once.
-pub fn greedy_free_run(engine: &mut Engine) {
+/// Greedy answers of the engine's own, several sequences at once. Returns the prompts whose answers part from the reference's: of the
+/// others, each token was the most likely one after the reference's own.
+pub fn greedy_free_run(engine: &mut Engine) -> Vec<usize> {
     let prompts = json::<GreedyFile>("greedy.json").prompts;
+    let mut parted = Vec::new();
     for (group, prompts) in prompts.chunks(SEQUENCES).enumerate() {
         let requests = prompts
             .iter()
@@ -162,8 +172,12 @@ pub fn greedy_free_run(engine: &mut Engine) {
             let name = format!("prompt {}", group * SEQUENCES + index);
             let same = assert_parts_only_at_ties(&name, tokens, &prompt.ids.tokens(), &prompt.gap);
             println!("{name}: {same} of {} greedy tokens", tokens.len());
+            if same < tokens.len() {
+                parted.push(group * SEQUENCES + index);
+            }
         }
     }
+    parted
 }
 
 #[derive(Deserialize)]
