@@ -350,7 +350,7 @@ fn processor_time() -> Duration {
 fn kind(error: &LinkError) -> &'static str {
     match error {
         LinkError::Nothing => "nothing there",
-        LinkError::TooLong { .. } => "too long",
+        LinkError::TooLong => "too long",
         LinkError::Alphabet => "not base64url",
         LinkError::Damaged => "cut short or damaged",
         LinkError::Bomb => "inflates too far",

@@ -172,7 +172,23 @@ export class Chat {
       this.preferences.newSeed();
       return this.run(index, [...columns]);
     }
+    if (reusable && this.plan().length === 0 && this.sameQuestion(index)) return this.showUnsteered(index, run);
     await this.run(index, reusable ? ["steered"] : [...columns]);
+  }
+
+  /** Without a push both columns are the unsteered answer: nothing has to be written again. */
+  private async showUnsteered(index: number, run: Run): Promise<void> {
+    const { unsteered } = run.answers;
+    const same: Run = { ...run, id: newId(), answers: { unsteered, steered: unsteered } };
+    this.changeTurn(index, (turn) => ({ ...turn, runs: [...turn.runs, same], shown: turn.runs.length }));
+    this.announcement = readAloud(this.conversation, index, [...columns]);
+    await this.keep(this.conversation);
+  }
+
+  /** Whether both columns go on from the same answers. */
+  private sameQuestion(index: number): boolean {
+    const [first, second] = columns.map((column) => JSON.stringify(messagesFor(this.conversation, column, index)));
+    return first === second;
   }
 
   /** Another question in the same place; what was there stays in the list. */

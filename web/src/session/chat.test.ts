@@ -118,6 +118,26 @@ describe("a conversation", () => {
     expect(answerText(shownRun(chat.conversation.turns[0]!)!.answers.steered)).toContain("wonderful");
   });
 
+  it("shows the unsteered answer in both columns when the push is gone, and runs only where the columns part", async () => {
+    const { chat, session, engine } = await loaded();
+    session.moveSlider("cheerful", 2);
+    await chat.ask("How was your weekend?");
+    session.moveSlider("cheerful", 0);
+    await chat.again(0);
+    expect(engine.requests).toHaveLength(1);
+    const { answers } = shownRun(chat.conversation.turns[0]!)!;
+    expect(answerText(answers.unsteered)).toContain("quiet");
+    expect(answers.steered).toEqual(answers.unsteered);
+    expect(chat.announcement).toMatch(/Unsteered answer: My weekend.*Steered answer: My weekend/s);
+
+    chat.show(0, 0);
+    session.moveSlider("cheerful", 2);
+    await chat.ask("And now?");
+    session.moveSlider("cheerful", 0);
+    await chat.again(1);
+    expect(engine.requests.at(-1)?.columns.map(({ column, plan }) => [column, plan.length])).toEqual([["steered", 0]]);
+  });
+
   it("runs both columns again when it goes on from another version of the answer before", async () => {
     const { chat, session, engine } = await loaded();
     await chat.ask("One?");

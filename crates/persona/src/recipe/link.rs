@@ -21,8 +21,8 @@ pub const MAX_JSON_BYTES: usize = 1 << 20;
 pub enum LinkError {
     #[error("there is no recipe in this; a link has its recipe after {MARKER}")]
     Nothing,
-    #[error("this link is {chars} characters long, more than the {MAX_CODE_CHARS} that are read")]
-    TooLong { chars: usize },
+    #[error("this link is more than {MAX_CODE_CHARS} characters long, which are all that are read")]
+    TooLong,
     #[error(
         "this link was damaged on its way (its code is not base64url); copy all of it, from {MARKER} to its end"
     )]
@@ -114,7 +114,7 @@ pub fn json_of(link: &str) -> Result<Vec<u8>, LinkError> {
 fn code_of(link: &str) -> Result<Vec<u8>, LinkError> {
     // An address before the code is longer than no sane address.
     if link.len() > MAX_CODE_CHARS + (1 << 14) {
-        return Err(LinkError::TooLong { chars: link.len() });
+        return Err(LinkError::TooLong);
     }
     let link: String = link.chars().filter(|c| !c.is_whitespace()).collect();
     let code = match link.rsplit_once(MARKER) {
@@ -125,7 +125,7 @@ fn code_of(link: &str) -> Result<Vec<u8>, LinkError> {
         return Err(LinkError::Nothing);
     }
     if code.len() > MAX_CODE_CHARS {
-        return Err(LinkError::TooLong { chars: code.len() });
+        return Err(LinkError::TooLong);
     }
     URL_SAFE_NO_PAD.decode(code).map_err(|error| match error {
         DecodeError::InvalidByte(..) => LinkError::Alphabet,
