@@ -53,7 +53,7 @@ pub fn import(arguments: &ImportArguments) -> Result<()> {
             let bytes = read_bounded(&arguments.file, MAX_BYTES as u64)?;
             let read = ControlVector::parse(&bytes).with_context(named)?;
             let table = read.into_table(rows, width).with_context(named)?;
-            (table, "a GGUF control vector", "0 and 1")
+            (table, "a GGUF control vector", vec![0, 1])
         }
         Some("pt" | "pth") => {
             let (shape, mut values) = read_torch_tensor(&arguments.file).with_context(named)?;
@@ -67,13 +67,15 @@ pub fn import(arguments: &ImportArguments) -> Result<()> {
             (
                 LayerTable::new(values, width).with_context(named)?,
                 "a tensor of the reference implementation",
-                "L",
+                vec![rows - 1],
             )
         }
         _ => bail!("{}: neither a .gguf nor a .pt file", named()),
     };
     let tensors = [(DEFAULT_TENSOR.to_owned(), table)].into();
-    let made = format!("from {from}; layers that it has not ({zero}) are zero");
+    let layers: Vec<String> = zero.iter().map(usize::to_string).collect();
+    let layers = layers.join(" and ");
+    let made = format!("from {from}; layers that it has not ({layers}) are zero");
     let metadata = VectorMetadata {
         made: Some(made),
         ..VectorMetadata::default()
@@ -82,17 +84,12 @@ pub fn import(arguments: &ImportArguments) -> Result<()> {
     write(&arguments.out, &file.to_bytes()?)?;
     let out = arguments.out.display();
     if arguments.json {
-        let zero = if zero == "L" {
-            vec![rows - 1]
-        } else {
-            vec![0, 1]
-        };
         let hash = tensor_hash(&file.tensors[DEFAULT_TENSOR]);
         let report = serde_json::json!({"out": out.to_string(), "tensors": {DEFAULT_TENSOR: hash}, "zero_layers": zero});
         println!("{report}");
     } else {
         println!(
-            "{out}: made from {from}; of layers 0 to {}, {zero} could not be imported and are zero. `trimtab calibrate {out}` measures what its readings and doses mean on this model",
+            "{out}: made from {from}; it says nothing of layer {layers} of 0 to {}, which pushes nothing. `trimtab calibrate {out}` measures what its readings and doses mean on this model",
             rows - 1
         );
     }
