@@ -76,6 +76,8 @@ for (const executor of executors) {
             // A vector that came with the link is quantised again, to nearly the same numbers.
             const inside = opened.recipe.traits.some(({ inline }) => inline !== null);
             const shared = await globalThis.trimtab.makeLink(opened.recipe);
+            // There is room for four beside the twelve that are ready-made.
+            await globalThis.trimtab.removeTraits(result.added.map(({ name }) => name));
             return { ...result, answers, shared, inside };
           },
           { link: golden.link, precision },
