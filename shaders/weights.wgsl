@@ -117,12 +117,13 @@ var<workgroup> staged_input_scales: array<vec4<f32>, {{ tokens * staged * 2 }}>;
     workgroup memory, where each of its 64 lanes finds them for all of its products; `within` counts among them. -#}
 {%- macro over_blocks(precision, tokens, staged) %}
     {%- if staged %}
-        {%- for array, words in [("inputs", 2 if precision == "fast" else 8), ("input_scales", 2)] %}
+        {%- set staged_arrays = [("inputs", 2 if precision == "fast" else 8), ("input_scales", 2)] %}
+        {%- for array, words in staged_arrays %}
     const {{ array | upper }}_STAGED: u32 = {{ staged * words }}u;
         {%- endfor %}
     for (var first = 0u; first < BLOCKS; first += {{ staged }}u) {
         workgroupBarrier();
-        {%- for array, words in [("inputs", 2 if precision == "fast" else 8), ("input_scales", 2)] %}
+        {%- for array, words in staged_arrays %}
         for (var i = lane; i < {{ tokens * staged * words }}u; i += 64u) {
             let row = min(first_row + i / {{ array | upper }}_STAGED, step.rows - 1u);
             let word = first * {{ words }}u + i % {{ array | upper }}_STAGED;

@@ -77,7 +77,7 @@ pub fn import(arguments: &ImportArguments) -> Result<()> {
     let layers = layers.join(" and ");
     let made = format!("from {from}; layers that it has not ({layers}) are zero");
     let metadata = VectorMetadata {
-        made: Some(made),
+        made: Some(made.clone()),
         ..VectorMetadata::default()
     };
     let file = VectorFile { tensors, metadata };
@@ -89,8 +89,7 @@ pub fn import(arguments: &ImportArguments) -> Result<()> {
         println!("{report}");
     } else {
         println!(
-            "{out}: made from {from}; it says nothing of layer {layers} of 0 to {}, which pushes nothing. `trimtab calibrate {out}` measures what its readings and doses mean on this model",
-            rows - 1
+            "{out}: made {made}. `trimtab calibrate {out}` measures what its readings and doses mean on this model"
         );
     }
     Ok(())

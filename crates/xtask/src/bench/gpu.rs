@@ -187,10 +187,10 @@ pub fn speed(root: &Path, model: &Path, rounds: usize) -> Result<()> {
             0 => json!({ "directory": model }),
             _ => json!({ "shape": name }),
         };
-        let mut variants = vec![None];
-        if index == 0 {
-            variants.extend(VARIANTS.map(Some));
-        }
+        let variants = match index {
+            0 => VARIANTS.map(Some).to_vec(),
+            _ => vec![None],
+        };
         for variant in variants {
             for precision in ["fast", "exact"] {
                 let measured: Measured<Vec<Vec<[f64; 2]>>> = ask(
