@@ -38,7 +38,7 @@ export async function loadOurs(page: Page, backend: Backend, precision: "exact" 
       const source = { kind: "catalogue", id: card.id } as const;
       const model = await globalThis.trimtab.load(source, { backend: backend === "webgpu" ? "gpu" : "cpu", precision, context }, () => undefined);
       const threads = Number(/(\d+) threads$/.exec(model.adapter)?.[1] ?? 1);
-      return { backend: model.backend, precision: model.precision, traits: model.traits.length, threads };
+      return { backend: model.backend, precision: model.precision, traits: model.traits.map(({ name }) => name), threads };
     },
     { backend, precision, context: CONTEXT },
   );

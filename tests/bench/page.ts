@@ -23,7 +23,8 @@ export interface MemoryUse {
 
 const DECODED = 12;
 const CONTEXTS = [64, 256, CONTEXT - DECODED];
-const TRAITS = [8, 16];
+/** From the most that an executor reads: what is there is added to once, and then taken away. */
+const TRAITS = [16, 8, 4, 0];
 
 /** Seconds from navigation to the first token of an answer on the CPU executor, everything cached; one a round. */
 export async function startWarm(visitor: BrowserContext, question: Question, rounds: number): Promise<number[]> {
@@ -48,7 +49,7 @@ export async function measureGrowth(visitor: BrowserContext, backend: Backend): 
   const costs: Cost[] = [];
   for (const contextTokens of CONTEXTS) {
     const decodeTokensPerSecond = await decodeSpeed(page, await messagesOf(page, contextTokens));
-    costs.push({ backend, precision, contextTokens, traits: ready, decodeTokensPerSecond });
+    costs.push({ backend, precision, contextTokens, traits: ready.length, decodeTokensPerSecond });
     console.error(`${backend}: ${String(contextTokens)} tokens of context, ${decodeTokensPerSecond?.toFixed(2) ?? "–"} tokens/s`);
   }
   const memory = await page.evaluate(async () => globalThis.trimtab.memory());
@@ -56,8 +57,7 @@ export async function measureGrowth(visitor: BrowserContext, backend: Backend): 
   const messages = await messagesOf(page, contextTokens);
   let present = ready;
   for (const traits of TRAITS) {
-    await addTraits(page, present, traits);
-    present = traits;
+    present = await readTraits(page, present, traits);
     costs.push({ backend, precision, contextTokens, traits, decodeTokensPerSecond: await decodeSpeed(page, messages) });
   }
   await page.close();
@@ -106,13 +106,16 @@ async function rendered(page: Page, messages: Message[]): Promise<number> {
   return page.evaluate(async (messages) => (await globalThis.trimtab.tokenize(messages, true)).length, messages);
 }
 
-/** Adds copies of a ready-made vector: to an executor every direction costs the same. */
-async function addTraits(page: Page, present: number, wanted: number): Promise<void> {
+/** Reads so many traits, adding copies of a ready-made vector where there are fewer: to an executor every direction costs the same. */
+async function readTraits(page: Page, present: readonly string[], wanted: number): Promise<string[]> {
+  const copies = Array.from({ length: Math.max(0, wanted - present.length) }, (_, index) => `copy ${String(index)}`);
   await page.evaluate(
-    async ({ address, present, wanted }) => {
+    async ({ address, copies, removed }) => {
       const file = new Uint8Array(await (await fetch(`${address}/models/vectors/cheerful.safetensors`)).arrayBuffer());
-      for (let index = present; index < wanted; index++) await globalThis.trimtab.addVector(`copy ${String(index)}`, file.slice());
+      for (const name of copies) await globalThis.trimtab.addVector(name, file.slice());
+      await globalThis.trimtab.removeTraits(removed);
     },
-    { address, present, wanted },
+    { address, copies, removed: present.slice(wanted) },
   );
+  return [...present.slice(0, wanted), ...copies];
 }

@@ -54,7 +54,7 @@ test("the answer goes on with the same tokens on a new device", async () => {
           } else if (event.kind === "recovered") seen.push(event.model.backend);
         },
       );
-      return { seen, tokens, texts: results.map((result) => result.text), ids: results.map((result) => result.tokens.map((token) => token.id)) };
+      return { seen, tokens, ids: results.map((result) => result.tokens.map((token) => token.id)) };
     }, loseAfter);
 
   const undisturbed = await run(0);
@@ -63,11 +63,9 @@ test("the answer goes on with the same tokens on a new device", async () => {
   expect(disturbed.seen).toEqual(["gpu"]);
   expect(disturbed.ids).toEqual(undisturbed.ids);
   expect(disturbed.tokens).toBe(undisturbed.tokens);
-  const afterwards = await run(0);
-  expect(afterwards.texts).toEqual(undisturbed.texts);
 
-  // The same, seen by somebody who asked on the page.
-  await answerAt(page, { temperature: 0, tokens: 10 });
+  // The same on the new device, seen by somebody who asked on the page.
+  await answerAt(page, { temperature: 0, tokens: 6 });
   await page.getByRole("textbox", { name: "Your message" }).fill("Name three fruits.");
   await page.getByRole("button", { name: "Ask", exact: true }).click();
   await expect(tokens(page, "Steered").first()).toBeVisible({ timeout: ANSWERING });

@@ -14,6 +14,7 @@ use trimtab_checkpoint::manifest::{CHAT_TEMPLATE, CONFIG, TOKENIZER, TOKENIZER_C
 use trimtab_checkpoint::{ByteSource, ChatTemplate, ModelConfig, Tokenizer, WeightFile};
 use trimtab_engine::engine::LoadProgress;
 use trimtab_engine::gpu::Assumptions;
+use trimtab_engine::record::MAX_DIRECTIONS;
 use trimtab_engine::stand_in::Forms;
 use trimtab_engine::steering::TokenRole;
 use trimtab_engine::{
@@ -151,6 +152,7 @@ impl Model {
             context: info.context,
             device_bytes: info.device_bytes as f64,
             notices: Vec::new(),
+            max_traits: MAX_DIRECTIONS,
             traits: self
                 .vectors
                 .iter()

@@ -57,6 +57,7 @@ pub struct LoadedModel<'a> {
     pub device_bytes: f64,
     pub notices: Vec<String>,
     pub traits: Vec<TraitCard>,
+    pub max_traits: usize,
 }
 
 #[derive(Clone, Debug, Serialize)]

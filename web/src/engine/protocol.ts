@@ -67,6 +67,8 @@ export interface LoadedModel {
   /** Sentences the visitor should see (no WebGPU so the CPU is used, software adapter, shorter context…). */
   notices: string[];
   traits: Trait[];
+  /** How many traits it reads at a time. */
+  maxTraits: number;
 }
 
 /** The graphics device, tried out with a small stand-in for the model before it was loaded. */

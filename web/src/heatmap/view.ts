@@ -30,10 +30,15 @@ export function signed(value: number, digits = 1): string {
   return value < 0 ? `−${text}` : `+${text}`;
 }
 
+/** A trait's name as people read it: the names of files and sliders have hyphens for spaces. */
+export function spokenName(name: string): string {
+  return name.replaceAll("-", " ");
+}
+
 /** A plan in a few words. */
 export function planText(plan: Plan): string {
   if (plan.length === 0) return "no push";
-  return plan.map(({ trait, operation }) => (operation.kind === "add" ? `${trait} ${signed(operation.coefficient)}` : `${trait}: ${operation.kind}`)).join(", ");
+  return plan.map(({ trait, operation }) => (operation.kind === "add" ? `${spokenName(trait)} ${signed(operation.coefficient)}` : `${spokenName(trait)}: ${operation.kind}`)).join(", ");
 }
 
 export function percent(logprob: number): string {

@@ -74,7 +74,7 @@ describe("a lesson", () => {
     await press("Set the page up");
     await screen.findByRole("slider", { name: /^random 1 \(cheerful\)/ });
     await idle();
-    expect(session.sliders.coefficient("random 1 (cheerful)")).toBe(2);
+    await waitFor(() => expect(session.sliders.coefficient("random 1 (cheerful)")).toBe(2));
     const answer = within(await panel()).getByText("Answer").closest("details");
     expect(answer?.open).toBe(false);
   });

@@ -38,6 +38,7 @@ export async function setUpPage(session: Session, wanted: SetUp, title: string):
   }
 
   if (control !== null && !session.traits.some(({ name }) => name === controlName(control))) {
+    await session.makeRoom(1);
     session.model.addTrait(await session.engine.addRandomTrait(control.like, control.seed));
   }
   const { chat, preferences, view } = session;

@@ -35,7 +35,7 @@ export class Session {
   ) {
     this.model = new ModelState(engine, this.preferences);
     this.model.onRemoved = (names) => this.forget(names);
-    this.workshop = new Workshop(engine, made, this.model);
+    this.workshop = new Workshop(engine, made, this.model, (count) => this.makeRoom(count));
     this.chat = new Chat(engine, store, this.preferences, this.model, () => this.plan(), () => this.workshop.pause());
   }
 
@@ -70,6 +70,20 @@ export class Session {
   /** Sliders that did not come with the model, and can go again: random directions, traits from links, the visitor's own. */
   get addedTraits(): readonly Trait[] {
     return this.traits.filter(({ hash }) => !this.model.readyMade.includes(hash));
+  }
+
+  /**
+   * Lets go of random directions and traits of links, the oldest first, until the model has room for `count` more. What pushes or
+   * colours now stays, and so does what the visitor made; the engine says what to do where that is not enough.
+   */
+  async makeRoom(count: number): Promise<void> {
+    const model = this.model.loaded;
+    if (model === null) return;
+    const { by } = this.view;
+    const used = (name: string) => this.plan().some(({ trait }) => trait === name) || (by.kind === "trait" && by.trait === name);
+    const idle = this.addedTraits.filter(({ name }) => !this.workshop.owns(name) && !used(name));
+    const over = Math.max(0, model.traits.length + count - model.maxTraits);
+    await this.model.removeTraits(idle.slice(0, over).map(({ name }) => name));
   }
 
   /** Nothing pushes or colours by a trait that went. */

@@ -39,11 +39,13 @@ export class SharedRun {
 
   /** Forces the author's tokens through the loaded model. */
   async replay(): Promise<void> {
+    const { recipe } = this;
     const code = this.#code;
-    if (this.recipe === null || this.progress !== null) return;
+    if (recipe === null || this.progress !== null) return;
     this.problem = null;
     this.progress = { done: 0, total: 0 };
     try {
+      await this.session.makeRoom(recipe.traits.filter(({ hash }) => !this.session.traits.some((trait) => trait.hash === hash)).length);
       const replayed = await this.session.engine.replayLink(code, ({ done, total }) => {
         if (this.#code === code) this.progress = { done, total };
       });

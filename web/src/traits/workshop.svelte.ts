@@ -44,6 +44,8 @@ export class Workshop {
     private readonly engine: Engine,
     readonly store: TraitStore<MadeTrait, MadeParts>,
     private readonly model: ModelState,
+    /** Before traits are added: others that nothing needs may go. */
+    private readonly makeRoom: (count: number) => Promise<void> = () => Promise.resolve(),
   ) {}
 
   /** Something short runs: answers wait until it is done. */
@@ -100,6 +102,7 @@ export class Workshop {
       const vector = /\.gguf$/i.test(file.name) ? await this.engine.importControlVector(given) : given;
       const name = plainName(file.name.replace(/\.[^.]*$/, ""));
       if (this.taken(name, null)) throw new EngineFailure("usage", `There is a trait called ${name} already. Rename the file, or delete that trait.`);
+      await this.makeRoom(1);
       const added = await this.engine.addVector(name, vector);
       const pack: TraitPack = { name: added.name, opposite: added.opposite, description: added.description, instructions: [], questions: { extraction: [], evaluation: [] }, licence: "NOASSERTION" };
       const trait: MadeTrait = { ...drafted(pack), imported: true, model: { name: model.name, sha256: model.sha256 } };
@@ -431,10 +434,17 @@ export class Workshop {
     }
   }
 
+  /** Whether the visitor made or imported the trait that has this name among the sliders. */
+  owns(name: string): boolean {
+    return this.#own.has(name);
+  }
+
   private async addSlider(id: string): Promise<void> {
     const trait = this.get(id);
     const { vector } = await this.partsOf(id);
-    if (trait === null || vector === undefined || this.model.loaded === null) return;
+    const model = this.model.loaded;
+    if (trait === null || vector === undefined || model === null) return;
+    if (!model.traits.some(({ name }) => name === trait.pack.name)) await this.makeRoom(1);
     this.model.addTrait(await this.engine.addVector(trait.pack.name, vector));
     this.#own.add(trait.pack.name);
   }
