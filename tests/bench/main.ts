@@ -50,7 +50,7 @@ async function main(job: Job): Promise<void> {
     browser: `Chromium ${browser.version()}`,
     outcomes: [],
     warmStartSeconds: [],
-    longestTask: { loading: NaN, generating: NaN, dragging: NaN },
+    longestTask: { opening: NaN, loading: NaN, generating: NaN, dragging: NaN },
     costs: [],
     memory: [],
   };

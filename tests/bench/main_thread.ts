@@ -4,6 +4,8 @@ import { address } from "./contestants.ts";
 
 /** Milliseconds of the longest task of the Long Tasks API; 0: none took over 50 ms. */
 export interface LongestTask {
+  /** The page itself and its dialog "Model", for a browser that was never here. */
+  opening: number;
   loading: number;
   generating: number;
   /** While an answer is being written. */
@@ -24,6 +26,7 @@ export async function watchMainThread(visitor: BrowserContext): Promise<LongestT
   await page.getByRole("button", { name: "Model", exact: true }).click();
   await page.getByRole("combobox", { name: "Where to run" }).selectOption("cpu");
   await page.keyboard.press("Escape");
+  const opening = await longestSince(page);
   await page.getByRole("button", { name: /^(Load|Start) the model/ }).click();
   await page.getByRole("region", { name: "Steering" }).waitFor({ timeout: 300_000 });
   const loading = await longestSince(page);
@@ -35,7 +38,7 @@ export async function watchMainThread(visitor: BrowserContext): Promise<LongestT
   await drag(page, page.getByRole("slider").first());
   const dragging = await longestSince(page);
   await page.close();
-  return { loading, generating, dragging };
+  return { opening, loading, generating, dragging };
 }
 
 /** The longest task since this was last asked. */

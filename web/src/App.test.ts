@@ -10,6 +10,7 @@ async function opened(options: Partial<MockOptions> = {}) {
   const session = new Session(new MockEngine({ tokenMs: 0, loadMs: 0, ...options }), memoryStore());
   await session.model.readCatalogue();
   render(App, { session });
+  await screen.findByRole("main");
   return session;
 }
 

@@ -1,6 +1,6 @@
-//! Threads that help the one that holds the model, for the browser. Rayon's workers go to sleep between two of a token's
-//! hundred and fifty short tasks there, since a thread cannot yield, and waking one takes as long as the task; a helper
-//! looks for the next task for a while before it sleeps.
+//! Threads that help the one that holds the model. Of a token's hundred and fifty short tasks each takes about as long as
+//! waking a thread: rayon's workers sleep between them in a browser, where a thread cannot yield, and natively yield to
+//! nobody, again and again. A helper here looks for the next task for a while before it sleeps.
 //!
 //! Whoever has work opens it to the team, takes pieces of it like everybody else, closes it when no piece is left, and waits
 //! for those who joined. A helper that is late, or that the machine has no time for, is not waited for.
@@ -12,8 +12,7 @@ use std::sync::{Condvar, Mutex, PoisonError};
 /// How often a helper looks before it sleeps: about a tenth of a millisecond, longer than what a token's tasks lie apart.
 const LOOKS: u32 = 50_000;
 
-/// The browser's.
-#[cfg(feature = "threads")]
+#[cfg(any(not(target_family = "wasm"), feature = "threads"))]
 pub static TEAM: Team = Team::new();
 
 /// In [`Team::state`]: work is there and may be joined. The bits below count who joined, those above tell one piece of work
@@ -59,6 +58,20 @@ impl Team {
 
     pub fn helpers(&self) -> usize {
         self.helpers.load(Ordering::Relaxed)
+    }
+
+    /// Has at least `wanted` helpers from now on, where the machine grants the threads.
+    #[cfg(not(target_family = "wasm"))]
+    pub fn hire(&'static self, wanted: usize) {
+        static HIRED: Mutex<usize> = Mutex::new(0);
+        let mut hired = HIRED.lock().unwrap_or_else(PoisonError::into_inner);
+        while *hired < wanted {
+            let helper = std::thread::Builder::new().name("trimtab-helper".to_owned());
+            if helper.spawn(|| self.help()).is_err() {
+                return;
+            }
+            *hired += 1;
+        }
     }
 
     /// Makes the calling thread a helper, for ever.
@@ -120,6 +133,7 @@ impl Team {
     }
 
     fn take_pieces(&self, work: &Work<'_>) {
+        let _whole = Whole;
         let pieces = self.pieces.load(Ordering::Relaxed);
         loop {
             let piece = self.next.fetch_add(1, Ordering::Relaxed);
@@ -130,7 +144,7 @@ impl Team {
         }
     }
 
-    /// Calls `work` once with every number below `pieces`, on any threads. `work` must not unwind.
+    /// Calls `work` once with every number below `pieces`, on any threads. Where it unwinds, the process ends.
     fn share(&self, pieces: usize, work: &Work<'_>) {
         if self.busy.swap(true, Ordering::Acquire) {
             // From inside a piece, or from another thread: the team has something to do already.
@@ -179,6 +193,17 @@ impl Team {
                 std::slice::from_raw_parts_mut(start.at(from), count)
             });
         });
+    }
+}
+
+/// Others use what a thread's work points to, so that none may leave it half-way.
+struct Whole;
+
+impl Drop for Whole {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            std::process::abort();
+        }
     }
 }
 

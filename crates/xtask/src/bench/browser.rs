@@ -52,6 +52,7 @@ struct Answer {
 /// Milliseconds on the page's main thread; 0 where no task took over 50.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct LongestTask {
+    pub opening: f64,
     pub loading: f64,
     pub generating: f64,
     pub dragging: f64,

@@ -108,7 +108,8 @@ impl fmt::Display for Report {
         )?;
         let task = &self.longest_main_thread_task_ms;
         for (what, milliseconds) in [
-            ("loading", task.loading),
+            ("opening the page", task.opening),
+            ("loading the model", task.loading),
             ("generating", task.generating),
             ("dragging a slider", task.dragging),
         ] {
