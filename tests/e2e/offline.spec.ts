@@ -85,6 +85,8 @@ test("a new version waits until the visitor agrees and fetches no model; what is
     expect(await text(page, "Unsteered"), "the session goes on").toBe(before);
     const other = await visitor.context.newPage();
     await other.goto(server.address);
+    // A tab that is still opening would hear of nothing.
+    await expect(other.getByRole("button", { name: "Start the model" })).toBeVisible();
     await page.bringToFront();
     await page.getByRole("button", { name: "Open it now" }).click();
     await expect(page.getByRole("button", { name: "Start the model" })).toBeVisible();
