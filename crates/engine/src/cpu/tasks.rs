@@ -36,9 +36,10 @@ impl Tasks {
     /// With as many threads as rayon would take (`RAYON_NUM_THREADS`, else one a core).
     #[cfg(not(target_family = "wasm"))]
     pub fn new() -> Self {
-        let threads = rayon::current_num_threads();
-        TEAM.hire(threads - 1);
-        Self { threads }
+        let helpers = TEAM.hire(rayon::current_num_threads() - 1);
+        Self {
+            threads: 1 + helpers,
+        }
     }
 
     /// With as many threads as help when the executor is made.

@@ -60,18 +60,21 @@ impl Team {
         self.helpers.load(Ordering::Relaxed)
     }
 
-    /// Has at least `wanted` helpers from now on, where the machine grants the threads.
+    /// Has at least `wanted` helpers from now on, where the machine grants the threads and they can be counted; returns how
+    /// many there are, at most `wanted`.
     #[cfg(not(target_family = "wasm"))]
-    pub fn hire(&'static self, wanted: usize) {
+    pub fn hire(&'static self, wanted: usize) -> usize {
         static HIRED: Mutex<usize> = Mutex::new(0);
         let mut hired = HIRED.lock().unwrap_or_else(PoisonError::into_inner);
+        let wanted = wanted.min(JOINED as usize);
         while *hired < wanted {
             let helper = std::thread::Builder::new().name("trimtab-helper".to_owned());
             if helper.spawn(|| self.help()).is_err() {
-                return;
+                break;
             }
             *hired += 1;
         }
+        wanted.min(*hired)
     }
 
     /// Makes the calling thread a helper, for ever.
