@@ -10,6 +10,7 @@
 {% import "parts.wgsl" as residual_parts %}
 {% import "weights.wgsl" as weights %}
 {% import "outputs.wgsl" as outputs %}
+{{ weights.directives(half_products) }}
 {% include "step.wgsl" %}
 const D: u32 = {{ d }}u;
 const HEADS: u32 = {{ heads }}u;
@@ -31,7 +32,7 @@ const HEAD_BLOCKS: u32 = {{ together * head_dim // 32 }}u;
 var<workgroup> head_inputs: array<vec4<u32>, {{ together * head_dim // 32 * (2 if precision == "fast" else 8) }}>;
 var<workgroup> head_input_scales: array<vec4<f32>, {{ 2 * together * (head_dim // 32) }}>;
 
-{{ weights.functions() }}
+{{ weights.functions(half_products) }}
 
 @compute @workgroup_size({{ lanes }})
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {

@@ -12,6 +12,7 @@
 {% import "parts.wgsl" as residual_parts %}
 {% import "weights.wgsl" as weights %}
 {% import "outputs.wgsl" as outputs %}
+{{ weights.directives(half_products) }}
 {% include "step.wgsl" %}
 const D: u32 = {{ d }}u;
 {{ residual_parts.declarations() }}
@@ -46,7 +47,7 @@ var<workgroup> own_inputs: array<vec4<u32>, {{ tokens * block_words * [d // 32, 
 var<workgroup> own_input_scales: array<vec4<f32>, {{ 2 * tokens * [d // 32, tiles * 2] | max }}>;
 {{ residual_parts.reading(tokens) }}
 
-{{ weights.functions() }}
+{{ weights.functions(half_products) }}
 
 fn activate(x: f32) -> f32 {
 {%- if activation == "silu" %}

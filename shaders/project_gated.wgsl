@@ -8,6 +8,7 @@
 // One invocation {{ tiles }} pair{{ "s" if tiles > 1 }} of matrix rows and {{ tokens }} row{{ "s" if tokens > 1 }} of the batch; workgroups of {{ tiles }} × 64 pairs along x, batch rows along y.
 {% import "weights.wgsl" as weights %}
 {% import "outputs.wgsl" as outputs %}
+{{ weights.directives(half_products) }}
 {% include "step.wgsl" %}
 const D: u32 = {{ d }}u;
 const FFN: u32 = {{ ffn }}u;
@@ -28,7 +29,7 @@ const EPSILON: f32 = {{ epsilon }};
 var<workgroup> gated: array<f32, {{ tokens * 64 }}>;
 {{ weights.staging(precision, tokens, staged) }}
 
-{{ weights.functions() }}
+{{ weights.functions(half_products) }}
 
 fn norm_scale(row: u32) -> f32 {
     var total = 0.0;

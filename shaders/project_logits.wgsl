@@ -6,6 +6,7 @@
 //
 // One invocation {{ tiles }} vocabulary entr{{ "ies, 64 apart," if tiles > 1 else "y" }} and {{ tokens }} head row{{ "s" if tokens > 1 }}; workgroups of {{ tiles }} × 64 entries along x, head rows along y.
 {% import "weights.wgsl" as weights %}
+{{ weights.directives(half_products) }}
 {% include "step.wgsl" %}
 const VOCAB: u32 = {{ vocab }}u;
 const BLOCKS: u32 = {{ d // 32 }}u;
@@ -17,7 +18,7 @@ const BLOCKS: u32 = {{ d // 32 }}u;
 @group(0) @binding(4) var<storage, read> scales: {{ weights.scales_type(form, d // 32, matrix_tiles) }};
 @group(0) @binding(5) var<storage, read_write> logits: array<f32>;
 
-{{ weights.functions() }}
+{{ weights.functions(half_products) }}
 
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {

@@ -10,6 +10,7 @@
 //
 // One invocation {{ tiles }} pair{{ "s, 64 apart," if tiles > 1 }} and {{ tokens }} row{{ "s" if tokens > 1 }} of the batch; workgroups of {{ tiles }} × 64 pairs along x, rows along y.
 {% import "weights.wgsl" as weights %}
+{{ weights.directives(half_products) }}
 {% include "step.wgsl" %}
 const BLOCKS: u32 = {{ d // 32 }}u;
 const HEADS: u32 = {{ heads }}u;
@@ -31,7 +32,7 @@ const BIAS: u32 = {{ bias_at }}u;
 @group(0) @binding(8) var<storage, read_write> values: array<{{ "u32" if half_cache else "f32" }}>;
 {{ weights.staging(precision, tokens, staged) }}
 
-{{ weights.functions() }}
+{{ weights.functions(half_products) }}
 
 {%- if half_cache %}
 

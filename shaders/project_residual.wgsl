@@ -14,6 +14,7 @@
 // One invocation {{ tiles }} matrix row{{ "s, 64 apart," if tiles > 1 }} and {{ tokens }} row{{ "s" if tokens > 1 }} of the batch; workgroups of {{ tiles }} tile{{ "s" if tiles > 1 }} of 64 matrix rows along x, batch rows along y.
 {% import "weights.wgsl" as weights %}
 {% import "outputs.wgsl" as outputs %}
+{{ weights.directives(half_products) }}
 {% include "step.wgsl" %}
 const D: u32 = {{ d }}u;
 const BLOCKS: u32 = {{ cols // 32 }}u;
@@ -36,7 +37,7 @@ var<workgroup> squares: array<f32, {{ tokens * 64 }}>;
 {%- endif %}
 {{ weights.staging(precision, tokens, staged) }}
 
-{{ weights.functions() }}
+{{ weights.functions(half_products) }}
 
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {

@@ -169,8 +169,30 @@ var<workgroup> staged_input_scales: array<vec4<f32>, {{ tokens * staged * 2 }}>;
     {%- endif -%}
 {%- endmacro %}
 
-{#- The functions that `accumulate` calls. -#}
-{%- macro functions() %}
+{#- What stands before everything else in a kernel with `accumulate`. -#}
+{%- macro directives(half_products) %}
+    {%- if half_products %}
+enable f16;
+    {%- endif %}
+{%- endmacro %}
+
+{#- The functions that `accumulate` calls. With `half_products` (`shader-f16`), words of bytes are multiplied as four halves, and sums of
+    four such products become f32: at most 4 · 128 · 127, which is a half still; it is off by one part in 2048 at most. -#}
+{%- macro functions(half_products=false) %}
+{%- if half_products %}
+fn halves_of(word: u32) -> vec4<f16> {
+    return vec4<f16>(bitcast<vec4<i32>>(vec4<u32>(word) << vec4<u32>(24u, 16u, 8u, 0u)) >> vec4<u32>(24u));
+}
+
+// For each word of a block's two parts, the sum of the products of its signed bytes.
+fn group_dots(a: vec4<u32>, b: vec4<u32>, c: vec4<u32>, d: vec4<u32>) -> vec4<f32> {
+    return vec4<f32>(
+    {%- for x in ["x", "y", "z", "w"] %}
+        f32(dot(halves_of(a.{{ x }}), halves_of(b.{{ x }}))) + f32(dot(halves_of(c.{{ x }}), halves_of(d.{{ x }}))),
+    {%- endfor %}
+    );
+}
+{%- else %}
 // For each word of a block's two halves, the sum of the products of its signed bytes.
 fn group_dots(a: vec4<u32>, b: vec4<u32>, c: vec4<u32>, d: vec4<u32>) -> vec4<i32> {
 {%- if packed_dot %}
@@ -191,6 +213,7 @@ fn group_dots(a: vec4<u32>, b: vec4<u32>, c: vec4<u32>, d: vec4<u32>) -> vec4<i3
     return sum;
 {%- endif %}
 }
+{%- endif %}
 
 // The integers of a word become f32 where they lie, so that none is shifted, which software adapters do one invocation at a
 // time: byte i is 256^i times too large, and a high nibble 16 times more. Activations are divided by that, which is exact.

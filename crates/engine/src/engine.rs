@@ -280,6 +280,18 @@ impl Engine {
         }
     }
 
+    /// What a GPU's short timing chooses among, the likely first; nothing on the CPU.
+    pub fn candidate_variants(&self) -> Vec<Variant> {
+        match &self.executor {
+            Executor::Gpu(gpu) => Variant::candidates(gpu.software())
+                .iter()
+                .copied()
+                .filter(|variant| variant.exists(self.info.precision, gpu.halves()))
+                .collect(),
+            _ => Vec::new(),
+        }
+    }
+
     /// Where the time of a token after `context` others goes on a GPU, over `tokens` of them. Forgets sequence 0.
     pub async fn profile(&mut self, context: usize, tokens: usize) -> Result<Profile, EngineError> {
         self.drain().await?;

@@ -147,6 +147,22 @@ fn the_shapes_of_a_graphics_card_without_packed_dot_products() {
     }
 }
 
+/// Where the adapter has `shader-f16`, as lavapipe does.
+#[test]
+fn quantised_weights_with_products_of_halves() {
+    let assumptions = Assumptions {
+        variant: "merged wide half, half".parse().ok(),
+        ..HARDWARE
+    };
+    for form in [Form::Q8, Form::Q4, Form::Q4WithMin] {
+        let label = format!("halves {form:?}");
+        let model = model(form, "llama", "silu");
+        let gpu = engine_assuming(&model, Backend::Gpu, Precision::Fast, assumptions, 3);
+        assert_eq!(gpu.variant(), assumptions.variant, "{label}");
+        compare_engine(&label, &model, gpu);
+    }
+}
+
 #[test]
 fn weights_that_nobody_reads_are_refused_by_name() {
     for (family, extra) in [

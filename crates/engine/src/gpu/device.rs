@@ -13,6 +13,8 @@ pub struct Device {
     pub software: bool,
     /// Whether its WGSL has `dot4I8Packed`.
     pub packed_dot: bool,
+    /// Whether its WGSL has halves, `shader-f16`.
+    pub halves: bool,
     pub variant: Variant,
     faults: Arc<Mutex<Faults>>,
 }
@@ -53,6 +55,8 @@ impl Device {
         let packed_dot = instance
             .wgsl_language_features()
             .contains(wgpu::WgslLanguageFeatures::Packed4x8IntegerDotProduct);
+        let features =
+            adapter.features() & (wgpu::Features::TIMESTAMP_QUERY | wgpu::Features::SHADER_F16);
         let offered = adapter.limits();
         let required_limits = wgpu::Limits {
             max_storage_buffer_binding_size: offered.max_storage_buffer_binding_size,
@@ -61,8 +65,8 @@ impl Device {
         };
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("trimtab"),
-            // Costs nothing until a profile is taken.
-            required_features: adapter.features() & wgpu::Features::TIMESTAMP_QUERY,
+            // They cost nothing until a profile is taken, or a variant in halves.
+            required_features: features,
             required_limits,
             memory_hints: wgpu::MemoryHints::MemoryUsage,
             ..Default::default()
@@ -100,6 +104,7 @@ impl Device {
             software,
             variant: assumptions.variant.unwrap_or(Variant::likely(software)),
             packed_dot: assumptions.packed_dot.unwrap_or(packed_dot),
+            halves: features.contains(wgpu::Features::SHADER_F16),
             faults,
         })
     }

@@ -120,7 +120,10 @@ impl GpuExecutor {
         } else {
             Precision::Exact
         };
-        let variant = device.variant;
+        let variant = match device.variant.exists(precision, device.halves) {
+            true => device.variant,
+            false => Variant::likely(device.software),
+        };
         let attention = AttentionShape::of(config, precision, variant.few.workgroups);
         let parts = match variant.few.merged {
             true => Parts::of(config, precision, variant.few.workgroups, attention),
@@ -209,6 +212,14 @@ impl GpuExecutor {
 
     pub fn variant(&self) -> Variant {
         self.variant
+    }
+
+    pub fn software(&self) -> bool {
+        self.device.software
+    }
+
+    pub fn halves(&self) -> bool {
+        self.device.halves
     }
 
     /// Dispatches recorded since loading.

@@ -394,8 +394,8 @@ pub(super) struct ProjectionShape {
     pub tokens: u32,
     /// Matrix rows, or pairs of them.
     pub tiles: u32,
-    /// Whether numbers become f32 before they are multiplied.
-    pub unpacked: bool,
+    /// As [`Products::Float`] for exact activations, always.
+    pub products: Products,
     pub rows: Rows,
     /// Blocks of activations that its workgroup stages at once, if any.
     pub staged: u32,
@@ -403,7 +403,8 @@ pub(super) struct ProjectionShape {
 
 impl ProjectionShape {
     pub fn variables(&self) -> minijinja::Value {
-        context! { tokens => self.tokens, tiles => self.tiles, unpacked => self.unpacked, staged => self.staged, row_names => self.row_names() }
+        context! { tokens => self.tokens, tiles => self.tiles, unpacked => self.products == Products::Float,
+        half_products => self.products == Products::Half, staged => self.staged, row_names => self.row_names() }
     }
 
     /// What the kernel calls the matrix rows of one invocation.
@@ -422,11 +423,12 @@ impl GraphParts<'_> {
     /// Of the projections that stand by themselves; of many rows, an invocation computes `many` tiles' rows where it shares loads.
     fn shape(&self, tokens: u32, rows: Rows, many: u32) -> ProjectionShape {
         let mut staged = 0;
-        let (tiles, float) = if tokens == self.variant.many.tokens() {
+        let (tiles, products) = if tokens == self.variant.many.tokens() {
             staged = self.variant.many.staged(self.precision);
             match self.variant.many {
-                ManyRows::Shared => (many, true),
-                ManyRows::Packed | ManyRows::Staged => (1, false),
+                ManyRows::Shared => (many, Products::Float),
+                ManyRows::Packed | ManyRows::Staged => (1, self.products(Products::Packed)),
+                ManyRows::Half => (1, self.products(Products::Half)),
             }
         } else {
             let narrow = self.variant.few.workgroups == Workgroups::Narrow;
@@ -434,19 +436,27 @@ impl GraphParts<'_> {
                 Rows::Single => 2 * NARROW_PAIRS,
                 Rows::Pairs(_) => NARROW_PAIRS,
             };
-            (if narrow { tiles } else { 1 }, self.few_unpacked())
+            (if narrow { tiles } else { 1 }, self.few_products())
         };
         ProjectionShape {
             tokens,
             tiles,
-            unpacked: float || self.precision == Precision::Exact,
+            products,
             rows,
             staged,
         }
     }
 
-    fn few_unpacked(&self) -> bool {
-        self.precision == Precision::Exact || self.variant.few.products == Products::Float
+    /// Only bytes of activations can meet weights otherwise than as f32.
+    fn products(&self, of_bytes: Products) -> Products {
+        match self.precision {
+            Precision::Exact => Products::Float,
+            Precision::Fast => of_bytes,
+        }
+    }
+
+    fn few_products(&self) -> Products {
+        self.products(self.variant.few.products)
     }
 
     fn attention(&self, workgroups: Workgroups) -> AttentionShape {
@@ -506,7 +516,7 @@ impl GraphParts<'_> {
                     tokens,
                     tiles: if narrow == Workgroups::Narrow { HEAD_TILES } else { 1 },
                     // Its activations are exact.
-                    unpacked: true,
+                    products: Products::Float,
                     rows: Rows::Single,
                     staged: 0,
                 };
@@ -607,7 +617,7 @@ impl GraphParts<'_> {
         let shape = ProjectionShape {
             tokens: 1,
             tiles: d_strips.min(strips),
-            unpacked: self.few_unpacked(),
+            products: self.few_products(),
             rows: Rows::Single,
             staged: 0,
         };
@@ -637,7 +647,7 @@ impl GraphParts<'_> {
                         Workgroups::Narrow => (parts.tiles * tile_strips).min(NARROW_STRIPS / 2),
                         Workgroups::Wide => parts.tiles,
                     },
-                    unpacked: self.few_unpacked(),
+                    products: self.few_products(),
                     rows: Rows::Pairs(["gate", "up"]),
                     staged: 0,
                 };

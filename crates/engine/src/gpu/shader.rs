@@ -191,7 +191,7 @@ mod tests {
     use crate::gpu::graph::widths;
     use crate::gpu::model::{ProjectionShape, Rows, shader_sources};
     use crate::gpu::parts::{Parts, columns};
-    use crate::gpu::variant::{ManyRows, Workgroups};
+    use crate::gpu::variant::{ManyRows, Products, Workgroups};
     use trimtab_checkpoint::ModelConfig;
 
     const CONFIG: &[u8] = br#"{"model_type": "qwen2", "hidden_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4,
@@ -201,11 +201,14 @@ mod tests {
     fn validate(label: &str, source: &str) {
         let module = naga::front::wgsl::parse_str(source)
             .unwrap_or_else(|error| panic!("{label}: {}", error.emit_to_string(source)));
-        // WebGPU's core and nothing else; naga counts packing halves as a capability.
-        let mut validator = naga::valid::Validator::new(
-            naga::valid::ValidationFlags::all(),
-            naga::valid::Capabilities::SHADER_FLOAT16_IN_FLOAT32,
+        // WebGPU's core and nothing else, unless halves are asked for; naga counts packing them as a capability, too.
+        let mut capabilities = naga::valid::Capabilities::SHADER_FLOAT16_IN_FLOAT32;
+        capabilities.set(
+            naga::valid::Capabilities::SHADER_FLOAT16,
+            source.contains("\nenable f16;"),
         );
+        let mut validator =
+            naga::valid::Validator::new(naga::valid::ValidationFlags::all(), capabilities);
         validator
             .validate(&module)
             .unwrap_or_else(|error| panic!("{label}: {}", error.emit_to_string(source)));
@@ -266,11 +269,17 @@ mod tests {
                                 .render(Kernel::Embed, context! { form => *form })
                                 .unwrap(),
                         );
-                        for tiles in [1, 3] {
+                        let of_bytes = match precision {
+                            Precision::Exact => [Products::Float; 2],
+                            Precision::Fast => [Products::Packed, Products::Half],
+                        };
+                        for (tiles, products) in
+                            [(1, of_bytes[0]), (1, of_bytes[1]), (3, Products::Float)]
+                        {
                             let single = ProjectionShape {
                                 tokens: 1,
                                 tiles,
-                                unpacked: precision == Precision::Exact || tiles > 1,
+                                products,
                                 rows: Rows::Single,
                                 staged: 0,
                             };
@@ -281,7 +290,7 @@ mod tests {
                             for tokens in [1, 2] {
                                 let pairs = ProjectionShape {
                                     tokens,
-                                    unpacked: single.unpacked,
+                                    products,
                                     tiles,
                                     rows: Rows::Pairs(["gate", "up"]),
                                     staged: 0,
@@ -298,11 +307,11 @@ mod tests {
                         }
                         let staged = ManyRows::Staged;
                         let shapes = widths(ManyRows::Packed)
-                            .map(|tokens| (tokens, 1, false, 0))
                             .into_iter()
-                            .chain([(8, 1, true, 0), (8, 3, true, 0)])
-                            .chain([(staged.tokens(), 1, false, staged.staged(precision))]);
-                        for (tokens, tiles, unpacked, staged) in shapes {
+                            .flat_map(|tokens| of_bytes.map(|products| (tokens, 1, products, 0)))
+                            .chain([1, 3].map(|tiles| (8, tiles, Products::Float, 0)))
+                            .chain([(staged.tokens(), 1, of_bytes[0], staged.staged(precision))]);
+                        for (tokens, tiles, products, staged) in shapes {
                             for flag in [true, false] {
                                 for (kernel, rows) in [
                                     (Kernel::ProjectQkv, Rows::Pairs(["a", "b"])),
@@ -313,7 +322,7 @@ mod tests {
                                     let shape = ProjectionShape {
                                         tokens,
                                         tiles,
-                                        unpacked: unpacked || precision == Precision::Exact,
+                                        products,
                                         rows,
                                         staged,
                                     };

@@ -26,6 +26,8 @@ pub enum Workgroups {
 pub enum Products {
     /// Four bytes at once, `dot4I8Packed`.
     Packed,
+    /// Four at once as halves, where the device has `shader-f16`.
+    Half,
     /// One by one in f32.
     Float,
 }
@@ -44,7 +46,9 @@ pub enum ManyRows {
     Shared,
     /// Wide workgroups, packed products, one matrix row an invocation.
     Packed,
-    /// The same with activations staged in workgroup memory, for twice as many of the batch's rows an invocation.
+    /// The same with products of halves.
+    Half,
+    /// As `Packed`, with activations staged in workgroup memory, for twice as many of the batch's rows an invocation.
     Staged,
 }
 
@@ -52,14 +56,14 @@ impl ManyRows {
     pub const fn workgroups(self) -> Workgroups {
         match self {
             Self::Shared => Workgroups::Narrow,
-            Self::Packed | Self::Staged => Workgroups::Wide,
+            Self::Packed | Self::Half | Self::Staged => Workgroups::Wide,
         }
     }
 
     /// Rows of the batch that an invocation of a projection computes.
     pub const fn tokens(self) -> u32 {
         match self {
-            Self::Shared | Self::Packed => 8,
+            Self::Shared | Self::Packed | Self::Half => 8,
             Self::Staged => 16,
         }
     }
@@ -67,7 +71,7 @@ impl ManyRows {
     /// Blocks of activations that are staged at once.
     pub const fn staged(self, precision: Precision) -> u32 {
         match (self, precision) {
-            (Self::Shared | Self::Packed, _) => 0,
+            (Self::Shared | Self::Packed | Self::Half, _) => 0,
             // With what an epilogue keeps there, as much as workgroup memory holds everywhere.
             (Self::Staged, Precision::Exact) => 2,
             (Self::Staged, Precision::Fast) => 4,
@@ -88,8 +92,15 @@ impl Variant {
     pub const fn candidates(software: bool) -> &'static [Self] {
         match software {
             true => &[NARROW, WIDE, APART],
-            false => &[WIDE, STAGED, NARROW, APART],
+            false => &[WIDE, STAGED, HALF, NARROW, APART],
         }
+    }
+
+    /// Whether `precision` has it as something of its own on a device that has halves (`shader-f16`) or has not: f32
+    /// activations are never made halves.
+    pub fn exists(self, precision: Precision, halves: bool) -> bool {
+        let in_halves = self.few.products == Products::Half || self.many == ManyRows::Half;
+        !in_halves || (halves && precision == Precision::Fast)
     }
 }
 
@@ -113,6 +124,13 @@ const STAGED: Variant = Variant {
     many: ManyRows::Staged,
     ..WIDE
 };
+const HALF: Variant = Variant {
+    few: FewRows {
+        products: Products::Half,
+        ..WIDE.few
+    },
+    many: ManyRows::Half,
+};
 const APART: Variant = Variant {
     few: FewRows {
         merged: false,
@@ -131,11 +149,13 @@ impl fmt::Display for Variant {
         };
         let products = match self.few.products {
             Products::Packed => "packed",
+            Products::Half => "half",
             Products::Float => "float",
         };
         let many = match self.many {
             ManyRows::Shared => "shared",
             ManyRows::Packed => "packed",
+            ManyRows::Half => "half",
             ManyRows::Staged => "staged",
         };
         write!(f, "{merged} {workgroups} {products}, {many}")
@@ -152,25 +172,29 @@ impl FromStr for Variant {
     fn from_str(text: &str) -> Result<Self, UnknownVariant> {
         let (few, many) = text.split_once(", ").ok_or(UnknownVariant)?;
         let mut words = few.split(' ');
-        let mut choice = |first: &str, second: &str| match words.next() {
-            Some(word) if word == first => Ok(true),
-            Some(word) if word == second => Ok(false),
-            _ => Err(UnknownVariant),
-        };
+        let mut word = || words.next().ok_or(UnknownVariant);
         let few = FewRows {
-            merged: choice("merged", "apart")?,
-            workgroups: match choice("narrow", "wide")? {
-                true => Workgroups::Narrow,
-                false => Workgroups::Wide,
+            merged: match word()? {
+                "merged" => true,
+                "apart" => false,
+                _ => return Err(UnknownVariant),
             },
-            products: match choice("packed", "float")? {
-                true => Products::Packed,
-                false => Products::Float,
+            workgroups: match word()? {
+                "narrow" => Workgroups::Narrow,
+                "wide" => Workgroups::Wide,
+                _ => return Err(UnknownVariant),
+            },
+            products: match word()? {
+                "packed" => Products::Packed,
+                "half" => Products::Half,
+                "float" => Products::Float,
+                _ => return Err(UnknownVariant),
             },
         };
         let many = match many {
             "shared" => ManyRows::Shared,
             "packed" => ManyRows::Packed,
+            "half" => ManyRows::Half,
             "staged" => ManyRows::Staged,
             _ => return Err(UnknownVariant),
         };
