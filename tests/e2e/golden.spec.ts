@@ -9,8 +9,9 @@ const TIE = 0.01;
 
 const limits = {
   exact: { nll: 0.0002, agreement: 1, residual: 1e-3, alike: (prompts: number) => prompts },
-  // Of eight prompts six have to be alike, so of two, one.
-  fast: { nll: 0.005, agreement: 0.97, residual: undefined, alike: (prompts: number) => Math.floor(0.75 * prompts) },
+  // Of eight prompts or more, six have to be alike, as in the native tests: where two tokens are nearly as likely, which one 8-bit
+  // activations choose differs from one executor to the next, and so do the prompts that part. Of two, one.
+  fast: { nll: 0.005, agreement: 0.97, residual: undefined, alike: (prompts: number) => Math.min(6, Math.floor(0.75 * prompts)) },
 };
 
 const executors: (Executor & { name: string })[] = [

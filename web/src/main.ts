@@ -3,6 +3,7 @@ import App from "./App.svelte";
 import "./shell/theme.css";
 import { createEngine } from "./engine/client.ts";
 import type { Engine } from "./engine/protocol.ts";
+import { Installed } from "./offline/installed.svelte.ts";
 import { startEmbeddedWorker } from "./one_file/collect.ts";
 import { automation } from "./session/automation.ts";
 import { Session } from "./session/session.svelte.ts";
@@ -20,11 +21,12 @@ async function chooseEngine(): Promise<Engine> {
 
 const target = document.getElementById("app");
 if (target !== null) {
+  const installed = new Installed();
   const engine = await chooseEngine();
   const session = new Session(engine, await openConversations(), await openTraits());
   Object.assign(globalThis, { trimtab: automation(engine, session.model) });
   await session.chat.restore();
   await session.workshop.restore();
-  mount(App, { target, props: { session } });
+  mount(App, { target, props: { session, installed } });
   await session.model.readCatalogue();
 }

@@ -14,12 +14,9 @@ export class Installed {
   #asked = false;
   #workbox: Workbox | null = null;
 
-  /** Does nothing where the browser has no service workers: plain HTTP, files, some private windows. */
-  async start(script: string): Promise<void> {
+  /** Made before the page does anything else: another tab may open a newer version while this one is still opening. */
+  constructor() {
     if (!("serviceWorker" in navigator)) return;
-    const workbox = new Workbox(script, { scope: "./" });
-    this.#workbox = workbox;
-    workbox.addEventListener("waiting", () => (this.waiting = true));
     // The first worker takes over a page that is as new as itself.
     const first = navigator.serviceWorker.controller === null;
     let changes = 0;
@@ -28,6 +25,14 @@ export class Installed {
       if (this.#asked) location.reload();
       else if (!first || changes > 1) this.renewed = true;
     });
+  }
+
+  /** Does nothing where the browser has no service workers: plain HTTP, files, some private windows. */
+  async start(script: string): Promise<void> {
+    if (!("serviceWorker" in navigator)) return;
+    const workbox = new Workbox(script, { scope: "./" });
+    this.#workbox = workbox;
+    workbox.addEventListener("waiting", () => (this.waiting = true));
     try {
       await workbox.register();
       await navigator.serviceWorker.ready;

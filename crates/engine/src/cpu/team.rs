@@ -12,6 +12,10 @@ use std::sync::{Condvar, Mutex, PoisonError};
 /// How often a helper looks before it sleeps: about a tenth of a millisecond, longer than what a token's tasks lie apart.
 const LOOKS: u32 = 50_000;
 
+/// How often who shared the work looks whether its helpers are done before it offers them its core: longer than the pieces that
+/// they have left should take.
+const PATIENCE: u32 = 5_000;
+
 #[cfg(any(not(target_family = "wasm"), feature = "threads"))]
 pub static TEAM: Team = Team::new();
 
@@ -170,8 +174,14 @@ impl Team {
         }
         self.take_pieces(work);
         self.state.fetch_and(!OPEN, Ordering::Relaxed);
+        let mut looks = 0_u32;
         while self.state.load(Ordering::Acquire) & JOINED != 0 {
-            std::hint::spin_loop();
+            looks = looks.saturating_add(1);
+            // A helper without a core is waiting for this one. In a browser a thread cannot yield.
+            match looks > PATIENCE && cfg!(not(target_family = "wasm")) {
+                true => std::thread::yield_now(),
+                false => std::hint::spin_loop(),
+            }
         }
         self.busy.store(false, Ordering::Release);
     }
