@@ -6,7 +6,7 @@ use std::ops::Range;
 use trimtab_checkpoint::{Encoding, WeightRows};
 
 /// Blocks of one row that are worked on together: their scales fit the stack.
-const CHUNK: usize = 64;
+pub const CHUNK: usize = 64;
 /// Products that are computed before the next rows of weights are taken up.
 const PRODUCTS: usize = 4096;
 
@@ -49,7 +49,7 @@ pub fn project<D: DotProduct>(
 }
 
 /// The blocks of `matrix`'s rows, `CHUNK` at a time.
-fn chunks(matrix: &WeightRows) -> impl Iterator<Item = Range<usize>> {
+pub fn chunks(matrix: &WeightRows) -> impl Iterator<Item = Range<usize>> {
     let blocks = matrix.cols / BLOCK;
     (0..blocks)
         .step_by(CHUNK)
@@ -254,9 +254,7 @@ fn dequantise<D: DotProduct>(
     let blocks = columns.start / BLOCK..columns.end / BLOCK;
     let scales = &mut scales[..blocks.len()];
     let mins = &mut mins[..blocks.len()];
-    if matrix.encoding.has_scale() {
-        D::widen(halves(&matrix.scale, matrix, row, &blocks), scales);
-    }
+    scales_and_mins::<D>(matrix, row, &blocks, scales, mins);
     match matrix.encoding {
         Encoding::F32 => {
             let (values, _) = matrix.data[start * 4..].as_chunks::<4>();
@@ -277,15 +275,30 @@ fn dequantise<D: DotProduct>(
             D::unpack8(bytes, scales, out.as_chunks_mut().0);
         }
         Encoding::Q4_0 | Encoding::Q4_1 => {
-            match matrix.encoding {
-                Encoding::Q4_1 => D::widen(halves(&matrix.min, matrix, row, &blocks), mins),
-                _ => mins
-                    .iter_mut()
-                    .zip(&*scales)
-                    .for_each(|(min, scale)| *min = -8.0 * scale),
-            }
             let (bytes, _) = matrix.data[start / 2..].as_chunks();
             D::unpack4(bytes, scales, mins, out.as_chunks_mut().0);
         }
+    }
+}
+
+/// What the weights of `blocks` in row `row` are scaled and shifted by, each where the encoding has it.
+#[inline(always)]
+pub fn scales_and_mins<D: DotProduct>(
+    matrix: &WeightRows,
+    row: usize,
+    blocks: &Range<usize>,
+    scales: &mut [f32],
+    mins: &mut [f32],
+) {
+    if matrix.encoding.has_scale() {
+        D::widen(halves(&matrix.scale, matrix, row, blocks), scales);
+    }
+    match matrix.encoding {
+        Encoding::Q4_1 => D::widen(halves(&matrix.min, matrix, row, blocks), mins),
+        Encoding::Q4_0 => mins
+            .iter_mut()
+            .zip(&*scales)
+            .for_each(|(min, scale)| *min = -8.0 * scale),
+        _ => {}
     }
 }

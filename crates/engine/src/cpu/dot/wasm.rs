@@ -5,7 +5,7 @@ use super::super::project;
 use super::{BLOCK, Block8, DotProduct, Rows8, Rows16, Tile, Weights4};
 use std::arch::wasm32::*;
 use std::ops::Range;
-use trimtab_checkpoint::WeightRows;
+use trimtab_checkpoint::{Encoding, WeightRows};
 
 #[derive(Debug)]
 pub struct Simd128;
@@ -71,6 +71,87 @@ fn block_dot(bytes: v128, values: &Block8) -> v128 {
 #[inline(always)]
 fn load_f32(values: &[f32; 4]) -> v128 {
     unsafe { v128_load(values.as_ptr().cast()) }
+}
+
+/// The weights of a block, four by four.
+type Fours = [v128; BLOCK / 4];
+
+#[inline(always)]
+fn store(out: &mut [f32; BLOCK], fours: Fours) {
+    let (out, _) = out.as_chunks_mut::<4>();
+    for (out, four) in out.iter_mut().zip(fours) {
+        unsafe { v128_store(out.as_mut_ptr().cast(), four) };
+    }
+}
+
+/// A 4-bit block as f32: `scale · nibble + min`, rounded twice.
+#[inline(always)]
+fn fours4(bytes: &[u8; BLOCK / 2], scale: f32, min: f32) -> Fours {
+    let bytes = unsafe { v128_load(bytes.as_ptr().cast()) };
+    let (scale, min) = (f32x4_splat(scale), f32x4_splat(min));
+    let (low, high) = (v128_and(bytes, u8x16_splat(15)), u8x16_shr(bytes, 4));
+    let eights = [
+        u16x8_extend_low_u8x16(low),
+        u16x8_extend_high_u8x16(low),
+        u16x8_extend_low_u8x16(high),
+        u16x8_extend_high_u8x16(high),
+    ];
+    floats(eights).map(|x| f32x4_add(f32x4_mul(scale, x), min))
+}
+
+/// An 8-bit block as f32: `scale · byte`.
+#[inline(always)]
+fn fours8(bytes: &[u8; BLOCK], scale: f32, _: f32) -> Fours {
+    let scale = f32x4_splat(scale);
+    let bytes: *const i8 = bytes.as_ptr().cast();
+    let eights = [0, 8, 16, 24].map(|at| unsafe { i16x8_load_extend_i8x8(bytes.add(at)) });
+    floats(eights).map(|x| f32x4_mul(scale, x))
+}
+
+#[inline(always)]
+fn floats(eights: [v128; BLOCK / 8]) -> Fours {
+    let mut fours = [f32x4_splat(0.0); BLOCK / 4];
+    for (fours, eight) in fours.as_chunks_mut::<2>().0.iter_mut().zip(eights) {
+        fours[0] = f32x4_convert_i32x4(i32x4_extend_low_i16x8(eight));
+        fours[1] = f32x4_convert_i32x4(i32x4_extend_high_i16x8(eight));
+    }
+    fours
+}
+
+/// The products of rows `rows` of `matrix` with one row of activations, each block made f32 by `unpack` (of its bytes, scale and
+/// minimum) and multiplied at once: the bits of [`project::floats`] without a row of weights that is written and read again.
+#[inline(always)]
+fn one_row<const BYTES: usize>(
+    matrix: &WeightRows,
+    rows: Range<usize>,
+    values: &[f32],
+    out: &mut [f32],
+    unpack: impl Fn(&[u8; BYTES], f32, f32) -> Fours,
+) {
+    let width = matrix.cols / BLOCK;
+    let (bytes, _) = matrix.data.as_chunks::<BYTES>();
+    let (values, _) = values.as_chunks::<BLOCK>();
+    let (mut scales, mut mins) = ([0.0; project::CHUNK], [0.0; project::CHUNK]);
+    for (row, out) in rows.zip(out) {
+        *out = 0.0;
+        for blocks in project::chunks(matrix) {
+            let count = blocks.len();
+            let (scales, mins) = (&mut scales[..count], &mut mins[..count]);
+            project::scales_and_mins::<Simd128>(matrix, row, &blocks, scales, mins);
+            let bytes = &bytes[row * width..][blocks.clone()];
+            let mut sums = [f32x4_splat(0.0); 2];
+            let numbers = scales.iter().zip(&*mins);
+            for ((bytes, values), (scale, min)) in bytes.iter().zip(&values[blocks]).zip(numbers) {
+                let (values, _) = values.as_chunks::<4>();
+                for (at, weights) in unpack(bytes, *scale, *min).into_iter().enumerate() {
+                    let sum = &mut sums[at % 2];
+                    *sum = multiply_add(weights, load_f32(&values[at]), *sum);
+                }
+            }
+            let [a, b] = sums;
+            *out += sum_lanes(f32x4_add(a, b));
+        }
+    }
 }
 
 #[inline(always)]
@@ -143,7 +224,13 @@ impl DotProduct for Simd128 {
 
     #[inline(always)]
     fn project_f32(matrix: &WeightRows, rows: Range<usize>, inputs: &Inputs<'_>, out: &mut [f32]) {
-        project::floats::<Self, 3, 2>(matrix, rows, inputs, out);
+        match (inputs.rows(), matrix.encoding) {
+            (1, Encoding::Q4_0 | Encoding::Q4_1) => {
+                one_row(matrix, rows, inputs.values, out, fours4)
+            }
+            (1, Encoding::Q8_0) => one_row(matrix, rows, inputs.values, out, fours8),
+            _ => project::floats::<Self, 3, 2>(matrix, rows, inputs, out),
+        }
     }
 
     #[inline(always)]
@@ -182,19 +269,14 @@ impl DotProduct for Simd128 {
     #[inline(always)]
     fn unpack4(bytes: &[[u8; BLOCK / 2]], scales: &[f32], mins: &[f32], out: &mut [[f32; BLOCK]]) {
         for (((out, bytes), scale), min) in out.iter_mut().zip(bytes).zip(scales).zip(mins) {
-            for (i, byte) in bytes.iter().enumerate() {
-                out[i] = scale * f32::from(byte & 15) + min;
-                out[i + BLOCK / 2] = scale * f32::from(byte >> 4) + min;
-            }
+            store(out, fours4(bytes, *scale, *min));
         }
     }
 
     #[inline(always)]
     fn unpack8(bytes: &[[i8; BLOCK]], scales: &[f32], out: &mut [[f32; BLOCK]]) {
         for ((out, bytes), scale) in out.iter_mut().zip(bytes).zip(scales) {
-            for (out, byte) in out.iter_mut().zip(bytes) {
-                *out = scale * f32::from(*byte);
-            }
+            store(out, fours8(bytemuck::cast_ref(bytes), *scale, 0.0));
         }
     }
 
