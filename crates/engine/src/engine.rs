@@ -283,7 +283,7 @@ impl Engine {
     /// What a GPU's short timing chooses among, the likely first; nothing on the CPU.
     pub fn candidate_variants(&self) -> Vec<Variant> {
         match &self.executor {
-            Executor::Gpu(gpu) => Variant::candidates(gpu.software())
+            Executor::Gpu(gpu) => Variant::candidates(self.info.software)
                 .iter()
                 .copied()
                 .filter(|variant| variant.exists(self.info.precision, gpu.halves()))

@@ -117,19 +117,12 @@ fn row_q4<D: DotProduct, const N: usize>(
     for blocks in chunks(matrix) {
         let BlockNumbers { scales, mins } = &mut *numbers;
         let scales = &mut scales[..blocks.len()];
-        D::widen(halves(&matrix.scale, matrix, row, &blocks), scales);
         // Sums are padded with zeros, and so must these be.
         if let Some(last) = mins.get_mut(blocks.len() / SUMS) {
             *last = [0.0; SUMS];
         }
         let flat = &mut mins.as_flattened_mut()[..blocks.len()];
-        match matrix.encoding {
-            Encoding::Q4_1 => D::widen(halves(&matrix.min, matrix, row, &blocks), flat),
-            _ => flat
-                .iter_mut()
-                .zip(&*scales)
-                .for_each(|(min, scale)| *min = -8.0 * scale),
-        }
+        scales_and_mins::<D>(matrix, row, &blocks, scales, flat);
         let weights = Weights4 {
             nibbles: &nibbles[row * width..][blocks.clone()],
             scales,

@@ -214,10 +214,6 @@ impl GpuExecutor {
         self.variant
     }
 
-    pub fn software(&self) -> bool {
-        self.device.software
-    }
-
     pub fn halves(&self) -> bool {
         self.device.halves
     }
