@@ -98,13 +98,18 @@ export async function load(page: Page, { backend, precision, withoutRelaxedSimd 
     async ({ id, backend, precision }) => {
       const model = await globalThis.trimtab.load({ kind: "catalogue", id }, { backend, precision }, () => undefined);
       const { wasmBytes } = await globalThis.trimtab.memory();
-      return { backend: model.backend, precision: model.precision, adapter: model.adapter, wasmBytes };
+      return { backend: model.backend, precision: model.precision, adapter: model.adapter, trial: model.trial, wasmBytes };
     },
     { id: modelId, backend, precision },
   );
   expect(loaded).toMatchObject({ backend, precision });
   // WebAssembly's memory never shrinks, so this was its peak while loading.
   console.log(`WebAssembly memory after loading: ${String(loaded.wasmBytes)} bytes`);
-  if (backend === "gpu") expect(loaded.wasmBytes).toBeLessThanOrEqual(64 * 1024 * 1024);
-  else expect(loaded.adapter).toContain(withoutRelaxedSimd === true ? "wasm SIMD" : "wasm relaxed SIMD");
+  if (backend === "gpu") {
+    expect(loaded.wasmBytes).toBeLessThanOrEqual(64 * 1024 * 1024);
+    const { compileMilliseconds, checkMilliseconds } = loaded.trial ?? {};
+    console.log(`${precision}: compiling for the self-check ${compileMilliseconds?.toFixed(0) ?? "–"} ms, the check ${checkMilliseconds?.toFixed(0) ?? "–"} ms`);
+    expect(checkMilliseconds, "the device was checked before it was given a weight").toBeGreaterThan(0);
+  }
+  if (backend === "cpu") expect(loaded.adapter).toContain(withoutRelaxedSimd === true ? "wasm SIMD" : "wasm relaxed SIMD");
 }

@@ -1,6 +1,6 @@
 /** The engine in the browser against Hugging Face transformers. `--full` takes all of the golden data on the GPU, too. */
 import type { Page } from "@playwright/test";
-import type { Sampler } from "../../web/src/engine/protocol.ts";
+import type { Plan, Sampler } from "../../web/src/engine/protocol.ts";
 import { expect, full, pageWithModel, test, type Executor } from "./browser.ts";
 import { greedyMessages, greedyPrompts, residualPrompts, sampledRuns, sequences, steering, tensor, vectorFile, type Message } from "./golden.ts";
 
@@ -76,10 +76,7 @@ for (const executor of executors) {
       for (const prompt of whole ? residualPrompts : residualPrompts.slice(0, 1)) {
         const reference = tensor("residual.safetensors", prompt.name);
         const ids = prompt.ids.slice(0, tokens);
-        const trace = await opened().evaluate(async (ids) => {
-          const { residual, shape } = await globalThis.trimtab.trace(Uint32Array.from(ids));
-          return { residual: [...residual], shape };
-        }, ids);
+        const trace = await traced(opened(), ids, []);
         const [rows, length, width] = reference.shape as [number, number, number];
         expect(trace.shape).toEqual([rows, ids.length, width]);
         const { first, others } = largestDifference(trace.residual, reference.values, { rows, ours: ids.length, theirs: length, width });
@@ -97,16 +94,11 @@ for (const executor of executors) {
       await opened().evaluate(async (file) => globalThis.trimtab.addVector("golden", Uint8Array.from(file)), [...vectorFile(vector)]);
       for (const one of chosen) {
         const reference = tensor("steering.safetensors", one.name);
-        const trace = await opened().evaluate(
-          async ({ ids, plan }) => {
-            const { residual, shape } = await globalThis.trimtab.trace(Uint32Array.from(ids), plan);
-            return { residual: [...residual], shape };
-          },
-          { ids: read, plan: one.terms.map((term) => ({ trait: "golden", ...term })) },
-        );
+        const plan = one.terms.map((term) => ({ trait: "golden", ...term }));
+        const trace = await traced(opened(), read, plan);
         const [rows, length, width] = reference.shape as [number, number, number];
         expect(trace.shape).toEqual([one.fromLayer + rows, read.length, width]);
-        const changed = trace.residual.slice(one.fromLayer * read.length * width);
+        const changed = trace.residual.subarray(one.fromLayer * read.length * width);
         const { first, others } = largestDifference(changed, reference.values, { rows, ours: read.length, theirs: length, width });
         console.log(`${name}: residual under ${one.name}, largest ‖Δh‖/‖h‖ ${String(others)}; of the first token ${String(first)}`);
         expect(Number.isFinite(others)).toBe(true);
@@ -143,6 +135,25 @@ for (const executor of executors) {
   });
 }
 
+/** The residual stream as `trace` gives it. Millions of numbers leave the page as one text: as JSON they would take half a minute. */
+async function traced(page: Page, ids: number[], plan: Plan): Promise<{ residual: Float32Array; shape: number[] }> {
+  const { address, shape } = await page.evaluate(
+    async ({ ids, plan }) => {
+      const { residual, shape } = await globalThis.trimtab.trace(Uint32Array.from(ids), plan);
+      const reader = new FileReader();
+      const read = new Promise((resolve) => {
+        reader.addEventListener("load", resolve);
+      });
+      reader.readAsDataURL(new Blob([residual as BlobPart]));
+      await read;
+      return { address: reader.result as string, shape };
+    },
+    { ids, plan },
+  );
+  const bytes = Buffer.from(address.slice(address.indexOf(",") + 1), "base64");
+  return { residual: new Float32Array(bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.byteLength)), shape };
+}
+
 /** The ids of a rendered prompt and of the unsteered answer to it. */
 async function answer(page: Page, messages: Message[], sampler: Sampler, maxTokens: number): Promise<{ prompt: number[]; answer: number[] }> {
   return page.evaluate(
@@ -166,7 +177,7 @@ function partingGap(name: string, ids: number[], reference: { ids: number[]; gap
 
 /** Largest ‖Δh‖/‖h‖ over layers and tokens, the first token apart. */
 function largestDifference(
-  ours: number[],
+  ours: Float32Array,
   theirs: Float32Array,
   shape: { rows: number; ours: number; theirs: number; width: number },
 ): { first: number; others: number } {

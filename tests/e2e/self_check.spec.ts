@@ -76,18 +76,3 @@ test("the choice is made by a measurement that is shown and kept: it is not made
   await expect(dialog.getByText(/tokens a second on the processor/)).toHaveText(first ?? "");
   await leave();
 });
-
-test("the device of this browser passes in both precisions", async ({ visitor }) => {
-  const page = await visitor.newPage();
-  await page.goto(address);
-  await expect.poll(() => page.evaluate(() => "trimtab" in globalThis)).toBe(true);
-  for (const precision of ["fast", "exact"] as const) {
-    const { trial, backend } = await page.evaluate(
-      async ({ id, precision }) => globalThis.trimtab.load({ kind: "catalogue", id }, { backend: "gpu", precision }, () => undefined),
-      { id: modelId, precision },
-    );
-    expect(backend).toBe("gpu");
-    expect(trial?.checkMilliseconds).toBeGreaterThan(0);
-    console.log(`${precision}: compiling for the self-check ${trial?.compileMilliseconds?.toFixed(0) ?? "–"} ms, the check ${trial?.checkMilliseconds?.toFixed(0) ?? "–"} ms`);
-  }
-});

@@ -3,7 +3,7 @@ import type { BrowserContext, Page } from "@playwright/test";
 import { address, complaints, expect, newVisitor, test } from "./browser.ts";
 import { answerAt, ask, openWithModel, startModel, text, tokens } from "./conversation.ts";
 
-const TOKENS = 16;
+const TOKENS = 10;
 
 test.describe.configure({ mode: "serial" });
 

@@ -1,7 +1,9 @@
 //! Everything that has to hold before a change is good: formats, lints, tests natively and in a browser.
 
+use std::panic::resume_unwind;
 use std::path::Path;
 use std::process::Command;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -9,10 +11,26 @@ use anyhow::{Context, Result};
 use crate::summary::{self, Runner};
 use crate::{bundle, model, node, page, process, server, system, wasm};
 
-/// Every check and test, the quick ones first; stops at the first that fails.
+/// Every check and test, the quick ones first.
 pub fn test(root: &Path, full: bool) -> Result<()> {
+    let browser = system::ensure_browser()?;
+    system::ensure_vulkan()?;
     let mut report = Report::default();
-    let outcome = run_all(root, full, &mut report);
+    let outcome = report
+        .step("model", || model::ensure_model(root))
+        .and_then(|()| {
+            side_by_side(
+                &mut report,
+                |report| {
+                    native_lints(root, report)?;
+                    report.tests("Rust tests", Runner::Rust, &mut rust_tests(root, full))
+                },
+                |report| {
+                    page_lints(root, report)?;
+                    page_tests(root, full, &browser, report)
+                },
+            )
+        });
     report.print();
     outcome
 }
@@ -20,45 +38,38 @@ pub fn test(root: &Path, full: bool) -> Result<()> {
 /// The checks that need no model and no browser.
 pub fn lint(root: &Path) -> Result<()> {
     let mut report = Report::default();
-    let outcome = run_lints(root, &mut report);
+    let outcome = side_by_side(
+        &mut report,
+        |report| native_lints(root, report),
+        |report| page_lints(root, report),
+    );
     report.print();
     outcome
 }
 
-fn run_all(root: &Path, full: bool, report: &mut Report) -> Result<()> {
-    let web = root.join("web");
-    let tests = root.join("tests");
-    let browser = system::ensure_browser()?;
-    system::ensure_vulkan()?;
-    report.step("model", || model::ensure_model(root))?;
-    run_lints(root, report)?;
-    report.tests("Rust tests", Runner::Rust, &mut rust_tests(root, full))?;
-    report.tests(
-        "page tests",
-        Runner::Vitest,
-        &mut node::script(&web, "test"),
-    )?;
-    report.step("page", || {
-        page::build(root, &page::PublicAddress::default())
-    })?;
-    report.step("page in one file, and as a folder for any host", || {
-        bundle::one_file::make(root, &page::PublicAddress::default())?;
-        bundle::site::make(root)
-    })?;
-
-    let address = server::serve_in_background(root)?;
-    let mut end_to_end = node::script(&tests, "test");
-    end_to_end.env("TRIMTAB_URL", format!("http://{address}"));
-    end_to_end.env("CHROMIUM", browser);
-    if full {
-        end_to_end.env("TRIMTAB_FULL", "1");
+/// What is native and what is the page's share nothing but sources, and each has long stretches with work for one core: linking, a
+/// browser's shader compiler, a test that waits. Each stops at its first failure; both are run to that or to their end.
+fn side_by_side(
+    report: &mut Report,
+    native: impl FnOnce(&mut Report) -> Result<()>,
+    page: impl FnOnce(&mut Report) -> Result<()> + Send,
+) -> Result<()> {
+    let mut of_page = Report::default();
+    let (native, page) = thread::scope(|scope| {
+        let page = scope.spawn(|| page(&mut of_page));
+        let native = native(report);
+        let page = page.join().unwrap_or_else(|panic| resume_unwind(panic));
+        (native, page)
+    });
+    report.steps.append(&mut of_page.steps);
+    report.summaries.append(&mut of_page.summaries);
+    match (native, page) {
+        (Err(native), Err(page)) => Err(native.context(format!("{page:#}; and besides"))),
+        (native, page) => native.and(page),
     }
-    report.tests("end-to-end tests", Runner::Playwright, &mut end_to_end)
 }
 
-fn run_lints(root: &Path, report: &mut Report) -> Result<()> {
-    let web = root.join("web");
-    let tests = root.join("tests");
+fn native_lints(root: &Path, report: &mut Report) -> Result<()> {
     report.step("rustfmt", || {
         process::run(process::cargo(root).args(["fmt", "--all", "--check"]))
     })?;
@@ -74,7 +85,12 @@ fn run_lints(root: &Path, report: &mut Report) -> Result<()> {
             "warnings",
         ]);
         process::run(&mut clippy)
-    })?;
+    })
+}
+
+fn page_lints(root: &Path, report: &mut Report) -> Result<()> {
+    let web = root.join("web");
+    let tests = root.join("tests");
     report.step("node packages", || {
         node::ensure_packages(&web)?;
         node::ensure_packages(&tests)
@@ -91,6 +107,30 @@ fn run_lints(root: &Path, report: &mut Report) -> Result<()> {
     report.step("the same of the end-to-end tests", || {
         process::run(&mut node::script(&tests, "check"))
     })
+}
+
+fn page_tests(root: &Path, full: bool, browser: &Path, report: &mut Report) -> Result<()> {
+    report.tests(
+        "page tests",
+        Runner::Vitest,
+        &mut node::script(&root.join("web"), "test"),
+    )?;
+    report.step("page", || {
+        page::build(root, &page::PublicAddress::default())
+    })?;
+    report.step("page in one file, and as a folder for any host", || {
+        bundle::one_file::make(root, &page::PublicAddress::default())?;
+        bundle::site::make(root)
+    })?;
+
+    let address = server::serve_in_background(root)?;
+    let mut end_to_end = node::script(&root.join("tests"), "test");
+    end_to_end.env("TRIMTAB_URL", format!("http://{address}"));
+    end_to_end.env("CHROMIUM", browser);
+    if full {
+        end_to_end.env("TRIMTAB_FULL", "1");
+    }
+    report.tests("end-to-end tests", Runner::Playwright, &mut end_to_end)
 }
 
 /// cargo-nextest where it is installed, else cargo's own runner.
@@ -149,5 +189,52 @@ impl Report {
         for line in &self.summaries {
             println!("{line}");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use anyhow::anyhow;
+
+    #[test]
+    fn a_failure_beside_does_not_stop_the_other_and_both_are_told() {
+        let mut report = Report::default();
+        let outcome = side_by_side(
+            &mut report,
+            |report| {
+                report.step("native", || Ok(()))?;
+                report.step("native tests", || Err(anyhow!("one failed")))
+            },
+            |report| {
+                report.step("page lints", || Err(anyhow!("a type is wrong")))?;
+                report.step("page tests", || Ok(()))
+            },
+        );
+        let names: Vec<_> = report
+            .steps
+            .iter()
+            .map(|(name, _, good)| (name.as_str(), *good))
+            .collect();
+        assert_eq!(
+            names,
+            [
+                ("native", true),
+                ("native tests", false),
+                ("page lints", false)
+            ]
+        );
+        let told = format!("{:#}", outcome.expect_err("both failed"));
+        assert!(told.contains("one failed"), "{told}");
+        assert!(told.contains("a type is wrong"), "{told}");
+    }
+
+    #[test]
+    fn one_failure_is_enough() {
+        let fails = |report: &mut Report| report.step("tests", || Err(anyhow!("one failed")));
+        let holds = |report: &mut Report| report.step("tests", || Ok(()));
+        assert!(side_by_side(&mut Report::default(), fails, holds).is_err());
+        assert!(side_by_side(&mut Report::default(), holds, fails).is_err());
+        assert!(side_by_side(&mut Report::default(), holds, holds).is_ok());
     }
 }

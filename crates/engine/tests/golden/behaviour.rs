@@ -227,9 +227,9 @@ pub fn second_turn_continues_the_first(engine: &mut Engine) {
         .set_directions(&[vector()])
         .expect("golden vector fits");
     let (prompt, _) = &chats()[2];
-    let turn = answers(engine, vec![request(0, prompt, 12)]).remove(0);
+    let turn = answers(engine, vec![request(0, prompt, 8)]).remove(0);
     assert_eq!(turn.reason, EndReason::MaxTokens);
-    assert_eq!(turn.records.len(), prompt.len() + 12);
+    assert_eq!(turn.records.len(), prompt.len() + 8);
     let so_far = [&prompt[..], &turn.tokens].concat();
     let plain = SteeringPlan::default();
     let outcome = read(engine, &so_far, so_far.len(), &plain, false, false);
@@ -241,14 +241,14 @@ pub fn second_turn_continues_the_first(engine: &mut Engine) {
 
     // The same conversation goes on in the cache, and from its beginning in another sequence.
     let next_prompt = [&so_far[..], &chats()[3].0].concat();
-    let continued = answers(engine, vec![request(0, &next_prompt, 8)]).remove(0);
-    let scratch = answers(engine, vec![request(1, &next_prompt, 8)]).remove(0);
+    let continued = answers(engine, vec![request(0, &next_prompt, 4)]).remove(0);
+    let scratch = answers(engine, vec![request(1, &next_prompt, 4)]).remove(0);
     assert_eq!(continued.tokens, scratch.tokens);
     assert_same_records("second turn", &continued.records, &scratch.records);
 }
 
 pub fn changed_plan_opens_a_segment(engine: &mut Engine) {
-    let (coefficient, count) = (1.5, 20);
+    let (coefficient, count) = (1.5, 12);
     let vector = vector();
     engine
         .set_directions(std::slice::from_ref(&vector))
