@@ -5,7 +5,7 @@ const full = process.env["TRIMTAB_FULL"] === "1";
 
 export default defineConfig({
   testDir: "e2e",
-  // The model runs on the CPU here (SwiftShader), beside the native tests: one browser at a time, and no clock that a slow machine could miss.
+  // The model runs on the CPU here (SwiftShader): one browser at a time, and no clock that a slow machine could miss.
   workers: 1,
   fullyParallel: false,
   timeout: (full ? 90 : 20) * 60_000,

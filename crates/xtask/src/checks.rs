@@ -13,24 +13,8 @@ use crate::{bundle, model, node, page, process, server, system, wasm};
 
 /// Every check and test, the quick ones first.
 pub fn test(root: &Path, full: bool) -> Result<()> {
-    let browser = system::ensure_browser()?;
-    system::ensure_vulkan()?;
     let mut report = Report::default();
-    let outcome = report
-        .step("model", || model::ensure_model(root))
-        .and_then(|()| {
-            side_by_side(
-                &mut report,
-                |report| {
-                    native_lints(root, report)?;
-                    report.tests("Rust tests", Runner::Rust, &mut rust_tests(root, full))
-                },
-                |report| {
-                    page_lints(root, report)?;
-                    page_tests(root, full, &browser, report)
-                },
-            )
-        });
+    let outcome = run_all(root, full, &mut report);
     report.print();
     outcome
 }
@@ -47,8 +31,27 @@ pub fn lint(root: &Path) -> Result<()> {
     outcome
 }
 
-/// What is native and what is the page's share nothing but sources, and each has long stretches with work for one core: linking, a
-/// browser's shader compiler, a test that waits. Each stops at its first failure; both are run to that or to their end.
+fn run_all(root: &Path, full: bool, report: &mut Report) -> Result<()> {
+    let browser = system::ensure_browser()?;
+    system::ensure_vulkan()?;
+    report.step("model", || model::ensure_model(root))?;
+    side_by_side(
+        report,
+        |report| {
+            native_lints(root, report)?;
+            report.tests("Rust tests", Runner::Rust, &mut rust_tests(root, full))
+        },
+        |report| {
+            page_lints(root, report)?;
+            page_itself(root, report)
+        },
+    )?;
+    // A browser that computes has both cores to itself: what is waited for there should not depend on what runs besides.
+    end_to_end_tests(root, full, &browser, report)
+}
+
+/// What is native and what is the page's share nothing but sources, and each has long stretches with work for one core: linking,
+/// optimising a module, a test that waits. Each stops at its first failure; both are run to that or to their end.
 fn side_by_side(
     report: &mut Report,
     native: impl FnOnce(&mut Report) -> Result<()>,
@@ -109,7 +112,7 @@ fn page_lints(root: &Path, report: &mut Report) -> Result<()> {
     })
 }
 
-fn page_tests(root: &Path, full: bool, browser: &Path, report: &mut Report) -> Result<()> {
+fn page_itself(root: &Path, report: &mut Report) -> Result<()> {
     report.tests(
         "page tests",
         Runner::Vitest,
@@ -121,8 +124,10 @@ fn page_tests(root: &Path, full: bool, browser: &Path, report: &mut Report) -> R
     report.step("page in one file, and as a folder for any host", || {
         bundle::one_file::make(root, &page::PublicAddress::default())?;
         bundle::site::make(root)
-    })?;
+    })
+}
 
+fn end_to_end_tests(root: &Path, full: bool, browser: &Path, report: &mut Report) -> Result<()> {
     let address = server::serve_in_background(root)?;
     let mut end_to_end = node::script(&root.join("tests"), "test");
     end_to_end.env("TRIMTAB_URL", format!("http://{address}"));
