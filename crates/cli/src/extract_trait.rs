@@ -135,10 +135,7 @@ pub fn run(arguments: &Arguments, path: &Path) -> Result<()> {
     make(&mut making, &mut engine, &chat, &contrast)?;
     let (record, averages) = making.finish();
     write(&contrast, &record.to_bytes()?)?;
-    let shared = serde_json::to_vec_pretty(&record.neutral)?;
-    if !std::fs::read(&neutral).is_ok_and(|kept| kept == shared) {
-        write(&neutral, &shared)?;
-    }
+    share_neutral(&neutral, &record.neutral)?;
 
     let thresholds = Thresholds {
         evidence: own.min_evidence,
@@ -179,6 +176,14 @@ pub fn run(arguments: &Arguments, path: &Path) -> Result<()> {
         write(path, &serde_json::to_vec(&report)?)?;
     }
     report(arguments, &out, &contrast, &record, &made)
+}
+
+/// Leaves the answers at `path` for other traits, which are calibrated on them too: what is there stays, unless `ours` has more.
+fn share_neutral(path: &Path, ours: &NeutralSet) -> Result<()> {
+    if path.exists() && !ours.has_more_than(&read_json(path)?) {
+        return Ok(());
+    }
+    write(path, &serde_json::to_vec_pretty(ours)?)
 }
 
 /// Two pairs are kept back for evidence that the vector has not seen.

@@ -166,6 +166,9 @@ fn four_verbs_fill_one_report_and_the_vector_file() {
         &contrast,
     )
     .unwrap();
+    let neutral = fresh("neutral.json");
+    let shared = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/vectors/neutral.json");
+    std::fs::copy(&shared, &neutral).unwrap();
     // So small a set has hardly a response that counts by its evidence.
     let made = printed(&[
         "extract",
@@ -182,7 +185,7 @@ fn four_verbs_fill_one_report_and_the_vector_file() {
         "--min-evidence",
         "-1000",
         "--neutral",
-        "models/vectors/neutral.json",
+        neutral.to_str().unwrap(),
         "--precision",
         "fast",
         "--out",
@@ -192,6 +195,12 @@ fn four_verbs_fill_one_report_and_the_vector_file() {
         "--json",
     ]);
     assert!(made["counts"]["positive"].as_u64().unwrap() > 8, "{made}");
+    // The record's own answers are the same ones, but nothing says how likely they are.
+    let kept = std::fs::read(&neutral).unwrap();
+    assert!(
+        kept == std::fs::read(&shared).unwrap(),
+        "an extraction has written over what other traits are calibrated on"
+    );
     let own = [
         "--trait",
         "models/traits/cheerful.json",

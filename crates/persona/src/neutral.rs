@@ -115,6 +115,18 @@ impl NeutralSet {
         self.model_sha256 == model_sha256
     }
 
+    /// Whether this has answers, or likelihoods of answers, that `other`, of the same model, lacks.
+    pub fn has_more_than(&self, other: &Self) -> bool {
+        let measured = |set: &Self| {
+            set.answers
+                .iter()
+                .filter(|answer| answer.logprob.is_some())
+                .count()
+        };
+        other.is_of(&self.model_sha256)
+            && (self.answers.len() > other.answers.len() || measured(self) > measured(other))
+    }
+
     /// The conversations as tokens; answers too short to say anything are left out.
     pub fn conversations(
         &self,
