@@ -115,7 +115,7 @@ impl NeutralSet {
         self.model_sha256 == model_sha256
     }
 
-    /// Whether this has answers, or likelihoods of answers, that `other`, of the same model, lacks.
+    /// Whether `other` is of the same model and has fewer answers, or fewer whose likelihood is known.
     pub fn has_more_than(&self, other: &Self) -> bool {
         let measured = |set: &Self| {
             set.answers
