@@ -56,11 +56,11 @@ async function main(job: Job): Promise<void> {
   };
   await browser.close();
   report.outcomes = await runRounds(job.peers ? [...OURS, ...PEERS] : OURS, job.question, job.rounds);
+  report.longestTask = await watchMainThread(job.rounds);
 
   const folder = mkdtempSync(join(tmpdir(), "trimtab-bench-"));
   const visitor = await chromium.launchPersistentContext(folder, launchOptions);
   try {
-    report.longestTask = await watchMainThread(visitor);
     report.warmStartSeconds = await startWarm(visitor, job.shortQuestion, job.rounds);
     for (const backend of BACKENDS) {
       const { costs, memory } = await measureGrowth(visitor, backend);

@@ -85,7 +85,7 @@ test("over plain HTTP from another machine the page says that there is no graphi
   const page = await context.newPage();
   await page.goto(`http://${name}:${String(port)}${BASE}`);
   expect(await page.evaluate(() => isSecureContext)).toBe(false);
-  await startModel(page);
+  await startModel(page, "auto");
   await expect(page.getByText(/no graphics device \(WebGPU\).*processor/)).toBeVisible();
   await expect(page.getByText(/will have to be downloaded again/)).toBeHidden();
   await visitAgain(page);

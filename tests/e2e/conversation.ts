@@ -14,9 +14,21 @@ export async function openWithModel(visitor: BrowserContext): Promise<Page> {
   return page;
 }
 
-export async function startModel(page: Page): Promise<void> {
+/**
+ * On the processor unless told otherwise: left to itself a page that was never here would first try the graphics device, which is a
+ * program and takes a quarter of a minute to compile its kernels.
+ */
+export async function startModel(page: Page, place: "auto" | "cpu" = "cpu"): Promise<void> {
+  if (place !== "auto") await runOn(page, place);
   await page.getByRole("button", { name: /^(Load|Start) the model/ }).click();
   await expect(page.getByRole("region", { name: "Steering" })).toBeVisible({ timeout: LOADING });
+}
+
+/** By the field of the dialog, before a model is there. */
+export async function runOn(page: Page, place: "cpu" | "gpu"): Promise<void> {
+  await page.getByRole("button", { name: "Model", exact: true }).click();
+  await page.getByRole("combobox", { name: "Where to run" }).selectOption(place);
+  await page.keyboard.press("Escape");
 }
 
 /** How the next answers are written, by the settings' own fields. */

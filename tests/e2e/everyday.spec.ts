@@ -19,9 +19,6 @@ test.beforeAll(async () => {
   heard = complaints(context);
   page = await context.newPage();
   await page.goto(address);
-  await page.getByRole("button", { name: "Model", exact: true }).click();
-  await page.getByRole("combobox", { name: "Where to run" }).selectOption("cpu");
-  await page.keyboard.press("Escape");
   await startModel(page);
   await answerAt(page, { temperature: 0, tokens: 8 });
   await ask(page, QUESTION);

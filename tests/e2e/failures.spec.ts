@@ -2,6 +2,7 @@
 import { chromium } from "@playwright/test";
 import { BrokenServer } from "./broken_server.ts";
 import { address, expect, test } from "./browser.ts";
+import { runOn } from "./conversation.ts";
 import { launch } from "./launch.ts";
 
 test("without WebGPU a sentence says so, and what to do", async () => {
@@ -17,6 +18,7 @@ test("a download that breaks off says so, and goes on from where it was", async 
   const allowance = 30_000_000;
   const server = await BrokenServer.start(allowance);
   await page.goto(server.address);
+  await runOn(page, "cpu");
   await page.getByRole("button", { name: /98 MB/ }).click();
   const alert = page.getByRole("alert");
   await expect(alert).toContainText(/model\.safetensors/, { timeout: 120_000 });

@@ -64,7 +64,7 @@ for (const executor of executors) {
     test("replay to the author's tokens", async () => {
       if (!page) throw new Error("the page was not opened");
       let [tokens, agreed, apart] = [0, 0, 0];
-      const few = precision === "exact" ? ["segments", "inline-one-layer"] : ["fast-steered", "fast-on-the-cpu"];
+      const few = precision === "exact" ? ["segments"] : ["fast-steered", "fast-on-the-cpu"];
       for (const golden of goldens) {
         if (!full && backend === "gpu" && !few.includes(golden.name)) continue;
         const replayed = await page.evaluate(

@@ -32,9 +32,6 @@ test.afterAll(async () => {
 });
 
 test("a sentence becomes a trait pack, and the model writes responses from it", async () => {
-  await page.getByRole("button", { name: "Model", exact: true }).click();
-  await page.getByRole("combobox", { name: "Where to run" }).selectOption("cpu");
-  await page.keyboard.press("Escape");
   await startModel(page);
 
   await goTo("#traits/new");

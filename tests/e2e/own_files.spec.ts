@@ -26,6 +26,7 @@ test.afterAll(async () => {
 
 test("a model folder from disk is opened, with the ready-made traits of the same weights", async () => {
   await page.getByRole("button", { name: "Model", exact: true }).click();
+  await page.getByRole("combobox", { name: "Where to run" }).selectOption("cpu");
   await page.getByRole("combobox", { name: "Arithmetic" }).selectOption("exact");
   await page.keyboard.press("Escape");
   await page.locator("input[webkitdirectory]").first().setInputFiles(folder);

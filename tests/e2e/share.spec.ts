@@ -1,7 +1,6 @@
 /** A run handed to somebody else: shared by one visitor, opened by another who has no model yet. */
-import type { Page } from "@playwright/test";
 import { address, complaints, expect, newVisitor, test } from "./browser.ts";
-import { answerAt, ask, startModel, text } from "./conversation.ts";
+import { answerAt, ask, runOn, startModel, text } from "./conversation.ts";
 
 const TOKENS = 12;
 
@@ -12,7 +11,6 @@ test("a shared run shows at once, replays to the author's tokens, and runs again
     const heard = complaints(author.context);
     const page = await author.context.newPage();
     await page.goto(address);
-    await onTheProcessor(page);
     await startModel(page);
     const asked: string[] = [];
     page.on("request", (request) => asked.push(request.url()));
@@ -53,7 +51,7 @@ test("a shared run shows at once, replays to the author's tokens, and runs again
     expect(new Set(colours.filter((colour) => colour !== "")).size).toBeGreaterThan(1);
     expect(await other.evaluate(() => document.documentElement.scrollWidth <= window.innerWidth), "nothing sticks out on a phone").toBe(true);
 
-    await onTheProcessor(other);
+    await runOn(other, "cpu");
     await other.getByRole("button", { name: /^Load the model/ }).press("Enter");
     await expect(other.getByText(`agrees on ${String(TOKENS)} of ${String(TOKENS)} tokens`)).toBeVisible({ timeout: 300_000 });
     await expect(other.getByRole("option", { name: /the author points at it/ })).toHaveCount(1);
@@ -72,11 +70,6 @@ test("a shared run shows at once, replays to the author's tokens, and runs again
   }
 });
 
-async function onTheProcessor(page: Page): Promise<void> {
-  await page.getByRole("button", { name: "Model", exact: true }).click();
-  await page.getByRole("combobox", { name: "Where to run" }).selectOption("cpu");
-  await page.keyboard.press("Escape");
-}
 
 test("a link that is cut short gets a sentence", async ({ fresh: page }) => {
   await page.goto(`${address}/#r=abc`);

@@ -1,7 +1,7 @@
 /** From nothing to a steered answer beside the unsteered one, as a visitor does it. */
 import type { BrowserContext, Page } from "@playwright/test";
 import { address, complaints, expect, newVisitor, test } from "./browser.ts";
-import { answerAt, ask, openWithModel, startModel, text, tokens } from "./conversation.ts";
+import { answerAt, ask, openWithModel, runOn, startModel, text, tokens } from "./conversation.ts";
 
 const TOKENS = 10;
 
@@ -27,9 +27,7 @@ test.afterAll(async () => {
 
 test("loading shows megabytes and share", async () => {
   // Left to itself the page would choose the processor here, because this GPU is a program.
-  await page.getByRole("button", { name: "Model", exact: true }).click();
-  await page.getByRole("combobox", { name: "Where to run" }).selectOption("gpu");
-  await page.keyboard.press("Escape");
+  await runOn(page, "gpu");
 
   const numbers = page.getByText(/\d+ of \d+ MB · \d+ %/);
   await page.getByRole("button", { name: /^Load the model/ }).click();

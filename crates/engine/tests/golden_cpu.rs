@@ -4,7 +4,7 @@ mod golden;
 
 /// The readable executor that the others are checked against.
 mod reference {
-    use super::golden::{Demands, SharedEngine, predictions, residual};
+    use super::golden::{Demands, Extent, SharedEngine, predictions, residual};
     use std::sync::MutexGuard;
     use trimtab_engine::{Backend, Engine, Precision};
 
@@ -17,7 +17,7 @@ mod reference {
 
     #[test]
     fn likelihood_of_real_text() {
-        predictions::negative_log_likelihood(&mut engine(), DEMANDS);
+        predictions::negative_log_likelihood(&mut engine(), DEMANDS, Extent::Whole);
     }
 
     #[test]
@@ -37,13 +37,13 @@ mod reference {
 
     #[test]
     fn sampled_tokens() {
-        predictions::sampling(&mut engine());
+        predictions::sampling(&mut engine(), Extent::Whole);
     }
 }
 
 /// Activations in f32.
 mod exact {
-    use super::golden::{Demands, SharedEngine, behaviour, predictions, residual};
+    use super::golden::{Demands, Extent, SharedEngine, behaviour, predictions, residual};
     use std::sync::MutexGuard;
     use trimtab_engine::{Backend, Engine, Precision};
 
@@ -56,7 +56,7 @@ mod exact {
 
     #[test]
     fn likelihood_of_real_text() {
-        predictions::negative_log_likelihood(&mut engine(), DEMANDS);
+        predictions::negative_log_likelihood(&mut engine(), DEMANDS, Extent::Whole);
     }
 
     #[test]
@@ -81,12 +81,12 @@ mod exact {
 
     #[test]
     fn greedy_tokens_free_run() {
-        predictions::greedy_free_run(&mut engine());
+        predictions::greedy_free_run(&mut engine(), Extent::Whole);
     }
 
     #[test]
     fn sampled_tokens() {
-        predictions::sampling(&mut engine());
+        predictions::sampling(&mut engine(), Extent::Whole);
     }
 
     #[test]
@@ -127,7 +127,7 @@ mod exact {
 
 /// Activations in integers.
 mod fast {
-    use super::golden::{Demands, SharedEngine, behaviour, predictions, residual};
+    use super::golden::{Demands, Extent, SharedEngine, behaviour, predictions, residual};
     use std::sync::MutexGuard;
     use trimtab_engine::{Backend, Engine, Precision};
 
@@ -140,7 +140,7 @@ mod fast {
 
     #[test]
     fn likelihood_of_real_text() {
-        predictions::negative_log_likelihood(&mut engine(), DEMANDS);
+        predictions::negative_log_likelihood(&mut engine(), DEMANDS, Extent::Whole);
     }
 
     #[test]

@@ -1,12 +1,13 @@
 //! The GPU executor, natively through wgpu, against the golden data of `tests/golden`. What a software adapter would take minutes
-//! for is left out where another test meets it: batches on small models (`answers_agree`), cached prefixes in a second turn. A runner
-//! that gives each test a process of its own loads the model and compiles the kernels for each, so that tests are few.
+//! for is left out where another test meets it: batches on small models (`answers_agree`), cached prefixes in a second turn; of texts
+//! and answers a part is enough for most runs ([`golden::Extent`]). A runner that gives each test a process of its own loads the model
+//! and compiles the kernels for each, so that tests are few.
 
 mod golden;
 
 /// Activations in f32.
 mod exact {
-    use super::golden::{Demands, SharedEngine, behaviour, predictions, residual};
+    use super::golden::{Demands, Extent, SharedEngine, behaviour, predictions, residual};
     use std::sync::MutexGuard;
     use trimtab_engine::{Backend, Engine, Precision};
 
@@ -19,7 +20,7 @@ mod exact {
 
     #[test]
     fn likelihood_of_real_text() {
-        predictions::negative_log_likelihood(&mut engine(), DEMANDS);
+        predictions::negative_log_likelihood(&mut engine(), DEMANDS, Extent::on_the_gpu());
     }
 
     #[test]
@@ -32,7 +33,7 @@ mod exact {
     /// Where a free run is the reference's to its end, forcing the reference's tokens asks for the same a second time.
     #[test]
     fn greedy_tokens() {
-        let parted = predictions::greedy_free_run(&mut engine());
+        let parted = predictions::greedy_free_run(&mut engine(), Extent::on_the_gpu());
         predictions::greedy_teacher_forced(&mut engine(), DEMANDS, |prompt| {
             parted.contains(&prompt)
         });
@@ -40,7 +41,7 @@ mod exact {
 
     #[test]
     fn sampled_tokens() {
-        predictions::sampling(&mut engine());
+        predictions::sampling(&mut engine(), Extent::on_the_gpu());
     }
 
     #[test]
@@ -54,7 +55,7 @@ mod exact {
 
 /// Activations in 8-bit blocks.
 mod fast {
-    use super::golden::{Demands, SharedEngine, behaviour, predictions, residual};
+    use super::golden::{Demands, Extent, SharedEngine, behaviour, predictions, residual};
     use std::sync::MutexGuard;
     use trimtab_engine::{Backend, Engine, Precision};
 
@@ -67,7 +68,7 @@ mod fast {
 
     #[test]
     fn likelihood_of_real_text() {
-        predictions::negative_log_likelihood(&mut engine(), DEMANDS);
+        predictions::negative_log_likelihood(&mut engine(), DEMANDS, Extent::on_the_gpu());
     }
 
     #[test]

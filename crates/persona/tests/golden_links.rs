@@ -326,19 +326,19 @@ fn exact_recipes_replay_on_the_cpu() {
     assert!(apart <= 0.01, "{apart}");
 }
 
-/// A few of them, because a software adapter is slow; all with `TRIMTAB_ALL_LINKS` set.
+/// A software adapter is slow: it is asked for one of each precision, for all with `TRIMTAB_FULL` set, as `cargo xtask test --full` does.
+fn wanted_of_the_gpu(precision: Precision) -> impl Fn(&str, &Recipe) -> bool {
+    let all = std::env::var_os("TRIMTAB_FULL").is_some();
+    move |name, recipe| {
+        recipe.precision == precision && (all || ["segments", "fast-steered"].contains(&name))
+    }
+}
+
 #[test]
 fn exact_recipes_replay_on_the_gpu() {
-    let all = std::env::var_os("TRIMTAB_ALL_LINKS").is_some();
-    let few = ["segments", "top-k-and-top-p"];
     let mut engine = engine(Backend::Gpu, Precision::Exact);
-    let (tokens, agreed, apart) = agreement(
-        &|name, recipe| match all {
-            true => recipe.precision == Precision::Exact,
-            false => few.contains(&name),
-        },
-        &mut engine,
-    );
+    let (tokens, agreed, apart) = agreement(&wanted_of_the_gpu(Precision::Exact), &mut engine);
+    assert!(tokens > 15, "{tokens}");
     assert!(
         agreed as f64 >= 0.995 * tokens as f64,
         "{agreed} of {tokens}"
@@ -346,17 +346,12 @@ fn exact_recipes_replay_on_the_gpu() {
     assert!(apart <= 0.01, "{apart}");
 }
 
-fn fast_agreement(backend: Backend) -> (usize, usize) {
-    let fast = |_: &str, recipe: &Recipe| recipe.precision == Precision::Fast;
-    let mut engine = engine(backend, Precision::Fast);
-    let (tokens, agreed, _) = agreement(&fast, &mut engine);
-    assert!(tokens >= 200, "{tokens}");
-    (tokens, agreed)
-}
-
 #[test]
 fn fast_recipes_replay_on_the_cpu() {
-    let (tokens, agreed) = fast_agreement(Backend::Cpu);
+    let fast = |_: &str, recipe: &Recipe| recipe.precision == Precision::Fast;
+    let mut engine = engine(Backend::Cpu, Precision::Fast);
+    let (tokens, agreed, _) = agreement(&fast, &mut engine);
+    assert!(tokens >= 200, "{tokens}");
     assert!(
         agreed as f64 >= 0.98 * tokens as f64,
         "{agreed} of {tokens}"
@@ -366,7 +361,9 @@ fn fast_recipes_replay_on_the_cpu() {
 /// Most were made on the CPU, whose cache and output head round otherwise; `tests/golden/links/README.md` has what is reached.
 #[test]
 fn fast_recipes_replay_on_the_gpu() {
-    let (tokens, agreed) = fast_agreement(Backend::Gpu);
+    let mut engine = engine(Backend::Gpu, Precision::Fast);
+    let (tokens, agreed, _) = agreement(&wanted_of_the_gpu(Precision::Fast), &mut engine);
+    assert!(tokens > 15, "{tokens}");
     assert!(
         agreed as f64 >= 0.95 * tokens as f64,
         "{agreed} of {tokens}"

@@ -142,7 +142,7 @@ fn end_to_end_tests(root: &Path, full: bool, browser: &Path, report: &mut Report
 fn rust_tests(root: &Path, full: bool) -> Command {
     let mut command = process::cargo(root);
     if full {
-        command.env("TRIMTAB_ALL_LINKS", "1");
+        command.env("TRIMTAB_FULL", "1");
     }
     if process::find("cargo-nextest").is_some() {
         command.args([

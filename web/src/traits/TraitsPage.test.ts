@@ -110,7 +110,7 @@ describe("a trait that is made", () => {
     const directions = within(controls.getByRole("table")).getAllByRole("row").slice(1).map((row) => row.firstElementChild?.textContent);
     expect(directions).toEqual(["this vector", "sign flipped", ...Array.from({ length: 10 }, (_, i) => `shuffled labels ${i + 1}`), "random direction 1", "random direction 2", "random direction 3", "poetic"]);
     await go("#play");
-    expect(screen.getByRole<HTMLInputElement>("slider", { name: /sea-dog/ }).max).toBe("4");
+    expect((await screen.findByRole<HTMLInputElement>("slider", { name: /sea-dog/ })).max).toBe("4");
   }, 30_000);
 
   it("goes on where the tab was closed, with what was written", async () => {

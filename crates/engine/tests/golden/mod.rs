@@ -184,6 +184,25 @@ impl Demands {
     }
 }
 
+/// How much of the golden data an executor is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extent {
+    Whole,
+    Part,
+}
+
+impl Extent {
+    /// All of it takes a software adapter a quarter of an hour, so that `cargo xtask test` asks for a part and `--full`, which sets
+    /// `TRIMTAB_FULL`, for the whole.
+    #[allow(dead_code, reason = "the CPU is always asked for the whole")]
+    pub fn on_the_gpu() -> Self {
+        match std::env::var_os("TRIMTAB_FULL") {
+            Some(_) => Self::Whole,
+            None => Self::Part,
+        }
+    }
+}
+
 /// Reads `tokens` into the first sequence.
 pub fn read(
     engine: &mut Engine,

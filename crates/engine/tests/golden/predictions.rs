@@ -1,14 +1,16 @@
 //! Likelihoods, greedy and sampled tokens against Hugging Face transformers in f32.
 
-use super::{Demands, Ids, NEAR_TIE, SEQUENCES, answers, json, read};
+use super::{Demands, Extent, Ids, NEAR_TIE, SEQUENCES, answers, json, read};
 use serde::Deserialize;
 use trimtab_engine::generate::GenerateRequest;
 use trimtab_engine::{Engine, Sampler, SequenceIndex, SteeringPlan, TokenId};
 
+/// Of each text, where a part is enough: its beginning.
+const PART_OF_A_TEXT: usize = 96;
+
 #[derive(Deserialize)]
 struct NllFile {
     predicted_tokens: usize,
-    mean_nll: f64,
     sequences: Vec<NllSequence>,
 }
 
@@ -21,11 +23,15 @@ struct NllSequence {
     gap: Vec<f32>,
 }
 
-pub fn negative_log_likelihood(engine: &mut Engine, demands: Demands) {
+pub fn negative_log_likelihood(engine: &mut Engine, demands: Demands, extent: Extent) {
     let file: NllFile = json("nll.json");
-    let (mut sum, mut agreed, mut wrong, mut worst) = (0.0_f64, 0_usize, Vec::new(), 0.0_f32);
+    let (mut sum, mut expected, mut count) = (0.0_f64, 0.0_f64, 0_usize);
+    let (mut agreed, mut wrong, mut worst) = (0_usize, Vec::new(), 0.0_f32);
     for sequence in &file.sequences {
-        let tokens = sequence.ids.tokens();
+        let mut tokens = sequence.ids.tokens();
+        if extent == Extent::Part {
+            tokens.truncate(PART_OF_A_TEXT);
+        }
         let plan = SteeringPlan::default();
         let outcome = read(engine, &tokens, tokens.len(), &plan, true, false);
         assert_eq!(outcome.records.len(), tokens.len());
@@ -33,6 +39,8 @@ pub fn negative_log_likelihood(engine: &mut Engine, demands: Demands) {
         for (index, record) in outcome.records[..tokens.len() - 1].iter().enumerate() {
             let prediction = record.prediction.as_ref().expect("a scored row predicts");
             sum -= f64::from(prediction.target_logprob);
+            expected += f64::from(sequence.nll[index]);
+            count += 1;
             worst = worst.max((-prediction.target_logprob - sequence.nll[index]).abs());
             if prediction.chosen == top1[index] {
                 agreed += 1;
@@ -41,13 +49,16 @@ pub fn negative_log_likelihood(engine: &mut Engine, demands: Demands) {
             }
         }
     }
-    let count = file.predicted_tokens as f64;
-    let relative = (sum / count / file.mean_nll - 1.0).abs();
+    if extent == Extent::Whole {
+        assert_eq!(count, file.predicted_tokens);
+    }
+    let count = count as f64;
+    let relative = (sum / expected - 1.0).abs();
     let agreement = agreed as f64 / count;
     println!(
-        "mean NLL {:.6}, reference {:.6}: off by {:.5} %; worst token {worst:.2e}; top-1 agreement {:.2} %; {} disagreements not nearly tied, worst gap {:?}",
+        "mean NLL of {count} tokens {:.6}, reference {:.6}: off by {:.5} %; worst token {worst:.2e}; top-1 agreement {:.2} %; {} disagreements not nearly tied, worst gap {:?}",
         sum / count,
-        file.mean_nll,
+        expected / count,
         relative * 100.0,
         agreement * 100.0,
         wrong.len(),
@@ -150,9 +161,12 @@ fn assert_parts_only_at_ties(
 }
 
 /// Greedy answers of the engine's own, several sequences at once. Returns the prompts whose answers part from the reference's: of the
-/// others, each token was the most likely one after the reference's own.
-pub fn greedy_free_run(engine: &mut Engine) -> Vec<usize> {
-    let prompts = json::<GreedyFile>("greedy.json").prompts;
+/// others that were asked, each token was the most likely one after the reference's own.
+pub fn greedy_free_run(engine: &mut Engine, extent: Extent) -> Vec<usize> {
+    let mut prompts = json::<GreedyFile>("greedy.json").prompts;
+    if extent == Extent::Part {
+        prompts.truncate(SEQUENCES);
+    }
     let mut parted = Vec::new();
     for (group, prompts) in prompts.chunks(SEQUENCES).enumerate() {
         let requests = prompts
@@ -215,8 +229,12 @@ impl SamplerFields {
 }
 
 /// Temperature, top-k, top-p, repetition penalty and noise; each sequence of a batch has its own.
-pub fn sampling(engine: &mut Engine) {
-    let runs = json::<SampledFile>("sampled.json").runs;
+pub fn sampling(engine: &mut Engine, extent: Extent) {
+    let mut runs = json::<SampledFile>("sampled.json").runs;
+    if extent == Extent::Part {
+        // The last has all of them at once.
+        runs.drain(..runs.len() - SEQUENCES);
+    }
     for runs in runs.chunks(SEQUENCES) {
         let requests = runs
             .iter()
