@@ -55,8 +55,9 @@ async function main(job: Job): Promise<void> {
     memory: [],
   };
   await browser.close();
-  report.outcomes = await runRounds(job.peers ? [...OURS, ...PEERS] : OURS, job.question, job.rounds);
+  // Before other browsers, whose closing would keep the cores busy.
   report.longestTask = await watchMainThread(job.rounds);
+  report.outcomes = await runRounds(job.peers ? [...OURS, ...PEERS] : OURS, job.question, job.rounds);
 
   const folder = mkdtempSync(join(tmpdir(), "trimtab-bench-"));
   const visitor = await chromium.launchPersistentContext(folder, launchOptions);
