@@ -42,6 +42,9 @@ pub struct Arguments {
     /// Only measure how the time of a token grows with context, traits and model, on the CPU executor.
     #[arg(long)]
     growth: bool,
+    /// Only measure what eight sequences write side by side, beside one: on the `cpu`, or on this machine's adapter (`gpu`).
+    #[arg(long, value_name = "EXECUTOR", value_parser = ["cpu", "gpu"])]
+    batch: Option<String>,
     /// Only profile the GPU executor on this machine's adapter, kernel by kernel.
     #[arg(long)]
     profile: bool,
@@ -66,6 +69,10 @@ pub fn run(root: &Path, arguments: &Arguments) -> Result<()> {
     }
     if arguments.growth {
         return growth::measure(root, &model, arguments.rounds);
+    }
+    if let Some(backend) = &arguments.batch {
+        let prompt = Prompt::short(&model)?;
+        return native::batches(root, &model, &prompt, backend, arguments.rounds);
     }
     if arguments.gpu {
         return gpu::speed(root, &model, arguments.rounds);

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::peer_files::PeerFiles;
 use super::prompt::Prompt;
-use super::row::{Row, Sample};
+use super::row::{Row, Sample, median};
 use crate::process;
 
 /// What `crates/engine/examples/time_answer.rs` and `tests/bench/llama_cpp_answer.py` print.
@@ -165,4 +165,53 @@ fn answer(mut program: Command, request: &Value) -> Result<Timing> {
         bail!("it ended with {}", output.status);
     }
     serde_json::from_slice(&output.stdout).context("what it printed is no timing")
+}
+
+/// Sequences that answer side by side, as an extraction has them.
+const SIDE_BY_SIDE: [u32; 2] = [1, 8];
+const BATCH_TOKENS: usize = 16;
+
+/// Prints how many tokens a second several sequences write together, beside one, medians of interleaved rounds. `time_answer` fails
+/// where they do not all answer with the tokens of one.
+pub fn batches(
+    root: &Path,
+    model: &Path,
+    prompt: &Prompt,
+    backend: &str,
+    rounds: usize,
+) -> Result<()> {
+    println!(
+        "| executor | precision | {} sequence, tokens/s | {} sequences, tokens/s of all | × |",
+        SIDE_BY_SIDE[0], SIDE_BY_SIDE[1]
+    );
+    println!("| --- | --- | --- | --- | --- |");
+    for precision in ["exact", "fast"] {
+        let mut speeds = SIDE_BY_SIDE.map(|_| Vec::new());
+        for _ in 0..rounds {
+            for (sequences, speeds) in SIDE_BY_SIDE.into_iter().zip(&mut speeds) {
+                let mut program = process::cargo(root);
+                program.args(["run", "--release", "--quiet"]);
+                program.args(["--example", "time_answer"]);
+                let request = json!({
+                    "model": model,
+                    "backend": backend,
+                    "precision": precision,
+                    "prompt": prompt.ids,
+                    "max_tokens": BATCH_TOKENS,
+                    "directions": 0,
+                    "sequences": sequences,
+                });
+                let timing = answer(program, &request)?;
+                let speed = timing.decode_tok_s.context("an answer was too short")?;
+                speeds.push(speed);
+            }
+        }
+        let [alone, together] = speeds.map(|speeds| median(speeds.into_iter()));
+        let (alone, together) = alone.zip(together).context("nothing was timed")?;
+        println!(
+            "| {backend} | {precision} | {alone:.1} | {together:.1} | {:.2} |",
+            together / alone
+        );
+    }
+    Ok(())
 }
