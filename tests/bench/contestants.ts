@@ -1,4 +1,7 @@
 /** Opens each runtime in a browser of its own and loads the checkpoint into it. */
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { chromium, type Browser, type BrowserContext, type Page } from "@playwright/test";
 import type { Engine, Message } from "../../web/src/engine/protocol.ts";
 import { launch } from "../e2e/launch.ts";
@@ -22,6 +25,18 @@ export const launchOptions =
   process.env["BENCH_ADAPTER"] === "hardware"
     ? { ...launch, args: (launch.args ?? []).filter((flag) => !flag.startsWith("--use-webgpu-adapter")) }
     : launch;
+
+/** In a browser that was never here, which is forgotten afterwards. */
+export async function asNewVisitor<T>(visit: (visitor: BrowserContext) => Promise<T>): Promise<T> {
+  const folder = mkdtempSync(join(tmpdir(), "trimtab-bench-"));
+  const visitor = await chromium.launchPersistentContext(folder, launchOptions);
+  try {
+    return await visit(visitor);
+  } finally {
+    await visitor.close();
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
 
 export async function openOurs(context: BrowserContext | Browser, isolated = false): Promise<Page> {
   const page = await context.newPage();

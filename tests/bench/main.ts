@@ -2,12 +2,10 @@
  * Times our page, and with `peers` other runtimes, in headless Chromium. Reads a {@link Job} as JSON
  * from standard input, writes a {@link Report} to the file that is named; `cargo xtask bench` does both.
  */
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { readFileSync, writeFileSync } from "node:fs";
 import { chromium } from "@playwright/test";
 import type { Backend, Question, Subject } from "./answer.ts";
-import { launchOptions } from "./contestants.ts";
+import { asNewVisitor, launchOptions } from "./contestants.ts";
 import { watchMainThread, type LongestTask } from "./main_thread.ts";
 import { measureGrowth, startWarm, type Cost, type MemoryUse } from "./page.ts";
 import { runRounds, type Outcome } from "./rounds.ts";
@@ -59,19 +57,14 @@ async function main(job: Job): Promise<void> {
   report.longestTask = await watchMainThread(job.rounds);
   report.outcomes = await runRounds(job.peers ? [...OURS, ...PEERS] : OURS, job.question, job.rounds);
 
-  const folder = mkdtempSync(join(tmpdir(), "trimtab-bench-"));
-  const visitor = await chromium.launchPersistentContext(folder, launchOptions);
-  try {
+  await asNewVisitor(async (visitor) => {
     report.warmStartSeconds = await startWarm(visitor, job.shortQuestion, job.rounds);
     for (const backend of BACKENDS) {
       const { costs, memory } = await measureGrowth(visitor, backend);
       report.costs.push(...costs);
       report.memory.push(memory);
     }
-  } finally {
-    await visitor.close();
-    rmSync(folder, { recursive: true, force: true });
-  }
+  });
   writeFileSync(job.out, JSON.stringify(report));
 }
 

@@ -1,9 +1,6 @@
 /** The longest tasks of the page's main thread while it is used with its own controls. */
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
-import { chromium, type BrowserContext, type Locator, type Page } from "@playwright/test";
-import { address, launchOptions } from "./contestants.ts";
+import type { BrowserContext, Locator, Page } from "@playwright/test";
+import { address, asNewVisitor } from "./contestants.ts";
 
 /** Milliseconds of the longest task of the Long Tasks API in all visits; 0: none took over 50 ms. */
 export interface LongestTask {
@@ -23,16 +20,9 @@ const STARTING_MILLISECONDS = 5_000;
 export async function watchMainThread(visits: number): Promise<LongestTask> {
   const longest: LongestTask = { opening: 0, loading: 0, generating: 0, dragging: 0 };
   for (let visit = 0; visit < visits; visit++) {
-    const folder = mkdtempSync(join(tmpdir(), "trimtab-bench-"));
-    const visitor = await chromium.launchPersistentContext(folder, launchOptions);
-    try {
-      const seen = await watchVisit(visitor);
-      console.error(`longest tasks of a visit, ms: ${JSON.stringify(seen)}`);
-      for (const moment of ["opening", "loading", "generating", "dragging"] as const) longest[moment] = Math.max(longest[moment], seen[moment]);
-    } finally {
-      await visitor.close();
-      rmSync(folder, { recursive: true, force: true });
-    }
+    const seen = await asNewVisitor(watchVisit);
+    console.error(`longest tasks of a visit, ms: ${JSON.stringify(seen)}`);
+    for (const moment of ["opening", "loading", "generating", "dragging"] as const) longest[moment] = Math.max(longest[moment], seen[moment]);
   }
   return longest;
 }

@@ -70,7 +70,6 @@ test("a shared run shows at once, replays to the author's tokens, and runs again
   }
 });
 
-
 test("a link that is cut short gets a sentence", async ({ fresh: page }) => {
   await page.goto(`${address}/#r=abc`);
   await expect(page.getByRole("heading", { name: "This link cannot be opened" })).toBeVisible();

@@ -97,22 +97,39 @@ fn ours(root: &Path, model: &Path, prompt: &Prompt, threads: usize, precision: &
     Contestant {
         row: row("trimtab", threads, Some(precision), prompt),
         command: Box::new(move || {
-            let mut program = process::cargo(&root);
-            program.args(["run", "--release", "--quiet"]);
-            program.args(["--example", "time_answer"]);
+            let mut program = time_answer(&root);
             program.env("RAYON_NUM_THREADS", threads.to_string());
             Ok(program)
         }),
-        request: json!({
-            "model": model,
-            "backend": "cpu",
-            "precision": precision,
-            "prompt": prompt.ids,
-            "max_tokens": prompt.max_tokens,
-            "directions": 0,
-        }),
+        request: request(model, "cpu", precision, prompt, prompt.max_tokens, 1),
         samples: Vec::new(),
     }
+}
+
+fn time_answer(root: &Path) -> Command {
+    let mut program = process::cargo(root);
+    program.args(["run", "--release", "--quiet"]);
+    program.args(["--example", "time_answer"]);
+    program
+}
+
+fn request(
+    model: &Path,
+    backend: &str,
+    precision: &str,
+    prompt: &Prompt,
+    max_tokens: usize,
+    sequences: u32,
+) -> Value {
+    json!({
+        "model": model,
+        "backend": backend,
+        "precision": precision,
+        "prompt": prompt.ids,
+        "max_tokens": max_tokens,
+        "directions": 0,
+        "sequences": sequences,
+    })
 }
 
 fn llama_cpp(root: &Path, peers: &PeerFiles, prompt: &Prompt, threads: usize) -> Contestant {
@@ -189,19 +206,8 @@ pub fn batches(
         let mut speeds = SIDE_BY_SIDE.map(|_| Vec::new());
         for _ in 0..rounds {
             for (sequences, speeds) in SIDE_BY_SIDE.into_iter().zip(&mut speeds) {
-                let mut program = process::cargo(root);
-                program.args(["run", "--release", "--quiet"]);
-                program.args(["--example", "time_answer"]);
-                let request = json!({
-                    "model": model,
-                    "backend": backend,
-                    "precision": precision,
-                    "prompt": prompt.ids,
-                    "max_tokens": BATCH_TOKENS,
-                    "directions": 0,
-                    "sequences": sequences,
-                });
-                let timing = answer(program, &request)?;
+                let request = request(model, backend, precision, prompt, BATCH_TOKENS, sequences);
+                let timing = answer(time_answer(root), &request)?;
                 let speed = timing.decode_tok_s.context("an answer was too short")?;
                 speeds.push(speed);
             }
