@@ -21,10 +21,10 @@ mod record;
 mod score;
 mod serve;
 mod serve_model;
+mod study;
 mod sweep;
 mod trace;
 mod trait_pack;
-mod trials;
 mod vectors;
 
 use clap::{Parser, Subcommand};

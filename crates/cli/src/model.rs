@@ -10,6 +10,7 @@ use trimtab_engine::engine::LoadProgress;
 use trimtab_engine::{Backend, Engine, EngineOptions, Precision, TokenId};
 use trimtab_persona::conversation::ChatText;
 use trimtab_persona::trait_vector::sha256;
+use trimtab_studio::session::Session;
 
 /// Below the current directory, one of those above it, or those above the program.
 const DEFAULT_MODEL: &str = "models/smollm2-135m-instruct";
@@ -139,6 +140,13 @@ impl ModelArguments {
             precision: self.precision.or(Some(PrecisionArgument::Fast)),
             ..self.clone()
         }
+    }
+
+    /// What every verb of the studio works with: the engine, as [`Self::engine`] loads it, and the model's text side.
+    pub fn session(&self, context: Option<usize>, sequences: usize) -> Result<Session> {
+        let chat = self.chat()?;
+        let engine = self.engine(context, sequences)?;
+        Ok(Session::new(engine, chat, self.weights_sha256()?))
     }
 
     /// Loads the engine with room for `sequences` conversations of `context` tokens.

@@ -1,22 +1,23 @@
 //! `trimtab predict`: does the reading of the last prompt token tell what the answer will be like?
 
-use crate::trials::{TrialArguments, print_neutral};
-use crate::vectors::{load_vector, open_vector, ready_made};
-use anyhow::{Context, Result, ensure};
+use crate::progress;
+use crate::study::{StudyArguments, print_unsteered};
+use crate::vectors::{load_vector, ready_made};
+use anyhow::Result;
 use clap::Args;
 use serde::Serialize;
 use trimtab_engine::{Engine, Layer};
 use trimtab_persona::bootstrap::Estimate;
 use trimtab_persona::controls::cosines;
-use trimtab_persona::prediction::{Prediction, PredictionReport, PredictionSettings};
-use trimtab_persona::trait_report::ReportedPrediction;
+use trimtab_persona::prediction::PredictionReport;
 use trimtab_persona::trait_vector::TraitVector;
+use trimtab_studio::studies::PredictRequest;
 
 #[derive(Debug, Args)]
 pub struct Arguments {
     #[command(flatten)]
-    trials: TrialArguments,
-    /// The layer that is read [default: the one that the vector file recommends]
+    study: StudyArguments,
+    /// The layer that is read [default: the one that the vector file recommends, else one a little past the middle]
     #[arg(long, value_name = "LAYER")]
     layer: Option<u32>,
 }
@@ -30,49 +31,28 @@ struct Report {
 }
 
 pub fn run(arguments: &Arguments) -> Result<()> {
-    let trials = &arguments.trials;
-    let pack = trials.pack()?;
-    let (_, _, file) = open_vector(&trials.vector)?;
-    trials.open_report()?;
-    let seen = trials.seen(&pack, &file);
-    let chat = trials.model.chat()?;
-    let questions = trials.questions.unwrap_or(8);
-    ensure!(questions > 0, "--questions must be at least 1");
-    let layer = arguments
-        .layer
-        .or_else(|| file.metadata.recommended.as_ref()?.layers.first().copied())
-        .context(
-            "the vector file recommends no layer; sweep it with --store first, or give --layer",
-        )?;
-    let mut settings = PredictionSettings::brief(&pack, &seen, Layer(layer), questions);
-    settings.coherence = trials.coherence()?;
-    if let Some(tokens) = trials.max_tokens {
-        settings.answers.max_tokens = tokens;
-    }
-    if let Some(samples) = trials.neutral_samples {
-        settings.neutral_samples = samples;
-    }
-    let mut engine = trials.engine(questions, settings.answers.max_tokens)?;
-    ensure!(
-        (layer as usize) < engine.layer_rows(),
-        "layer {layer} does not exist: this model has layers 0 to {}",
-        engine.last_layer().0
-    );
-    let vector = load_vector(&trials.vector, &engine)?;
-    engine.set_directions(std::slice::from_ref(&vector.table))?;
-    let made_of = vec![vector.hash.clone(), format!("{settings:?}")];
-    let (prediction, setup) = Prediction::new(&pack, 0, settings)
-        .context("the trait pack has no instruction pair to make system prompts of")?;
-    let records = trials.run(&mut engine, &chat, setup.clone(), &made_of)?;
-    let report = Report {
-        prediction: prediction.report(&pack.name, &setup, &records)?,
-        cosines: neighbours(&vector, &engine, Layer(layer)),
+    let study = &arguments.study;
+    let pack = study.pack()?;
+    let (_, tensor, vector) = study.vector()?;
+    study.open_report()?;
+    let mut session = study.session(8)?;
+    let request = PredictRequest {
+        pack,
+        vector,
+        layer: arguments.layer,
+        study: study.settings(tensor, None)?,
+        records: study.kept()?,
     };
-    trials.add_to_report(|whole| {
-        let calibration = vector.calibration.as_ref();
-        whole.prediction = Some(ReportedPrediction::of(&report.prediction, calibration));
-    })?;
-    if trials.json {
+    let prediction = pollster::block_on(session.predict(request, &mut study.watch()));
+    let prediction = prediction.map_err(|failure| study.refused(failure))?;
+    progress::finish();
+    study.add_to_report(|whole| whole.prediction = Some(prediction.clone()))?;
+    let vector = load_vector(&study.vector, &session.engine)?;
+    let report = Report {
+        cosines: neighbours(&vector, &session.engine, Layer(prediction.layer)),
+        prediction,
+    };
+    if study.json {
         println!("{}", serde_json::to_string(&report)?);
     } else {
         print(&report);
@@ -102,19 +82,19 @@ fn neighbours(vector: &TraitVector, engine: &Engine, layer: Layer) -> Vec<(Strin
 
 fn print(report: &Report) {
     let found = &report.prediction;
-    print_neutral(&found.neutral);
-    for point in &found.points {
+    let detail = found.detail.as_ref();
+    if let Some(detail) = detail {
+        print_unsteered(&detail.unsteered);
+    }
+    let incoherent = detail.map_or(&[][..], |detail| &detail.incoherent);
+    let counted = found.points.iter().map(|point| (point, ""));
+    let others = incoherent
+        .iter()
+        .map(|point| (point, "  (incoherent, not counted)"));
+    for (point, note) in counted.chain(others) {
         println!(
-            "{:16} question {:2}  reading {:+8.2}  evidence {:+6.2}{}",
-            format!("{:?}", point.grade),
-            point.question,
-            point.reading,
-            point.evidence,
-            if point.coherent {
-                ""
-            } else {
-                "  (incoherent, not counted)"
-            },
+            "reading {:+8.2}  evidence {:+6.2}{note}  {:?} after {:?}",
+            point.reading, point.evidence, point.question, point.system
         );
     }
     let number = |found: &Option<Estimate>| match found {
@@ -123,10 +103,10 @@ fn print(report: &Report) {
     };
     println!(
         "r pooled {}, within a system prompt {}",
-        number(&found.pooled),
-        number(&found.within)
+        number(&found.pooled.estimate()),
+        number(&found.within.estimate())
     );
-    for (grade, r) in &found.by_grade {
+    for (grade, r) in detail.iter().flat_map(|detail| &detail.by_grade) {
         println!("  {:16} {}", format!("{grade:?}"), number(r));
     }
     println!("{}", found.sentence);

@@ -1,6 +1,12 @@
 //! One line of progress on standard error, where that is a terminal.
 
 use std::io::{IsTerminal, Write};
+use std::time::Instant;
+use trimtab_checkpoint::source::LocalFuture;
+use trimtab_studio::making::{MakingEvent, MakingPhase};
+use trimtab_studio::studies::{StudyEvent, StudyPhase};
+use trimtab_studio::verbs::Event;
+use trimtab_studio::watch::{Asked, Watch};
 
 /// Shows `text` in place of the line before it. Nothing is written to a file or a pipe.
 pub fn show(text: &str) {
@@ -15,6 +21,73 @@ pub fn show(text: &str) {
 /// Clears the line.
 pub fn finish() {
     show("");
+}
+
+/// Watches a run for a person at a terminal: how far it is, in one line, and what `heard` does with everything else.
+pub struct Terminal<'a> {
+    began: Instant,
+    heard: Box<dyn FnMut(Event) + 'a>,
+}
+
+impl<'a> Terminal<'a> {
+    pub fn new(heard: impl FnMut(Event) + 'a) -> Self {
+        Self {
+            began: Instant::now(),
+            heard: Box::new(heard),
+        }
+    }
+}
+
+impl Watch for Terminal<'_> {
+    fn tell(&mut self, event: Event) {
+        match event {
+            Event::Study(StudyEvent::Progress {
+                phase,
+                done,
+                total,
+                seconds_left,
+            }) => {
+                let what = match phase {
+                    StudyPhase::Reading => "responses read",
+                    StudyPhase::Writing => "answers written",
+                    StudyPhase::Measuring => "answers measured",
+                };
+                show(&format!("{done} of {total} {what}{}", left(seconds_left)));
+            }
+            Event::Making(MakingEvent::Progress {
+                phase,
+                done,
+                total,
+                seconds_left,
+            }) => {
+                let what = match phase {
+                    MakingPhase::Writing => "writing answers",
+                    MakingPhase::Judging => "judging them",
+                    MakingPhase::Vector => "making vectors",
+                };
+                show(&format!("{what}: {done} of {total}{}", left(seconds_left)));
+            }
+            other => (self.heard)(other),
+        }
+    }
+
+    /// Nobody asks for anything while the program works: it is ended from outside.
+    fn pause(&mut self) -> LocalFuture<'_, Asked> {
+        Box::pin(std::future::ready(Asked::default()))
+    }
+
+    fn seconds(&self) -> f64 {
+        self.began.elapsed().as_secs_f64()
+    }
+}
+
+/// `, about 3 min left`, where it is known.
+pub fn left(seconds: Option<f64>) -> String {
+    match seconds {
+        None => String::new(),
+        Some(seconds) if seconds < 90.0 => format!(", about {seconds:.0} s left"),
+        Some(seconds) => format!(", about {:.0} min left", seconds / 60.0),
+    }
 }
 
 /// Something the person should know although the work goes on.

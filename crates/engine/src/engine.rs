@@ -9,13 +9,16 @@ use crate::gpu::{Assumptions, GpuExecutor, Profile};
 use crate::index::{Layer, Position, SequenceIndex, TokenId};
 use crate::reading::Reading;
 use crate::record::{MAX_DIRECTIONS, TokenRecord};
+use serde::{Deserialize, Serialize};
+use ts_rs::TS;
 #[cfg(not(target_family = "wasm"))]
 use crate::reference::ReferenceExecutor;
 use crate::sequence::{ActivePlan, CachedToken, ChangeSlots, Sequence};
 use crate::steering::{LayerTable, SteeringPlan};
 use trimtab_checkpoint::{ByteSource, ModelConfig, WeightFile};
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
+#[serde(rename_all = "lowercase")]
 pub enum Backend {
     Gpu,
     Cpu,
@@ -24,7 +27,8 @@ pub enum Backend {
 }
 
 /// How activations enter a weight matrix.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
+#[serde(rename_all = "lowercase")]
 pub enum Precision {
     /// As f32.
     Exact,

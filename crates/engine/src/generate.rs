@@ -17,6 +17,8 @@ use crate::sampling::Sampler;
 use crate::sequence::ActivePlan;
 use crate::steering::SteeringPlan;
 use std::collections::VecDeque;
+use serde::{Deserialize, Serialize};
+use ts_rs::TS;
 
 #[derive(Clone, Debug)]
 pub struct GenerateRequest {
@@ -36,8 +38,10 @@ pub struct Segment {
     pub plan: SteeringPlan,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, TS)]
+#[serde(rename_all = "kebab-case")]
 pub enum EndReason {
+    #[default]
     EndToken,
     MaxTokens,
     ContextFull,
@@ -62,11 +66,6 @@ pub enum Event {
     Read {
         request: usize,
         record: TokenRecord,
-    },
-    /// From this token on the answer runs under another plan.
-    Segment {
-        request: usize,
-        from: Position,
     },
     End {
         request: usize,
@@ -338,13 +337,13 @@ impl Generation {
         }
     }
 
-    /// From the next token that is not yet queued on, `request` runs under `plan`: a new segment.
+    /// From the next token that is not yet queued on, `request` runs under `plan`: a new segment. Gives its first token.
     pub fn set_plan(
         &mut self,
         engine: &Engine,
         request: usize,
         plan: SteeringPlan,
-    ) -> Result<(), EngineError> {
+    ) -> Result<Position, EngineError> {
         let active = engine.activate(&plan)?;
         let Some(run) = self.runs.get_mut(request) else {
             return Err(EngineError::Usage(format!("there is no request {request}")));
@@ -361,8 +360,7 @@ impl Generation {
             _ => run.segments.push(Segment { from, plan }),
         }
         self.plans.push(active);
-        self.events.push_back(Event::Segment { request, from });
-        Ok(())
+        Ok(from)
     }
 
     /// Ends `request` after the tokens already reported.

@@ -1,11 +1,14 @@
 //! Index types. A layer is not a token is not a sequence.
 
 use std::fmt;
+use serde::{Deserialize, Serialize};
+use ts_rs::TS;
 
 /// A layer of the residual stream: 0 is the embedding output, `i` the output of block `i`
 /// (1..=L), as `hidden_states[i]` in Hugging Face transformers, except that layer L is taken
 /// before the final norm.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, TS)]
+#[ts(type = "number")]
 pub struct Layer(pub u32);
 
 /// A token's place in its sequence, from 0.

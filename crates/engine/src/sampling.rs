@@ -1,8 +1,12 @@
 //! Sampling parameters, and the noise that both executors share.
 
+use serde::{Deserialize, Serialize};
+use ts_rs::TS;
+
 /// How the next token is chosen. The order is Hugging Face's: repetition penalty, temperature,
 /// top-k, top-p; then the largest `logit + Gumbel noise` wins.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, TS)]
+#[serde(rename_all = "camelCase")]
 pub struct Sampler {
     /// 0 is greedy: the largest logit after the repetition penalty, the lower id on a tie.
     pub temperature: f32,

@@ -3,6 +3,8 @@
 use crate::index::Layer;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
+use serde::{Deserialize, Serialize};
+use ts_rs::TS;
 
 /// A `[L+1, d]` f32 table, row `l` belonging to layer `l`. Shared, because plans are rebuilt
 /// whenever a slider moves and the vectors stay.
@@ -124,15 +126,18 @@ pub const MAX_CLAMPS: usize = 4;
 
 /// Which tokens a term acts on. The response starts with the last prompt token, which produces
 /// the first response token.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, TS)]
+#[serde(rename_all = "lowercase")]
 pub enum Scope {
+    #[default]
     All,
     Prompt,
     Response,
 }
 
 /// What a term does to the residual `h` with the layer's row `v` (`v̂ = v/‖v‖`).
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, TS)]
+#[serde(tag = "kind", rename_all = "lowercase")]
 pub enum Operation {
     /// `h ← h + α v`, `v` as it is, not normalised (persona vectors, section 3.2).
     Add { coefficient: f32 },

@@ -2,13 +2,14 @@
 //! two, so that the question, not the answer, is what another run would draw anew.
 
 use serde::{Deserialize, Serialize};
+use ts_rs::TS;
 use trimtab_engine::sampling::pcg;
 
 /// Resamples of one interval: the 2.5 % points move by about 2 % of the interval's width between seeds.
 pub const RESAMPLES: usize = 2_000;
 
 /// A number and its 95 % percentile interval.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, TS)]
 pub struct Estimate {
     pub value: f64,
     pub low: f64,

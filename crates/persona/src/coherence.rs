@@ -1,11 +1,12 @@
 //! Whether an answer still makes sense: as likely as ordinary answers are, and without a loop.
 
 use serde::{Deserialize, Serialize};
+use ts_rs::TS;
 use std::collections::HashSet;
 use trimtab_engine::TokenId;
 
 /// How far from ordinary an answer may be. Visible and adjustable wherever answers are judged.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, TS)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct CoherenceCriteria {
     /// Width of the band to each side, in standard deviations of neutral answers' mean
@@ -28,7 +29,7 @@ impl Default for CoherenceCriteria {
 
 /// The unsteered log-likelihoods that answers have which make sense, from those of neutral answers.
 /// It is meant for answers sampled as the neutral ones were: greedy ones are likelier.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, TS)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct CoherenceBand {
     /// Lowest and highest mean log-likelihood, nats a token.
@@ -44,7 +45,7 @@ pub struct CoherenceBand {
 }
 
 /// What is wrong with an answer, if anything.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(rename_all = "kebab-case")]
 pub enum Coherence {
     Coherent,

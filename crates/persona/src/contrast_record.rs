@@ -13,6 +13,7 @@ use crate::witness::Testimony;
 use miniz_oxide::deflate::compress_to_vec_zlib;
 use miniz_oxide::inflate::decompress_to_vec_zlib_with_limit;
 use serde::{Deserialize, Serialize};
+use ts_rs::TS;
 use trimtab_checkpoint::ChatError;
 use trimtab_engine::TokenId;
 
@@ -53,7 +54,7 @@ pub enum RecordError {
 }
 
 /// How many responses are written, and how.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, TS)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct ResponseSettings {
     /// Instruction pairs and extraction questions of the pack that are used, from the first on.
@@ -176,7 +177,7 @@ impl WrittenAnswer {
 }
 
 /// Which responses count. Changing them writes nothing anew.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, TS)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Thresholds {
     /// A positive response needs at least this evidence, a negative one at most its negation; in standard
@@ -212,7 +213,7 @@ impl Thresholds {
 }
 
 /// Whether a response counts, or why not.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kept {
     Kept,
@@ -496,6 +497,21 @@ impl ContrastRecord {
                 Some((at, testimony))
             })
             .unzip()
+    }
+
+    /// Response `at` under the prompt that it was written to, and the prompt's length.
+    pub fn conversation(
+        &self,
+        chat: &ChatText,
+        at: usize,
+    ) -> Result<(TokenisedConversation, usize), ChatError> {
+        let own = self.settings.place(at);
+        let prompt = self.prompt(chat, Some((own.pair, own.side)), own.question)?;
+        let length = prompt.tokens.len();
+        let answer = self.responses[at]
+            .as_ref()
+            .map_or_else(Vec::new, WrittenAnswer::tokens);
+        Ok((prompt.answered(&answer), length))
     }
 
     /// The prompt that asks extraction question `question` under an instruction, or under none.

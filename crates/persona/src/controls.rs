@@ -10,8 +10,9 @@ use crate::trait_pack::TraitPack;
 use crate::trait_vector::TraitVector;
 use crate::trials::{Trial, TrialRecords, TrialSetup};
 use crate::vector_metadata::Recommended;
-use crate::verdict::{Findings, Verdict, VerdictCriteria, judge};
+use crate::verdict::{Findings, Ruling, Verdict, VerdictCriteria, judge};
 use serde::{Deserialize, Serialize};
+use ts_rs::TS;
 use trimtab_engine::steering::PlanError;
 use trimtab_engine::{LayerTable, Scope};
 
@@ -20,8 +21,9 @@ pub const SHUFFLED: u32 = 10;
 pub const RANDOM: u32 = 3;
 
 /// A direction that is compared.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", tag = "kind", content = "name")]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
+#[serde(from = "DirectionName", into = "DirectionName")]
+#[ts(as = "DirectionName")]
 pub enum Direction {
     Vector,
     Flipped,
@@ -29,6 +31,62 @@ pub enum Direction {
     Shuffled(u32),
     Random(u32),
     Other(String),
+}
+
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, TS)]
+#[serde(rename_all = "lowercase")]
+enum DirectionKind {
+    Vector,
+    Flipped,
+    Shuffled,
+    Random,
+    Other,
+}
+
+/// A direction as reports have it.
+#[derive(Clone, Debug, Serialize, Deserialize, TS)]
+struct DirectionName {
+    kind: DirectionKind,
+    /// Of another trait; of directions of one kind their number, from 1 on.
+    name: String,
+}
+
+impl From<Direction> for DirectionName {
+    fn from(direction: Direction) -> Self {
+        let (kind, name) = match direction {
+            Direction::Vector => (DirectionKind::Vector, String::new()),
+            Direction::Flipped => (DirectionKind::Flipped, String::new()),
+            Direction::Shuffled(seed) => (DirectionKind::Shuffled, (seed + 1).to_string()),
+            Direction::Random(seed) => (DirectionKind::Random, (seed + 1).to_string()),
+            Direction::Other(name) => (DirectionKind::Other, name),
+        };
+        Self { kind, name }
+    }
+}
+
+impl From<DirectionName> for Direction {
+    fn from(DirectionName { kind, name }: DirectionName) -> Self {
+        let seed = || name.parse::<u32>().map_or(0, |number| number.saturating_sub(1));
+        match kind {
+            DirectionKind::Vector => Self::Vector,
+            DirectionKind::Flipped => Self::Flipped,
+            DirectionKind::Shuffled => Self::Shuffled(seed()),
+            DirectionKind::Random => Self::Random(seed()),
+            DirectionKind::Other => Self::Other(name),
+        }
+    }
+}
+
+impl std::fmt::Display for Direction {
+    fn fmt(&self, to: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Vector => write!(to, "the vector"),
+            Self::Flipped => write!(to, "its sign flipped"),
+            Self::Shuffled(seed) => write!(to, "shuffled labels {}", seed + 1),
+            Self::Random(seed) => write!(to, "random {}", seed + 1),
+            Self::Other(name) => write!(to, "the vector {name}"),
+        }
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -84,25 +142,40 @@ pub struct Controls {
     coefficient: f32,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+/// A direction and what came of it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, TS)]
 pub struct ControlRow {
+    #[serde(flatten)]
     pub direction: Direction,
     #[serde(flatten)]
     pub outcome: Outcome,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// What controls came to: the same in the program, the page and the report of a trait.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, TS)]
 #[serde(rename_all = "camelCase")]
+#[ts(optional_fields)]
 pub struct ControlReport {
+    pub rows: Vec<ControlRow>,
+    pub verdict: Ruling,
+    pub sentence: String,
+    /// What a reader should know before believing it.
+    pub caveats: Vec<String>,
+    /// Absent in reports of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<ControlDetail>,
+}
+
+/// What controls were made of, and what the verdict follows from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, TS)]
+#[serde(rename_all = "camelCase")]
+pub struct ControlDetail {
     pub layer: u32,
     pub dose: f64,
     pub coefficient: f32,
     pub material: Material,
-    pub neutral: BaselineSummary,
-    pub rows: Vec<ControlRow>,
+    pub unsteered: BaselineSummary,
     pub verdict: Verdict,
-    pub caveats: Vec<String>,
     pub coherence: CoherenceCriteria,
 }
 
@@ -207,21 +280,26 @@ impl Controls {
         {
             caveats.push("The responses that made the vector are not here, so there are no shuffled labels to compare with.".into());
         }
+        let verdict = judge(findings, self.settings.criteria);
         Ok(ControlReport {
-            layer: self.settings.layer,
-            dose: self.settings.dose,
-            coefficient: self.coefficient,
-            material: self.settings.material.clone(),
-            neutral: baseline.summary,
-            verdict: judge(findings, self.settings.criteria),
             rows,
+            verdict: verdict.ruling,
+            sentence: verdict.sentence.clone(),
             caveats,
-            coherence: self.settings.coherence,
+            detail: Some(ControlDetail {
+                layer: self.settings.layer,
+                dose: self.settings.dose,
+                coefficient: self.coefficient,
+                material: self.settings.material.clone(),
+                unsteered: baseline.summary,
+                verdict,
+                coherence: self.settings.coherence,
+            }),
         })
     }
 
     fn findings(&self, rows: &[ControlRow]) -> Findings {
-        let effect = |row: &ControlRow| row.outcome.deviations.map(|effect| effect.value);
+        let effect = |row: &ControlRow| row.outcome.deviations().map(|effect| effect.value);
         let all = |wanted: fn(&Direction) -> bool| -> Vec<f64> {
             let own = rows.iter().filter(|row| wanted(&row.direction));
             own.filter_map(effect).collect()
@@ -233,7 +311,7 @@ impl Controls {
         });
         Findings {
             name: self.name.clone(),
-            effect: vector.and_then(|row| row.outcome.deviations),
+            effect: vector.and_then(|row| row.outcome.deviations()),
             coherent: vector.map_or(0, |row| row.outcome.coherent),
             questions: vector.map_or(0, |row| row.outcome.answers),
             shuffled: all(|direction| matches!(direction, Direction::Shuffled(_))),
@@ -248,11 +326,16 @@ impl Controls {
     }
 }
 
-impl ControlReport {
+impl Controls {
     /// `recommended` with its side against the trait opened as far as the flipped push was whole: a sweep tries
     /// the trait's side alone. `max_incoherent` is the sweep's.
-    pub fn with_flipped_side(&self, recommended: &Recommended, max_incoherent: f64) -> Recommended {
-        let flipped = self
+    pub fn with_flipped_side(
+        &self,
+        report: &ControlReport,
+        recommended: &Recommended,
+        max_incoherent: f64,
+    ) -> Recommended {
+        let flipped = report
             .rows
             .iter()
             .find(|row| row.direction == Direction::Flipped);
@@ -296,7 +379,6 @@ mod tests {
     use crate::extract::Side;
     use crate::outcome::tests::answer;
     use crate::trait_pack::tests::sample;
-    use crate::verdict::Ruling;
     use trimtab_engine::Layer;
 
     fn vector(name: &str, scale: f32) -> TraitVector {
@@ -368,15 +450,13 @@ mod tests {
         assert_eq!(kinds(|d| matches!(d, Direction::Shuffled(_))), 10);
         assert_eq!(kinds(|d| matches!(d, Direction::Random(_))), 3);
         assert_eq!(
-            found.verdict.ruling,
+            found.verdict,
             Ruling::Works,
             "{}",
-            found.verdict.sentence
+            found.sentence
         );
-        assert!(
-            found.verdict.sentence.contains("poetic") && found.verdict.sentence.contains("0.30")
-        );
-        assert_eq!(report(0.0, -1.0).1.verdict.ruling, Ruling::DoesNot);
+        assert!(found.sentence.contains("poetic") && found.sentence.contains("0.30"));
+        assert_eq!(report(0.0, -1.0).1.verdict, Ruling::DoesNot);
     }
 
     #[test]
@@ -386,19 +466,15 @@ mod tests {
             min: 0.0,
             max: 5.0,
         };
-        let found = report(1.0, -1.0).1;
-        assert!(found.coefficient > 0.0);
-        assert_eq!(
-            found.with_flipped_side(&recommended, 0.25).min,
-            -found.coefficient
-        );
-        assert_eq!(
-            report(1.0, -20.0)
-                .1
-                .with_flipped_side(&recommended, 0.25)
-                .min,
-            0.0
-        );
+        let opened = |flipped_logprob| {
+            let (controls, found) = report(1.0, flipped_logprob);
+            assert!(controls.coefficient > 0.0);
+            let min = controls.with_flipped_side(&found, &recommended, 0.25).min;
+            (min, controls.coefficient)
+        };
+        let (min, coefficient) = opened(-1.0);
+        assert_eq!(min, -coefficient);
+        assert_eq!(opened(-20.0).0, 0.0);
     }
 
     #[test]

@@ -1,11 +1,14 @@
 //! Conversations as tokens, and what each token is part of.
 
+use serde::Serialize;
 use std::ops::Range;
 use trimtab_checkpoint::{ChatError, ChatTemplate, Message, Tokenizer, chat};
 use trimtab_engine::TokenId;
+use ts_rs::TS;
 
 /// What a token of a conversation belongs to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, TS)]
+#[serde(rename_all = "lowercase")]
 pub enum Part {
     /// The chat template's own: role markers, line breaks, a default system prompt.
     Template,

@@ -2,8 +2,10 @@
 
 use crate::bootstrap::{Estimate, bootstrap_mean, deviation, mean};
 use crate::coherence::{Coherence, CoherenceBand, CoherenceCriteria, TooFewNeutralAnswers};
+use crate::json::Effect;
 use crate::trials::TrialAnswer;
 use serde::{Deserialize, Serialize};
+use ts_rs::TS;
 
 /// Seed of every interval, so that the same answers have the same interval.
 const INTERVAL_SEED: u32 = 1;
@@ -18,7 +20,7 @@ pub struct Baseline {
     pub summary: BaselineSummary,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, TS)]
 #[serde(rename_all = "camelCase")]
 pub struct BaselineSummary {
     /// Neutral answers, coherent or not.
@@ -46,42 +48,67 @@ pub enum BaselineError {
 }
 
 /// One answer as a person reads it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, TS)]
 #[serde(rename_all = "camelCase")]
+#[ts(optional_fields)]
 pub struct JudgedAnswer {
     pub question: String,
     pub text: String,
     pub coherence: Coherence,
     /// Nats a token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub evidence: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub logprob: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kl: Option<f64>,
 }
 
-/// What one plan did, means over its answers.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// What one plan did, means over its answers. What reports of earlier versions lack is 0 or empty.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, TS)]
 #[serde(rename_all = "camelCase")]
 pub struct Outcome {
-    /// Evidence of the coherent answers above the neutral answers to the same questions, nats a token,
-    /// with a 95 % interval over questions. `None` without a coherent answer.
-    pub evidence: Option<Estimate>,
-    /// The same in standard deviations of neutral answers' evidence.
-    pub deviations: Option<Estimate>,
+    /// Evidence of the coherent answers above the neutral answers to the same questions, in standard deviations of
+    /// neutral answers' evidence, with a 95 % interval over questions. `None` without a coherent answer.
+    #[serde(flatten)]
+    pub effect: Effect,
+    /// The same in nats a token.
+    #[serde(default)]
+    pub nats: Option<Estimate>,
+    #[serde(default)]
     pub answers: usize,
     /// Questions with a coherent answer.
+    #[serde(default)]
     pub coherent: usize,
+    /// Share of the answers.
+    #[serde(rename = "incoherent")]
     pub incoherent_share: f64,
     /// Why: too unlikely, too likely, repetitive, empty.
+    #[serde(default, rename = "incoherentBy")]
     pub incoherent: [usize; 4],
-    /// Mean negative log-likelihood of all answers under the unsteered model, nats a token, and its
-    /// exponential. `None` when every answer is empty.
-    pub nll: Option<f64>,
+    /// Of the answers under the unsteered model; `None` when every answer is empty.
+    #[serde(default, with = "crate::json::number")]
+    #[ts(type = "number")]
     pub perplexity: Option<f64>,
     /// Mean KL(steered‖unsteered) along the answers, nats a token; `None` where it was not measured.
+    #[serde(default, with = "crate::json::number")]
+    #[ts(type = "number")]
     pub kl: Option<f64>,
-    /// distinct-1, -2, -3.
-    pub distinct: [f64; 3],
-    pub judged: Vec<JudgedAnswer>,
+    #[serde(default)]
+    pub distinct1: f64,
+    #[serde(default)]
+    pub distinct2: f64,
+    #[serde(default)]
+    pub distinct3: f64,
+    #[serde(default)]
+    pub texts: Vec<JudgedAnswer>,
+}
+
+impl Outcome {
+    /// Evidence in deviations, with its interval.
+    pub fn deviations(&self) -> Option<Estimate> {
+        self.effect.estimate()
+    }
 }
 
 impl Baseline {
@@ -139,7 +166,7 @@ impl Baseline {
         let there: Vec<&TrialAnswer> = answers.iter().flatten().collect();
         let mut shifts: Vec<Vec<f64>> = Vec::new();
         let mut incoherent = [0; 4];
-        let mut judged = Vec::with_capacity(there.len());
+        let mut texts = Vec::with_capacity(there.len());
         for ((question, answer), neutral) in questions.iter().zip(answers).zip(&self.evidence) {
             let Some(answer) = answer else { continue };
             let coherence = judge(&self.band, answer);
@@ -154,7 +181,7 @@ impl Baseline {
                 Coherence::Repetitive => incoherent[2] += 1,
                 Coherence::Empty => incoherent[3] += 1,
             }
-            judged.push(JudgedAnswer {
+            texts.push(JudgedAnswer {
                 question: question.clone(),
                 text: answer.text.clone(),
                 coherence,
@@ -170,11 +197,13 @@ impl Baseline {
             .collect();
         let evidence = bootstrap_mean(&shifts, INTERVAL_SEED);
         let nll = mean(&logprobs).map(|logprob| -logprob);
+        let [distinct1, distinct2, distinct3] = mean_distinct(&there);
         Outcome {
-            evidence,
-            deviations: evidence
+            nats: evidence,
+            effect: evidence
                 .filter(|_| self.unit().is_finite())
-                .map(|evidence| evidence.in_units_of(self.unit())),
+                .map(|evidence| evidence.in_units_of(self.unit()))
+                .into(),
             answers: there.len(),
             coherent: shifts.iter().filter(|shift| !shift.is_empty()).count(),
             incoherent_share: match there.len() {
@@ -182,11 +211,12 @@ impl Baseline {
                 count => incoherent.iter().sum::<usize>() as f64 / count as f64,
             },
             incoherent,
-            nll,
             perplexity: nll.map(f64::exp),
             kl: mean(&divergences),
-            distinct: mean_distinct(&there),
-            judged,
+            distinct1,
+            distinct2,
+            distinct3,
+            texts,
         }
     }
 }
@@ -242,20 +272,20 @@ pub(crate) mod tests {
         answers[3] = answer(-5.0, 9.0);
         answers[4].as_mut().unwrap().ids = (0..32).map(|i| i % 4).collect();
         let outcome = baseline.outcome(&questions, &answers);
-        let evidence = outcome.evidence.unwrap();
+        let evidence = outcome.nats.unwrap();
         assert!((evidence.value - 0.3).abs() < 1e-9, "{evidence:?}");
-        assert!((outcome.deviations.unwrap().value - 0.3 / baseline.unit()).abs() < 1e-9);
+        assert!((outcome.deviations().unwrap().value - 0.3 / baseline.unit()).abs() < 1e-9);
         assert_eq!((outcome.coherent, outcome.incoherent), (3, [1, 0, 1, 0]));
         assert_eq!(outcome.incoherent_share, 0.4);
         assert_eq!(outcome.kl, Some(0.5));
-        assert_eq!(outcome.judged[3].coherence, Coherence::TooUnlikely);
+        assert_eq!(outcome.texts[3].coherence, Coherence::TooUnlikely);
     }
 
     #[test]
     fn nothing_written_is_no_effect_and_no_failure() {
         let outcome = baseline().outcome(&vec!["q".into(); 5], &vec![None; 5]);
         assert_eq!(
-            (outcome.evidence, outcome.answers, outcome.nll),
+            (outcome.nats, outcome.answers, outcome.perplexity),
             (None, 0, None)
         );
     }

@@ -1,20 +1,26 @@
 //! Steering plans by trait name: what sliders, `--steer` and links say, made into the engine's plan.
 
 use crate::trait_vector::TraitVector;
+use serde::{Deserialize, Serialize};
+use std::fmt;
 use std::str::FromStr;
 use trimtab_engine::steering::PlanError;
 use trimtab_engine::{Layer, Operation, Scope, SteeringPlan, Term};
+use ts_rs::TS;
 
 /// Layers that one term may name.
 const MAX_LAYERS: u32 = 1_024;
 
 /// One term of a plan, its vector by name.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, TS)]
+#[ts(rename = "SteeringTerm", optional_fields)]
 pub struct NamedTerm {
     /// A ready-made trait or, in the program, the path of a vector file (`PATH#TENSOR`).
+    #[serde(rename = "trait")]
     pub vector: String,
     pub operation: Operation,
     /// `None`: the layers that the vector file recommends.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub layers: Option<Vec<Layer>>,
     pub scope: Scope,
 }
@@ -31,6 +37,26 @@ pub enum NamedPlanError {
     NoLayers { name: String },
     #[error("{name}: {source}")]
     Plan { name: String, source: PlanError },
+}
+
+impl fmt::Display for NamedTerm {
+    /// As [`NamedTerm::from_str`] reads it.
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(to, "{}=", self.vector)?;
+        match self.operation {
+            Operation::Add { coefficient } => write!(to, "{coefficient}")?,
+            Operation::Ablate => write!(to, "ablate")?,
+            Operation::Clamp { low, high } => write!(to, "clamp({low},{high})")?,
+        }
+        for (index, layer) in self.layers.iter().flatten().enumerate() {
+            write!(to, "{}{}", if index == 0 { '@' } else { ',' }, layer.0)?;
+        }
+        match self.scope {
+            Scope::All => Ok(()),
+            Scope::Prompt => write!(to, ":prompt"),
+            Scope::Response => write!(to, ":response"),
+        }
+    }
 }
 
 impl FromStr for NamedTerm {
@@ -209,6 +235,18 @@ mod tests {
 
     fn term(text: &str) -> NamedTerm {
         text.parse().unwrap()
+    }
+
+    #[test]
+    fn a_term_is_written_as_it_is_read() {
+        for text in [
+            "cheerful=2",
+            "poetic=-1.5@14,15,16:response",
+            "a=b=ablate@3",
+            "warm=clamp(-10,10)@7:prompt",
+        ] {
+            assert_eq!(term(text).to_string(), text);
+        }
     }
 
     fn layers(numbers: &[u32]) -> Option<Vec<Layer>> {

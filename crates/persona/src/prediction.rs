@@ -2,19 +2,22 @@
 //! Over system prompts from anti-trait to pro-trait and over questions (persona vectors, section 3.3).
 
 use crate::answers::AnswerSettings;
+use crate::calibration::{Calibration, LayerStatistics};
 use crate::bootstrap::{Estimate, bootstrap, correlation, mean};
 use crate::coherence::CoherenceCriteria;
+use crate::json::Correlation;
 use crate::outcome::{Baseline, BaselineError, BaselineSummary};
 use crate::sweep::{Material, SweepSettings};
 use crate::trait_pack::{InstructionPair, TraitPack};
 use crate::trials::{Trial, TrialAnswer, TrialRecords, TrialSetup};
 use serde::{Deserialize, Serialize};
+use ts_rs::TS;
 use trimtab_engine::Layer;
 
 const INTERVAL_SEED: u32 = 2;
 
 /// How strongly a system prompt asks for the trait or against it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, TS)]
 #[serde(rename_all = "kebab-case")]
 pub enum Grade {
     StronglyAgainst,
@@ -95,39 +98,66 @@ pub struct Prediction {
     systems: Vec<Option<String>>,
 }
 
-/// One answer, for a scatter plot.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Point {
-    pub grade: Grade,
-    /// Into the report's questions.
-    pub question: usize,
+/// One answer under one grade.
+#[derive(Clone, Debug)]
+struct Measured {
+    grade: Grade,
+    /// Into the study's questions.
+    question: usize,
     /// `h_l · v̂_l` at the last prompt token.
+    reading: f64,
+    /// Of the answer, in deviations of neutral answers' evidence, from their mean.
+    evidence: f64,
+    coherent: bool,
+}
+
+/// One answer, for a scatter plot.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, TS)]
+#[serde(rename_all = "camelCase")]
+pub struct PredictionPoint {
+    /// The system prompt; empty: the template's own.
+    pub system: String,
+    pub question: String,
+    /// Of the last prompt token.
     pub reading: f64,
     /// Of the answer, in deviations of neutral answers' evidence, from their mean.
     pub evidence: f64,
-    pub coherent: bool,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// What a prediction came to: the same in the program, the page and the report of a trait. Readings are in deviations of
+/// neutral prompt tokens where they are calibrated, else `h_l · v̂_l`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, TS)]
 #[serde(rename_all = "camelCase")]
+#[ts(optional_fields)]
 pub struct PredictionReport {
     pub layer: u32,
-    pub material: Material,
-    pub questions: Vec<String>,
-    /// The system prompts in the order of grades; null: the template's own.
-    pub systems: Vec<(Grade, Option<String>)>,
-    pub neutral: BaselineSummary,
-    pub points: Vec<Point>,
-    /// Pearson's r of coherent answers, with 95 % intervals over questions; null where there are too few.
-    pub pooled: Option<Estimate>,
+    #[serde(default)]
+    pub calibrated: bool,
+    /// Coherent answers.
+    pub points: Vec<PredictionPoint>,
+    /// Over all coherent answers.
+    pub pooled: Correlation,
     /// The same with each system prompt's means taken away first: what the reading knows beyond the prompt.
-    pub within: Option<Estimate>,
-    pub by_grade: Vec<(Grade, Option<Estimate>)>,
-    /// Pooled r at each layer, `[L+1]`.
-    pub by_layer: Vec<Option<f64>>,
+    pub within: Correlation,
     pub sentence: String,
+    /// What a reader should know before believing it.
     pub caveats: Vec<String>,
+    /// Absent in reports of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<PredictionDetail>,
+}
+
+/// What a prediction was made of.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, TS)]
+#[serde(rename_all = "camelCase")]
+pub struct PredictionDetail {
+    pub material: Material,
+    pub unsteered: BaselineSummary,
+    /// Incoherent answers, which do not count.
+    pub incoherent: Vec<PredictionPoint>,
+    pub by_grade: Vec<(Grade, Option<Estimate>)>,
+    /// Pooled r at each layer, `[L+1]`; null where there is none.
+    pub by_layer: Vec<Option<f64>>,
 }
 
 impl Prediction {
@@ -170,9 +200,12 @@ impl Prediction {
         Some((Self { settings, systems }, setup))
     }
 
+    /// What the records of [`Self::new`]'s trials came to. `name` is for the sentence; readings are calibrated where
+    /// there is a `calibration`.
     pub fn report(
         &self,
         name: &str,
+        calibration: Option<&Calibration>,
         setup: &TrialSetup,
         records: &TrialRecords,
     ) -> Result<PredictionReport, BaselineError> {
@@ -187,13 +220,13 @@ impl Prediction {
                 Some(_) => Some((grade, others.next()?)),
             })
             .collect();
-        let at_layer = |layer: usize| -> Vec<Point> {
+        let at_layer = |layer: usize| -> Vec<Measured> {
             rows.iter()
                 .flat_map(|(grade, answers)| {
                     answers.iter().enumerate().filter_map(|(question, answer)| {
                         let answer = answer.as_ref()?;
                         let summary = &baseline.summary;
-                        Some(Point {
+                        Some(Measured {
                             grade: *grade,
                             question,
                             reading: f64::from(*answer.prompt_reading.get(layer)?),
@@ -215,41 +248,66 @@ impl Prediction {
             .max()
             .unwrap_or(0);
         let questions = setup.questions.len();
-        let of_grade = |grade: Grade| -> Vec<Point> {
+        let of_grade = |grade: Grade| -> Vec<Measured> {
             let own = points.iter().filter(|point| point.grade == grade);
             own.cloned().collect()
         };
         let pooled = correlation_of(&points, questions);
         let within = correlation_of(&centred(&points), questions);
+        let ordinary = ordinary(calibration, self.settings.layer.index());
+        let shown = |coherent: bool| -> Vec<PredictionPoint> {
+            let own = points.iter().filter(|point| point.coherent == coherent);
+            own.map(|point| PredictionPoint {
+                system: self.systems[point.grade as usize]
+                    .clone()
+                    .unwrap_or_default(),
+                question: setup.questions[point.question].clone(),
+                reading: match ordinary {
+                    Some((mean, deviation)) => (point.reading - mean) / deviation,
+                    None => point.reading,
+                },
+                evidence: point.evidence,
+            })
+            .collect()
+        };
         Ok(PredictionReport {
             layer: self.settings.layer.0,
-            material: self.settings.material.clone(),
-            questions: setup.questions.clone(),
-            systems: Grade::ALL.into_iter().zip(self.systems.clone()).collect(),
-            neutral: baseline.summary.clone(),
-            by_grade: Grade::ALL
-                .into_iter()
-                .map(|grade| (grade, correlation_of(&of_grade(grade), questions)))
-                .collect(),
-            by_layer: (0..layer_rows)
-                .map(|layer| correlation(&coherent(&at_layer(layer))))
-                .collect(),
+            calibrated: ordinary.is_some(),
+            points: shown(true),
+            pooled: pooled.into(),
+            within: within.into(),
             sentence: sentence(name, self.settings.layer, pooled, within),
-            points,
-            pooled,
-            within,
             caveats: self.settings.material.caveats(),
+            detail: Some(PredictionDetail {
+                material: self.settings.material.clone(),
+                unsteered: baseline.summary.clone(),
+                incoherent: shown(false),
+                by_grade: Grade::ALL
+                    .into_iter()
+                    .map(|grade| (grade, correlation_of(&of_grade(grade), questions)))
+                    .collect(),
+                by_layer: (0..layer_rows)
+                    .map(|layer| correlation(&coherent(&at_layer(layer))))
+                    .collect(),
+            }),
         })
     }
 }
 
-fn coherent(points: &[Point]) -> Vec<(f64, f64)> {
+/// Mean and standard deviation of neutral prompt tokens' readings at `layer`, where they are known.
+fn ordinary(calibration: Option<&Calibration>, layer: usize) -> Option<(f64, f64)> {
+    let LayerStatistics { mean, deviation } = &calibration?.prompt;
+    let (mean, deviation) = (*mean.get(layer)?, *deviation.get(layer)?);
+    (deviation > 0.0).then_some((f64::from(mean), f64::from(deviation)))
+}
+
+fn coherent(points: &[Measured]) -> Vec<(f64, f64)> {
     let whole = points.iter().filter(|point| point.coherent);
     whole.map(|point| (point.reading, point.evidence)).collect()
 }
 
 /// Of the coherent points, resampling questions.
-fn correlation_of(points: &[Point], questions: usize) -> Option<Estimate> {
+fn correlation_of(points: &[Measured], questions: usize) -> Option<Estimate> {
     bootstrap(questions, INTERVAL_SEED, |drawn| {
         let own = drawn.iter().flat_map(|&question| {
             points
@@ -262,18 +320,18 @@ fn correlation_of(points: &[Point], questions: usize) -> Option<Estimate> {
 }
 
 /// The coherent points with their grade's means taken away.
-fn centred(points: &[Point]) -> Vec<Point> {
+fn centred(points: &[Measured]) -> Vec<Measured> {
     let mut centred = Vec::with_capacity(points.len());
     for grade in Grade::ALL {
-        let own: Vec<&Point> = points
+        let own: Vec<&Measured> = points
             .iter()
             .filter(|point| point.grade == grade && point.coherent)
             .collect();
-        let of = |value: fn(&Point) -> f64| mean(&own.iter().map(|p| value(p)).collect::<Vec<_>>());
+        let of = |value: fn(&Measured) -> f64| mean(&own.iter().map(|p| value(p)).collect::<Vec<_>>());
         let (Some(reading), Some(evidence)) = (of(|p| p.reading), of(|p| p.evidence)) else {
             continue;
         };
-        centred.extend(own.into_iter().map(|point| Point {
+        centred.extend(own.into_iter().map(|point| Measured {
             reading: point.reading - reading,
             evidence: point.evidence - evidence,
             ..point.clone()
@@ -360,21 +418,25 @@ mod tests {
                 answers.collect()
             })
             .collect();
-        prediction.report("warm", &setup, &records).unwrap()
+        prediction.report("warm", None, &setup, &records).unwrap()
     }
 
     #[test]
     fn what_is_between_prompts_is_told_from_what_is_within_them() {
         let found = report(0.2);
-        assert_eq!(found.points.len(), 40);
-        let (pooled, within) = (found.pooled.unwrap(), found.within.unwrap());
+        let detail = found.detail.unwrap();
+        assert_eq!(found.points.len() + detail.incoherent.len(), 40);
+        let (pooled, within) = (
+            found.pooled.estimate().unwrap(),
+            found.within.estimate().unwrap(),
+        );
         assert!(pooled.low > 0.9, "{pooled:?}");
         assert!(within.low > 0.5, "{within:?}");
-        assert_eq!(found.by_layer[0], None);
-        assert!(found.by_layer[1].unwrap() > 0.9);
+        assert_eq!(detail.by_layer[0], None);
+        assert!(detail.by_layer[1].unwrap() > 0.9);
         let against = report(-0.2);
-        assert!(against.pooled.unwrap().low > 0.9);
-        assert!(against.within.unwrap().high < 0.0);
+        assert!(against.pooled.estimate().unwrap().low > 0.9);
+        assert!(against.within.estimate().unwrap().high < 0.0);
         assert!(
             found.sentence.contains("tells how much"),
             "{}",

@@ -2,10 +2,13 @@
 
 use crate::calibration::Calibration;
 use crate::conversation::Part;
+use serde::Serialize;
 use trimtab_engine::{Layer, TokenRecord};
+use ts_rs::TS;
 
 /// Calibrated readings as a page draws them.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, TS)]
+#[serde(rename_all = "camelCase")]
 pub struct ReadingBlock {
     pub tokens: usize,
     pub traits: usize,
@@ -14,6 +17,8 @@ pub struct ReadingBlock {
     /// `[tokens, traits, L+1]` in deviations, 0 = ordinary. NaN where a token has no reading: the
     /// first token (an attention sink whose residual dwarfs all others), the template's own tokens,
     /// and directions without a calibration.
+    #[serde(with = "crate::json::floats")]
+    #[ts(type = "Float32Array")]
     pub values: Vec<f32>,
 }
 

@@ -3,6 +3,7 @@
 //! range evidence may turn back.
 
 use serde::{Deserialize, Serialize};
+use ts_rs::TS;
 
 /// One dose at one place and what it did.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -18,7 +19,7 @@ pub struct DosePoint {
 }
 
 /// What counts as working and as broken.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, TS)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct RangeCriteria {
     /// Largest share of incoherent answers at a dose at which the text is called whole.
@@ -40,7 +41,7 @@ impl Default for RangeCriteria {
 }
 
 /// How far a push at one place works.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, TS)]
 #[serde(rename_all = "camelCase")]
 pub struct WorkingRange {
     /// Largest dose at which the text is whole and evidence has not turned back; 0 if there is none.
@@ -86,7 +87,7 @@ pub fn working_range(points: &[DosePoint], criteria: &RangeCriteria) -> WorkingR
 }
 
 /// The place that is recommended.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, TS)]
 #[serde(rename_all = "camelCase")]
 pub struct Choice {
     /// Index of the curve.

@@ -13,6 +13,7 @@ use crate::trait_vector::TraitVector;
 use crate::trials::{Trial, TrialRecords, TrialSetup};
 use crate::vector_metadata::Recommended;
 use serde::{Deserialize, Serialize};
+use ts_rs::TS;
 use trimtab_engine::{Layer, Scope};
 
 /// Relative doses of a default sweep, towards the trait.
@@ -27,7 +28,7 @@ const NEUTRAL_SAMPLES: usize = 3;
 const PAIRS: usize = 2;
 
 /// Which pairs and questions of a pack a study asks.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(rename_all = "camelCase")]
 pub struct Material {
     /// Into the pack's instructions: evidence is measured with these.
@@ -133,8 +134,7 @@ impl SweepSettings {
 }
 
 /// One setting of a sweep.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Setting {
     pub place: Place,
     pub dose: f64,
@@ -147,19 +147,26 @@ pub struct Sweep {
     settings: SweepSettings,
     rows: Vec<Setting>,
     trait_name: String,
+    /// `L+1`
+    layer_rows: usize,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// One setting and what came of it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, TS)]
 #[serde(rename_all = "camelCase")]
 pub struct SweepRow {
-    #[serde(flatten)]
-    pub setting: Setting,
+    pub layers: Vec<u32>,
+    /// Whether all layers were pushed at once, by increments.
+    pub all_layers: bool,
+    /// Relative dose.
+    pub dose: f64,
+    pub coefficient: f32,
     #[serde(flatten)]
     pub outcome: Outcome,
 }
 
 /// The range of one place.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, TS)]
 #[serde(rename_all = "camelCase")]
 pub struct PlaceRange {
     pub place: Place,
@@ -169,31 +176,56 @@ pub struct PlaceRange {
 }
 
 /// What a sweep recommends: where to push, and as far as it goes before the text breaks.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, TS)]
 pub struct SweepRecommendation {
+    #[serde(flatten)]
+    pub range: Recommended,
+    pub sentence: String,
+}
+
+/// How a recommendation was found.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, TS)]
+#[serde(rename_all = "camelCase")]
+pub struct SweepChoice {
     pub layer: u32,
     /// Relative doses: the range's ends, and where evidence is largest.
     pub low_dose: f64,
     pub high_dose: f64,
     pub best_dose: f64,
-    /// The same for the vector file, in coefficients.
-    pub recommended: Recommended,
     pub choice: Choice,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// What a sweep came to: the same in the program, the page and the report of a trait.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, TS)]
 #[serde(rename_all = "camelCase")]
+#[ts(optional_fields)]
 pub struct SweepReport {
-    pub material: Material,
-    pub neutral: BaselineSummary,
     /// In the order of places, then doses.
     pub rows: Vec<SweepRow>,
-    pub ranges: Vec<PlaceRange>,
+    /// Evidence without a push: rows tell evidence above that of the unsteered answers.
+    pub neutral: f64,
     /// `None` when no place has evidence within its working range.
-    pub recommendation: Option<SweepRecommendation>,
+    #[ts(optional = false)]
+    pub recommended: Option<SweepRecommendation>,
+    /// What came of it, also where nothing is recommended.
     pub sentence: String,
+    /// What a reader should know before believing it.
     pub caveats: Vec<String>,
+    /// Absent in reports of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<SweepDetail>,
+}
+
+/// What a sweep was made of, and how its recommendation was found.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, TS)]
+#[serde(rename_all = "camelCase")]
+#[ts(optional_fields)]
+pub struct SweepDetail {
+    pub material: Material,
+    pub unsteered: BaselineSummary,
+    pub ranges: Vec<PlaceRange>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub choice: Option<SweepChoice>,
     /// Every answer is there and measured.
     pub complete: bool,
     pub coherence: CoherenceCriteria,
@@ -243,6 +275,7 @@ impl Sweep {
             settings,
             rows,
             trait_name: pack.name.clone(),
+            layer_rows: vector.table.rows(),
         };
         Ok((sweep, setup))
     }
@@ -266,10 +299,21 @@ impl Sweep {
         let setting = *self.setting(trial)?;
         let neutral = &records[..self.neutral()];
         let baseline = Baseline::of(neutral, self.settings.coherence).ok()?;
-        Some(SweepRow {
-            setting,
-            outcome: baseline.outcome(&setup.questions, &records[trial]),
-        })
+        Some(self.row_of(
+            &setting,
+            baseline.outcome(&setup.questions, &records[trial]),
+        ))
+    }
+
+    fn row_of(&self, setting: &Setting, outcome: Outcome) -> SweepRow {
+        let layers = setting.place.layers(self.layer_rows);
+        SweepRow {
+            layers: layers.iter().map(|layer| layer.0).collect(),
+            all_layers: setting.place == Place::AllLayers,
+            dose: setting.dose,
+            coefficient: setting.coefficient,
+            outcome,
+        }
     }
 
     /// What the records of [`Self::new`]'s trials came to; also before all of them are there.
@@ -284,9 +328,8 @@ impl Sweep {
             .rows
             .iter()
             .zip(steered)
-            .map(|(&setting, answers)| SweepRow {
-                setting,
-                outcome: baseline.outcome(&setup.questions, answers),
+            .map(|(setting, answers)| {
+                self.row_of(setting, baseline.outcome(&setup.questions, answers))
             })
             .collect();
         let complete = records.iter().flatten().all(|answer| {
@@ -296,14 +339,12 @@ impl Sweep {
         });
         let criteria = &self.settings.range;
         let curve = |place: Place, sign: f64| -> Vec<DosePoint> {
-            let own = rows.iter().filter(|row| {
-                row.setting.place == place
-                    && row.setting.dose * sign > 0.0
-                    && row.outcome.answers > 0
+            let own = self.rows.iter().zip(&rows).filter(|(setting, row)| {
+                setting.place == place && setting.dose * sign > 0.0 && row.outcome.answers > 0
             });
-            own.map(|row| DosePoint {
-                dose: row.setting.dose,
-                effect: row.outcome.deviations.map(|effect| effect.value),
+            own.map(|(_, row)| DosePoint {
+                dose: row.dose,
+                effect: row.outcome.deviations().map(|effect| effect.value),
                 incoherent_share: row.outcome.incoherent_share,
                 kl: row.outcome.kl,
             })
@@ -322,22 +363,30 @@ impl Sweep {
                 }
             })
             .collect();
-        let recommendation = self.recommend(&curve, &ranges);
+        let (choice, range) = self.recommend(&curve, &ranges).unzip();
+        let sentence = self.sentence(choice.as_ref(), &rows);
         let mut caveats = self.settings.material.caveats();
         if !complete {
             caveats.push("The sweep was stopped before it was done; this is what there is.".into());
         }
         Ok(SweepReport {
-            material: self.settings.material.clone(),
-            neutral: baseline.summary,
-            sentence: self.sentence(recommendation.as_ref(), &rows),
+            neutral: 0.0,
+            recommended: range.map(|range| SweepRecommendation {
+                range,
+                sentence: sentence.clone(),
+            }),
+            sentence,
             rows,
-            ranges,
-            recommendation,
             caveats,
-            complete,
-            coherence: self.settings.coherence,
-            range: *criteria,
+            detail: Some(SweepDetail {
+                material: self.settings.material.clone(),
+                unsteered: baseline.summary,
+                ranges,
+                choice,
+                complete,
+                coherence: self.settings.coherence,
+                range: *criteria,
+            }),
         })
     }
 
@@ -346,7 +395,7 @@ impl Sweep {
         &self,
         curve: &dyn Fn(Place, f64) -> Vec<DosePoint>,
         ranges: &[PlaceRange],
-    ) -> Option<SweepRecommendation> {
+    ) -> Option<(SweepChoice, Recommended)> {
         let single: Vec<(u32, &PlaceRange)> = ranges
             .iter()
             .filter_map(|range| match range.place {
@@ -365,21 +414,22 @@ impl Sweep {
             let own = row.place == range.place && row.dose != 0.0;
             own.then(|| f64::from(row.coefficient) / row.dose)
         })?;
-        Some(SweepRecommendation {
+        let recommended = Recommended {
+            layers: vec![layer],
+            min: (low_dose * unit) as f32,
+            max: (choice.range.end * unit) as f32,
+        };
+        let found = SweepChoice {
             layer,
             low_dose,
             high_dose: choice.range.end,
             best_dose: choice.range.best_dose,
-            recommended: Recommended {
-                layers: vec![layer],
-                min: (low_dose * unit) as f32,
-                max: (choice.range.end * unit) as f32,
-            },
             choice,
-        })
+        };
+        Some((found, recommended))
     }
 
-    fn sentence(&self, found: Option<&SweepRecommendation>, rows: &[SweepRow]) -> String {
+    fn sentence(&self, found: Option<&SweepChoice>, rows: &[SweepRow]) -> String {
         let name = &self.trait_name;
         let Some(found) = found else {
             let tried = self.settings.doses.iter().copied().fold(0.0, f64::max);
@@ -395,7 +445,7 @@ impl Sweep {
             (None, None) => "no larger dose was tried".into(),
         };
         let best = rows.iter().find(|row| {
-            row.setting.place == Place::Layer(found.layer) && row.setting.dose == found.best_dose
+            !row.all_layers && row.layers == [found.layer] && row.dose == found.best_dose
         });
         let cost = best
             .and_then(|row| row.outcome.perplexity)
@@ -409,11 +459,13 @@ impl Sweep {
     }
 }
 
-/// The layers of a place, for people: `layer 16`.
-pub fn place_name(place: Place) -> String {
-    match place {
-        Place::Layer(layer) => Layer(layer).to_string(),
-        Place::AllLayers => "all layers at once".into(),
+impl SweepRow {
+    /// Where was pushed, for people: `layer 16`.
+    pub fn place(&self) -> String {
+        match (self.all_layers, self.layers.first()) {
+            (false, Some(&layer)) => Layer(layer).to_string(),
+            _ => "all layers at once".into(),
+        }
     }
 }
 
@@ -483,22 +535,24 @@ mod tests {
             records.push(fill(logprob, evidence));
         }
         let report = sweep.report(&setup, &records).unwrap();
-        let found = report.recommendation.unwrap();
+        let detail = report.detail.unwrap();
+        let found = detail.choice.unwrap();
         assert_eq!(
             (found.layer, found.high_dose, found.low_dose),
             (2, 0.1, 0.0)
         );
         // v_2 = (4, 5) against a residual of 10.
         let unit = 41.0_f64.sqrt() / 10.0;
-        assert!((f64::from(found.recommended.max) - 0.1 / unit).abs() < 1e-6);
+        let range = report.recommended.unwrap().range;
+        assert!((f64::from(range.max) - 0.1 / unit).abs() < 1e-6);
         assert!(
-            report.complete && report.sentence.contains("at 0.2 the text breaks"),
+            detail.complete && report.sentence.contains("at 0.2 the text breaks"),
             "{}",
             report.sentence
         );
 
         records[5] = vec![None; questions];
         let partial = sweep.report(&setup, &records).unwrap();
-        assert!(!partial.complete && partial.caveats.iter().any(|c| c.contains("stopped")));
+        assert!(!partial.detail.unwrap().complete && partial.caveats.iter().any(|c| c.contains("stopped")));
     }
 }

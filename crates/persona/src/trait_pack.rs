@@ -1,6 +1,7 @@
 //! Trait packs: `models/traits/NAME.json`.
 
 use serde::{Deserialize, Serialize};
+use ts_rs::TS;
 use serde_json::Value;
 use std::collections::BTreeMap;
 
@@ -21,7 +22,7 @@ pub const MIN_PAIRS: usize = 2;
 /// questions that draw it out. The layout follows the persona vectors paper (arXiv 2507.21509,
 /// section 2.1): 5 pairs of instructions, 20 questions to extract from and 20 to evaluate on.
 /// `models/traits/schema.json` says the same to editors and other programs.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(deny_unknown_fields)]
 pub struct TraitPack {
     /// `cheerful`; lower-case letters, digits and hyphens.
@@ -37,7 +38,7 @@ pub struct TraitPack {
 }
 
 /// Two system prompts: one asks for the trait, one for its opposite.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(deny_unknown_fields)]
 pub struct InstructionPair {
     pub positive: String,
@@ -45,7 +46,7 @@ pub struct InstructionPair {
 }
 
 /// No question is in both halves.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(deny_unknown_fields)]
 pub struct Questions {
     pub extraction: Vec<String>,

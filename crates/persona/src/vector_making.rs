@@ -1,22 +1,21 @@
 //! From a judged contrast set to vectors: which responses count, every estimator at every layer, how well each tells
-//! the sides apart on held-out questions, the calibration, and the vector file. Step by step.
+//! the sides apart on held-out questions, and the vector file.
 
-use crate::activations::{Average, Averages, Sample, read_averages};
+use crate::activations::{Average, Averages, Sample};
 use crate::bootstrap::Estimate;
-use crate::calibration::{CalibrationError, NeutralStatistics, calibrate};
+use crate::calibration::{CalibrationError, NeutralStatistics};
 use crate::coherence::{CoherenceBand, TooFewNeutralAnswers};
-use crate::contrast::{ContrastError, MIN_RESPONSE_TOKENS};
+use crate::contrast::ContrastError;
 use crate::contrast_record::{ContrastRecord, Kept, Thresholds};
-use crate::conversation::ChatText;
 use crate::estimators::{Estimator, LayerSamples};
 use crate::extract::Side;
-use crate::making::{MakingError, response_conversation};
 use crate::separation::{FOLDS, Scored, auc, fold_of};
+use crate::trait_report::{ExtractionReport, LayerCurve};
 use crate::trait_vector::{norm, sha256};
 use crate::vector_file::{VectorFile, VectorFileError, VectorMetadata};
 use crate::witness::{chances, witness_auc};
 use trimtab_engine::steering::PlanError;
-use trimtab_engine::{Engine, Layer, LayerTable, SequenceIndex};
+use trimtab_engine::{Layer, LayerTable};
 
 /// Fewest responses a side: a mean of one is that response.
 pub const MIN_KEPT: usize = 2;
@@ -41,8 +40,6 @@ pub enum VectorMakingError {
     #[error(transparent)]
     Band(#[from] TooFewNeutralAnswers),
     #[error(transparent)]
-    Making(#[from] MakingError),
-    #[error(transparent)]
     Contrast(#[from] ContrastError),
     #[error(transparent)]
     Calibration(#[from] CalibrationError),
@@ -52,30 +49,12 @@ pub enum VectorMakingError {
     File(#[from] VectorFileError),
 }
 
-/// One number for each layer, `[L+1]`; NaN where there is none.
-#[derive(Clone, Debug, PartialEq)]
-pub struct LayerCurve {
-    pub name: &'static str,
-    pub values: Vec<f32>,
-    /// The 95 % interval, where it has one.
-    pub interval: Option<(Vec<f32>, Vec<f32>)>,
-}
-
 /// What was made.
 #[derive(Clone, Debug)]
 pub struct MadeVector {
-    /// By response.
-    pub kept: Vec<Kept>,
-    /// Positive and negative responses that count.
-    pub counts: [usize; 2],
-    /// Of the second witness, over all responses; `None` where it cannot tell.
+    pub report: ExtractionReport,
+    /// Separation by the second witness over all responses, with its interval; `None` where it cannot tell.
     pub witness_auc: Option<Estimate>,
-    /// Separation of held-out responses, by estimator.
-    pub auc: Vec<LayerCurve>,
-    /// Length over the residual's median length in neutral answers, by estimator.
-    pub norms: Vec<LayerCurve>,
-    /// With the mean difference, by estimator.
-    pub cosines: Vec<LayerCurve>,
     pub file: VectorFile,
 }
 
@@ -90,108 +69,40 @@ pub fn estimator_cosines(file: &VectorFile, layer: Layer) -> Vec<Vec<f32>> {
         .collect()
 }
 
-/// What a step did.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct VectorProgress {
-    pub done: usize,
-    pub total: usize,
+/// What every vector is made of: a judged contrast set, and what the residual stream held in its responses.
+#[derive(Debug)]
+pub struct Ingredients<'a> {
+    pub record: &'a ContrastRecord,
+    pub thresholds: Thresholds,
+    /// By response, as [`sort`] says.
+    pub kept: Vec<Kept>,
+    /// By response, where it was read.
+    pub averages: &'a [Option<Averages>],
+    /// `d`
+    pub width: usize,
 }
 
-/// See the module.
+/// One layer's vectors, in the order of [`Estimator::ALL`].
 #[derive(Debug)]
-pub struct VectorMaking {
-    record: ContrastRecord,
-    thresholds: Thresholds,
-    kept: Vec<Kept>,
-    averages: Vec<Option<Averages>>,
-    /// Responses whose averages are missing.
-    unread: Vec<usize>,
-    layers: Vec<LayerEstimates>,
-    layer_rows: usize,
-    width: usize,
-    statistics: Option<NeutralStatistics>,
-    steps: usize,
-}
-
-#[derive(Debug)]
-struct LayerEstimates {
-    /// In the order of [`Estimator::ALL`].
+pub struct LayerEstimates {
     vectors: Vec<Option<Vec<f32>>>,
     auc: Vec<Option<Estimate>>,
 }
 
-impl VectorMaking {
-    /// Checks that enough responses count. `averages` may hold what was read of this very record before.
-    pub fn new(
-        engine: &Engine,
-        record: ContrastRecord,
-        thresholds: Thresholds,
-        averages: Vec<Option<Averages>>,
-    ) -> Result<Self, VectorMakingError> {
-        let kept = sort(&record, &thresholds)?;
-        let mut averages = averages;
-        averages.resize(record.responses.len(), None);
-        let long = |at: &usize| {
-            let response = record.responses[*at].as_ref();
-            response.is_some_and(|one| one.ids.len() >= MIN_RESPONSE_TOKENS)
-        };
-        let unread = (0..record.responses.len())
-            .filter(|at| averages[*at].is_none() && long(at))
-            .rev()
-            .collect();
-        Ok(Self {
-            record,
-            thresholds,
-            kept,
-            averages,
-            unread,
-            layers: Vec::new(),
-            layer_rows: engine.layer_rows(),
-            width: engine.config().hidden_size,
-            statistics: None,
-            steps: 0,
+/// `[L+1, d]` by estimator; zero at a layer where an estimator has no vector.
+pub fn tables(layers: &[LayerEstimates], width: usize) -> Result<Vec<LayerTable>, PlanError> {
+    (0..Estimator::ALL.len())
+        .map(|estimator| {
+            let values = layers.iter().flat_map(|layer| {
+                let vector = layer.vectors[estimator].clone();
+                vector.unwrap_or_else(|| vec![0.0; width])
+            });
+            LayerTable::new(values.collect(), width)
         })
-    }
+        .collect()
+}
 
-    pub fn progress(&self) -> VectorProgress {
-        let layers = self.layer_rows - self.layers.len();
-        let calibration = usize::from(self.statistics.is_none());
-        VectorProgress {
-            done: self.steps,
-            total: self.steps + self.unread.len() + layers + calibration,
-        }
-    }
-
-    /// Reads a response, makes a layer, or calibrates; false when nothing is left.
-    pub async fn next(
-        &mut self,
-        engine: &mut Engine,
-        chat: &ChatText,
-    ) -> Result<bool, VectorMakingError> {
-        if let Some(&at) = self.unread.last() {
-            let (conversation, length) = response_conversation(&self.record, chat, at)?;
-            let first = SequenceIndex(0);
-            let averages = read_averages(engine, first, &conversation.tokens, length)
-                .await
-                .map_err(MakingError::from)?;
-            self.averages[at] = Some(averages);
-            self.unread.pop();
-        } else if self.layers.len() < self.layer_rows {
-            let layer = self.layers.len();
-            let estimates = self.estimate(layer);
-            self.layers.push(estimates);
-        } else if self.statistics.is_none() {
-            let conversations = self.record.neutral.conversations(chat)?;
-            let tables = self.tables()?;
-            let statistics = calibrate(engine, &conversations, &tables, &mut |_, _| {}).await?;
-            self.statistics = Some(statistics);
-        } else {
-            return Ok(false);
-        }
-        self.steps += 1;
-        Ok(true)
-    }
-
+impl Ingredients<'_> {
     fn samples(&self) -> Vec<Sample<'_>> {
         let kept = self.averages.iter().enumerate();
         kept.filter(|(at, _)| self.kept[*at] == Kept::Kept)
@@ -207,7 +118,8 @@ impl VectorMaking {
             .collect()
     }
 
-    fn estimate(&self, layer: usize) -> LayerEstimates {
+    /// Every estimator's vector at `layer`, and how well it tells held-out responses apart.
+    pub fn estimate(&self, layer: usize) -> LayerEstimates {
         let samples = self.samples();
         let vectors = estimate_all(&samples, layer, self.width);
         let mut scored: Vec<Option<Vec<Scored>>> = vec![Some(Vec::new()); Estimator::ALL.len()];
@@ -251,83 +163,66 @@ impl VectorMaking {
         }
     }
 
-    /// `[L+1, d]` by estimator; zero at a layer where an estimator has no vector.
-    fn tables(&self) -> Result<Vec<LayerTable>, PlanError> {
-        (0..Estimator::ALL.len())
-            .map(|estimator| {
-                let values = self.layers.iter().flat_map(|layer| {
-                    let vector = layer.vectors[estimator].clone();
-                    vector.unwrap_or_else(|| vec![0.0; self.width])
-                });
-                LayerTable::new(values.collect(), self.width)
-            })
-            .collect()
-    }
-
-    /// What was read so far, where the making ends early.
-    pub fn into_averages(self) -> Vec<Option<Averages>> {
-        self.averages
-    }
-
-    /// Once [`Self::next`] has said so. Also gives back the averages, for other thresholds.
-    pub fn finish(self) -> Result<(MadeVector, Vec<Option<Averages>>), VectorMakingError> {
-        let tables = self.tables()?;
-        let statistics = self.statistics.as_ref();
-        let neutral_norm = statistics.map(|found| found.neutral_norm.clone());
-        let rows = 0..self.layers.len();
-        let curve = |name: &'static str, value: &dyn Fn(usize) -> f32| LayerCurve {
-            name,
+    /// The vector file of all layers' estimates, `tables` of which `statistics` are about, and what is to be said of it.
+    pub fn finish(
+        self,
+        layers: &[LayerEstimates],
+        tables: Vec<LayerTable>,
+        statistics: &NeutralStatistics,
+    ) -> MadeVector {
+        let neutral_norm = &statistics.neutral_norm;
+        let rows = 0..layers.len();
+        let curve = |name: &str, value: &dyn Fn(usize) -> f32| LayerCurve {
+            name: name.to_owned(),
             values: rows.clone().map(value).collect(),
-            interval: None,
+            low: None,
+            high: None,
         };
         let (mut areas, mut norms, mut cosines) = (Vec::new(), Vec::new(), Vec::new());
         for (index, (estimator, table)) in Estimator::ALL.iter().zip(&tables).enumerate() {
             let name = estimator.name();
             let at = |layer: usize, of: fn(&Estimate) -> f64| {
-                let area = self.layers[layer].auc[index].as_ref();
+                let area = layers[layer].auc[index].as_ref();
                 area.map_or(f32::NAN, |area| of(area) as f32)
             };
+            let all = |of: fn(&Estimate) -> f64| rows.clone().map(|layer| at(layer, of)).collect();
             areas.push(LayerCurve {
-                interval: Some((
-                    rows.clone()
-                        .map(|layer| at(layer, |area| area.low))
-                        .collect(),
-                    rows.clone()
-                        .map(|layer| at(layer, |area| area.high))
-                        .collect(),
-                )),
+                low: Some(all(|area| area.low)),
+                high: Some(all(|area| area.high)),
                 ..curve(name, &|layer| at(layer, |area| area.value))
             });
             let row = |layer: usize| table.row(Layer(layer as u32));
-            norms.push(curve(name, &|layer| match &neutral_norm {
-                Some(neutral) if neutral[layer] > 0.0 => norm(row(layer)) as f32 / neutral[layer],
+            norms.push(curve(name, &|layer| match neutral_norm[layer] {
+                neutral if neutral > 0.0 => norm(row(layer)) as f32 / neutral,
                 _ => f32::NAN,
             }));
             let difference = |layer: usize| tables[0].row(Layer(layer as u32));
             cosines.push(curve(name, &|layer| cosine(row(layer), difference(layer))));
         }
-        let (numbers, testimonies) = self.record.testimonies();
-        debug_assert_eq!(numbers.len(), testimonies.len());
-        let counts = counts(&self.record, &self.kept);
+        let (_, testimonies) = self.record.testimonies();
+        let counts = counts(self.record, &self.kept);
         let names = Estimator::ALL.map(Estimator::name);
+        let calibrations = statistics.calibrations.iter().cloned().zip(names);
         let metadata = VectorMetadata {
-            neutral_norm,
-            calibration: statistics
-                .map(|found| found.calibrations.clone())
-                .unwrap_or_default()
-                .into_iter()
-                .zip(names)
+            neutral_norm: Some(neutral_norm.clone()),
+            calibration: calibrations
                 .map(|(one, name)| (name.to_owned(), one))
                 .collect(),
-            ..metadata(&self.record, &self.thresholds, counts)
+            ..metadata(self.record, &self.thresholds, counts)
         };
-        let made = MadeVector {
-            witness_auc: witness_auc(&testimonies, &chances(&testimonies)),
-            kept: self.kept,
-            counts,
-            auc: areas,
-            norms,
-            cosines,
+        let witness_auc = witness_auc(&testimonies, &chances(&testimonies));
+        let [kept_positive, kept_negative] = counts;
+        MadeVector {
+            report: ExtractionReport {
+                kept: self.kept,
+                kept_positive,
+                kept_negative,
+                witness_auc: witness_auc.map(|area| area.value),
+                auc: areas,
+                norms,
+                cosines,
+            },
+            witness_auc,
             file: VectorFile {
                 tensors: names
                     .iter()
@@ -336,8 +231,7 @@ impl VectorMaking {
                     .collect(),
                 metadata,
             },
-        };
-        Ok((made, self.averages))
+        }
     }
 }
 

@@ -5,6 +5,7 @@ use crate::coherence::CoherenceBand;
 use crate::trait_pack::is_plain_name;
 use crate::vector_file::VectorFileError;
 use serde::{Deserialize, Serialize};
+use ts_rs::TS;
 use std::collections::{BTreeMap, HashMap};
 use trimtab_engine::Layer;
 
@@ -13,7 +14,7 @@ const MAX_METADATA_CHARS: usize = 1 << 20;
 const FORMAT: &str = "trimtab-vector-1";
 
 /// Where pushing works and the text stays whole.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, TS)]
 #[serde(deny_unknown_fields)]
 pub struct Recommended {
     /// Ascending, at least one.

@@ -2,9 +2,10 @@
 
 use crate::bootstrap::Estimate;
 use serde::{Deserialize, Serialize};
+use ts_rs::TS;
 
 /// When a vector is said to do what its name says, and when nothing can be said.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, TS)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct VerdictCriteria {
     /// Fewest questions with a coherent answer under the vector.
@@ -35,7 +36,7 @@ impl Default for VerdictCriteria {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(rename_all = "kebab-case")]
 pub enum Ruling {
     Works,
@@ -44,7 +45,7 @@ pub enum Ruling {
 }
 
 /// What the verdict is made of, effects in deviations of neutral answers' evidence.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, TS)]
 #[serde(rename_all = "camelCase")]
 pub struct Findings {
     pub name: String,
@@ -62,7 +63,7 @@ pub struct Findings {
     pub whole_up_to: Option<f64>,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, TS)]
 #[serde(rename_all = "camelCase")]
 pub struct Verdict {
     pub ruling: Ruling,

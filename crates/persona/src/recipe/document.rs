@@ -53,32 +53,17 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
 #[serde(deny_unknown_fields)]
 pub struct Document {
     #[serde(default, skip_serializing_if = "is_default")]
-    context: ContextName,
+    context: Context,
     #[serde(default, skip_serializing_if = "is_default")]
     look: LookDocument,
     messages: Vec<MessageDocument>,
     model: ModelDocument,
-    precision: PrecisionName,
+    precision: Precision,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     prompts: Option<String>,
     #[serde(default, skip_serializing_if = "is_default")]
     traits: Vec<TraitDocument>,
     version: u32,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum ContextName {
-    #[default]
-    Tokens,
-    Text,
-}
-
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum PrecisionName {
-    Exact,
-    Fast,
 }
 
 #[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -120,18 +105,10 @@ struct MessageDocument {
     ids: Option<String>,
     #[serde(default, skip_serializing_if = "is_default")]
     readings: String,
-    role: RoleName,
+    role: Role,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     run: Option<RunDocument>,
     text: String,
-}
-
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum RoleName {
-    System,
-    User,
-    Assistant,
 }
 
 /// Sampler and plan are left out where they are still those of the run before.
@@ -141,21 +118,11 @@ struct RunDocument {
     #[serde(default, skip_serializing_if = "is_default")]
     changes: Vec<ChangeDocument>,
     #[serde(default, skip_serializing_if = "is_default")]
-    end: EndName,
+    end: EndReason,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     plan: Option<Vec<TermDocument>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     sampler: Option<SamplerDocument>,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-enum EndName {
-    #[default]
-    EndToken,
-    MaxTokens,
-    ContextFull,
-    Stopped,
 }
 
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
@@ -177,18 +144,9 @@ struct TermDocument {
     clamp: Option<(Number, Number)>,
     layers: Vec<u32>,
     #[serde(default, skip_serializing_if = "is_default")]
-    scope: ScopeName,
+    scope: Scope,
     #[serde(rename = "trait")]
     trait_name: String,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum ScopeName {
-    #[default]
-    All,
-    Prompt,
-    Response,
 }
 
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
@@ -252,28 +210,6 @@ struct LayerDocument {
     values: String,
 }
 
-/// Names of the same things in the format and in the engine.
-macro_rules! same {
-    ($name:ident, $of:ident: $($variant:ident),+) => {
-        impl From<$of> for $name {
-            fn from(of: $of) -> Self {
-                match of { $($of::$variant => Self::$variant),+ }
-            }
-        }
-        impl From<$name> for $of {
-            fn from(name: $name) -> Self {
-                match name { $($name::$variant => Self::$variant),+ }
-            }
-        }
-    };
-}
-
-same!(ContextName, Context: Tokens, Text);
-same!(PrecisionName, Precision: Exact, Fast);
-same!(RoleName, Role: System, User, Assistant);
-same!(ScopeName, Scope: All, Prompt, Response);
-same!(EndName, EndReason: EndToken, MaxTokens, ContextFull, Stopped);
-
 fn hash_text(hash: &Hash) -> String {
     URL_SAFE_NO_PAD.encode(hash)
 }
@@ -295,7 +231,7 @@ impl Document {
         });
         let look = &recipe.look;
         Self {
-            context: recipe.context.into(),
+            context: recipe.context,
             messages: messages.collect(),
             look: LookDocument {
                 inside_run: look.inside_run,
@@ -311,7 +247,7 @@ impl Document {
                 name: recipe.model.name.clone(),
                 sha256: hash_text(&recipe.model.sha256),
             },
-            precision: recipe.precision.into(),
+            precision: recipe.precision,
             prompts: recipe.prompts.clone(),
             traits: recipe.traits.iter().map(TraitDocument::of).collect(),
             version: VERSION,
@@ -338,10 +274,10 @@ impl Document {
                 sha256: read_hash(&self.model.sha256, "model's sha256")?,
                 name: self.model.name,
             },
-            precision: self.precision.into(),
+            precision: self.precision,
             traits: traits.collect::<Result<_, _>>()?,
             messages,
-            context: self.context.into(),
+            context: self.context,
             prompts: self.prompts,
             look: Look {
                 trait_name: self.look.trait_name,
@@ -372,7 +308,7 @@ impl MessageDocument {
             empty: packed.empty,
             ids: tokens.map(|_| packed.ids),
             readings: packed.readings,
-            role: message.role.into(),
+            role: message.role,
             run: message.run.as_ref().map(|run| RunDocument::of(run, before)),
             text: message.text.clone(),
         }
@@ -396,7 +332,7 @@ impl MessageDocument {
             None => return Err(refuse("tokens", "have no ids")),
         };
         Ok(RecipeMessage {
-            role: self.role.into(),
+            role: self.role,
             tokens,
             text: self.text,
             run: self.run.map(|run| run.run(before)).transpose()?,
@@ -416,7 +352,7 @@ impl RunDocument {
         let same_sampler = before.map(SamplerDocument::of).as_ref() == Some(&sampler);
         Self {
             changes: changes.collect(),
-            end: run.end.into(),
+            end: run.end,
             plan: (!same_plan).then(|| terms(&run.plan)),
             sampler: (!same_sampler).then_some(sampler),
         }
@@ -449,7 +385,7 @@ impl RunDocument {
             max_tokens,
             plan,
             changes: changes.collect::<Result<_, RecipeError>>()?,
-            end: self.end.into(),
+            end: self.end,
         })
     }
 }
@@ -462,7 +398,7 @@ impl TermDocument {
             add: None,
             clamp: None,
             layers,
-            scope: term.scope.into(),
+            scope: term.scope,
             trait_name: term.vector.clone(),
         };
         match term.operation {
@@ -485,7 +421,7 @@ impl TermDocument {
             vector: self.trait_name,
             operation,
             layers: Some(self.layers.into_iter().map(Layer).collect()),
-            scope: self.scope.into(),
+            scope: self.scope,
         })
     }
 }

@@ -17,9 +17,11 @@ use crate::recipe::inline_vector::InlineVector;
 use crate::recipe::tokens::{MAX_TOKEN_ID, RecipeToken};
 use std::collections::BTreeSet;
 use trimtab_checkpoint::Message;
+use serde::{Deserialize, Serialize};
 use trimtab_engine::generate::EndReason;
 use trimtab_engine::record::MAX_DIRECTIONS;
 use trimtab_engine::{Layer, Operation, Precision, Sampler};
+use ts_rs::TS;
 
 /// Bounds on what a recipe may hold, generous beside any model's context.
 pub const MAX_MESSAGES: usize = 256;
@@ -78,7 +80,8 @@ pub struct ModelReference {
 }
 
 /// Whose tokens earlier messages have in a run's prompt.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, TS)]
+#[serde(rename_all = "lowercase")]
 pub enum Context {
     /// The recipe's own.
     #[default]
@@ -100,7 +103,8 @@ pub enum VectorReference {
     Inline(Box<InlineVector>),
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
+#[serde(rename_all = "lowercase")]
 pub enum Role {
     System,
     User,

@@ -2,7 +2,6 @@
 //! place of its answers this machine says what it would have chosen, and what it reads.
 
 use crate::calibration::Calibration;
-use crate::columns::{ColumnKind, Expected, REREADING, expectation};
 use crate::conversation::{ChatText, Places, TokenisedConversation};
 use crate::plan::{NamedPlanError, NamedTerm, resolve};
 use crate::reading_block::ReadingBlock;
@@ -11,15 +10,11 @@ use crate::recipe::tokens::prompts_mark;
 use crate::recipe::{
     Context, Hash, Recipe, RecipeError, RecipeMessage, RecipeTrait, VectorReference,
 };
-use crate::reread::logprobs;
+use crate::reread::{Expected, expectation, logprobs};
 use crate::trait_vector::TraitVector;
-use std::collections::VecDeque;
 use trimtab_checkpoint::ChatError;
-use trimtab_engine::engine::{ReadRequest, Scoring};
-use trimtab_engine::forced::{Forced, ForcedRequest};
 use trimtab_engine::generate::{EndReason, Segment};
-use trimtab_engine::reading::Reading;
-use trimtab_engine::{Engine, EngineError, Position, Sampler, SteeringPlan, TokenId, TokenRecord};
+use trimtab_engine::{EngineError, Position, Sampler, TokenId, TokenRecord};
 
 #[derive(Debug, thiserror::Error)]
 pub enum ReplayError {
@@ -122,151 +117,123 @@ pub struct Replayed {
     pub agreement: Agreement,
 }
 
+/// An answer's run, ready to be forced.
 #[derive(Debug)]
-struct Prepared {
+pub struct Prepared {
     message: usize,
-    conversation: TokenisedConversation,
+    /// Prompt and answer.
+    pub conversation: TokenisedConversation,
     places: Places,
-    segments: Vec<Segment>,
+    pub segments: Vec<Segment>,
     named: Vec<(Position, Vec<NamedTerm>)>,
-    sampler: Sampler,
+    pub sampler: Sampler,
     end: EndReason,
 }
 
-#[derive(Debug)]
-enum Stage {
-    Next,
-    Forced(Box<Prepared>, Forced),
-    Reread(Box<Prepared>, Vec<TokenRecord>, Reading),
+/// Every answer's run; and whether messages became the author's tokens, `None` where the recipe does not say. `vectors` are
+/// the recipe's ([`vectors_of`]).
+pub fn prepare(
+    recipe: &Recipe,
+    text: &ChatText,
+    vectors: &[TraitVector],
+    layer_rows: usize,
+) -> Result<(Vec<Prepared>, Option<bool>), ReplayError> {
+    let runs = recipe
+        .answers()
+        .map(|(message, ..)| Prepared::new(recipe, message, text, vectors, layer_rows))
+        .collect::<Result<Vec<_>, _>>()?;
+    if runs.is_empty() {
+        return Err(ReplayError::NoAnswer);
+    }
+    let prompts = runs
+        .iter()
+        .map(|run| &run.conversation.tokens[..run.conversation.prompt_length]);
+    let mark = prompts_mark(prompts);
+    let same_prompts = recipe.prompts.as_ref().map(|author| *author == mark);
+    Ok((runs, same_prompts))
 }
 
-/// A replay under way, driven step by step. The engine must hold [`crate::columns::SEQUENCES`]
-/// sequences, and read `directions` (see [`Replay::new`]).
-#[derive(Debug)]
-pub struct Replay {
-    waiting: VecDeque<Prepared>,
-    stage: Stage,
-    done: usize,
-    total: usize,
-    calibrations: Vec<Option<Calibration>>,
-    end_tokens: Vec<TokenId>,
-    answers: Vec<ReplayedAnswer>,
-    same_prompts: Option<bool>,
+impl Replayed {
+    /// `direction` is the index of the trait that the recipe looks at among the engine's directions.
+    pub fn of(
+        answers: Vec<ReplayedAnswer>,
+        recipe: &Recipe,
+        direction: Option<usize>,
+        same_prompts: Option<bool>,
+    ) -> Self {
+        Self {
+            agreement: Agreement::of(&answers, recipe, direction, same_prompts),
+            answers,
+        }
+    }
 }
 
-impl Replay {
-    /// Prepares every answer's run. `vectors` are the recipe's ([`vectors_of`]); `directions` is what
-    /// the engine reads, in its order, which may be other vectors than those.
+impl Prepared {
+    /// Prepares the run that wrote `message`; `layer_rows` is L+1 of the model here.
     pub fn new(
         recipe: &Recipe,
+        message: usize,
         text: &ChatText,
         vectors: &[TraitVector],
-        directions: &[TraitVector],
-        engine: &Engine,
+        layer_rows: usize,
     ) -> Result<Self, ReplayError> {
-        let mut waiting = VecDeque::new();
-        for (message, ..) in recipe.answers() {
-            waiting.push_back(Prepared::new(recipe, message, text, vectors, engine)?);
-        }
-        if waiting.is_empty() {
+        let (Some(answer), Some(run)) = (
+            recipe.messages[message].tokens.as_ref(),
+            recipe.messages[message].run.as_ref(),
+        ) else {
             return Err(ReplayError::NoAnswer);
+        };
+        let (prompt, mut places) = prompt_before(recipe, message, text)?;
+        let prompt_length = prompt.prompt_length;
+        let ids: Vec<TokenId> = answer.iter().map(|token| token.id).collect();
+        let conversation = prompt.answered(&ids);
+        places.push(Some(prompt_length..conversation.tokens.len()));
+        let mut segments = vec![Segment {
+            from: Position(0),
+            plan: resolve(&run.plan, vectors, layer_rows)?,
+        }];
+        let mut named = vec![(Position(0), run.plan.clone())];
+        for change in &run.changes {
+            let from = prompt_length as i64 + i64::from(change.from);
+            if from <= 0 {
+                return Err(crate::recipe::refuse(
+                    "slider movements",
+                    "begin before the conversation",
+                )
+                .into());
+            }
+            if from < conversation.tokens.len() as i64 {
+                let from = Position(from as u32);
+                segments.push(Segment {
+                    from,
+                    plan: resolve(&change.plan, vectors, layer_rows)?,
+                });
+                named.push((from, change.plan.clone()));
+            }
         }
-        let prompts = waiting
-            .iter()
-            .map(|run| &run.conversation.tokens[..run.conversation.prompt_length]);
-        let mark = prompts_mark(prompts);
         Ok(Self {
-            total: waiting
-                .iter()
-                .map(|run| 2 * run.conversation.tokens.len())
-                .sum(),
-            done: 0,
-            waiting,
-            stage: Stage::Next,
-            calibrations: directions
-                .iter()
-                .map(|vector| vector.calibration.clone())
-                .collect(),
-            end_tokens: engine
-                .config()
-                .end_tokens
-                .iter()
-                .copied()
-                .map(TokenId)
-                .collect(),
-            answers: Vec::new(),
-            same_prompts: recipe.prompts.as_ref().map(|author| *author == mark),
+            message,
+            conversation,
+            places,
+            segments,
+            named,
+            sampler: run.sampler,
+            end: run.end,
         })
     }
 
-    /// Tokens read so far, each twice: in the run, and by the unsteered model.
-    pub fn done(&self) -> usize {
-        let under_way = match &self.stage {
-            Stage::Next => 0,
-            Stage::Forced(_, forced) => forced.done(),
-            Stage::Reread(run, _, reading) => run.conversation.tokens.len() + reading.done(),
-        };
-        self.done + under_way
-    }
-
-    pub fn total(&self) -> usize {
-        self.total
-    }
-
-    /// Reads the next batch; false when all answers are replayed.
-    pub async fn next(&mut self, engine: &mut Engine) -> Result<bool, EngineError> {
-        self.stage = match std::mem::replace(&mut self.stage, Stage::Next) {
-            Stage::Next => match self.waiting.pop_front() {
-                None => return Ok(false),
-                Some(run) => {
-                    let forced = run.start(engine).await?;
-                    Stage::Forced(Box::new(run), forced)
-                }
-            },
-            Stage::Forced(run, mut forced) => {
-                if forced.next(engine).await? {
-                    Stage::Forced(run, forced)
-                } else {
-                    let records = forced.finish(engine);
-                    let reading = run.reread(engine).await?;
-                    Stage::Reread(run, records, reading)
-                }
-            }
-            Stage::Reread(run, records, mut reading) => {
-                if reading.next(engine).await? {
-                    Stage::Reread(run, records, reading)
-                } else {
-                    let reread = reading.finish(engine).records;
-                    self.done += 2 * run.conversation.tokens.len();
-                    let answer = self.conclude(*run, &records, &reread);
-                    self.answers.push(answer);
-                    Stage::Next
-                }
-            }
-        };
-        Ok(true)
-    }
-
-    /// What came of it, once [`Self::next`] has said so. `direction` is the index of the trait that
-    /// the recipe looks at among the engine's directions.
-    pub fn finish(self, recipe: &Recipe, direction: Option<usize>) -> Replayed {
-        let agreement = Agreement::of(&self.answers, recipe, direction, self.same_prompts);
-        Replayed {
-            answers: self.answers,
-            agreement,
-        }
-    }
-
-    fn conclude(
-        &self,
-        run: Prepared,
+    /// The answer, from its tokens' `records` in the run and by the unsteered model (`reread`). `calibrations` are in the
+    /// order of the directions that the engine reads.
+    pub fn conclude(
+        self,
         records: &[TokenRecord],
         reread: &[TokenRecord],
+        calibrations: &[Option<&Calibration>],
+        end_tokens: &[TokenId],
     ) -> ReplayedAnswer {
-        let conversation = run.conversation;
+        let conversation = self.conversation;
         let block = |records| {
-            let calibrations: Vec<_> = self.calibrations.iter().map(Option::as_ref).collect();
-            ReadingBlock::calibrated(records, &conversation.parts, &calibrations)
+            ReadingBlock::calibrated(records, &conversation.parts, calibrations)
                 .padded(conversation.tokens.len())
         };
         let asked = records
@@ -296,10 +263,10 @@ impl Replay {
             })
         };
         ReplayedAnswer {
-            message: run.message,
+            message: self.message,
             chosen,
-            ends: (run.end == EndReason::EndToken)
-                .then(|| after.is_some_and(|token| self.end_tokens.contains(&token))),
+            ends: (self.end == EndReason::EndToken)
+                .then(|| after.is_some_and(|token| end_tokens.contains(&token))),
             expected: conversation
                 .tokens
                 .iter()
@@ -309,88 +276,10 @@ impl Replay {
             in_run: block(records),
             reread: block(reread),
             reread_logprobs: logprobs(reread),
-            segments: run.named,
-            places: run.places,
+            segments: self.named,
+            places: self.places,
             conversation,
         }
-    }
-}
-
-impl Prepared {
-    fn new(
-        recipe: &Recipe,
-        message: usize,
-        text: &ChatText,
-        vectors: &[TraitVector],
-        engine: &Engine,
-    ) -> Result<Self, ReplayError> {
-        let (Some(answer), Some(run)) = (
-            recipe.messages[message].tokens.as_ref(),
-            recipe.messages[message].run.as_ref(),
-        ) else {
-            return Err(ReplayError::NoAnswer);
-        };
-        let (prompt, mut places) = prompt_before(recipe, message, text)?;
-        let prompt_length = prompt.prompt_length;
-        let ids: Vec<TokenId> = answer.iter().map(|token| token.id).collect();
-        let conversation = prompt.answered(&ids);
-        places.push(Some(prompt_length..conversation.tokens.len()));
-        let rows = engine.layer_rows();
-        let mut segments = vec![Segment {
-            from: Position(0),
-            plan: resolve(&run.plan, vectors, rows)?,
-        }];
-        let mut named = vec![(Position(0), run.plan.clone())];
-        for change in &run.changes {
-            let from = prompt_length as i64 + i64::from(change.from);
-            if from <= 0 {
-                return Err(crate::recipe::refuse(
-                    "slider movements",
-                    "begin before the conversation",
-                )
-                .into());
-            }
-            if from < conversation.tokens.len() as i64 {
-                let from = Position(from as u32);
-                segments.push(Segment {
-                    from,
-                    plan: resolve(&change.plan, vectors, rows)?,
-                });
-                named.push((from, change.plan.clone()));
-            }
-        }
-        Ok(Self {
-            message,
-            conversation,
-            places,
-            segments,
-            named,
-            sampler: run.sampler,
-            end: run.end,
-        })
-    }
-
-    async fn start(&self, engine: &mut Engine) -> Result<Forced, EngineError> {
-        let request = ForcedRequest {
-            sequence: ColumnKind::Steered.sequence(),
-            tokens: &self.conversation.tokens,
-            prompt_length: self.conversation.prompt_length,
-            segments: &self.segments,
-            sampler: self.sampler,
-        };
-        Forced::start(engine, &request).await
-    }
-
-    async fn reread(&self, engine: &mut Engine) -> Result<Reading, EngineError> {
-        let request = ReadRequest {
-            sequence: REREADING,
-            tokens: &self.conversation.tokens,
-            prompt_length: self.conversation.prompt_length,
-            plan: &SteeringPlan::default(),
-            score: Scoring::Everything,
-            capture: false,
-        };
-        Reading::start(engine, &request).await
     }
 }
 

@@ -12,30 +12,35 @@ use crate::recipe::{
 use crate::trait_vector::TraitVector;
 use serde::{Deserialize, Serialize};
 use trimtab_engine::generate::EndReason;
-use trimtab_engine::{Layer, Operation, Precision, Sampler, Scope, TokenId};
+use trimtab_engine::{Layer, Precision, Sampler, TokenId};
+use ts_rs::TS;
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, TS)]
+#[ts(rename = "SharedRecipe")]
 #[serde(rename_all = "camelCase")]
 pub struct RecipeView {
     pub model: ModelView,
-    pub precision: PrecisionName,
+    pub precision: Precision,
     pub traits: Vec<TraitView>,
     pub messages: Vec<MessageView>,
     /// Absent where whoever shares it does not know.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub context: Option<ContextName>,
+    #[ts(optional)]
+    pub context: Option<Context>,
     #[serde(default)]
     pub look: LookView,
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, TS)]
+#[ts(rename = "SharedModel")]
 pub struct ModelView {
     pub name: String,
     /// Hexadecimal.
     pub sha256: String,
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, TS)]
+#[ts(rename = "SharedTrait")]
 pub struct TraitView {
     pub name: String,
     /// Hexadecimal, of a ready-made trait's tensor.
@@ -46,7 +51,8 @@ pub struct TraitView {
     pub inline: Option<CardView>,
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, TS)]
+#[ts(rename = "SharedCard")]
 pub struct CardView {
     #[serde(default)]
     pub opposite: String,
@@ -61,16 +67,18 @@ pub struct CardView {
     pub max: f32,
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, TS)]
+#[ts(rename = "SharedMessage")]
 pub struct MessageView {
-    pub role: RoleName,
+    pub role: Role,
     pub text: String,
     pub tokens: Option<Vec<TokenView>>,
     #[serde(default)]
     pub run: Option<RunView>,
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, TS)]
+#[ts(rename = "SharedToken")]
 pub struct TokenView {
     pub id: u32,
     pub text: String,
@@ -78,53 +86,30 @@ pub struct TokenView {
     pub reading: Option<f32>,
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+/// Of an answer: how it was written.
+#[derive(Clone, Debug, Serialize, Deserialize, TS)]
 #[serde(rename_all = "camelCase")]
+#[ts(rename = "SharedRun")]
 pub struct RunView {
-    pub sampler: SamplerView,
+    pub sampler: Sampler,
     pub max_tokens: u32,
-    pub plan: Vec<TermView>,
+    pub plan: Vec<NamedTerm>,
     #[serde(default)]
     pub changes: Vec<ChangeView>,
-    pub end: EndName,
+    pub end: EndReason,
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+/// `fromToken` counts from the answer's first token, and is negative inside the prompt.
+#[derive(Clone, Debug, Serialize, Deserialize, TS)]
 #[serde(rename_all = "camelCase")]
-pub struct SamplerView {
-    pub temperature: f32,
-    pub top_k: u32,
-    pub top_p: f32,
-    pub repetition_penalty: f32,
-    pub seed: u32,
-}
-
-/// `from_token` counts from the answer's first token; negative inside the prompt.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[ts(rename = "SharedChange")]
 pub struct ChangeView {
     pub from_token: i32,
-    pub plan: Vec<TermView>,
+    pub plan: Vec<NamedTerm>,
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct TermView {
-    #[serde(rename = "trait")]
-    pub trait_name: String,
-    pub operation: OperationView,
-    pub layers: Vec<u32>,
-    pub scope: ScopeName,
-}
-
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "lowercase")]
-pub enum OperationView {
-    Add { coefficient: f32 },
-    Ablate,
-    Clamp { low: f32, high: f32 },
-}
-
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, TS)]
+#[ts(rename = "SharedLook")]
 #[serde(rename_all = "camelCase", default)]
 pub struct LookView {
     #[serde(rename = "trait")]
@@ -137,39 +122,11 @@ pub struct LookView {
 }
 
 /// A token of a message, both counted from 0.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, TS)]
+#[ts(rename = "SharedPlace")]
 pub struct PlaceView {
     pub message: usize,
     pub token: usize,
-}
-
-/// A plain name for each variant of a type of the recipe.
-macro_rules! names {
-    ($($name:ident of $of:ident in $case:literal: $($variant:ident),+;)+) => {$(
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-        #[serde(rename_all = $case)]
-        pub enum $name { $($variant),+ }
-
-        impl From<$of> for $name {
-            fn from(of: $of) -> Self {
-                match of { $($of::$variant => Self::$variant),+ }
-            }
-        }
-
-        impl From<$name> for $of {
-            fn from(name: $name) -> Self {
-                match name { $($name::$variant => Self::$variant),+ }
-            }
-        }
-    )+};
-}
-
-names! {
-    PrecisionName of Precision in "lowercase": Exact, Fast;
-    ContextName of Context in "lowercase": Tokens, Text;
-    RoleName of Role in "lowercase": System, User, Assistant;
-    ScopeName of Scope in "lowercase": All, Prompt, Response;
-    EndName of EndReason in "kebab-case": EndToken, MaxTokens, ContextFull, Stopped;
 }
 
 impl From<&Recipe> for RecipeView {
@@ -180,10 +137,10 @@ impl From<&Recipe> for RecipeView {
                 name: recipe.model.name.clone(),
                 sha256: hexadecimal(&recipe.model.sha256),
             },
-            precision: recipe.precision.into(),
+            precision: recipe.precision,
             traits: recipe.traits.iter().map(TraitView::from).collect(),
             messages: recipe.messages.iter().map(MessageView::from).collect(),
-            context: Some(recipe.context.into()),
+            context: Some(recipe.context),
             look: LookView {
                 trait_name: look.trait_name.clone(),
                 layer: look.layer.map(|layer| layer.0),
@@ -233,7 +190,7 @@ impl From<&RecipeMessage> for MessageView {
             reading: token.reading,
         };
         Self {
-            role: message.role.into(),
+            role: message.role,
             text: message.text.clone(),
             tokens: message
                 .tokens
@@ -246,45 +203,16 @@ impl From<&RecipeMessage> for MessageView {
 
 impl From<&RecipeRun> for RunView {
     fn from(run: &RecipeRun) -> Self {
-        let plan = |terms: &[NamedTerm]| terms.iter().map(TermView::from).collect();
-        let Sampler {
-            temperature,
-            top_k,
-            top_p,
-            repetition_penalty,
-            seed,
-        } = run.sampler;
         let change = |change: &PlanChange| ChangeView {
             from_token: change.from,
-            plan: plan(&change.plan),
+            plan: change.plan.clone(),
         };
         Self {
-            sampler: SamplerView {
-                temperature,
-                top_k,
-                top_p,
-                repetition_penalty,
-                seed,
-            },
+            sampler: run.sampler,
             max_tokens: run.max_tokens,
-            plan: plan(&run.plan),
+            plan: run.plan.clone(),
             changes: run.changes.iter().map(change).collect(),
-            end: run.end.into(),
-        }
-    }
-}
-
-impl From<&NamedTerm> for TermView {
-    fn from(term: &NamedTerm) -> Self {
-        Self {
-            trait_name: term.vector.clone(),
-            operation: match term.operation {
-                Operation::Add { coefficient } => OperationView::Add { coefficient },
-                Operation::Ablate => OperationView::Ablate,
-                Operation::Clamp { low, high } => OperationView::Clamp { low, high },
-            },
-            layers: term.layers.iter().flatten().map(|layer| layer.0).collect(),
-            scope: term.scope.into(),
+            end: run.end,
         }
     }
 }
@@ -303,14 +231,14 @@ impl RecipeView {
                     .ok_or_else(|| refuse("model's sha256", "is none"))?,
                 name: self.model.name,
             },
-            precision: self.precision.into(),
+            precision: self.precision,
             traits: traits.collect::<Result<_, _>>()?,
             messages: self
                 .messages
                 .into_iter()
                 .map(MessageView::message)
                 .collect(),
-            context: self.context.map(Context::from).unwrap_or_default(),
+            context: self.context.unwrap_or_default(),
             prompts: None,
             look: Look {
                 trait_name: self.look.trait_name,
@@ -370,7 +298,7 @@ impl MessageView {
             .as_ref()
             .map(|tokens| tokens.iter().map(|token| token.text.as_str()).collect());
         RecipeMessage {
-            role: self.role.into(),
+            role: self.role,
             text: spelt.unwrap_or(self.text),
             tokens,
             run: self.run.map(RunView::run),
@@ -380,45 +308,16 @@ impl MessageView {
 
 impl RunView {
     fn run(self) -> RecipeRun {
-        let plan = |terms: Vec<TermView>| terms.into_iter().map(TermView::term).collect();
-        let SamplerView {
-            temperature,
-            top_k,
-            top_p,
-            repetition_penalty,
-            seed,
-        } = self.sampler;
         let change = |change: ChangeView| PlanChange {
             from: change.from_token,
-            plan: plan(change.plan),
+            plan: change.plan,
         };
         RecipeRun {
-            sampler: Sampler {
-                temperature,
-                top_k,
-                top_p,
-                repetition_penalty,
-                seed,
-            },
+            sampler: self.sampler,
             max_tokens: self.max_tokens,
-            plan: plan(self.plan),
+            plan: self.plan,
             changes: self.changes.into_iter().map(change).collect(),
-            end: self.end.into(),
-        }
-    }
-}
-
-impl TermView {
-    fn term(self) -> NamedTerm {
-        NamedTerm {
-            vector: self.trait_name,
-            operation: match self.operation {
-                OperationView::Add { coefficient } => Operation::Add { coefficient },
-                OperationView::Ablate => Operation::Ablate,
-                OperationView::Clamp { low, high } => Operation::Clamp { low, high },
-            },
-            layers: Some(self.layers.into_iter().map(Layer).collect()),
-            scope: self.scope.into(),
+            end: self.end,
         }
     }
 }

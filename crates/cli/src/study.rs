@@ -1,30 +1,30 @@
-//! Running trials with progress, and keeping what is there, for sweep, controls and predict.
+//! What sweep, controls and predict have in common: their arguments, the records that they keep, and the report that they
+//! add to.
 
 use crate::model::{ModelArguments, read_bounded, read_json};
-use crate::progress;
-use anyhow::{Context, Result, bail, ensure};
+use crate::progress::{self, Terminal};
+use crate::vectors::open_vector;
+use anyhow::{Context, Result, ensure};
 use clap::{Args, ValueEnum};
-use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
-use trimtab_engine::{Engine, Scope};
+use trimtab_engine::Scope;
 use trimtab_persona::coherence::CoherenceCriteria;
-use trimtab_persona::conversation::ChatText;
 use trimtab_persona::outcome::{BaselineSummary, Outcome};
-use trimtab_persona::sweep::Material;
 use trimtab_persona::trait_pack::{MAX_PACK_BYTES, TraitPack};
 use trimtab_persona::trait_report::TraitReport;
-use trimtab_persona::trials::{PROMPT_TOKENS, TrialRecords, TrialSetup, Trials};
-use trimtab_persona::vector_file::VectorFile;
+use trimtab_persona::trials::PROMPT_TOKENS;
+use trimtab_persona::vector_file::MAX_FILE_BYTES;
+use trimtab_studio::records::MAX_RECORDS_BYTES;
+use trimtab_studio::session::Session;
+use trimtab_studio::studies::{StudyEvent, StudySettings};
+use trimtab_studio::verbs::Event;
 
 /// Answers written side by side: more gain little.
 const MAX_AT_ONCE: usize = 16;
-/// How often what is there is kept.
-const KEEP_EVERY: Duration = Duration::from_secs(5);
 
 /// What the three verbs are asked alike.
 #[derive(Debug, Args)]
-pub struct TrialArguments {
+pub struct StudyArguments {
     #[command(flatten)]
     pub model: ModelArguments,
     /// The trait pack: its evaluation questions are asked, and its instruction pairs measure evidence
@@ -85,39 +85,45 @@ impl From<ScopeArgument> for Scope {
     }
 }
 
-impl TrialArguments {
+impl StudyArguments {
     pub fn pack(&self) -> Result<TraitPack> {
         let path = &self.r#trait;
         TraitPack::parse(&read_bounded(path, MAX_PACK_BYTES as u64)?)
             .with_context(|| path.display().to_string())
     }
 
-    /// The pairs that extraction saw.
-    pub fn seen(&self, pack: &TraitPack, file: &VectorFile) -> Vec<usize> {
-        let pairs = self.extraction_pairs.or(file.metadata.extraction_pairs);
-        (0..pairs.unwrap_or(usize::MAX).min(pack.instructions.len())).collect()
+    /// The vector file, where it lies, and which of its tensors is meant.
+    pub fn vector(&self) -> Result<(PathBuf, Option<String>, Vec<u8>)> {
+        let (path, tensor, _) = open_vector(&self.vector)?;
+        let bytes = read_bounded(&path, MAX_FILE_BYTES as u64)?;
+        Ok((path, tensor, bytes))
     }
 
-    /// Puts what was asked for in place of the defaults; `first` is the first question's number.
-    pub fn adjust(
+    pub fn settings(
         &self,
-        pack: &TraitPack,
-        seen: &[usize],
-        first: usize,
-        material: &mut Material,
-    ) -> Result<()> {
+        tensor: Option<String>,
+        scope: Option<ScopeArgument>,
+    ) -> Result<StudySettings> {
+        let usual = CoherenceCriteria::default();
+        let coherence = CoherenceCriteria {
+            deviations: self.band.unwrap_or(usual.deviations),
+            distinct_2: self.distinct_2.unwrap_or(usual.distinct_2),
+        };
         ensure!(
-            self.questions != Some(0) && self.pairs != Some(0) && self.max_tokens != Some(0),
-            "--questions, --pairs and --max-tokens must be at least 1"
+            coherence.deviations > 0.0 && (0.0..=1.0).contains(&coherence.distinct_2),
+            "--band must be above 0, and --distinct-2 between 0 and 1"
         );
-        *material = Material::of(
-            pack,
-            seen,
-            self.pairs.unwrap_or(material.pairs.len()),
-            first,
-            self.questions.unwrap_or(material.questions.len()),
-        );
-        Ok(())
+        Ok(StudySettings {
+            questions: self.questions,
+            max_tokens: self.max_tokens,
+            pairs: self.pairs,
+            extraction_pairs: self.extraction_pairs,
+            neutral_samples: self.neutral_samples,
+            coherence: Some(coherence),
+            scope: scope.map(Scope::from),
+            tensor,
+            refuse_other_records: Some(true),
+        })
     }
 
     /// The report that is added to, where one is.
@@ -142,89 +148,43 @@ impl TrialArguments {
         Ok(())
     }
 
-    pub fn coherence(&self) -> Result<CoherenceCriteria> {
-        let usual = CoherenceCriteria::default();
-        let criteria = CoherenceCriteria {
-            deviations: self.band.unwrap_or(usual.deviations),
-            distinct_2: self.distinct_2.unwrap_or(usual.distinct_2),
-        };
-        ensure!(
-            criteria.deviations > 0.0 && (0.0..=1.0).contains(&criteria.distinct_2),
-            "--band must be above 0, and --distinct-2 between 0 and 1"
-        );
-        Ok(criteria)
+    /// A session with room for `questions` answers and what they are compared with.
+    pub fn session(&self, questions: usize) -> Result<Session> {
+        let sequences = 2 * self.questions.unwrap_or(questions).clamp(1, MAX_AT_ONCE);
+        let context = PROMPT_TOKENS.saturating_add(self.max_tokens.unwrap_or(32));
+        self.model.session(Some(context), sequences)
     }
 
-    /// Room for `questions` answers and what they are compared with.
-    pub fn engine(&self, questions: usize, max_tokens: usize) -> Result<Engine> {
-        let sequences = 2 * questions.clamp(1, MAX_AT_ONCE);
-        let context = PROMPT_TOKENS.saturating_add(max_tokens);
-        self.model.engine(Some(context), sequences)
+    /// What an earlier run kept.
+    pub fn kept(&self) -> Result<Option<Vec<u8>>> {
+        let there = self.keep.as_ref().filter(|path| path.exists());
+        there
+            .map(|path| read_bounded(path, MAX_RECORDS_BYTES as u64))
+            .transpose()
     }
 
-    /// Runs the trials to their end. `made_of` is what the plans were made of, see [`TrialSetup::key`].
-    pub fn run(
-        &self,
-        engine: &mut Engine,
-        chat: &ChatText,
-        setup: TrialSetup,
-        made_of: &[String],
-    ) -> Result<TrialRecords> {
-        let key = setup.key(&[&[self.model.weights_sha256()?], made_of].concat());
-        let kept = match &self.keep {
-            Some(path) if path.exists() => {
-                let kept: Kept = read_json(path)?;
-                if kept.key != key {
-                    bail!(
-                        "{} holds answers of another run (other questions, vector, model or settings); name another file with --keep, or remove it",
-                        path.display()
-                    );
-                }
-                Some(kept.records)
+    /// Shows how far a study is, and keeps what it has done.
+    pub fn watch(&self) -> Terminal<'_> {
+        Terminal::new(|event| {
+            if let (Event::Study(StudyEvent::Records { records }), Some(path)) = (event, &self.keep)
+                && let Err(error) = write_whole(path, &records)
+            {
+                // The study goes on, and tries again with the next records.
+                progress::warn(&format!("{error:#}"));
             }
-            _ => None,
-        };
-        let mut trials = Trials::new(setup, kept)?;
-        let before = trials.progress().passes_done;
-        let clock = Instant::now();
-        let mut saved = Instant::now();
-        while let Some(_event) = pollster::block_on(trials.next(engine, chat))? {
-            let now = trials.progress();
-            let left = left(
-                clock,
-                now.passes_done - before,
-                now.passes_total - now.passes_done,
-            );
-            progress::show(&format!(
-                "{} of {} answers written, {} measured{left}",
-                now.written, now.answers, now.measured
-            ));
-            if saved.elapsed() > KEEP_EVERY {
-                self.save(&key, trials.records())?;
-                saved = Instant::now();
-            }
+        })
+    }
+
+    /// What went wrong with a study, with the file that it was to go on from where that may be why.
+    pub fn refused(&self, error: trimtab_studio::failure::Failure) -> anyhow::Error {
+        match &self.keep {
+            Some(path) if path.exists() => anyhow::Error::from(error).context(format!(
+                "with {} (name another file with --keep, or remove it, to begin again)",
+                path.display()
+            )),
+            _ => error.into(),
         }
-        progress::finish();
-        self.save(&key, trials.records())?;
-        Ok(trials.records().clone())
     }
-
-    fn save(&self, key: &str, records: &TrialRecords) -> Result<()> {
-        let Some(path) = &self.keep else {
-            return Ok(());
-        };
-        let kept = Kept {
-            key: key.to_owned(),
-            records: records.clone(),
-        };
-        write_whole(path, &serde_json::to_vec(&kept)?)
-    }
-}
-
-#[derive(Serialize, Deserialize)]
-struct Kept {
-    key: String,
-    records: TrialRecords,
 }
 
 /// Writes beside the file first, so that a run that is stopped leaves the old one whole.
@@ -234,20 +194,7 @@ pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
     std::fs::rename(&partial, path).with_context(|| path.display().to_string())
 }
 
-/// `, about 3 min left`, once something is done.
-fn left(clock: Instant, done: usize, todo: usize) -> String {
-    if done == 0 {
-        return String::new();
-    }
-    let seconds = clock.elapsed().as_secs_f64() / done as f64 * todo as f64;
-    if seconds < 90.0 {
-        format!(", about {seconds:.0} s left")
-    } else {
-        format!(", about {:.0} min left", seconds / 60.0)
-    }
-}
-
-pub fn print_neutral(neutral: &BaselineSummary) {
+pub fn print_unsteered(neutral: &BaselineSummary) {
     println!(
         "unsteered: {} answers; evidence {:+.3} nats a token, deviation {:.3} (the unit below); perplexity {:.2}; coherent between {:.2} and {:.2} nats a token",
         neutral.answers,
@@ -261,7 +208,7 @@ pub fn print_neutral(neutral: &BaselineSummary) {
 
 /// The numbers of one plan, in one line after `label`.
 pub fn print_outcome(label: &str, outcome: &Outcome, texts: bool) {
-    let evidence = match outcome.deviations {
+    let evidence = match outcome.deviations() {
         Some(found) => format!(
             "{:+5.2} [{:+.2}, {:+.2}]",
             found.value, found.low, found.high
@@ -282,12 +229,12 @@ pub fn print_outcome(label: &str, outcome: &Outcome, texts: bool) {
         100.0 * outcome.incoherent_share,
         number(outcome.perplexity),
         number(outcome.kl),
-        outcome.distinct[0],
-        outcome.distinct[1],
-        outcome.distinct[2],
+        outcome.distinct1,
+        outcome.distinct2,
+        outcome.distinct3,
     );
     if texts {
-        for answer in &outcome.judged {
+        for answer in &outcome.texts {
             println!("      {:?}: {:?}", answer.coherence, answer.text);
         }
     }

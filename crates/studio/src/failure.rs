@@ -1,0 +1,184 @@
+//! Errors as a person meets them: what happened, in a sentence, and what kind of thing it is.
+
+use serde::{Deserialize, Serialize};
+use trimtab_checkpoint::manifest::ManifestError;
+use trimtab_checkpoint::{ChatError, ConfigError, SourceError, TokenizerError, WeightError};
+use trimtab_engine::EngineError;
+use trimtab_engine::sampling::SamplerError;
+use trimtab_engine::steering::PlanError;
+use trimtab_persona::calibration::CalibrationError;
+use trimtab_persona::contrast::ContrastError;
+use trimtab_persona::contrast_record::RecordError;
+use trimtab_persona::control_vector::ControlVectorError;
+use trimtab_persona::controls::ControlError;
+use trimtab_persona::extract::ExtractError;
+use trimtab_persona::outcome::BaselineError;
+use trimtab_persona::plan::NamedPlanError;
+use trimtab_persona::push::PushError;
+use trimtab_persona::recipe::RecipeError;
+use trimtab_persona::recipe::link::LinkError;
+use trimtab_persona::recipe::replay::ReplayError;
+use trimtab_persona::trait_pack::TraitPackError;
+use trimtab_persona::vector_file::VectorFileError;
+use trimtab_persona::vector_making::VectorMakingError;
+use ts_rs::TS;
+
+/// What kind of thing happened. The last two are the page's own: files that it could not fetch, or not keep.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
+#[serde(rename_all = "kebab-case")]
+pub enum FailureKind {
+    #[serde(rename = "no-webgpu")]
+    NoWebGpu,
+    DeviceLost,
+    OutOfMemory,
+    WrongNumbers,
+    CorruptModel,
+    ContextFull,
+    Internal,
+    Usage,
+    Download,
+    Quota,
+}
+
+/// An error in words for the person who meets it: what happened, and what to do next.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, TS, thiserror::Error)]
+#[error("{message}")]
+pub struct Failure {
+    pub kind: FailureKind,
+    pub message: String,
+}
+
+impl Failure {
+    pub fn new(kind: FailureKind, message: impl Into<String>) -> Self {
+        Self {
+            kind,
+            message: sentence(message.into()),
+        }
+    }
+
+    pub fn usage(message: impl Into<String>) -> Self {
+        Self::new(FailureKind::Usage, message)
+    }
+}
+
+impl From<EngineError> for Failure {
+    fn from(error: EngineError) -> Self {
+        let kind = match &error {
+            EngineError::UnsupportedArchitecture { .. }
+            | EngineError::UnsupportedModel { .. }
+            | EngineError::Weights(_)
+            | EngineError::Source(_) => FailureKind::CorruptModel,
+            EngineError::NoAdapter { .. } => FailureKind::NoWebGpu,
+            EngineError::DeviceLost { .. } => FailureKind::DeviceLost,
+            EngineError::OutOfMemory { .. } => FailureKind::OutOfMemory,
+            EngineError::WrongNumbers { .. } => FailureKind::WrongNumbers,
+            EngineError::ContextFull { .. } => FailureKind::ContextFull,
+            EngineError::Plan(_)
+            | EngineError::Sampler(_)
+            | EngineError::NoSuchToken { .. }
+            | EngineError::TooManyDirections { .. }
+            | EngineError::Usage(_) => FailureKind::Usage,
+            _ => FailureKind::Internal,
+        };
+        Self::new(kind, error.to_string())
+    }
+}
+
+/// Errors of one kind.
+macro_rules! failures {
+    ($kind:expr => $($error:ty),+) => {
+        $(impl From<$error> for Failure {
+            fn from(error: $error) -> Self {
+                Self::new($kind, error.to_string())
+            }
+        })+
+    };
+}
+
+failures!(FailureKind::CorruptModel => ConfigError, SourceError, WeightError, TokenizerError, ManifestError);
+failures!(FailureKind::Usage => ChatError, NamedPlanError, VectorFileError, PlanError, LinkError, RecipeError, TraitPackError, RecordError, ControlVectorError, ControlError, BaselineError, PushError, SamplerError);
+
+impl From<ExtractError> for Failure {
+    fn from(error: ExtractError) -> Self {
+        match error {
+            ExtractError::Engine(error) => error.into(),
+            other => Self::usage(other.to_string()),
+        }
+    }
+}
+
+impl From<VectorMakingError> for Failure {
+    fn from(error: VectorMakingError) -> Self {
+        match error {
+            VectorMakingError::Contrast(ContrastError::Engine(error)) => error.into(),
+            VectorMakingError::Calibration(CalibrationError::Engine(error)) => error.into(),
+            other => Self::usage(other.to_string()),
+        }
+    }
+}
+
+impl From<CalibrationError> for Failure {
+    fn from(error: CalibrationError) -> Self {
+        match error {
+            CalibrationError::Engine(error) => error.into(),
+            other => Self::usage(other.to_string()),
+        }
+    }
+}
+
+impl From<ContrastError> for Failure {
+    fn from(error: ContrastError) -> Self {
+        match error {
+            ContrastError::Engine(error) => error.into(),
+            other => Self::usage(other.to_string()),
+        }
+    }
+}
+
+impl From<ReplayError> for Failure {
+    fn from(error: ReplayError) -> Self {
+        match error {
+            ReplayError::Engine(error) => error.into(),
+            other => Self::usage(other.to_string()),
+        }
+    }
+}
+
+/// Errors begin in lower case, because others may be put before them; a visitor reads a sentence.
+pub fn sentence(error: String) -> String {
+    let first_word = error.split(' ').next().unwrap_or_default();
+    let mut sentence = error.clone();
+    if first_word.chars().all(char::is_alphabetic)
+        && let Some(first) = error.chars().next()
+    {
+        sentence.replace_range(..first.len_utf8(), &first.to_uppercase().to_string());
+    }
+    if !sentence.ends_with(['.', '!', '?']) {
+        sentence.push('.');
+    }
+    sentence
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_become_sentences_and_names_stay_names() {
+        let say = |text: &str| sentence(text.to_owned());
+        assert_eq!(say("the device was lost"), "The device was lost.");
+        assert_eq!(say("config.json is broken."), "config.json is broken.");
+        assert_eq!(say(""), ".");
+    }
+
+    #[test]
+    fn kinds_are_spelt_as_the_page_spells_them() {
+        let spelt = |kind: FailureKind| serde_json::to_value(kind).unwrap();
+        assert_eq!(spelt(FailureKind::NoWebGpu), "no-webgpu");
+        assert_eq!(spelt(FailureKind::OutOfMemory), "out-of-memory");
+        let lost = EngineError::DeviceLost {
+            reason: "gone".into(),
+        };
+        assert_eq!(Failure::from(lost).kind, FailureKind::DeviceLost);
+    }
+}

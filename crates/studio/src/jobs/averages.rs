@@ -1,0 +1,102 @@
+//! What the residual stream held while the responses of a contrast set were read. Reading them all takes minutes, so it is
+//! kept with the session from one verb to the next.
+
+use crate::failure::Failure;
+use crate::session::Session;
+use crate::studies::reading;
+use crate::watch::Watch;
+use trimtab_engine::{Engine, SequenceIndex};
+use trimtab_persona::activations::{Averages, read_averages};
+use trimtab_persona::contrast_record::{ContrastRecord, Kept, Thresholds};
+use trimtab_persona::conversation::ChatText;
+use trimtab_persona::trait_vector::sha256;
+use trimtab_persona::vector_making::sort;
+
+/// Averages of one contrast set, so that other thresholds read nothing again.
+#[derive(Debug, Default)]
+pub struct KnownAverages {
+    /// sha256 of everything that was written.
+    of: String,
+    averages: Vec<Option<Averages>>,
+}
+
+impl KnownAverages {
+    pub fn take(&mut self, record: &ContrastRecord) -> Vec<Option<Averages>> {
+        let mut averages = if self.of == fingerprint(record) {
+            std::mem::take(&mut self.averages)
+        } else {
+            Vec::new()
+        };
+        averages.resize(record.responses.len(), None);
+        averages
+    }
+
+    pub fn keep(&mut self, record: &ContrastRecord, averages: Vec<Option<Averages>>) {
+        self.of = fingerprint(record);
+        self.averages = averages;
+    }
+}
+
+/// The same for records whose responses are the same tokens to the same prompts by the same model.
+fn fingerprint(record: &ContrastRecord) -> String {
+    let ids: Vec<_> = record
+        .responses
+        .iter()
+        .map(|response| response.as_ref().map(|one| &one.ids))
+        .collect();
+    let all = (&record.model_sha256, &record.pack, &record.settings, ids);
+    serde_json::to_vec(&all).map_or_else(|_| String::new(), |bytes| sha256(&bytes))
+}
+
+/// What the residual stream holds while response `at` is read.
+pub async fn read_response(
+    engine: &mut Engine,
+    chat: &ChatText,
+    record: &ContrastRecord,
+    at: usize,
+) -> Result<Averages, Failure> {
+    let (conversation, length) = record.conversation(chat, at)?;
+    Ok(read_averages(engine, SequenceIndex(0), &conversation.tokens, length).await?)
+}
+
+/// By response, the averages of all that count under `thresholds`. What was read stays with the session, also when this is
+/// stopped or fails.
+pub async fn averages_of(
+    session: &mut Session,
+    record: &ContrastRecord,
+    thresholds: &Thresholds,
+    watch: &mut dyn Watch,
+) -> Result<Vec<Option<Averages>>, Failure> {
+    let kept = sort(record, thresholds)?;
+    let mut averages = session.averages.take(record);
+    let outcome = read_missing(session, record, (&kept, &mut averages), watch).await;
+    match outcome {
+        Ok(()) => Ok(averages),
+        Err(failure) => {
+            session.averages.keep(record, averages);
+            Err(failure)
+        }
+    }
+}
+
+async fn read_missing(
+    session: &mut Session,
+    record: &ContrastRecord,
+    (kept, averages): (&[Kept], &mut [Option<Averages>]),
+    watch: &mut dyn Watch,
+) -> Result<(), Failure> {
+    let missing: Vec<usize> = (0..kept.len())
+        .filter(|&at| kept[at] == Kept::Kept && averages[at].is_none())
+        .collect();
+    for (done, &at) in missing.iter().enumerate() {
+        watch.tell(reading(done, missing.len()));
+        let read = read_response(&mut session.engine, &session.chat, record, at).await?;
+        averages[at] = Some(read);
+        if watch.pause().await.stop {
+            return Err(Failure::usage(
+                "stopped, as you asked, before the first push; go on whenever you like",
+            ));
+        }
+    }
+    Ok(())
+}

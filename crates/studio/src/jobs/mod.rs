@@ -1,0 +1,8 @@
+//! The long jobs: each an `async fn` that holds its own loop and is given a [`crate::watch::Watch`].
+
+pub mod averages;
+pub mod columns;
+pub mod replay;
+pub mod responses;
+pub mod trials;
+pub mod vectors;

@@ -1,0 +1,356 @@
+//! Running trials. First all answers are written, trial by trial, as many questions at once as the engine has room for; a
+//! prompt that no plan touches is read once. Then evidence is measured question by question, because every answer to a
+//! question is scored after the same few system prompts, whose caches serve them all.
+
+use crate::failure::Failure;
+use crate::records;
+use crate::studies::{StudyEvent, StudyPhase};
+use crate::verbs::Event;
+use crate::watch::{Every, Halt, Pace, Watch};
+use trimtab_checkpoint::ChatError;
+use trimtab_engine::compare::{CompareRequest, Compared, Comparison};
+use trimtab_engine::generate::{self, Answer, GenerateRequest, Generation};
+use trimtab_engine::{Engine, SequenceIndex, TokenId};
+use trimtab_persona::conversation::{ChatText, message, numbers};
+use trimtab_persona::sweep::SweepRow;
+use trimtab_persona::trials::{Trial, TrialAnswer, TrialProgress, TrialRecords, TrialSetup};
+
+/// Sequences that trials need at least.
+pub const MIN_SEQUENCES: usize = 2;
+/// What is done is handed over to be kept at least so often, in seconds.
+const KEEP_EVERY: f64 = 5.0;
+/// The time left is told anew at least so often, in seconds.
+const TELL_EVERY: f64 = 1.0;
+
+/// A study's trials, and what is kept of them.
+#[derive(Debug)]
+pub struct Study {
+    pub setup: TrialSetup,
+    /// See [`TrialSetup::key`].
+    pub key: String,
+    /// What an earlier run left behind.
+    pub kept: Option<Vec<u8>>,
+    /// Whether records of another study are refused, rather than passed over.
+    pub refuse_others: bool,
+}
+
+/// Makes a row of a trial's answers, for studies that show some before they are done.
+pub type RowOf<'a> = &'a dyn Fn(&TrialRecords, usize) -> Option<SweepRow>;
+
+/// Runs trials to their end; a stop is a failure that says how far they are. What is done by then, or before something
+/// fails, is told as [`StudyEvent::Records`].
+pub async fn run(
+    engine: &mut Engine,
+    chat: &ChatText,
+    study: &Study,
+    row_of: RowOf<'_>,
+    watch: &mut dyn Watch,
+) -> Result<TrialRecords, Failure> {
+    let sequences = engine.info().sequences;
+    if sequences < MIN_SEQUENCES {
+        return Err(Failure::usage(format!(
+            "trials need an engine with room for {MIN_SEQUENCES} conversations; this one holds {sequences}"
+        )));
+    }
+    let setup = &study.setup;
+    let records = match &study.kept {
+        Some(bytes) => records::read(bytes, &study.key, setup),
+        None => None,
+    };
+    if study.refuse_others && study.kept.is_some() && records.is_none() {
+        return Err(Failure::usage(
+            "what was kept holds answers of another run (other questions, vector, model or settings)",
+        ));
+    }
+    let (trials, questions) = (setup.trials.len(), setup.questions.len());
+    let records = records.unwrap_or_else(|| vec![vec![None; questions]; trials]);
+    let now = watch.seconds();
+    let mut run = Run {
+        pace: Pace::new(now, TrialProgress::of(setup, &records, 0).passes_done),
+        keep: Every::new(KEEP_EVERY, now),
+        tell: Every::new(TELL_EVERY, now),
+        told: None,
+        writing: 0,
+        engine,
+        chat,
+        study,
+        records,
+        row_of,
+        watch,
+    };
+    (0..trials).for_each(|trial| run.tell_row(trial));
+    run.tell_progress();
+    let outcome = run.all().await;
+    run.tell_records();
+    match outcome {
+        Ok(()) => Ok(run.records),
+        Err(Halt::Failed(failure)) => Err(failure),
+        Err(Halt::Stopped) => {
+            let TrialProgress {
+                written,
+                measured,
+                answers,
+                ..
+            } = run.progress();
+            Err(Failure::usage(format!(
+                "stopped, as you asked: {written} of {answers} answers are written, {measured} of them measured. They are kept; go on whenever you like"
+            )))
+        }
+    }
+}
+
+struct Run<'a> {
+    engine: &'a mut Engine,
+    chat: &'a ChatText,
+    study: &'a Study,
+    records: TrialRecords,
+    /// Tokens of the answers that are being written.
+    writing: usize,
+    row_of: RowOf<'a>,
+    watch: &'a mut dyn Watch,
+    pace: Pace,
+    keep: Every,
+    tell: Every,
+    told: Option<(StudyPhase, usize)>,
+}
+
+type Step<T> = Result<T, Halt>;
+
+impl Run<'_> {
+    async fn all(&mut self) -> Step<()> {
+        let setup = &self.study.setup;
+        let questions: Vec<usize> = (0..setup.questions.len()).collect();
+        for group in questions.chunks(self.engine.info().sequences / 2) {
+            for trial in 0..setup.trials.len() {
+                let missing = |&question: &usize| self.records[trial][question].is_none();
+                let missing: Vec<usize> = group.iter().copied().filter(missing).collect();
+                if !missing.is_empty() {
+                    self.write(trial, &missing, group[0]).await?;
+                }
+            }
+        }
+        for question in questions {
+            for trial in 0..setup.trials.len() {
+                let pairs = &setup.trials[trial].pairs;
+                let answer = &self.records[trial][question];
+                if answer
+                    .as_ref()
+                    .is_some_and(|answer| !answer.is_measured(pairs))
+                {
+                    self.measure(trial, question).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn trial(&self, trial: usize) -> &Trial {
+        &self.study.setup.trials[trial]
+    }
+
+    fn prompt(&self, system: Option<&str>, question: usize) -> Result<Vec<TokenId>, ChatError> {
+        let asked = message("user", &self.study.setup.questions[question]);
+        let messages = match system {
+            Some(system) => vec![message("system", system), asked],
+            None => vec![asked],
+        };
+        Ok(self.chat.prompt(&messages)?.tokens)
+    }
+
+    /// Writes answers to `questions` of the group that begins with `first`, and their costs; a question keeps its
+    /// sequence, and so its prompt.
+    async fn write(&mut self, trial: usize, questions: &[usize], first: usize) -> Step<()> {
+        let Trial {
+            plan,
+            system,
+            sample,
+            ..
+        } = self.trial(trial);
+        let answers = &self.study.setup.answers;
+        let ends = &self.engine.config().end_tokens;
+        let end_tokens: Vec<TokenId> = ends.iter().copied().map(TokenId).collect();
+        let mut requests = Vec::with_capacity(questions.len());
+        for &question in questions {
+            requests.push(GenerateRequest {
+                sequence: SequenceIndex(2 * (question - first) as u32),
+                prompt: self.prompt(system.as_deref(), question)?,
+                plan: plan.clone(),
+                sampler: answers.sampler(question + 4_096 * sample),
+                max_tokens: answers.max_tokens,
+                end_tokens: end_tokens.clone(),
+            });
+        }
+        let mut generation = Generation::start(self.engine, requests).await?;
+        while let Some(event) = generation.next(self.engine).await? {
+            if let generate::Event::Token { .. } = event {
+                self.writing += 1;
+            }
+            self.pause(None).await?;
+        }
+        let written = generation.finish(self.engine).await?;
+        for (&question, answer) in questions.iter().zip(written) {
+            let compared = self.cost(trial, question, &answer).await?;
+            let prompt_reading = self.reading(&answer);
+            self.records[trial][question] = Some(TrialAnswer {
+                ids: numbers(&answer.tokens),
+                text: self.chat.decode(&answer.tokens),
+                logprob: mean_of(&compared.logprobs),
+                divergence: mean_of(&compared.divergences),
+                evidence: None,
+                prompt_reading,
+            });
+            self.pause(Some(trial)).await?;
+        }
+        self.writing = 0;
+        Ok(())
+    }
+
+    /// The reading of the last prompt token, where it is asked for.
+    fn reading(&self, answer: &Answer) -> Vec<f32> {
+        let Some(direction) = self.study.setup.direction else {
+            return Vec::new();
+        };
+        let readings = &answer.records[answer.prompt_length - 1].readings;
+        let start = direction * readings.layer_rows;
+        let own = readings.values.get(start..start + readings.layer_rows);
+        own.unwrap_or_default().to_vec()
+    }
+
+    /// What an answer costs. The likelihood of an unsteered one is known from its writing.
+    async fn cost(&mut self, trial: usize, question: usize, answer: &Answer) -> Step<Compared> {
+        let Trial {
+            plan,
+            system,
+            divergence,
+            ..
+        } = self.trial(trial).clone();
+        if plan.terms.is_empty() || answer.tokens.is_empty() {
+            let own = answer.records.iter().skip(answer.prompt_length - 1);
+            let logprobs = own
+                .filter_map(|record| record.prediction.as_ref())
+                .map(|prediction| prediction.chosen_logprob);
+            return Ok(Compared {
+                logprobs: logprobs.take(answer.tokens.len()).collect(),
+                divergences: vec![0.0; answer.tokens.len()],
+            });
+        }
+        let mut tokens = self.prompt(system.as_deref(), question)?;
+        let prompt_length = tokens.len();
+        tokens.extend(&answer.tokens);
+        let request = CompareRequest {
+            unsteered: SequenceIndex(answer.sequence.0 + 1),
+            steered: divergence.then_some((answer.sequence, &plan)),
+            tokens: &tokens,
+            prompt_length,
+        };
+        self.compare(&request).await
+    }
+
+    /// Measures an answer's evidence: after both system prompts of each pair.
+    async fn measure(&mut self, trial: usize, question: usize) -> Step<()> {
+        let pairs = self.trial(trial).pairs.clone();
+        let answer = self.records[trial][question].as_ref();
+        let answer = answer.map_or_else(Vec::new, TrialAnswer::tokens);
+        let mut sum = 0.0;
+        for &pair in pairs.iter().rev() {
+            for sign in [1.0, -1.0] {
+                let instructions = &self.study.setup.pairs[pair];
+                let instruction = match sign > 0.0 {
+                    true => &instructions.positive,
+                    false => &instructions.negative,
+                };
+                let mut tokens = self.prompt(Some(instruction), question)?;
+                let prompt_length = tokens.len();
+                tokens.extend(&answer);
+                // Each system prompt in a sequence of its own, as far as there are any.
+                let sequence =
+                    (2 * pair + usize::from(sign > 0.0)) % self.engine.info().sequences;
+                let request = CompareRequest {
+                    unsteered: SequenceIndex(sequence as u32),
+                    steered: None,
+                    tokens: &tokens,
+                    prompt_length,
+                };
+                let logprobs = self.compare(&request).await?.logprobs;
+                sum += sign * mean_of(&logprobs).unwrap_or(0.0);
+            }
+        }
+        if let Some(answer) = &mut self.records[trial][question] {
+            answer.evidence = Some(sum / pairs.len().max(1) as f64);
+        }
+        self.pause(Some(trial)).await
+    }
+
+    async fn compare(&mut self, request: &CompareRequest<'_>) -> Step<Compared> {
+        let mut comparison = Comparison::start(self.engine, request).await?;
+        while comparison.next(self.engine).await? {
+            self.pause(None).await?;
+        }
+        Ok(comparison.finish())
+    }
+
+    /// Tells what is new, of `changed` what its answers came to, and goes on unless it was asked to stop.
+    async fn pause(&mut self, changed: Option<usize>) -> Step<()> {
+        let now = self.watch.seconds();
+        if let Some(trial) = changed {
+            self.tell_row(trial);
+            if self.keep.due(now) {
+                self.tell_records();
+            }
+        }
+        let told = self.told;
+        if told != Some(self.phase()) || self.tell.due(now) {
+            self.tell_progress();
+        }
+        match self.watch.pause().await.stop {
+            true => Err(Halt::Stopped),
+            false => Ok(()),
+        }
+    }
+
+    fn progress(&self) -> TrialProgress {
+        TrialProgress::of(&self.study.setup, &self.records, self.writing)
+    }
+
+    /// All answers are written before the first is measured.
+    fn phase(&self) -> (StudyPhase, usize) {
+        let progress = self.progress();
+        if progress.written < progress.answers {
+            (StudyPhase::Writing, progress.written)
+        } else {
+            (StudyPhase::Measuring, progress.measured)
+        }
+    }
+
+    fn tell_progress(&mut self) {
+        let (phase, done) = self.phase();
+        self.told = Some((phase, done));
+        let progress = self.progress();
+        let (passes, of) = (progress.passes_done, progress.passes_total);
+        self.watch.tell(Event::Study(StudyEvent::Progress {
+            phase,
+            done,
+            total: progress.answers,
+            seconds_left: self.pace.seconds_left(self.watch.seconds(), passes, of),
+        }));
+    }
+
+    fn tell_row(&mut self, trial: usize) {
+        if self.records[trial].iter().all(Option::is_some)
+            && let Some(row) = (self.row_of)(&self.records, trial)
+        {
+            self.watch.tell(Event::Study(StudyEvent::Row { row }));
+        }
+    }
+
+    fn tell_records(&mut self) {
+        if let Some(records) = records::write(&self.records, &self.study.key) {
+            self.watch.tell(Event::Study(StudyEvent::Records { records }));
+        }
+    }
+}
+
+fn mean_of(values: &[f32]) -> Option<f64> {
+    let sum: f64 = values.iter().map(|&value| f64::from(value)).sum();
+    (!values.is_empty()).then(|| sum / values.len() as f64)
+}

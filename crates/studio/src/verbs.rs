@@ -1,0 +1,233 @@
+//! Every verb, once: its name, what it takes, what it tells on the way, what it gives back, and what it does. The types of
+//! the page are made of this list, see [`crate::typescript`].
+
+use crate::failure::Failure;
+use crate::generation::{ColumnResult, GenerateEvent, GenerateRequest};
+use crate::links::{
+    LinkEvent, OpenedLink, ReplayRequest, Replayed, make_link, open_link,
+};
+use crate::making::{
+    ContrastSet, Extraction, MakingEvent, OpenedContrast, VectorRequest, WriteRequest,
+    check_trait, draft_trait, export_control_vector, open_contrast,
+};
+use crate::reading::{ContrastPair, ProfileResult, ScoreResult, TraceResult};
+use crate::session::{Session, TraitCard};
+use crate::studies::{
+    ControlRequest, Controlled, PredictRequest, StudyEvent, SweepRequest, Swept, TraitCosines,
+};
+use crate::watch::Watch;
+use serde::{Deserialize, Serialize};
+use trimtab_checkpoint::Message;
+use trimtab_persona::plan::NamedTerm;
+use trimtab_persona::prediction::PredictionReport;
+use trimtab_persona::recipe::view::RecipeView;
+use trimtab_persona::trait_pack::TraitPack;
+use trimtab_persona::trait_report::TraitReport;
+use ts_rs::TS;
+
+/// What a run tells while it is under way.
+#[derive(Clone, Debug, Serialize)]
+#[serde(untagged)]
+pub enum Event {
+    Generate(GenerateEvent),
+    Link(LinkEvent),
+    Making(MakingEvent),
+    Study(StudyEvent),
+}
+
+/// A file's bytes.
+#[derive(Clone, Debug, Serialize, Deserialize, TS)]
+#[serde(transparent)]
+#[ts(type = "Uint8Array")]
+pub struct Bytes(#[serde(with = "serde_bytes")] pub Vec<u8>);
+
+/// Token ids.
+#[derive(Clone, Debug, Serialize, Deserialize, TS)]
+#[serde(transparent)]
+#[ts(type = "Uint32Array")]
+pub struct Ids(
+    #[serde(serialize_with = "trimtab_persona::json::ids::serialize")] pub Vec<u32>,
+);
+
+/// A conversation's messages.
+#[derive(Clone, Debug, Serialize, Deserialize, TS)]
+#[serde(transparent)]
+#[ts(type = "{ role: \"system\" | \"user\" | \"assistant\"; content: string }[]")]
+pub struct Messages(pub Vec<Message>);
+
+/// A verb as the page's types have it.
+#[derive(Debug)]
+pub struct Signature {
+    pub name: &'static str,
+    pub docs: &'static [&'static str],
+    /// Names and types of what it takes; what may be left out ends in `?`.
+    pub inputs: Vec<(&'static str, String)>,
+    pub response: String,
+    pub event: Option<String>,
+    /// Whether it needs no session, and so waits for no verb that has it.
+    pub immediate: bool,
+}
+
+/// Whether a type may be left out, and its name.
+fn input<T: TS>(name: &'static str) -> (&'static str, String) {
+    (name, T::name(&Default::default()))
+}
+
+macro_rules! verbs {
+    ($(
+        $(#[doc = $doc:literal])+
+        $variant:ident $name:literal ($($input:ident: $type:ty),*) $([$event:ty])? -> $response:ty
+            { $need:ident |$session:ident, $watch:ident| $body:expr }
+    )+) => {
+        /// What is asked: the verb's name, and what it takes (several things as a list).
+        #[derive(Clone, Debug, Deserialize)]
+        #[serde(tag = "verb", content = "input")]
+        pub enum Request {
+            $($(#[doc = $doc])+ #[serde(rename = $name)] $variant($($type),*),)+
+        }
+
+        /// What comes back.
+        #[derive(Clone, Debug, Serialize)]
+        #[serde(untagged)]
+        pub enum Response {
+            $($variant($response),)+
+        }
+
+        /// Does what is asked.
+        pub async fn perform(
+            request: Request,
+            session: Option<&mut Session>,
+            watch: &mut dyn Watch,
+        ) -> Result<Response, Failure> {
+            match request {
+                $(Request::$variant($($input),*) => {
+                    let $session = need!($need session);
+                    let $watch = watch;
+                    Ok(Response::$variant($body?))
+                })+
+            }
+        }
+
+        /// All verbs, for the page's types.
+        pub fn signatures() -> Vec<Signature> {
+            vec![$(Signature {
+                name: $name,
+                docs: &[$($doc),+],
+                inputs: vec![$(input::<$type>(stringify!($input))),*],
+                response: <$response as TS>::name(&Default::default()),
+                event: None$(.or(Some(<$event as TS>::name(&Default::default()))))?,
+                immediate: stringify!($need) == "nothing",
+            }),+]
+        }
+
+        /// Calls `visit` with every type that a verb takes, tells or gives back.
+        pub fn visit_types(visit: &mut impl ts_rs::TypeVisitor) {
+            $(
+                $(visit.visit::<$type>(); <$type as TS>::visit_dependencies(visit);
+                  <$type as TS>::visit_generics(visit);)*
+                visit.visit::<$response>();
+                <$response as TS>::visit_dependencies(visit);
+                <$response as TS>::visit_generics(visit);
+                $(visit.visit::<$event>(); <$event as TS>::visit_dependencies(visit);)?
+            )+
+        }
+    };
+}
+
+/// What a verb needs of the session.
+macro_rules! need {
+    (nothing $session:ident) => {{
+        let _ = $session;
+    }};
+    (maybe $session:ident) => {
+        $session
+    };
+    (session $session:ident) => {
+        $session.ok_or_else(|| Failure::usage("no model is loaded; load one first"))?
+    };
+}
+
+verbs! {
+    /// Runs the columns together, token by token. Another plan acts from the next token on that is not yet queued. A stop ends
+    /// the answers, which are still re-read; another one ends that, too.
+    Generate "generate" (request: GenerateRequest) [GenerateEvent] -> Vec<ColumnResult>
+        { session |session, watch| session.generate(request, watch).await }
+    /// Token ids of a rendered conversation.
+    Tokenize "tokenize" (messages: Messages, add_generation_prompt: bool) -> Ids
+        { session |session, _watch| session.tokenize(&messages.0, add_generation_prompt).map(Ids) }
+    /// How likely the model finds each token.
+    Score "score" (ids: Ids) -> ScoreResult
+        { session |session, watch| session.score(&ids.0, watch).await }
+    /// The residual stream at every layer for every token.
+    Trace "trace" (ids: Ids, plan: Option<Vec<NamedTerm>>) -> TraceResult
+        { session |session, watch| session.trace(ids.0, &plan.unwrap_or_default(), watch).await }
+    /// Where the time of a token after `context` others (100) goes on a graphics device with timestamps, over `tokens` (4) of
+    /// them.
+    Profile "profile" (context: Option<usize>, tokens: Option<usize>) -> ProfileResult
+        { session |session, _watch| session.profile(context.unwrap_or(100), tokens.unwrap_or(4)).await }
+    /// Mean-difference vectors from given conversations: the bytes of a vector file.
+    Extract "extract" (pairs: Vec<ContrastPair>) -> Bytes
+        { session |session, _watch| session.extract(pairs).await.map(Bytes) }
+    /// Adds a vector file as a trait.
+    AddVector "addVector" (name: String, file: Bytes) -> TraitCard
+        { session |session, _watch| session.add_vector(&name, &file.0) }
+    /// Adds a control, `random SEED (LIKE)`: a direction drawn by chance, at each layer as long as the trait `like`. Tokens
+    /// have no readings of it.
+    AddRandomTrait "addRandomTrait" (like: String, seed: u32) -> TraitCard
+        { session |session, _watch| session.add_random_trait(&like, seed) }
+    /// Lets go of traits, so that there is room for others; the rest keep their order.
+    RemoveTraits "removeTraits" (names: Vec<String>) -> ()
+        { session |session, _watch| session.remove_vectors(&names) }
+    /// What a link, or its code alone, holds.
+    OpenLink "openLink" (link: String) -> OpenedLink
+        { nothing |_session, _watch| open_link(&link) }
+    /// A recipe as a link's code, to be put after `#r=`. A trait that travels in it has to be one of the session's.
+    MakeLink "makeLink" (recipe: RecipeView) -> String
+        { maybe |session, _watch| make_link(recipe, session.as_deref()) }
+    /// Forces a link's tokens through the loaded model, which must be the link's.
+    ReplayLink "replayLink" (request: ReplayRequest) [LinkEvent] -> Replayed
+        { session |session, watch| session.replay_link(request, watch).await }
+    /// A pack to edit, from templates.
+    DraftTrait "draftTrait" (name: String, description: String, opposite: String) -> TraitPack
+        { nothing |_session, _watch| draft_trait(&name, &description, &opposite) }
+    /// Parses and checks a pack's JSON; an error begins with the field's name.
+    CheckTrait "checkTrait" (json: String) -> TraitPack
+        { nothing |_session, _watch| check_trait(&json) }
+    /// Writes and judges the responses, or goes on with a set that was stopped. A stop ends it with what is there.
+    WriteResponses "writeResponses" (request: WriteRequest) [MakingEvent] -> ContrastSet
+        { session |session, watch| session.write_responses(request, watch).await }
+    /// Vectors by every estimator from the responses that pass. Other thresholds write nothing anew.
+    MakeVector "makeVector" (request: VectorRequest) [MakingEvent] -> Extraction
+        { session |session, watch| session.make_vector(request, watch).await }
+    /// What a contrast set's bytes hold, for a set that comes from a file.
+    OpenContrast "openContrast" (bytes: Bytes) -> OpenedContrast
+        { nothing |_session, _watch| open_contrast(&bytes.0) }
+    /// One tensor of a vector file (the mean difference where none is named) as a GGUF control vector for llama.cpp and
+    /// repeng. Its layers begin at our layer 2: layers 0 and 1 cannot be exported.
+    ExportControlVector "exportControlVector" (vector: Bytes, tensor: Option<String>) -> Bytes
+        { nothing |_session, _watch| export_control_vector(&vector.0, tensor.as_deref()).map(Bytes) }
+    /// A GGUF control vector as a vector file for the loaded model. Layers that it leaves out are zero.
+    ImportControlVector "importControlVector" (gguf: Bytes) -> Bytes
+        { session |session, _watch| session.import_control_vector(&gguf.0).map(Bytes) }
+    /// What a vector does to its trait at several layers and doses, and what it costs. A stop ends a study with a failure of
+    /// kind `usage`, after the event with its `records`.
+    SweepTrait "sweepTrait" (request: SweepRequest) [StudyEvent] -> Swept
+        { session |session, watch| session.sweep(request, watch).await }
+    /// What meaningless directions of the same length do where a vector is recommended.
+    ControlTrait "controlTrait" (request: ControlRequest) [StudyEvent] -> Controlled
+        { session |session, watch| session.controls(request, watch).await }
+    /// Whether the reading of the last prompt token tells what the answer will be like.
+    PredictTrait "predictTrait" (request: PredictRequest) [StudyEvent] -> PredictionReport
+        { session |session, watch| session.predict(request, watch).await }
+    /// Cosines between all traits, at `layer` or the first trait's recommended one.
+    CompareTraits "compareTraits" (layer: Option<u32>) -> TraitCosines
+        { session |session, _watch| session.compare(layer) }
+    /// Everything that a trait's report says.
+    OpenReport "openReport" (json: Bytes) -> TraitReport
+        { nothing |_session, _watch| open_report(&json.0) }
+}
+
+fn open_report(json: &[u8]) -> Result<TraitReport, Failure> {
+    serde_json::from_slice(json)
+        .map_err(|error| Failure::usage(format!("the report cannot be read: {error}")))
+}

@@ -1,0 +1,80 @@
+//! What a run is given by whoever watches it: a long job holds its own loop, and in it tells, pauses and is told.
+
+use crate::failure::Failure;
+use crate::verbs::Event;
+use trimtab_checkpoint::source::LocalFuture;
+use trimtab_persona::plan::NamedTerm;
+
+/// What a run was asked for since it last paused.
+#[derive(Clone, Debug, Default)]
+pub struct Asked {
+    /// Another plan for its steered answers, from the next token on that is not yet queued.
+    pub plan: Option<Vec<NamedTerm>>,
+    pub stop: bool,
+}
+
+/// The other side of a run.
+pub trait Watch {
+    fn tell(&mut self, event: Event);
+
+    /// Lets messages for this run in, and says what they asked for.
+    fn pause(&mut self) -> LocalFuture<'_, Asked>;
+
+    /// From any beginning: for how long something takes, and how often something is kept.
+    fn seconds(&self) -> f64;
+}
+
+/// Why a job ended early.
+#[derive(Debug)]
+pub enum Halt {
+    Stopped,
+    Failed(Failure),
+}
+
+impl<E: Into<Failure>> From<E> for Halt {
+    fn from(error: E) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+/// Something that is done every so many seconds.
+#[derive(Clone, Copy, Debug)]
+pub struct Every {
+    seconds: f64,
+    last: f64,
+}
+
+impl Every {
+    pub fn new(seconds: f64, now: f64) -> Self {
+        Self { seconds, last: now }
+    }
+
+    /// Whether it is time again.
+    pub fn due(&mut self, now: f64) -> bool {
+        let due = now - self.last > self.seconds;
+        if due {
+            self.last = now;
+        }
+        due
+    }
+}
+
+/// How long something will take, from how long its part so far took.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    began: f64,
+    /// What was done before: no measure of this run's speed.
+    before: usize,
+}
+
+impl Pace {
+    pub fn new(now: f64, before: usize) -> Self {
+        Self { began: now, before }
+    }
+
+    /// `None` until something is done.
+    pub fn seconds_left(&self, now: f64, done: usize, total: usize) -> Option<f64> {
+        let worked = done.checked_sub(self.before).filter(|worked| *worked > 0)?;
+        Some((now - self.began) / worked as f64 * total.saturating_sub(done) as f64)
+    }
+}
