@@ -1,6 +1,6 @@
-/** Where the page's own files come from: beside it on a server, or out of the page itself (`src/one_file`). */
-import { KeptFiles } from "../offline/kept_files.ts";
-import { embeddedPageFiles } from "../one_file/embedded_page_files.ts";
+/** Where the page's own files come from: beside it on a server, or out of the page itself (`one_file`). */
+import { KeptFiles } from "./kept_files.ts";
+import { embeddedPageFiles } from "./one_file/embedded_page_files.ts";
 import type { Hasher } from "./download.ts";
 import { openStores } from "./model_files.ts";
 import type { StoreChain } from "./store_chain.ts";
