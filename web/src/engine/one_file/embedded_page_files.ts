@@ -3,6 +3,7 @@ import { readCatalogue } from "../catalogue.ts";
 import type { Hasher } from "../download.ts";
 import type { PageFiles } from "../page_files.ts";
 import { MemoryStore, PIECE, type FileStore } from "../store.ts";
+import { StoreChain } from "../store_chain.ts";
 import { EmbeddedFiles, type Arrival } from "./embedded_files.ts";
 
 const MODELS = "/models/";
@@ -52,12 +53,12 @@ export function embeddedPageFiles(): PageFiles {
     models: MODELS,
     fetch: files.fetch,
     forget: () => Promise.resolve(),
-    openStore: async (hasher) => {
+    openStores: async (hasher) => {
       const paths = new Map<string, string>();
       for (const { id, files: entries } of await readCatalogue(files.fetch, MODELS)) {
         for (const { name, sha256 } of entries) paths.set(sha256, `models/${id}/${name}`);
       }
-      return new EmbeddedStore(files, paths, hasher);
+      return new StoreChain([new EmbeddedStore(files, paths, hasher)]);
     },
   };
 }
