@@ -1,33 +1,27 @@
 //! `trimtab extract --trait`: responses are written and judged, then vectors are made of those that count.
 
-use crate::extract::{Arguments, left, write};
+use crate::extract::{Arguments, write};
 use crate::model::{read_bounded, read_json};
-use crate::progress;
+use crate::progress::{self, Terminal};
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 use safetensors::tensor::{Dtype, TensorView};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
-use trimtab_engine::Engine;
 use trimtab_persona::activations::{Average, Averages};
-use trimtab_persona::bootstrap::Estimate;
 use trimtab_persona::contrast_record::{
     ContrastRecord, Kept, MAX_RECORD_BYTES, ResponseSettings, Thresholds,
 };
 use trimtab_persona::conversation::ChatText;
-use trimtab_persona::making::{MAX_AT_ONCE, Making, Phase};
 use trimtab_persona::neutral::NeutralSet;
 use trimtab_persona::trait_pack::{MAX_PACK_BYTES, MIN_PAIRS, TraitPack};
-use trimtab_persona::trait_report::TraitReport;
+use trimtab_persona::trait_report::{ExtractionReport, TraitReport};
 use trimtab_persona::trait_vector::{sha256, tensor_hash};
 use trimtab_persona::vector_file::VectorFile;
-use trimtab_persona::vector_making::{LayerCurve, MadeVector, VectorMaking};
-use trimtab_persona::witness::chances;
-
-/// How often a contrast set is written down while it is being made.
-const CHECKPOINT: Duration = Duration::from_secs(20);
+use trimtab_studio::jobs::responses::MAX_AT_ONCE;
+use trimtab_studio::making::{MakingEvent, VectorRequest, WriteRequest};
+use trimtab_studio::verbs::Event;
 
 #[derive(Debug, Args)]
 pub struct TraitArguments {
@@ -73,46 +67,13 @@ pub struct TraitArguments {
 
 /// What `--json` prints.
 #[derive(Serialize)]
-struct Report<'a> {
+struct Printed<'a> {
     out: String,
     contrast: String,
-    model_sha256: &'a str,
-    counts: Counts,
-    /// By reason; what counts is `kept`.
-    sorted: BTreeMap<String, usize>,
-    evidence_unit: Option<f64>,
-    witness_auc: Option<Estimate>,
-    /// `[L+1]` each, by estimator; null where there is none.
-    auc: BTreeMap<&'a str, CurveReport<'a>>,
-    norms: BTreeMap<&'a str, &'a [f32]>,
-    cosines_with_response_avg: BTreeMap<&'a str, &'a [f32]>,
-    responses: Vec<ResponseReport<'a>>,
+    /// By name, their hashes.
     tensors: BTreeMap<&'a String, String>,
-}
-
-#[derive(Serialize)]
-struct Counts {
-    positive: usize,
-    negative: usize,
-}
-
-#[derive(Serialize)]
-struct CurveReport<'a> {
-    values: &'a [f32],
-    low: &'a [f32],
-    high: &'a [f32],
-}
-
-#[derive(Serialize)]
-struct ResponseReport<'a> {
-    side: i8,
-    pair: usize,
-    question: usize,
-    text: &'a str,
-    evidence: Option<f64>,
-    logprob: Option<f64>,
-    witness: Option<f64>,
-    kept: Kept,
+    #[serde(flatten)]
+    report: &'a TraitReport,
 }
 
 pub fn run(arguments: &Arguments, path: &Path) -> Result<()> {
@@ -127,14 +88,25 @@ pub fn run(arguments: &Arguments, path: &Path) -> Result<()> {
     let neutral = neutral.unwrap_or_else(|| out.with_file_name("neutral.json"));
     ensure!(own.batch > 0, "--batch must be at least 1");
 
-    let record = begin(arguments, pack, &contrast, &neutral)?;
-    let chat = arguments.model.chat()?;
-    let context = longest(&record, &chat)?;
-    let mut engine = arguments.model.engine(Some(context), own.batch)?;
-    let mut making = Making::new(record, Vec::new());
-    make(&mut making, &mut engine, &chat, &contrast)?;
-    let (record, averages) = making.finish();
-    write(&contrast, &record.to_bytes()?)?;
+    let record = begin(arguments, pack.clone(), &contrast, &neutral)?;
+    let context = longest(&record, &arguments.model.chat()?)?;
+    let mut session = arguments.model.session(Some(context), own.batch)?;
+    let mut watch = Terminal::new(|event| {
+        if let Event::Making(MakingEvent::Checkpoint { contrast: kept, .. }) = event
+            && let Err(error) = write(&contrast, &kept)
+        {
+            // The work goes on, and is kept with the next checkpoint.
+            progress::warn(&format!("{error:#}"));
+        }
+    });
+    let request = WriteRequest {
+        pack: pack.clone(),
+        settings: record.settings,
+        contrast: Some(record.to_bytes()?),
+    };
+    let set = pollster::block_on(session.write_responses(request, &mut watch))?;
+    write(&contrast, &set.bytes)?;
+    let record = ContrastRecord::parse(&set.bytes)?;
     share_neutral(&neutral, &record.neutral)?;
 
     let thresholds = Thresholds {
@@ -142,40 +114,51 @@ pub fn run(arguments: &Arguments, path: &Path) -> Result<()> {
         deviations: own.band,
         distinct_2: own.min_distinct_2,
     };
-    let mut vector = VectorMaking::new(&engine, record.clone(), thresholds, averages)?;
-    let clock = Instant::now();
-    while pollster::block_on(vector.next(&mut engine, &chat))? {
-        let at = vector.progress();
-        let time = left(clock, at.done, at.total);
-        progress::show(&format!(
-            "making vectors: {} of {}{time}",
-            at.done, at.total
-        ));
-    }
-    let (mut made, averages) = vector.finish()?;
+    let request = VectorRequest {
+        pack,
+        contrast: set.bytes,
+        thresholds,
+    };
+    let made = pollster::block_on(session.make_vector(request, &mut watch))?;
+    drop(watch);
     progress::finish();
-    made.file.metadata.trait_sha256 = Some(sha256(&bytes));
+    let mut file = VectorFile::parse(&made.vector)?;
+    file.metadata.trait_sha256 = Some(sha256(&bytes));
     let kept = std::fs::read(&out).ok();
     if let Some(kept) = kept.and_then(|bytes| VectorFile::parse(&bytes).ok()) {
         // A recommendation is about these very numbers: coefficients multiply the vector as it is.
-        let same = kept.choose(None).ok().map(|(_, table)| tensor_hash(table))
-            == made
-                .file
-                .choose(None)
-                .ok()
-                .map(|(_, table)| tensor_hash(table));
-        made.file.metadata.recommended = kept.metadata.recommended.filter(|_| same);
+        let hash = |file: &VectorFile| file.choose(None).ok().map(|(_, table)| tensor_hash(table));
+        let same = hash(&kept) == hash(&file);
+        file.metadata.recommended = kept.metadata.recommended.filter(|_| same);
     }
-    write(&out, &made.file.to_bytes()?)?;
+    write(&out, &file.to_bytes()?)?;
     if let Some(path) = &own.averages {
-        let width = engine.config().hidden_size;
-        write(path, &averages_file(&record, &averages, &made.kept, width)?)?;
+        let width = session.engine.config().hidden_size;
+        let averages = session.averages.take(&record);
+        let kept = &made.report.kept;
+        write(path, &averages_file(&record, &averages, kept, width)?)?;
     }
+    let made_how = file.metadata.made.clone().unwrap_or_default();
+    let report = TraitReport::new(&record, thresholds, made_how, made.report);
     if let Some(path) = &own.report {
-        let report = TraitReport::new(&record, thresholds, &made);
         write(path, &serde_json::to_vec(&report)?)?;
     }
-    report(arguments, &out, &contrast, &record, &made)
+    if arguments.json {
+        let printed = Printed {
+            out: out.display().to_string(),
+            contrast: contrast.display().to_string(),
+            tensors: file
+                .tensors
+                .iter()
+                .map(|(name, table)| (name, tensor_hash(table)))
+                .collect(),
+            report: &report,
+        };
+        println!("{}", serde_json::to_string(&printed)?);
+    } else {
+        print(&out, &report.extraction)?;
+    }
+    Ok(())
 }
 
 /// Leaves the answers at `path` for other traits, which are calibrated on them too: what is there stays, unless `ours` has more.
@@ -278,27 +261,6 @@ fn averages_file(
     Ok(safetensors::serialize(views, None)?)
 }
 
-fn make(making: &mut Making, engine: &mut Engine, chat: &ChatText, contrast: &Path) -> Result<()> {
-    let (mut phase, mut began, mut kept) = (Phase::Writing, Instant::now(), Instant::now());
-    while pollster::block_on(making.next(engine, chat))?.is_some() {
-        let at = making.progress();
-        if at.phase != phase {
-            (phase, began) = (at.phase, Instant::now());
-        }
-        let what = match phase {
-            Phase::Writing => "writing answers",
-            Phase::Judging => "judging them",
-        };
-        let time = left(began, at.done - at.before, at.total - at.before);
-        progress::show(&format!("{what}: {} of {}{time}", at.done, at.total));
-        if kept.elapsed() > CHECKPOINT {
-            kept = Instant::now();
-            write(contrast, &making.record().to_bytes()?)?;
-        }
-    }
-    Ok(())
-}
-
 /// Tokens of the longest conversation that will be read.
 fn longest(record: &ContrastRecord, chat: &ChatText) -> Result<usize> {
     let longest = |texts: Vec<&String>| -> Result<usize> {
@@ -318,108 +280,38 @@ fn longest(record: &ContrastRecord, chat: &ChatText) -> Result<usize> {
     Ok(longest(sides.collect())? + longest(questions.collect())? + answer.max().unwrap_or(0) + 96)
 }
 
-fn report(
-    arguments: &Arguments,
-    out: &Path,
-    contrast: &Path,
-    record: &ContrastRecord,
-    made: &MadeVector,
-) -> Result<()> {
-    let [positive, negative] = made.counts;
-    let mut sorted = BTreeMap::new();
-    for kept in &made.kept {
+fn print(out: &Path, found: &ExtractionReport) -> Result<()> {
+    let mut dropped = BTreeMap::new();
+    for kept in found.kept.iter().filter(|kept| **kept != Kept::Kept) {
         let name = serde_json::to_value(kept)?;
         let name = name.as_str().unwrap_or_default().to_owned();
-        *sorted.entry(name).or_insert(0) += 1;
+        *dropped.entry(name).or_insert(0) += 1;
     }
-    if !arguments.json {
-        let dropped: Vec<String> = sorted
-            .iter()
-            .filter(|(name, _)| *name != "kept")
-            .map(|(name, count)| format!(", {count} {name}"))
-            .collect();
+    let dropped: Vec<String> = dropped
+        .iter()
+        .map(|(name, count)| format!(", {count} {name}"))
+        .collect();
+    println!(
+        "{}: {} positive and {} negative responses count{}",
+        out.display(),
+        found.kept_positive,
+        found.kept_negative,
+        dropped.concat()
+    );
+    if let Some(area) = found.witness_auc {
         println!(
-            "{}: {positive} positive and {negative} negative responses count{}",
-            out.display(),
-            dropped.concat()
+            "words alone tell the sides apart with an AUC of {area:.2} on held-out questions"
         );
-        if let Some(area) = &made.witness_auc {
-            println!(
-                "words alone tell the sides apart with an AUC of {:.2} ({:.2} to {:.2}) on held-out questions",
-                area.value, area.low, area.high
-            );
-        }
-        if let Some((layer, area)) = best(&made.auc[0]) {
-            println!("the mean difference does so best at layer {layer}, with {area:.2}");
-        }
-        return Ok(());
     }
-    let (numbers, testimonies) = record.testimonies();
-    let witness: BTreeMap<usize, Option<f64>> =
-        numbers.into_iter().zip(chances(&testimonies)).collect();
-    let responses = record.responses.iter().zip(&made.kept).enumerate();
-    let report = Report {
-        out: out.display().to_string(),
-        contrast: contrast.display().to_string(),
-        model_sha256: &record.model_sha256,
-        counts: Counts { positive, negative },
-        sorted,
-        evidence_unit: record.unit(),
-        witness_auc: made.witness_auc,
-        auc: made
-            .auc
-            .iter()
-            .map(|curve| (curve.name, curve_report(curve)))
-            .collect(),
-        norms: made
-            .norms
-            .iter()
-            .map(|curve| (curve.name, &*curve.values))
-            .collect(),
-        cosines_with_response_avg: made
-            .cosines
-            .iter()
-            .map(|curve| (curve.name, &*curve.values))
-            .collect(),
-        responses: responses
-            .filter_map(|(at, (response, kept))| {
-                let response = response.as_ref()?;
-                let place = record.settings.place(at);
-                Some(ResponseReport {
-                    side: if at.is_multiple_of(2) { 1 } else { -1 },
-                    pair: place.pair,
-                    question: place.question,
-                    text: &response.text,
-                    evidence: record.evidence(at),
-                    logprob: response.logprob,
-                    witness: witness.get(&at).copied().flatten(),
-                    kept: *kept,
-                })
-            })
-            .collect(),
-        tensors: made
-            .file
-            .tensors
-            .iter()
-            .map(|(name, table)| (name, tensor_hash(table)))
-            .collect(),
-    };
-    println!("{}", serde_json::to_string(&report)?);
+    if let Some((layer, area)) = best(&found.auc[0].values) {
+        println!("the mean difference does so best at layer {layer}, with {area:.2}");
+    }
     Ok(())
 }
 
-fn curve_report(curve: &LayerCurve) -> CurveReport<'_> {
-    let interval = curve.interval.as_ref();
-    CurveReport {
-        values: &curve.values,
-        low: interval.map_or(&[], |(low, _)| low),
-        high: interval.map_or(&[], |(_, high)| high),
-    }
-}
-
 /// The layer with the largest value.
-fn best(curve: &LayerCurve) -> Option<(usize, f32)> {
-    let values = curve.values.iter().copied().enumerate();
+fn best(curve: &[f32]) -> Option<(usize, f32)> {
+    let values = curve.iter().copied().enumerate();
     values
         .filter(|(_, value)| value.is_finite())
         .max_by(|a, b| a.1.total_cmp(&b.1))

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
 use std::io::{IsTerminal, Read};
 use std::process::ExitCode;
-use trimtab_engine::{Operation, Precision, Scope};
+use trimtab_engine::Precision;
 use trimtab_persona::plan::NamedTerm;
 use trimtab_persona::recipe::link::{MAX_CODE_CHARS, Opened, decode};
 use trimtab_persona::recipe::newer::Newer;
@@ -244,28 +244,6 @@ fn describe_plan(plan: &[NamedTerm]) -> String {
     if plan.is_empty() {
         return "unsteered".to_owned();
     }
-    let term = |term: &NamedTerm| {
-        let strength = match term.operation {
-            Operation::Add { coefficient } => coefficient.to_string(),
-            Operation::Ablate => "ablate".to_owned(),
-            Operation::Clamp { low, high } => format!("clamp({low},{high})"),
-        };
-        let layers: Vec<String> = term
-            .layers
-            .iter()
-            .flatten()
-            .map(|layer| layer.0.to_string())
-            .collect();
-        let scope = match term.scope {
-            Scope::All => "",
-            Scope::Prompt => ":prompt",
-            Scope::Response => ":response",
-        };
-        format!(
-            "{}={strength}@{}{scope}",
-            printable(&term.vector),
-            layers.join(",")
-        )
-    };
-    plan.iter().map(term).collect::<Vec<_>>().join(" ")
+    let terms = plan.iter().map(|term| printable(&term.to_string()));
+    terms.collect::<Vec<_>>().join(" ")
 }

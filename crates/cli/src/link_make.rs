@@ -3,22 +3,22 @@
 use crate::generate::SamplerArguments;
 use crate::input::read_messages;
 use crate::model::{ModelArguments, end_tokens};
-use crate::progress;
+use crate::progress::{self, Terminal};
 use crate::vectors::{SteeringArguments, open_vector, ready_made};
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use trimtab_engine::generate::{Answer, Event, GenerateRequest, Generation};
 use trimtab_engine::{Engine, Layer, SteeringPlan};
-use trimtab_persona::columns::{ColumnKind, SEQUENCES};
 use trimtab_persona::conversation::ChatText;
 use trimtab_persona::plan::{NamedTerm, parse_layers, resolve};
 use trimtab_persona::recipe::agreement::{keep_readings, readings_of_message};
 use trimtab_persona::recipe::inline_vector::InlineVector;
 use trimtab_persona::recipe::link::{MARKER, encode};
-use trimtab_persona::recipe::replay::{Replay, Replayed, prompt_before, vectors_of};
+use trimtab_persona::recipe::replay::{Replayed, prompt_before, vectors_of};
 use trimtab_persona::recipe::tokens::{RecipeToken, prompts_mark};
 use trimtab_persona::recipe::view::read_hexadecimal;
 use trimtab_persona::recipe::{
@@ -26,6 +26,8 @@ use trimtab_persona::recipe::{
     VectorReference,
 };
 use trimtab_persona::vector_file::TraitVector;
+use trimtab_studio::generation::{ColumnKind, SEQUENCES};
+use trimtab_studio::jobs::replay;
 
 #[derive(Debug, Args)]
 pub struct Arguments {
@@ -115,13 +117,14 @@ struct Wanted {
 }
 
 pub fn run(arguments: &Arguments) -> Result<()> {
-    let chat = arguments.model.chat()?;
     let sampler = arguments.sampler.sampler()?;
-    let mut engine = arguments
+    let mut session = arguments
         .model
-        .engine(Some(context(arguments)?), SEQUENCES)?;
-    let wanted = Wanted::load(arguments, &engine)?;
-    let mut recipe = wanted.recipe(arguments, &engine)?;
+        .session(Some(context(arguments)?), SEQUENCES)?;
+    let chat = Rc::clone(&session.chat);
+    let engine = &mut session.engine;
+    let wanted = Wanted::load(arguments, engine)?;
+    let mut recipe = wanted.recipe(arguments, engine)?;
     let (rows, width) = (engine.layer_rows(), engine.config().hidden_size);
     // What is shared is what runs: an inline vector as the link carries it.
     let vectors = vectors_of(&recipe, &wanted.ready, rows, width)?;
@@ -153,7 +156,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
             .iter()
             .map(|(from, plan)| Ok((*from, resolve(plan, &vectors, rows)?)))
             .collect::<Result<Vec<_>>>()?;
-        let (answer, opened) = pollster::block_on(write(&mut engine, request, resolved))?;
+        let (answer, opened) = pollster::block_on(write(engine, request, resolved))?;
         if let Some(late) = changes.keys().nth(opened) {
             progress::warn(&format!(
                 "the answer ended before its token {late}, so that changes from there on are left out"
@@ -181,7 +184,17 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         .as_ref()
         .and_then(|name| recipe.traits.iter().position(|one| one.name == *name));
     // The readings to show, and a look at whether the link does what it promises.
-    let replayed = replay(&recipe, &chat, &vectors, &mut engine, direction)?;
+    let mut watch = Terminal::new(|_| {});
+    let replayed = replay::run(
+        &mut session,
+        &recipe,
+        &vectors,
+        &vectors,
+        direction,
+        &mut watch,
+    );
+    let replayed = pollster::block_on(replayed)?;
+    progress::finish();
     keep_readings(&mut recipe, &replayed.answers, direction);
     print(arguments, &recipe, &replayed, direction)
 }
@@ -488,7 +501,6 @@ async fn write(
     changes: Vec<(usize, SteeringPlan)>,
 ) -> Result<(Answer, usize)> {
     let prompt_length = request.prompt.len();
-    let asked: Vec<usize> = changes.iter().map(|(from, _)| *from).collect();
     let mut changes = changes.into_iter().peekable();
     let mut opened = 0;
     let mut written = 0;
@@ -502,18 +514,16 @@ async fn write(
                 written += 1;
                 progress::show(&format!("writing: {written} tokens"));
                 // The token just written is the next one that is read.
-                if let Some((_, plan)) = changes.next_if(|(from, _)| *from < written) {
-                    run.set_plan(engine, 0, plan)?;
+                if let Some((asked, plan)) = changes.next_if(|(from, _)| *from < written) {
+                    let from = run.set_plan(engine, 0, plan)?;
+                    let acts = from.0 as usize - prompt_length;
+                    ensure!(
+                        acts == asked,
+                        "this device works on several tokens ahead, so that the change at token {asked} would act from \
+                         token {acts} on; make the link with --backend cpu"
+                    );
+                    opened += 1;
                 }
-            }
-            Event::Segment { from, .. } => {
-                let (acts, asked) = (from.0 as usize - prompt_length, asked[opened]);
-                ensure!(
-                    acts == asked,
-                    "this device works on several tokens ahead, so that the change at token {asked} would act from \
-                     token {acts} on; make the link with --backend cpu"
-                );
-                opened += 1;
             }
             _ => {}
         }
@@ -521,25 +531,6 @@ async fn write(
     progress::finish();
     let answer = run.finish(engine).await?.into_iter().next();
     Ok((answer.context("the engine gave no answer")?, opened))
-}
-
-fn replay(
-    recipe: &Recipe,
-    chat: &ChatText,
-    vectors: &[TraitVector],
-    engine: &mut Engine,
-    direction: Option<usize>,
-) -> Result<Replayed> {
-    let mut replay = Replay::new(recipe, chat, vectors, vectors, engine)?;
-    while pollster::block_on(replay.next(engine))? {
-        progress::show(&format!(
-            "reading it again: {} of {}",
-            replay.done(),
-            replay.total()
-        ));
-    }
-    progress::finish();
-    Ok(replay.finish(recipe, direction))
 }
 
 fn parse_place(text: &str) -> Result<(usize, usize)> {

@@ -2,20 +2,22 @@
 
 use crate::link::LinkArgument;
 use crate::model::{ModelArguments, PrecisionArgument};
-use crate::progress;
+use crate::progress::{self, Terminal};
 use crate::vectors::{load_vector, ready_made, replaced};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use serde::Serialize;
 use std::collections::BTreeMap;
+use std::rc::Rc;
 use trimtab_engine::{Backend, Engine, Layer, Precision};
-use trimtab_persona::columns::SEQUENCES;
 use trimtab_persona::conversation::ChatText;
 use trimtab_persona::reading_block::ReadingBlock;
 use trimtab_persona::recipe::link::Opened;
-use trimtab_persona::recipe::replay::{Replay, Replayed, ReplayedAnswer, hexadecimal, vectors_of};
+use trimtab_persona::recipe::replay::{Replayed, ReplayedAnswer, hexadecimal, vectors_of};
 use trimtab_persona::recipe::{Recipe, VectorReference};
 use trimtab_persona::vector_file::TraitVector;
+use trimtab_studio::generation::SEQUENCES;
+use trimtab_studio::jobs::replay;
 
 #[derive(Debug, Args)]
 pub struct Arguments {
@@ -41,8 +43,8 @@ struct Report {
     /// From the readings in the link, which come in steps of half a deviation.
     readings_apart: Option<f32>,
     same_prompts: Option<bool>,
-    backend: &'static str,
-    precision: &'static str,
+    backend: Backend,
+    precision: Precision,
     adapter: String,
     answers: Vec<AnswerReport>,
 }
@@ -82,34 +84,35 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         Precision::Exact => PrecisionArgument::Exact,
         Precision::Fast => PrecisionArgument::Fast,
     }));
-    let chat = model.chat()?;
     warn_of_other_weights(&recipe, &model)?;
-    let mut engine = model.engine(Some(context(&recipe)), SEQUENCES)?;
-    if engine.info().precision != recipe.precision && arguments.model.precision.is_none() {
+    let mut session = model.session(Some(context(&recipe)), SEQUENCES)?;
+    let chat = Rc::clone(&session.chat);
+    if session.engine.info().precision != recipe.precision && arguments.model.precision.is_none() {
         progress::warn(
             "this executor has no such precision as the recipe's; small differences are to be expected",
         );
     }
-    let vectors = load_vectors(&recipe, &arguments.vector, &engine)?;
+    let vectors = load_vectors(&recipe, &arguments.vector, &session.engine)?;
     let tables: Vec<_> = vectors.iter().map(|vector| vector.table.clone()).collect();
-    engine.set_directions(&tables)?;
-    let mut replay = Replay::new(&recipe, &chat, &vectors, &vectors, &engine)?;
-    while pollster::block_on(replay.next(&mut engine))? {
-        progress::show(&format!(
-            "replaying: {} of {}",
-            replay.done(),
-            replay.total()
-        ));
-    }
-    progress::finish();
+    session.engine.set_directions(&tables)?;
     let direction = recipe
         .look
         .trait_name
         .as_ref()
         .and_then(|name| recipe.traits.iter().position(|one| one.name == *name));
-    let replayed = replay.finish(&recipe, direction);
+    let mut watch = Terminal::new(|_| {});
+    let replayed = replay::run(
+        &mut session,
+        &recipe,
+        &vectors,
+        &vectors,
+        direction,
+        &mut watch,
+    );
+    let replayed = pollster::block_on(replayed)?;
+    progress::finish();
     if arguments.json {
-        let report = report(&replayed, &recipe, &chat, &engine);
+        let report = report(&replayed, &recipe, &chat, &session.engine);
         println!("{}", serde_json::to_string(&report)?);
     } else {
         print(&replayed, &chat);
@@ -210,15 +213,8 @@ fn report(replayed: &Replayed, recipe: &Recipe, chat: &ChatText, engine: &Engine
         agreed: agreement.agreed,
         readings_apart: agreement.readings_apart,
         same_prompts: agreement.same_prompts,
-        backend: match info.backend {
-            Backend::Cpu => "cpu",
-            Backend::Reference => "reference",
-            Backend::Gpu => "gpu",
-        },
-        precision: match info.precision {
-            Precision::Exact => "exact",
-            Precision::Fast => "fast",
-        },
+        backend: info.backend,
+        precision: info.precision,
         adapter: info.adapter.clone(),
         answers: replayed.answers.iter().map(answer).collect(),
     }

@@ -3,6 +3,7 @@
 use std::io::{IsTerminal, Write};
 use std::time::Instant;
 use trimtab_checkpoint::source::LocalFuture;
+use trimtab_studio::links::LinkEvent;
 use trimtab_studio::making::{MakingEvent, MakingPhase};
 use trimtab_studio::studies::{StudyEvent, StudyPhase};
 use trimtab_studio::verbs::Event;
@@ -38,6 +39,12 @@ impl<'a> Terminal<'a> {
     }
 }
 
+impl std::fmt::Debug for Terminal<'_> {
+    fn fmt(&self, to: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        to.debug_struct("Terminal").finish_non_exhaustive()
+    }
+}
+
 impl Watch for Terminal<'_> {
     fn tell(&mut self, event: Event) {
         match event {
@@ -66,6 +73,9 @@ impl Watch for Terminal<'_> {
                     MakingPhase::Vector => "making vectors",
                 };
                 show(&format!("{what}: {done} of {total}{}", left(seconds_left)));
+            }
+            Event::Link(LinkEvent::Replay { done, total }) => {
+                show(&format!("replaying: {done} of {total}"));
             }
             other => (self.heard)(other),
         }

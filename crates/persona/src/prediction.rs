@@ -129,6 +129,7 @@ pub struct PredictionPoint {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, TS)]
 #[serde(rename_all = "camelCase")]
 #[ts(optional_fields)]
+#[ts(rename = "Prediction")]
 pub struct PredictionReport {
     pub layer: u32,
     #[serde(default)]

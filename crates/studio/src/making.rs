@@ -74,6 +74,7 @@ pub enum MakingPhase {
 
 #[derive(Clone, Debug, Serialize, TS)]
 #[serde(tag = "kind", rename_all = "lowercase", rename_all_fields = "camelCase")]
+#[ts(rename = "ResponseEvent")]
 pub enum MakingEvent {
     /// A response as far as it is written; the same place again as it grows.
     Response {

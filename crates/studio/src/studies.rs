@@ -54,6 +54,7 @@ pub struct StudySettings {
 #[derive(Clone, Debug, Default, Serialize, Deserialize, TS)]
 #[serde(default, rename_all = "camelCase")]
 #[ts(optional_fields)]
+#[ts(rename = "SweepSettings")]
 pub struct SweepPlan {
     /// Empty: four, at 37, 47, 57 and 67 % of the model's depth.
     pub layers: Vec<u32>,
@@ -83,6 +84,7 @@ pub struct SweepRequest {
 
 /// A sweep, and the vector file with its recommendation in it.
 #[derive(Clone, Debug, Serialize, TS)]
+#[ts(rename = "Sweep")]
 pub struct Swept {
     #[serde(flatten)]
     pub report: SweepReport,
@@ -135,6 +137,7 @@ pub struct OtherVector {
 /// text whole.
 #[derive(Clone, Debug, Serialize, TS)]
 #[ts(optional_fields)]
+#[ts(rename = "Controls")]
 pub struct Controlled {
     #[serde(flatten)]
     pub report: ControlReport,

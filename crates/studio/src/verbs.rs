@@ -1,5 +1,5 @@
 //! Every verb, once: its name, what it takes, what it tells on the way, what it gives back, and what it does. The types of
-//! the page are made of this list, see [`crate::typescript`].
+//! the page are made of this list.
 
 use crate::failure::Failure;
 use crate::generation::{ColumnResult, GenerateEvent, GenerateRequest};
@@ -60,7 +60,7 @@ pub struct Messages(pub Vec<Message>);
 pub struct Signature {
     pub name: &'static str,
     pub docs: &'static [&'static str],
-    /// Names and types of what it takes; what may be left out ends in `?`.
+    /// Names and types of what it takes.
     pub inputs: Vec<(&'static str, String)>,
     pub response: String,
     pub event: Option<String>,
@@ -68,9 +68,8 @@ pub struct Signature {
     pub immediate: bool,
 }
 
-/// Whether a type may be left out, and its name.
-fn input<T: TS>(name: &'static str) -> (&'static str, String) {
-    (name, T::name(&Default::default()))
+fn input<T: TS>(name: &'static str, config: &ts_rs::Config) -> (&'static str, String) {
+    (name, T::name(config))
 }
 
 macro_rules! verbs {
@@ -84,6 +83,14 @@ macro_rules! verbs {
         #[serde(tag = "verb", content = "input")]
         pub enum Request {
             $($(#[doc = $doc])+ #[serde(rename = $name)] $variant($($type),*),)+
+        }
+
+        impl Request {
+            pub fn need(&self) -> Need {
+                match self {
+                    $(Self::$variant(..) => need!($need),)+
+                }
+            }
         }
 
         /// What comes back.
@@ -109,14 +116,14 @@ macro_rules! verbs {
         }
 
         /// All verbs, for the page's types.
-        pub fn signatures() -> Vec<Signature> {
+        pub fn signatures(config: &ts_rs::Config) -> Vec<Signature> {
             vec![$(Signature {
                 name: $name,
                 docs: &[$($doc),+],
-                inputs: vec![$(input::<$type>(stringify!($input))),*],
-                response: <$response as TS>::name(&Default::default()),
-                event: None$(.or(Some(<$event as TS>::name(&Default::default()))))?,
-                immediate: stringify!($need) == "nothing",
+                inputs: vec![$(input::<$type>(stringify!($input), config)),*],
+                response: <$response as TS>::name(config),
+                event: None$(.or(Some(<$event as TS>::name(config))))?,
+                immediate: need!($need) == Need::Nothing,
             }),+]
         }
 
@@ -134,8 +141,25 @@ macro_rules! verbs {
     };
 }
 
-/// What a verb needs of the session.
+/// Whether a verb needs a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    Nothing,
+    /// It uses one that is there.
+    Maybe,
+    Session,
+}
+
 macro_rules! need {
+    (nothing) => {
+        Need::Nothing
+    };
+    (maybe) => {
+        Need::Maybe
+    };
+    (session) => {
+        Need::Session
+    };
     (nothing $session:ident) => {{
         let _ = $session;
     }};

@@ -6,11 +6,25 @@ use trimtab_checkpoint::source::LocalFuture;
 use trimtab_persona::plan::NamedTerm;
 
 /// What a run was asked for since it last paused.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct Asked {
-    /// Another plan for its steered answers, from the next token on that is not yet queued.
-    pub plan: Option<Vec<NamedTerm>>,
+    pub plan: Option<NewPlan>,
     pub stop: bool,
+}
+
+/// Another plan for a run's steered answers, from the next token on that is not yet queued.
+pub struct NewPlan {
+    pub terms: Vec<NamedTerm>,
+    /// Hears whether the plan can be; the run goes on under the old one where it cannot.
+    pub answer: Box<dyn FnOnce(Result<(), Failure>)>,
+}
+
+impl std::fmt::Debug for NewPlan {
+    fn fmt(&self, to: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        to.debug_struct("NewPlan")
+            .field("terms", &self.terms)
+            .finish_non_exhaustive()
+    }
 }
 
 /// The other side of a run.

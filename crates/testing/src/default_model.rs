@@ -2,8 +2,9 @@
 
 use crate::files::repository;
 use pollster::block_on;
+use std::ops::{Deref, DerefMut};
 use std::path::PathBuf;
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use trimtab_checkpoint::{ChatTemplate, FileSource, ModelConfig, Tokenizer, WeightFile};
 use trimtab_engine::{Backend, Engine, EngineError, EngineOptions, Precision};
 
@@ -41,7 +42,7 @@ pub fn chat_template() -> ChatTemplate {
 #[derive(Debug)]
 pub struct SharedEngine {
     options: EngineOptions,
-    engine: OnceLock<Mutex<Engine>>,
+    engine: Mutex<Option<Engine>>,
 }
 
 impl SharedEngine {
@@ -58,17 +59,44 @@ impl SharedEngine {
                 context: Some(context),
                 sequences,
             },
-            engine: OnceLock::new(),
+            engine: Mutex::new(None),
         }
     }
 
     /// The engine, with every sequence forgotten and no direction read.
-    pub fn take(&self) -> MutexGuard<'_, Engine> {
-        let engine = self.engine.get_or_init(|| Mutex::new(load(self.options)));
+    pub fn take(&self) -> Taken<'_> {
+        // Where a test failed while it had the engine for its own, there is none left.
+        let mut slot = self.engine.lock().unwrap_or_else(PoisonError::into_inner);
+        let engine = slot.get_or_insert_with(|| load(self.options));
         // A failed check leaves nothing behind that setting the directions does not clear.
-        let mut engine = engine.lock().unwrap_or_else(PoisonError::into_inner);
         engine.set_directions(&[]).unwrap();
-        engine
+        Taken(slot)
+    }
+
+    /// The same engine as somebody's own, until it is given back.
+    pub fn lend<T>(&self, use_it: impl FnOnce(Engine) -> (Engine, T)) -> T {
+        let mut taken = self.take();
+        let (engine, result) = use_it(taken.0.take().unwrap());
+        taken.0.replace(engine);
+        result
+    }
+}
+
+/// An engine that is taken: nobody else has it meanwhile.
+#[derive(Debug)]
+pub struct Taken<'a>(MutexGuard<'a, Option<Engine>>);
+
+impl Deref for Taken<'_> {
+    type Target = Engine;
+
+    fn deref(&self) -> &Engine {
+        self.0.as_ref().unwrap()
+    }
+}
+
+impl DerefMut for Taken<'_> {
+    fn deref_mut(&mut self) -> &mut Engine {
+        self.0.as_mut().unwrap()
     }
 }
 

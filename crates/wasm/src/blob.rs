@@ -38,7 +38,7 @@ impl BlobSource {
             name: self.name.clone(),
             reason: format!(
                 "the browser cannot read it ({}); if it lies on a removable disk or was changed meanwhile, open it again",
-                crate::failure::text_of(error)
+                crate::convert::text_of(error)
             ),
         }
     }

@@ -1,6 +1,5 @@
 //! The graphics device tried out with a stand-in, before the model's weights are there.
 
-use crate::failure::Failure;
 use serde::Serialize;
 use trimtab_checkpoint::ModelConfig;
 use trimtab_engine::gpu::self_check::SelfCheck;
@@ -8,6 +7,7 @@ use trimtab_engine::gpu::variant::Variant;
 use trimtab_engine::speed::Speeds;
 use trimtab_engine::stand_in::Forms;
 use trimtab_engine::{Backend, Precision};
+use trimtab_studio::failure::Failure;
 use wasm_bindgen::prelude::wasm_bindgen;
 
 #[wasm_bindgen]

@@ -1,16 +1,10 @@
-//! The wasm-bindgen surface that the page's worker calls. Thin: converts types, nothing else. The
-//! other side of every type here is `web/src/engine/protocol.ts`.
+//! The studio for the page's worker: converts types, nothing else.
 
 mod blob;
+mod convert;
 mod device_trial;
-mod failure;
 mod hash;
-mod link;
-mod making;
-mod model;
-mod protocol;
-mod run;
-mod study;
+mod model_files;
 #[cfg(feature = "threads")]
 mod threads;
 mod trimtab;

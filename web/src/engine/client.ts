@@ -1,7 +1,8 @@
 import { EngineFailure, toError } from "./failure.ts";
 import { directFiles } from "./folder_paths.ts";
 import type { Engine, Failure } from "./protocol.ts";
-import type { Alarm, Call, FromWorker, Verb, Verbs } from "./rpc.ts";
+import { PAGE_VERBS, type Alarm, type Call, type FromWorker, type Verb } from "./rpc.ts";
+import { STUDIO_VERBS } from "./studio.ts";
 
 /** The part of `Worker` that the client uses. */
 export interface WorkerPort {
@@ -12,6 +13,7 @@ export interface WorkerPort {
 }
 
 interface Pending {
+  verb: Verb;
   resolve(result: unknown): void;
   reject(failure: EngineFailure): void;
   listener: ((event: unknown) => void) | undefined;
@@ -89,10 +91,11 @@ export function createEngine(start: () => WorkerPort = startWorker): Engine {
     return port;
   };
 
-  const post = (verb: Verb, inputs: unknown[], listener?: (event: never) => void) =>
-    new Promise<unknown>((resolve, reject) => {
-      const call = ++calls;
-      pending.set(call, { resolve, reject, listener: listener as Pending["listener"] });
+  /** Posts a call; gives its number with what comes of it. */
+  const post = (verb: Verb, inputs: unknown[], listener?: (event: unknown) => void): { call: number; result: Promise<unknown> } => {
+    const call = ++calls;
+    const result = new Promise<unknown>((resolve, reject) => {
+      pending.set(call, { verb, resolve, reject, listener });
       try {
         running().postMessage({ call, verb, inputs, listens: listener !== undefined });
       } catch (thrown) {
@@ -101,53 +104,37 @@ export function createEngine(start: () => WorkerPort = startWorker): Engine {
         reject(new EngineFailure("usage", `What was asked of the model cannot be sent to it (${reason}).`));
       }
     });
+    return { call, result };
+  };
 
   const verb =
-    <V extends Verb>(name: V) =>
-    (...inputs: Parameters<Verbs[V]>): ReturnType<Verbs[V]> => {
-      const last: unknown = inputs.at(-1);
+    (name: Verb) =>
+    (...inputs: unknown[]): Promise<unknown> => {
+      const last = inputs.at(-1);
       const listens = typeof last === "function";
       const sent = listens || last === undefined ? inputs.slice(0, -1) : inputs;
-      return post(name, sent, listens ? (last as (event: never) => void) : undefined) as ReturnType<Verbs[V]>;
+      return post(name, sent, listens ? (last as (event: unknown) => void) : undefined).result;
     };
 
-  const load = verb("load");
+  /** Numbers of this page's calls of such verbs that are not answered yet, in their order. */
+  const unanswered = (wanted: (verb: Verb) => boolean) => [...pending].filter(([, call]) => wanted(call.verb)).map(([number]) => number);
+
+  const names = [...Object.keys(STUDIO_VERBS), ...Object.keys(PAGE_VERBS)] as Verb[];
+  const engine = Object.fromEntries(names.map((name) => [name, verb(name)])) as unknown as Engine;
+  const { load } = engine;
   return {
-    catalogue: verb("catalogue"),
+    ...engine,
     load: (source, options, onProgress) =>
       // Here, because paths inside the folder may be lost on the way to the worker.
       load(source.kind === "directory" ? { ...source, files: directFiles(source.files) } : source, options, onProgress),
-    cancelLoad: verb("cancelLoad"),
-    generate: verb("generate"),
-    setPlan: verb("setPlan"),
-    stop: verb("stop"),
-    tokenize: verb("tokenize"),
-    score: verb("score"),
-    trace: verb("trace"),
-    profile: verb("profile"),
-    extract: verb("extract"),
-    addVector: verb("addVector"),
-    addRandomTrait: verb("addRandomTrait"),
-    removeTraits: verb("removeTraits"),
-    openLink: verb("openLink"),
-    makeLink: verb("makeLink"),
-    replayLink: verb("replayLink"),
-    removeCached: verb("removeCached"),
-    storedFiles: verb("storedFiles"),
-    removeStored: verb("removeStored"),
-    draftTrait: verb("draftTrait"),
-    checkTrait: verb("checkTrait"),
-    writeResponses: verb("writeResponses"),
-    makeVector: verb("makeVector"),
-    openContrast: verb("openContrast"),
-    exportControlVector: verb("exportControlVector"),
-    importControlVector: verb("importControlVector"),
-    sweepTrait: verb("sweepTrait"),
-    controlTrait: verb("controlTrait"),
-    predictTrait: verb("predictTrait"),
-    compareTraits: verb("compareTraits"),
-    traitReport: verb("traitReport"),
-    memory: verb("memory"),
+    setPlan: async (plan) => {
+      const run = unanswered((name) => name === "generate").at(-1);
+      if (run !== undefined) await post("setPlan", [run, plan]).result;
+    },
+    stop: async () => {
+      const runs = unanswered((name) => name === "replayLink" || (name in STUDIO_VERBS && !(name in PAGE_VERBS)));
+      await Promise.all(runs.map((run) => post("stop", [run]).result));
+    },
     onFailure: (listener) => {
       listeners.push(listener);
     },

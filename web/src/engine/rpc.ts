@@ -2,16 +2,39 @@
  * What the client and the worker post to each other. By hand rather than with Comlink, because calls
  * in flight must fail with a sentence when the worker dies, and errors must cross as {@link Failure}s.
  */
-import type { Engine, Failure } from "./protocol.ts";
+import type { Engine, Failure, Plan } from "./protocol.ts";
+import type { StudioVerbs } from "./studio.ts";
 
-/** Everything the worker does for the page. */
-export type Verbs = Omit<Engine, "onFailure">;
-export type Verb = keyof Verbs;
+/** What the worker does for the page beside the studio's verbs. */
+export type PageVerbs = Pick<Engine, "catalogue" | "load" | "cancelLoad" | "replayLink" | "traitReport" | "removeCached" | "storedFiles" | "removeStored" | "memory"> & {
+  /** Gives the call `run` another plan. */
+  setPlan(run: number, plan: Plan): Promise<void>;
+  /** Ends the call `run`. */
+  stop(run: number): Promise<void>;
+};
+
+/** Whether a verb tells events, and whether it waits for no verb before it. */
+export const PAGE_VERBS = {
+  catalogue: { listens: false, immediate: true },
+  load: { listens: true, immediate: false },
+  cancelLoad: { listens: false, immediate: true },
+  setPlan: { listens: false, immediate: true },
+  stop: { listens: false, immediate: true },
+  replayLink: { listens: true, immediate: false },
+  traitReport: { listens: false, immediate: true },
+  removeCached: { listens: false, immediate: false },
+  storedFiles: { listens: false, immediate: true },
+  removeStored: { listens: false, immediate: false },
+  memory: { listens: false, immediate: true },
+} as const satisfies Record<keyof PageVerbs, { listens: boolean; immediate: boolean }>;
+
+export type Verb = keyof PageVerbs | Exclude<keyof StudioVerbs, keyof PageVerbs>;
 
 export interface Call {
+  /** The run's number, by which it is given plans and stopped. */
   call: number;
   verb: Verb;
-  /** Without the listener that `load`, `generate` and `replayLink` take last. */
+  /** Without a listener. */
   inputs: unknown[];
   /** Whether the caller listens to events. */
   listens: boolean;

@@ -2,7 +2,16 @@
 
 use crate::{fresh, printed, refused};
 use serde_json::Value;
-use trimtab_testing::files::{golden, repository};
+use trimtab_checkpoint::source::LocalFuture;
+use trimtab_engine::{Backend, Precision};
+use trimtab_persona::conversation::ChatText;
+use trimtab_persona::vector_file::VectorFile;
+use trimtab_studio::session::Session;
+use trimtab_studio::studies::StudyEvent;
+use trimtab_studio::verbs::{Event, Request, perform};
+use trimtab_studio::watch::{Asked, Watch};
+use trimtab_testing::default_model::{self, SharedEngine};
+use trimtab_testing::files::{bytes, golden, repository};
 
 const TRAIT: [&str; 4] = [
     "--trait",
@@ -52,20 +61,21 @@ fn a_sweep_reports_every_setting_and_goes_on_from_what_it_kept() {
     let report = printed(&given("0.15"));
     let rows = report["rows"].as_array().unwrap();
     assert_eq!(rows.len(), 2);
-    assert_eq!(rows[0]["place"]["layer"], 16);
-    assert_eq!(rows[1]["place"], "allLayers");
-    assert_eq!(report["neutral"]["answers"], 9);
+    assert_eq!(rows[0]["layers"], serde_json::json!([16]));
+    assert_eq!(rows[1]["allLayers"], true);
+    let detail = &report["detail"];
+    assert_eq!(detail["unsteered"]["answers"], 9);
     for row in rows {
         assert!(row["kl"].as_f64().unwrap() > 0.0, "{row}");
         assert!(row["perplexity"].as_f64().unwrap() > 1.0);
-        assert_eq!(row["judged"].as_array().unwrap().len(), 3);
-        assert_eq!(row["distinct"].as_array().unwrap().len(), 3);
+        assert_eq!(row["texts"].as_array().unwrap().len(), 3);
+        assert!(row["distinct2"].as_f64().unwrap() > 0.0);
     }
     // The vector's file says that four of the five pairs made it: the fifth measures.
-    assert_eq!(report["material"]["unseen"], true);
-    assert_eq!(report["material"]["pairs"], serde_json::json!([4]));
+    assert_eq!(detail["material"]["unseen"], true);
+    assert_eq!(detail["material"]["pairs"], serde_json::json!([4]));
     assert_eq!(report["caveats"], serde_json::json!([]));
-    assert!(report["complete"].as_bool().unwrap());
+    assert!(detail["complete"].as_bool().unwrap());
     assert_eq!(printed(&given("0.15")), report);
     assert!(refused(&given("0.2")).contains("another run"));
 }
@@ -74,22 +84,24 @@ fn a_sweep_reports_every_setting_and_goes_on_from_what_it_kept() {
 fn a_prediction_has_a_point_for_every_system_prompt_and_question() {
     let given = [TRAIT[0], TRAIT[1], "--vector", EARLIER_CHEERFUL];
     let report = printed(&[&["predict"], &given[..], &SMALL, &["--json"]].concat());
-    assert_eq!(report["points"].as_array().unwrap().len(), 15);
-    assert_eq!(report["byLayer"].as_array().unwrap().len(), 31);
+    let count = |points: &Value| points.as_array().unwrap().len();
+    let detail = &report["detail"];
+    assert_eq!(count(&report["points"]) + count(&detail["incoherent"]), 15);
+    assert_eq!(count(&detail["byLayer"]), 31);
     // Its nearest neighbour is the vector that took its place.
     let cosines: Vec<(String, f64)> = serde_json::from_value(report["cosines"].clone()).unwrap();
     assert_eq!(cosines[0].0, "cheerful");
     assert!((0.5..0.99).contains(&cosines[0].1), "{cosines:?}");
     assert!(cosines.iter().any(|(name, _)| name == "poetic"));
     // Its file does not say which pairs made it.
-    assert_eq!(report["material"]["unseen"], false);
+    assert_eq!(detail["material"]["unseen"], false);
     assert!(report["caveats"][0].as_str().unwrap().contains("flatter"));
 }
 
 #[test]
 fn what_cannot_be_studied_is_named() {
     let error = refused(&[&["sweep"], &TRAIT[..], &["--doses", "0"]].concat());
-    assert!(error.contains("--doses"), "{error}");
+    assert!(error.contains("dose is a number other than 0"), "{error}");
     let error = refused(
         &[
             &["sweep"],
@@ -156,7 +168,7 @@ fn four_verbs_fill_one_report_and_the_vector_file() {
         report,
         "--json",
     ]);
-    assert!(made["counts"]["positive"].as_u64().unwrap() > 8, "{made}");
+    assert!(made["extraction"]["keptPositive"].as_u64().unwrap() > 8, "{made}");
     // The record's own answers are the same ones, but nothing says how likely they are.
     let kept = std::fs::read(&neutral).unwrap();
     assert!(
@@ -181,14 +193,14 @@ fn four_verbs_fill_one_report_and_the_vector_file() {
         .concat(),
     );
     // Three of the five pairs were left unseen.
-    assert_eq!(swept["material"]["unseen"], true, "{}", swept["caveats"]);
+    assert_eq!(swept["detail"]["material"]["unseen"], true, "{swept}");
     let place = ["--layer", "16", "--dose", "0.15"];
     let controlled = printed(&[&["controls", "--store"], &own[..], &place, &SMALL].concat());
     let kinds: Vec<&str> = controlled["rows"]
         .as_array()
         .unwrap()
         .iter()
-        .filter_map(|row| row["direction"]["kind"].as_str())
+        .filter_map(|row| row["kind"].as_str())
         .collect();
     let count = |kind| kinds.iter().filter(|own| **own == kind).count();
     assert_eq!(
@@ -214,12 +226,10 @@ fn four_verbs_fill_one_report_and_the_vector_file() {
         31
     );
     assert_eq!(report["sweep"]["rows"].as_array().unwrap().len(), 1);
-    assert_eq!(report["sweep"]["sentence"], swept["sentence"]);
     assert_eq!(report["controls"]["rows"].as_array().unwrap().len(), 16);
-    assert_eq!(
-        report["controls"]["sentence"],
-        controlled["verdict"]["sentence"]
-    );
+    // What the program printed is what the file holds.
+    assert_eq!(report["sweep"], swept);
+    assert_eq!(report["controls"], controlled);
     assert_eq!(report["prediction"]["calibrated"], true);
     assert!(
         !report["prediction"]["points"]
@@ -227,4 +237,95 @@ fn four_verbs_fill_one_report_and_the_vector_file() {
             .unwrap()
             .is_empty()
     );
+}
+
+/// The page's side of a sweep that is closed in the middle.
+struct Closing {
+    answers: usize,
+    records: Vec<u8>,
+}
+
+impl Watch for Closing {
+    fn tell(&mut self, event: Event) {
+        match event {
+            Event::Study(StudyEvent::Progress { done, .. }) => self.answers = done,
+            Event::Study(StudyEvent::Records { records }) => self.records = records,
+            _ => {}
+        }
+    }
+
+    fn pause(&mut self) -> LocalFuture<'_, Asked> {
+        let stop = self.answers >= 6;
+        Box::pin(std::future::ready(Asked { stop, plan: None }))
+    }
+
+    fn seconds(&self) -> f64 {
+        0.0
+    }
+}
+
+/// What a person asked the page for, as it posts it to its worker.
+fn asked_by_the_page(session: &Session) -> Request {
+    let vector = bytes("models/vectors/cheerful.safetensors");
+    let pack: Value = serde_json::from_slice(&bytes("models/traits/cheerful.json")).unwrap();
+    assert_eq!(
+        VectorFile::parse(&vector).unwrap().metadata.model_sha256,
+        Some(session.sha256.clone())
+    );
+    let settings = serde_json::json!({
+        "layers": [16], "doses": [0.15], "allLayers": false,
+        "questions": 3, "maxTokens": 8, "pairs": 1, "neutralSamples": 3,
+    });
+    let input = serde_json::json!({"pack": pack, "vector": vector, "settings": settings});
+    serde_json::from_value(serde_json::json!({"verb": "sweepTrait", "input": input})).unwrap()
+}
+
+#[test]
+fn what_the_page_has_begun_the_program_goes_on_with() {
+    let neutral: Value = serde_json::from_slice(&bytes("models/vectors/neutral.json")).unwrap();
+    let chat = ChatText {
+        tokenizer: default_model::tokenizer(),
+        template: default_model::chat_template(),
+    };
+    // The page's engine has room for other numbers of answers, and so writes them in another order.
+    static PAGE: SharedEngine = SharedEngine::new(Backend::Cpu, Precision::Fast, 512, 4);
+    let records = PAGE.lend(|engine| {
+        let sha256 = neutral["model_sha256"].as_str().unwrap().to_owned();
+        let mut session = Session::new(engine, chat, sha256);
+        let mut page = Closing {
+            answers: 0,
+            records: Vec::new(),
+        };
+        let request = asked_by_the_page(&session);
+        let run = perform(request, Some(&mut session), &mut page);
+        let stopped = pollster::block_on(run).unwrap_err();
+        assert!(stopped.message.contains("Stopped"), "{stopped}");
+        (session.engine, page.records)
+    });
+    let begun: Value = serde_json::from_slice(&records).unwrap();
+    let keep = fresh("begun-by-the-page.json");
+    std::fs::write(&keep, &records).unwrap();
+    let here = ["--layers", "16", "--doses", "0.15", "--json", "--keep"];
+    let keep = keep.to_str().unwrap();
+    let report = printed(&[&["sweep"], &TRAIT[..], &SMALL, &here, &[keep]].concat());
+    assert!(report["detail"]["complete"].as_bool().unwrap());
+    let ended: Value = serde_json::from_slice(&std::fs::read(keep).unwrap()).unwrap();
+    assert_eq!(begun["key"], ended["key"]);
+    let answers = |records: &Value| -> Vec<Value> {
+        let trials = records["records"].as_array().unwrap().iter();
+        trials
+            .flat_map(|trial| trial.as_array().unwrap().clone())
+            .collect()
+    };
+    let (begun, ended) = (answers(&begun), answers(&ended));
+    let kept: Vec<_> = begun
+        .iter()
+        .zip(&ended)
+        .filter(|(begun, _)| !begun.is_null())
+        .collect();
+    assert!((6..begun.len()).contains(&kept.len()), "{}", kept.len());
+    for (begun, ended) in kept {
+        assert_eq!(begun["ids"], ended["ids"]);
+        assert_eq!(begun["logprob"], ended["logprob"]);
+    }
 }

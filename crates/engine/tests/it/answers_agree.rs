@@ -151,9 +151,9 @@ fn tokens_ahead(engine: &mut Engine, step: f64) -> Vec<u32> {
                 Event::Token { position, .. } => {
                     last = position.0;
                     // The segment opens at the first token that is not yet queued.
-                    run.set_plan(engine, 0, SteeringPlan::default()).unwrap();
+                    let from = run.set_plan(engine, 0, SteeringPlan::default()).unwrap();
+                    ahead.push(from.0 - last);
                 }
-                Event::Segment { from, .. } => ahead.push(from.0 - last),
                 _ => {}
             }
         }

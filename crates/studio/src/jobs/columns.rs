@@ -7,7 +7,7 @@ use crate::generation::{
 };
 use crate::session::Session;
 use crate::verbs::Event;
-use crate::watch::{Asked, Pace, Watch};
+use crate::watch::{Asked, NewPlan, Pace, Watch};
 use std::rc::Rc;
 use trimtab_checkpoint::pieces::Pieces;
 use trimtab_engine::engine::{LoadProgress, ReadRequest, Scoring};
@@ -205,8 +205,7 @@ impl Run<'_> {
             self.tell_prompt(reading.done(), total);
             let asked = self.watch.pause().await;
             self.stopped |= asked.stop;
-            if let Some(terms) = asked.plan {
-                let plan = self.session.plan(&terms)?;
+            if let Some((terms, plan)) = self.resolve(asked.plan) {
                 self.steered(|column| {
                     column.plan = plan.clone();
                     column.segments[0].plan.clone_from(&terms);
@@ -270,10 +269,9 @@ impl Run<'_> {
             self.stopped = true;
             (0..self.columns.len()).for_each(|column| generation.stop(column));
         }
-        let Some(terms) = asked.plan else {
+        let Some((terms, plan)) = self.resolve(asked.plan) else {
             return Ok(());
         };
-        let plan = self.session.plan(&terms)?;
         for column in 0..self.columns.len() {
             if self.columns[column].kind == ColumnKind::Steered {
                 let Position(from) =
@@ -282,6 +280,21 @@ impl Run<'_> {
             }
         }
         Ok(())
+    }
+
+    /// The plan as the engine has it; one that cannot be is refused, and the run goes on without it.
+    fn resolve(&self, asked: Option<NewPlan>) -> Option<(Vec<NamedTerm>, SteeringPlan)> {
+        let NewPlan { terms, answer } = asked?;
+        match self.session.plan(&terms) {
+            Ok(plan) => {
+                answer(Ok(()));
+                Some((terms, plan))
+            }
+            Err(failure) => {
+                answer(Err(failure));
+                None
+            }
+        }
     }
 
     fn open_segment(&mut self, column: usize, from: usize, plan: Vec<NamedTerm>) {

@@ -1,6 +1,6 @@
 /** What a conversation is: plain data that the browser's storage can keep as it stands. */
 
-import type { AnswerCoherence } from "../../engine/traits_protocol.ts";
+import type { AnswerCoherence } from "../../engine/protocol.ts";
 import type { GenerateEvent, Message, Plan, ReadingBlock, Sampler, Token } from "../../engine/protocol.ts";
 
 export type Column = "unsteered" | "steered";

@@ -1,7 +1,7 @@
 /** Reads a conversation from a file. Everything is checked and bounded: the file may come from anybody. */
 
 import type { Alternative, Plan, ReadingBlock, Sampler, SteeringTerm, Token } from "../../engine/protocol.ts";
-import type { AnswerCoherence } from "../../engine/traits_protocol.ts";
+import type { AnswerCoherence } from "../../engine/protocol.ts";
 import type { Answer, Conversation, ModelStamp, Run, Turn } from "../conversation/conversation.ts";
 import { newId } from "../conversation/conversation.ts";
 

@@ -1,6 +1,6 @@
 /** A trait that the visitor makes: what is kept of it, and what it begins with. */
 
-import type { ContrastResponse, Controls, Extraction, Prediction, ResponseSettings, Sweep, SweepRow, SweepSettings, Thresholds, TraitPack } from "../../engine/traits_protocol.ts";
+import type { ContrastResponse, Controls, Extraction, Prediction, ResponseSettings, Sweep, SweepRow, SweepSettings, Thresholds, TraitPack } from "../../engine/protocol.ts";
 import { newId } from "../conversation/conversation.ts";
 import type { Kept } from "../storage/traits.ts";
 

@@ -1,7 +1,7 @@
 /** Reports of ready-made traits, each asked for once: they hold every response and do not change. */
 
 import type { Engine, Trait } from "../../engine/protocol.ts";
-import type { TraitReport } from "../../engine/traits_protocol.ts";
+import type { TraitReport } from "../../engine/protocol.ts";
 
 const asked = new WeakMap<Engine, Map<string, Promise<TraitReport | null>>>();
 

@@ -2,7 +2,7 @@
 
 import { SvelteSet } from "svelte/reactivity";
 import type { Engine } from "../../engine/protocol.ts";
-import type { ContrastResponse, StudyEvent, Thresholds, TraitPack } from "../../engine/traits_protocol.ts";
+import type { ContrastResponse, StudyEvent, Thresholds, TraitPack } from "../../engine/protocol.ts";
 import { EngineFailure } from "../../engine/failure.ts";
 import { asFailure } from "../model/failure.ts";
 import type { ModelState } from "../model/model.svelte.ts";

@@ -1,6 +1,6 @@
 /** Verdicts in a few words. */
 
-import type { Controls, TraitReport } from "../../engine/traits_protocol.ts";
+import type { Controls, TraitReport } from "../../engine/protocol.ts";
 
 export const verdictWords: Record<Controls["verdict"], string> = { works: "It works", "does-not": "Do not believe it", "not-enough-data": "Nobody knows yet" };
 

@@ -259,14 +259,9 @@ pub fn changed_plan_opens_a_segment(engine: &mut Engine) {
         let mut run = Generation::start(engine, vec![request(0, prompt, count)]).await?;
         let (mut chosen, mut announced) = (0, None);
         while let Some(event) = run.next(engine).await? {
-            match event {
-                Event::Token { .. } => chosen += 1,
-                Event::Segment { from, .. } => announced = Some(from),
-                _ => {}
-            }
+            chosen += usize::from(matches!(event, Event::Token { .. }));
             if chosen == 5 && announced.is_none() {
-                run.set_plan(engine, 0, push(coefficient, Scope::All))?;
-                chosen += 1;
+                announced = Some(run.set_plan(engine, 0, push(coefficient, Scope::All))?);
             }
         }
         let answer = run.finish(engine).await?.remove(0);

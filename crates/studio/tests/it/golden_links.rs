@@ -1,17 +1,21 @@
 //! Links that were made once: they open for ever, stay small, and replay on every executor. On the
 //! default checkpoint; `cargo xtask links` makes missing ones.
 
-use crate::{CHAT, CPU_EXACT, CPU_FAST, GPU_EXACT, GPU_FAST};
+use crate::{CPU_EXACT, CPU_FAST, GPU_EXACT, GPU_FAST, Hearing, chat, with_session};
 use pollster::block_on;
 use serde::Deserialize;
-use trimtab_engine::{Engine, Layer, Precision, TokenId};
+use trimtab_engine::{Layer, Precision, TokenId};
 use trimtab_persona::recipe::agreement::{keep_readings, readings_of_message};
 use trimtab_persona::recipe::inline_vector::InlineVector;
 use trimtab_persona::recipe::link::{Opened, decode, encode};
-use trimtab_persona::recipe::replay::{Replay, Replayed, hexadecimal, vectors_of};
+use trimtab_persona::recipe::replay::{Replayed, hexadecimal, vectors_of};
 use trimtab_persona::recipe::tokens::RecipeToken;
 use trimtab_persona::recipe::{Recipe, RecipeTrait, VectorReference};
 use trimtab_persona::vector_file::{TraitVector, VectorFile};
+use trimtab_studio::jobs::replay;
+use trimtab_studio::session::Session;
+use trimtab_studio::verbs::Event;
+use trimtab_studio::links::LinkEvent;
 use trimtab_testing::files::{bytes, golden_json, repository};
 use trimtab_testing::full;
 
@@ -78,29 +82,38 @@ fn ready_made() -> Vec<TraitVector> {
 }
 
 /// The recipe replayed, and which of the engine's directions it looks at.
-fn replay(recipe: &Recipe, engine: &mut Engine) -> (Replayed, Option<usize>) {
+fn replayed(recipe: &Recipe, session: &mut Session) -> (Replayed, Option<usize>) {
+    let engine = &mut session.engine;
     let (rows, width) = (engine.layer_rows(), engine.config().hidden_size);
     let vectors = vectors_of(recipe, &ready_made(), rows, width).unwrap();
     let tables: Vec<_> = vectors.iter().map(|vector| vector.table.clone()).collect();
     engine.set_directions(&tables).unwrap();
-    let mut replay = Replay::new(recipe, &CHAT, &vectors, &vectors, engine).unwrap();
-    while block_on(replay.next(engine)).unwrap() {}
-    assert_eq!(replay.done(), replay.total());
     let looked = recipe.look.trait_name.as_ref();
     let direction = looked.and_then(|name| recipe.traits.iter().position(|one| one.name == *name));
-    (replay.finish(recipe, direction), direction)
+    let mut last = (0, 1);
+    let mut watch = Hearing::new(|event| {
+        if let Event::Link(LinkEvent::Replay { done, total }) = event {
+            assert!(last.0 < *done);
+            last = (*done, *total);
+        }
+        false
+    });
+    let run = replay::run(session, recipe, &vectors, &vectors, direction, &mut watch);
+    let replayed = block_on(run).unwrap();
+    assert!(last.0 <= last.1 && last.0 > last.1 / 2, "{last:?}");
+    (replayed, direction)
 }
 
 /// Tokens, and how many of them the executor agrees on; largest distance of a reading from the golden
 /// one, in deviations.
-fn agreement(names: &dyn Fn(&str, &Recipe) -> bool, engine: &mut Engine) -> (usize, usize, f32) {
+fn agreement(names: &dyn Fn(&str, &Recipe) -> bool, session: &mut Session) -> (usize, usize, f32) {
     let (mut tokens, mut agreed, mut apart) = (0, 0, 0.0_f32);
     for (name, golden) in goldens() {
         let recipe = opened(&golden.link);
         if name == LONG || !names(&name, &recipe) {
             continue;
         }
-        let (replayed, direction) = replay(&recipe, engine);
+        let (replayed, direction) = replayed(&recipe, session);
         assert_eq!(replayed.agreement.same_prompts, Some(true), "{name}");
         let mut worst = 0.0_f32;
         let mut compared = 0;
@@ -222,6 +235,7 @@ fn links_are_short_enough_to_be_sent() {
 /// The tokens are the author's, also where the tokenizer would make others of the same text.
 #[test]
 fn the_authors_tokens_are_forced_where_the_tokenizer_would_make_others() {
+    let chat = chat();
     let mut recipe = opened(&golden("two-turns").link);
     let first = recipe.messages[1].tokens.as_mut().unwrap();
     // A word cut into single letters.
@@ -230,7 +244,7 @@ fn the_authors_tokens_are_forced_where_the_tokenizer_would_make_others() {
     let letters: Vec<RecipeToken> = word
         .chars()
         .map(|letter| RecipeToken {
-            id: CHAT.encode(&letter.to_string()).unwrap()[0],
+            id: chat.encode(&letter.to_string()).unwrap()[0],
             text: letter.to_string(),
             reading: None,
         })
@@ -238,10 +252,9 @@ fn the_authors_tokens_are_forced_where_the_tokenizer_would_make_others() {
     let spelt: Vec<TokenId> = letters.iter().map(|token| token.id).collect();
     first.splice(at..at, letters);
     recipe.look.token = None;
-    assert_ne!(CHAT.encode(&word).unwrap(), spelt);
+    assert_ne!(chat.encode(&word).unwrap(), spelt);
     let recipe = opened(&encode(&recipe).unwrap());
-    let mut engine = CPU_EXACT.take();
-    let (replayed, _) = replay(&recipe, &mut engine);
+    let (replayed, _) = with_session(&CPU_EXACT, |session| replayed(&recipe, session));
     let [one, two] = &replayed.answers[..] else {
         panic!("two answers were replayed as {}", replayed.answers.len());
     };
@@ -259,8 +272,7 @@ fn the_authors_tokens_are_forced_where_the_tokenizer_would_make_others() {
 fn readings_in_a_link_are_those_of_the_replay() {
     let golden = golden("gloomy");
     let recipe = opened(&golden.link);
-    let mut engine = CPU_EXACT.take();
-    let (replayed, direction) = replay(&recipe, &mut engine);
+    let (replayed, direction) = with_session(&CPU_EXACT, |session| replayed(&recipe, session));
     let mut again = recipe.clone();
     keep_readings(&mut again, &replayed.answers, direction);
     assert_eq!(again, recipe);
@@ -270,8 +282,7 @@ fn readings_in_a_link_are_those_of_the_replay() {
 #[test]
 fn exact_recipes_replay_on_the_cpu() {
     let exact = |_: &str, recipe: &Recipe| recipe.precision == Precision::Exact;
-    let mut engine = CPU_EXACT.take();
-    let (tokens, agreed, apart) = agreement(&exact, &mut engine);
+    let (tokens, agreed, apart) = with_session(&CPU_EXACT, |session| agreement(&exact, session));
     assert!(tokens > 400, "{tokens}");
     assert!(
         agreed as f64 >= 0.995 * tokens as f64,
@@ -290,8 +301,7 @@ fn wanted_of_the_gpu(precision: Precision) -> impl Fn(&str, &Recipe) -> bool {
 
 #[test]
 fn exact_recipes_replay_on_the_gpu() {
-    let mut engine = GPU_EXACT.take();
-    let (tokens, agreed, apart) = agreement(&wanted_of_the_gpu(Precision::Exact), &mut engine);
+    let (tokens, agreed, apart) = with_session(&GPU_EXACT, |session| agreement(&wanted_of_the_gpu(Precision::Exact), session));
     assert!(tokens > 15, "{tokens}");
     assert!(
         agreed as f64 >= 0.995 * tokens as f64,
@@ -303,8 +313,7 @@ fn exact_recipes_replay_on_the_gpu() {
 #[test]
 fn fast_recipes_replay_on_the_cpu() {
     let fast = |_: &str, recipe: &Recipe| recipe.precision == Precision::Fast;
-    let mut engine = CPU_FAST.take();
-    let (tokens, agreed, _) = agreement(&fast, &mut engine);
+    let (tokens, agreed, _) = with_session(&CPU_FAST, |session| agreement(&fast, session));
     assert!(tokens >= 200, "{tokens}");
     assert!(
         agreed as f64 >= 0.98 * tokens as f64,
@@ -315,8 +324,7 @@ fn fast_recipes_replay_on_the_cpu() {
 /// Most were made on the CPU, whose cache and output head round otherwise; `tests/golden/links/README.md` has what is reached.
 #[test]
 fn fast_recipes_replay_on_the_gpu() {
-    let mut engine = GPU_FAST.take();
-    let (tokens, agreed, _) = agreement(&wanted_of_the_gpu(Precision::Fast), &mut engine);
+    let (tokens, agreed, _) = with_session(&GPU_FAST, |session| agreement(&wanted_of_the_gpu(Precision::Fast), session));
     assert!(tokens > 15, "{tokens}");
     assert!(
         agreed as f64 >= 0.95 * tokens as f64,

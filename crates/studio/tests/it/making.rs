@@ -1,20 +1,29 @@
 //! Making a small trait on the default checkpoint: stopped, kept as bytes, gone on with, and made into vectors.
 
-use crate::{CHAT, CPU_FAST};
+use crate::{CPU_FAST, Hearing, with_session};
+use pollster::block_on;
+use std::collections::BTreeSet;
 use trimtab_engine::{Layer, SequenceIndex};
 use trimtab_persona::contrast_record::{ContrastRecord, Kept, ResponseSettings, Thresholds};
 use trimtab_persona::estimators::Estimator;
 use trimtab_persona::evidence::evidence;
-use trimtab_persona::making::{Making, MakingEvent, Phase, read_response};
 use trimtab_persona::neutral::NeutralSet;
 use trimtab_persona::trait_pack::TraitPack;
 use trimtab_persona::vector_file::VectorFile;
-use trimtab_persona::vector_making::{VectorMaking, estimator_cosines};
+use trimtab_persona::vector_making::estimator_cosines;
+use trimtab_studio::jobs::averages::read_response;
+use trimtab_studio::jobs::{responses, vectors};
+use trimtab_studio::making::{MakingEvent, MakingPhase};
+use trimtab_studio::session::Session;
+use trimtab_studio::verbs::Event;
 use trimtab_testing::files::bytes;
 
 #[test]
 fn a_trait_is_stopped_gone_on_with_and_made() {
-    let mut engine = CPU_FAST.take();
+    with_session(&CPU_FAST, make_trait);
+}
+
+fn make_trait(session: &mut Session) {
     let pack = TraitPack::parse(&bytes("models/traits/cheerful.json")).unwrap();
     let neutral = bytes("models/vectors/neutral.json");
     let neutral: NeutralSet = serde_json::from_slice(&neutral).unwrap();
@@ -30,33 +39,46 @@ fn a_trait_is_stopped_gone_on_with_and_made() {
     let record = ContrastRecord::new(pack.clone(), sha256, settings, Some(neutral)).unwrap();
 
     // Stopped in the second batch: the first stays, whole.
-    let mut making = Making::new(record, Vec::new());
+    let mut record = record;
     let mut grown = 0;
-    while let Some(event) = pollster::block_on(making.next(&mut engine, &CHAT)).unwrap() {
-        match event {
-            MakingEvent::Growing { at, .. } if at >= 8 => making.stop(),
-            MakingEvent::Growing { .. } => grown += 1,
-            _ => {}
+    let mut watch = Hearing::new(|event| match event {
+        Event::Making(MakingEvent::Response { at, .. }) if *at >= 8 => true,
+        Event::Making(MakingEvent::Response { .. }) => {
+            grown += 1;
+            false
         }
-    }
-    assert!(grown >= 8 * 4, "responses are shown as they grow: {grown}");
-    let (record, _) = making.finish();
+        _ => false,
+    });
+    block_on(responses::write(session, &mut record, &mut watch)).unwrap();
+    // Every six tokens, and when they are done.
+    assert!(grown >= 8 * 2, "responses are shown as they grow: {grown}");
     let first: Vec<_> = record.responses.iter().map(Option::is_some).collect();
     assert_eq!(first.iter().filter(|written| **written).count(), 8);
     assert!(!record.is_complete());
 
     // Gone on with from its bytes: the first responses are the same ones, and all are judged.
-    let kept = ContrastRecord::parse(&record.to_bytes().unwrap()).unwrap();
-    let mut making = Making::new(kept, Vec::new());
-    let mut judged = 0;
-    while let Some(event) = pollster::block_on(making.next(&mut engine, &CHAT)).unwrap() {
-        judged += usize::from(matches!(event, MakingEvent::Judged { .. }));
-    }
-    assert_eq!(making.progress().phase, Phase::Judging);
-    assert_eq!(making.progress().done, making.progress().total);
-    let (made, averages) = making.finish();
+    let mut made = ContrastRecord::parse(&record.to_bytes().unwrap()).unwrap();
+    let mut judged = BTreeSet::new();
+    let mut last = None;
+    let mut watch = Hearing::new(|event| {
+        match event {
+            Event::Making(MakingEvent::Response { at, response }) => {
+                if response.evidence.is_some() {
+                    judged.insert(*at);
+                }
+            }
+            Event::Making(MakingEvent::Progress {
+                phase, done, total, ..
+            }) => last = Some((*phase, *done, *total)),
+            _ => {}
+        }
+        false
+    });
+    block_on(responses::write(session, &mut made, &mut watch)).unwrap();
+    let (phase, done, total) = last.unwrap();
+    assert_eq!((phase, done), (MakingPhase::Judging, total));
     assert!(made.is_complete());
-    assert_eq!(judged, made.responses.len());
+    assert_eq!(judged.len(), made.responses.len());
     assert_eq!(
         made.responses[..8],
         {
@@ -72,8 +94,11 @@ fn a_trait_is_stopped_gone_on_with_and_made() {
     );
 
     // What was captured while a response was written is what reading it finds.
-    let again = read_response(&mut engine, &CHAT, &made, 9);
-    assert_eq!(averages[9], Some(pollster::block_on(again).unwrap()));
+    let averages = session.averages.take(&made);
+    let Session { engine, chat, .. } = &mut *session;
+    let again = block_on(read_response(engine, chat, &made, 9));
+    assert_eq!(averages[9], Some(again.unwrap()));
+    session.averages.keep(&made, averages);
 
     // Evidence is what the other road to it says.
     let place = made.settings.place(5);
@@ -83,8 +108,9 @@ fn a_trait_is_stopped_gone_on_with_and_made() {
     let tokens = response.tokens();
     let others = [other];
     let first = SequenceIndex(2);
-    let direct = evidence(&mut engine, &CHAT, &pack, &others, first, question, &tokens);
-    let direct = pollster::block_on(direct).unwrap();
+    let Session { engine, chat, .. } = &mut *session;
+    let direct = evidence(engine, chat, &pack, &others, first, question, &tokens);
+    let direct = block_on(direct).unwrap();
     let stored = response.by_pair[other].unwrap();
     // In fast precision a token's numbers depend a little on the batch that it is read in.
     assert!((stored - direct).abs() < 0.05, "{stored} against {direct}");
@@ -96,20 +122,20 @@ fn a_trait_is_stopped_gone_on_with_and_made() {
         deviations: 9.0,
         distinct_2: 0.0,
     };
-    let mut vector = VectorMaking::new(&engine, made.clone(), thresholds, averages).unwrap();
-    let total = vector.progress().total;
-    while pollster::block_on(vector.next(&mut engine, &CHAT)).unwrap() {}
-    assert_eq!(vector.progress().done, total, "no response was read twice");
-    let (found, averages) = vector.finish().unwrap();
+    let mut steps = 0;
+    let mut watch = Hearing::new(|_| {
+        steps += 1;
+        false
+    });
+    let found = block_on(vectors::make(session, &made, thresholds, &mut watch)).unwrap();
+    // The layers and the calibration: no response was read twice.
+    assert_eq!(steps, session.engine.layer_rows() + 1);
+    let kept = found.report.kept.iter();
     assert_eq!(
-        found
-            .kept
-            .iter()
-            .filter(|kept| **kept == Kept::Kept)
-            .count(),
-        found.counts.iter().sum::<usize>()
+        kept.filter(|kept| **kept == Kept::Kept).count(),
+        found.report.kept_positive + found.report.kept_negative
     );
-    let best = found.auc[0].values.iter().copied().fold(0.0, f32::max);
+    let best = found.report.auc[0].values.iter().copied().fold(0.0, f32::max);
     assert!(
         best > 0.8,
         "the mean difference tells held-out sides apart: {best}"
@@ -125,7 +151,8 @@ fn a_trait_is_stopped_gone_on_with_and_made() {
         evidence: 1e9,
         ..thresholds
     };
-    let error = VectorMaking::new(&engine, made, strict, averages)
+    let mut watch = Hearing::new(|_| false);
+    let error = block_on(vectors::make(session, &made, strict, &mut watch))
         .unwrap_err()
         .to_string();
     assert!(error.contains("positive responses 0 count"), "{error}");

@@ -1,20 +1,20 @@
 //! A whole study of one trait against transformers, NumPy and scikit-learn (`tests/golden/study.py`): from the same responses the same
 //! evidence, the same responses that count, vectors, separation, calibration and readings.
 
-use crate::{CHAT, CPU_EXACT};
+use crate::{CPU_EXACT, Hearing, with_session};
 use pollster::block_on;
 use safetensors::SafeTensors;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use trimtab_engine::{Engine, Layer, LayerTable, SequenceIndex, TokenId};
-use trimtab_persona::activations::Averages;
 use trimtab_persona::contrast_record::{ContrastRecord, Kept, Thresholds, WrittenAnswer};
 use trimtab_persona::extract::Side;
-use trimtab_persona::making::Making;
 use trimtab_persona::reread::reread;
 use trimtab_persona::separation::{FOLDS, fold_of};
 use trimtab_persona::trait_vector::{norm, sha256};
-use trimtab_persona::vector_making::{MadeVector, VectorMaking, sort};
+use trimtab_persona::vector_making::{MadeVector, sort};
+use trimtab_studio::jobs::{responses, vectors};
+use trimtab_studio::session::Session;
 use trimtab_testing::files::{floats, golden, golden_json};
 
 /// Nats a token, where 4e-6 was seen.
@@ -59,27 +59,19 @@ struct Conversation {
 }
 
 /// Everything that was measured of the answers is measured anew, but for the likelihoods known from their writing.
-fn judge(
-    engine: &mut Engine,
-    mut record: ContrastRecord,
-) -> (ContrastRecord, Vec<Option<Averages>>) {
+fn judge(session: &mut Session, mut record: ContrastRecord) -> ContrastRecord {
     let answers = record.responses.iter_mut().chain(&mut record.baselines);
     answers
         .flatten()
         .for_each(|answer| answer.by_pair = Vec::new());
-    let mut making = Making::new(record, Vec::new());
-    while block_on(making.next(engine, &CHAT)).unwrap().is_some() {}
-    making.finish()
+    let mut watch = Hearing::new(|_| false);
+    block_on(responses::write(session, &mut record, &mut watch)).unwrap();
+    record
 }
 
-fn make(
-    engine: &mut Engine,
-    record: ContrastRecord,
-    averages: Vec<Option<Averages>>,
-) -> MadeVector {
-    let mut making = VectorMaking::new(engine, record, COHERENT, averages).unwrap();
-    while block_on(making.next(engine, &CHAT)).unwrap() {}
-    making.finish().unwrap().0
+fn make(session: &mut Session, record: &ContrastRecord) -> MadeVector {
+    let mut watch = Hearing::new(|_| false);
+    block_on(vectors::make(session, record, COHERENT, &mut watch)).unwrap()
 }
 
 /// The largest difference; both have numbers at the same places.
@@ -170,7 +162,7 @@ fn check_vectors(
     comparisons: usize,
 ) {
     let mut components = 0;
-    for areas in &made.auc {
+    for areas in &made.report.auc {
         let name = areas.name;
         let ours: &LayerTable = &made.file.tensors[name];
         let theirs = floats(reference, name).1;
@@ -303,21 +295,18 @@ fn a_study_is_that_of_transformers_and_scikit_learn() {
     );
     let bytes = golden("study.safetensors");
     let reference = SafeTensors::deserialize(&bytes).unwrap();
-    let mut engine = CPU_EXACT.take();
-    let record = ContrastRecord::parse(&packed).unwrap();
-    let (record, averages) = judge(&mut engine, record);
-    check_evidence(&expected, &record);
-    assert_eq!(
-        sort(&record, &Thresholds::default()).unwrap(),
-        expected.kept
-    );
-    let made = make(&mut engine, record.clone(), averages);
-    check_vectors(
-        &expected,
-        &reference,
-        &made,
-        comparisons(&record, &made.kept),
-    );
-    check_calibration(&reference, &made);
-    check_readings(&expected, &reference, &record, &made, &mut engine);
+    with_session(&CPU_EXACT, |session| {
+        let record = ContrastRecord::parse(&packed).unwrap();
+        let record = judge(session, record);
+        check_evidence(&expected, &record);
+        assert_eq!(
+            sort(&record, &Thresholds::default()).unwrap(),
+            expected.kept
+        );
+        let made = make(session, &record);
+        let compared = comparisons(&record, &made.report.kept);
+        check_vectors(&expected, &reference, &made, compared);
+        check_calibration(&reference, &made);
+        check_readings(&expected, &reference, &record, &made, &mut session.engine);
+    });
 }

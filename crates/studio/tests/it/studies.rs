@@ -1,0 +1,111 @@
+//! A small study on the default checkpoint: the ready-made villainous moves evidence, random directions do not, and a run that
+//! stopped goes on to the same end.
+
+use crate::{CPU_EXACT, Hearing, with_session};
+use pollster::block_on;
+use trimtab_persona::controls::Direction;
+use trimtab_persona::plan::relative_dose;
+use trimtab_persona::trait_pack::TraitPack;
+use trimtab_persona::trials::TrialRecords;
+use trimtab_persona::vector_file::VectorFile;
+use trimtab_studio::session::Session;
+use trimtab_studio::studies::{
+    ControlRequest, Controlled, StudyEvent, StudyPhase, StudySettings,
+};
+use trimtab_studio::verbs::Event;
+use trimtab_testing::files::bytes;
+
+#[derive(serde::Deserialize)]
+struct Kept {
+    records: TrialRecords,
+}
+
+/// Runs controls until so many answers are written, or to the end; also gives the last records that were told.
+fn run(
+    session: &mut Session,
+    request: &ControlRequest,
+    enough: usize,
+) -> (Option<Controlled>, Vec<u8>) {
+    let mut last = Vec::new();
+    let mut watch = Hearing::new(|event| match event {
+        Event::Study(StudyEvent::Records { records }) => {
+            last.clone_from(records);
+            false
+        }
+        Event::Study(StudyEvent::Progress { phase, done, .. }) => {
+            *phase == StudyPhase::Writing && *done >= enough
+        }
+        _ => false,
+    });
+    let controlled = block_on(session.controls(request.clone(), &mut watch));
+    (controlled.ok(), last)
+}
+
+fn records(bytes: &[u8]) -> TrialRecords {
+    serde_json::from_slice::<Kept>(bytes).unwrap().records
+}
+
+#[test]
+fn villainous_stands_out_from_random_directions() {
+    with_session(&CPU_EXACT, study);
+}
+
+fn study(session: &mut Session) {
+    let pack = TraitPack::parse(&bytes("models/traits/villainous.json")).unwrap();
+    let vector = bytes("models/vectors/villainous.safetensors");
+    let file = VectorFile::parse(&vector).unwrap();
+    let known = session.vector_of("villainous", &file, None).unwrap();
+    // Where the vector's file recommends to push, and far enough from the range's end for the text to be whole.
+    let recommended = known.recommended.clone().unwrap();
+    let coefficient = recommended.max / 1.5;
+    let dose = relative_dose(&known, coefficient, &recommended.layers()).unwrap();
+    let request = ControlRequest {
+        pack,
+        vector,
+        contrast: None,
+        thresholds: None,
+        layer: Some(recommended.layers[0]),
+        dose: Some(f64::from(dose)),
+        other: None,
+        study: StudySettings {
+            neutral_samples: Some(2),
+            max_tokens: Some(24),
+            ..StudySettings::default()
+        },
+        records: None,
+    };
+    let (none, some) = run(session, &request, 13);
+    assert!(none.is_none());
+    let begun = records(&some);
+    assert!(begun.iter().flatten().any(Option::is_none));
+    let rest = ControlRequest {
+        records: Some(some),
+        ..request.clone()
+    };
+    let (controlled, all) = run(session, &rest, usize::MAX);
+    let report = controlled.unwrap().report;
+    let all = records(&all);
+    let effect = |direction: &Direction| {
+        let row = report.rows.iter().find(|row| row.direction == *direction);
+        row.unwrap().outcome.deviations().unwrap().value
+    };
+    let villainous = effect(&Direction::Vector);
+    let random = (0..3).map(|seed| effect(&Direction::Random(seed)));
+    let random = random.sum::<f64>() / 3.0;
+    let flipped = effect(&Direction::Flipped);
+    println!("villainous {villainous:+.2}, random {random:+.2}, flipped {flipped:+.2}");
+    assert!(villainous > random + 0.5, "{report:#?}");
+    assert!(villainous > flipped + 1.0, "{report:#?}");
+    assert!(report.sentence.contains("deviations of neutral answers"));
+
+    // What was there stayed, and the same comes from the beginning, without a stop.
+    let (_, whole) = run(session, &request, 20);
+    for before in [begun, records(&whole)] {
+        let pairs = before.iter().flatten().zip(all.iter().flatten());
+        for (before, stopped) in pairs {
+            if let (Some(before), Some(stopped)) = (before, stopped) {
+                assert_eq!(before.ids, stopped.ids);
+            }
+        }
+    }
+}
