@@ -74,6 +74,30 @@ describe("the client", () => {
     expect(events).toEqual([{ kind: "prompt", done: 1, total: 2 }]);
   });
 
+  it("gives plans and stops to runs by their numbers, also to runs that wait", async () => {
+    const { engine, worker } = setUp();
+    const request = { columns: [], sampler: { temperature: 0, topK: 0, topP: 1, repetitionPenalty: 1, seed: 0 }, maxTokens: 1 };
+    await engine.setPlan([]);
+    await engine.stop();
+    const first = engine.generate(request, () => undefined);
+    const second = engine.generate(request, () => undefined);
+    void engine.catalogue();
+    const numbers = worker(0).calls.map(({ call }) => call);
+    void engine.setPlan([]);
+    void engine.stop();
+    const asked = worker(0).calls.slice(3).map(({ verb, inputs }) => ({ verb, inputs }));
+    expect(asked).toEqual([
+      { verb: "setPlan", inputs: [numbers[1], []] },
+      { verb: "stop", inputs: [numbers[0]] },
+      { verb: "stop", inputs: [numbers[1]] },
+    ]);
+    for (const call of numbers.slice(0, 2)) worker(0).say({ call: call ?? 0, result: [] });
+    expect(await Promise.all([first, second])).toEqual([[], []]);
+    const before = worker(0).calls.length;
+    await engine.stop();
+    expect(worker(0).calls).toHaveLength(before);
+  });
+
   it("hears of a thread that broke while its worker waits for it", async () => {
     const { engine, worker } = setUp();
     const failures: Failure[] = [];

@@ -1,5 +1,5 @@
 /** The page's program in this worker: compiled once, and heard when it breaks. */
-import type { InitOutput, Trimtab } from "../generated/simd/trimtab_wasm.js";
+import type { InitOutput } from "../generated/simd/trimtab_wasm.js";
 import { EngineFailure, toFailure } from "./failure.ts";
 import { pageFiles } from "./page_files.ts";
 import { openProgram, type Program } from "./program.ts";
@@ -37,6 +37,19 @@ const pause = (() => {
     });
 })();
 
+/** The program's class: it converts, and the studio does. What crosses is described in `studio.ts`. */
+export interface Trimtab {
+  tryDevice(config: Uint8Array, precision: string, timed: boolean, variant?: string): Promise<unknown>;
+  open(files: Map<string, Blob>, options: object, progress: (progress: { bytesDone: number; bytesTotal: number }) => void): Promise<void>;
+  card(): unknown;
+  /** Run number `run` of a verb, with what it takes (several things as a list). */
+  call(run: number, verb: string, input: unknown, onEvent?: (event: unknown) => void): Promise<unknown>;
+  /** Resolves when the run goes on under the plan, or has ended. */
+  setPlan(run: number, plan: unknown): Promise<void>;
+  stop(run: number): void;
+  deviceBytes(): number;
+}
+
 interface Started {
   program: Program;
   wasm: InitOutput;
@@ -52,7 +65,7 @@ export function start(): Promise<Started> {
   }).then(
     ({ program, wasm }) => {
       program.onPanic(die);
-      return { program, wasm, trimtab: new program.Trimtab(pause) };
+      return { program, wasm, trimtab: new program.Trimtab(pause) as unknown as Trimtab };
     },
     (error: unknown) => {
       started = undefined;
