@@ -1,0 +1,90 @@
+import { beforeEach, describe, expect, it } from "vitest";
+import { IDBFactory } from "fake-indexeddb";
+import { type Conversation, emptyAnswer, newConversation, type Run } from "../conversation/conversation.ts";
+import { type ConversationStore, memoryStore, openConversations } from "./conversations.ts";
+import { exported } from "../files/exported.ts";
+
+const run = (id: string, seed = 1): Run => ({
+  id,
+  after: [],
+  sampler: { temperature: 0, topK: 0, topP: 1, repetitionPenalty: 1, seed },
+  maxTokens: 1,
+  model: { name: "m", sha256: "", backend: "cpu", precision: "exact", traits: [] },
+  answers: { unsteered: { ...emptyAnswer([]), rereadLogprob: Float32Array.of(-1, Number.NaN) }, steered: emptyAnswer([]) },
+  prompt: null,
+});
+const asked = (id: string, ...runs: Run[]): Conversation => ({ ...newConversation(""), id, turns: [{ id: `${id}-turn`, user: "?", runs, shown: 0 }] });
+
+const titled = (title: string, updated: number) => ({ ...newConversation(""), title, updated });
+
+beforeEach(() => {
+  globalThis.indexedDB = new IDBFactory();
+});
+
+describe.each<[string, () => Promise<ConversationStore>]>([
+  ["the browser's database", openConversations],
+  ["memory", async () => memoryStore()],
+])("conversations in %s", (_, open) => {
+  it("come back whole, newest first, and go when removed", async () => {
+    const store = await open();
+    const old = titled("old", 1);
+    const fresh = titled("fresh", 2);
+    await store.put(fresh);
+    await store.put(old);
+    expect((await store.list()).map(({ title }) => title)).toEqual(["fresh", "old"]);
+    expect(await store.get(old.id)).toEqual(old);
+    await store.remove(fresh.id);
+    expect((await store.list()).map(({ title }) => title)).toEqual(["old"]);
+    expect(await store.get(fresh.id)).toBeNull();
+  });
+});
+
+describe.each<[string, () => Promise<ConversationStore>]>([
+  ["the browser's database", openConversations],
+  ["memory", async () => memoryStore()],
+])("answers in %s", (_, open) => {
+  it("come back with their conversation, as they were last", async () => {
+    const store = await open();
+    const first = run("first");
+    const conversation = asked("c", first, run("second"));
+    await store.put(conversation);
+    const grown = asked("c", first, run("second", 2), run("third"));
+    await store.put(grown);
+    expect(await store.get("c")).toEqual(grown);
+  });
+
+  it("go with their conversation alone", async () => {
+    const store = await open();
+    const shared = run("shared");
+    await store.put(asked("c", shared));
+    await store.put(asked("copy", shared));
+    await store.remove("c");
+    expect(await store.get("c")).toBeNull();
+    expect((await store.get("copy"))?.turns[0]?.runs).toEqual([shared]);
+  });
+});
+
+describe("the browser's database", () => {
+  it("outlives the page", async () => {
+    const kept = titled("kept", 1);
+    await (await openConversations()).put(kept);
+    const store = await openConversations();
+    expect(store.lasting).toBe(true);
+    expect(await store.get(kept.id)).toEqual(kept);
+  });
+
+  it("is replaced by memory where it is forbidden", async () => {
+    Object.defineProperty(globalThis, "indexedDB", { configurable: true, writable: true, value: undefined });
+    const store = await openConversations();
+    expect(store.lasting).toBe(false);
+    await store.put(titled("short-lived", 1));
+    expect(await store.list()).toHaveLength(1);
+  });
+});
+
+describe("a conversation as a file", () => {
+  it("has plain arrays, and null where there is no number", () => {
+    const conversation = { ...titled("t", 1), turns: [{ values: Float32Array.from([1.5, Number.NaN]) }] as never };
+    expect(JSON.parse(exported(conversation))).toMatchObject({ title: "t", turns: [{ values: [1.5, null] }] });
+  });
+});
