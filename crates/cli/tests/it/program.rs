@@ -75,9 +75,7 @@ fn score_prints_what_transformers_computed() {
 #[test]
 fn a_closed_pipe_ends_the_program_quietly() {
     for line in [&["compare"][..], &["compare", "--json"], &["--help"]] {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_trimtab"))
-            .args(line)
-            .current_dir(repository())
+        let mut child = command(line)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
@@ -93,12 +91,7 @@ fn a_closed_pipe_ends_the_program_quietly() {
 #[test]
 fn a_full_disk_is_told() {
     let full = std::fs::File::create("/dev/full").unwrap();
-    let output = Command::new(env!("CARGO_BIN_EXE_trimtab"))
-        .arg("compare")
-        .current_dir(repository())
-        .stdout(full)
-        .output()
-        .unwrap();
+    let output = command(&["compare"]).stdout(full).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
     let told = String::from_utf8(output.stderr).unwrap();
     assert!(told.contains("standard output cannot be written"), "{told}");
