@@ -68,6 +68,7 @@ export class Chat {
     private readonly makeRoom: () => Promise<() => void> = async () => () => undefined,
   ) {
     this.conversation = newConversation(preferences.choices.system);
+    store.keeping.onTrouble = (failure) => (model.failure = failure);
   }
 
   /** Opens the newest conversation that storage holds. */
@@ -78,27 +79,27 @@ export class Chat {
   }
 
   async refreshHeads(): Promise<void> {
-    try {
-      this.heads = await this.store.list();
-    } catch (thrown) {
-      this.model.failure = asFailure(thrown);
-    }
+    this.heads = await this.store.list();
   }
 
   async open(id: string): Promise<void> {
     await this.settle();
+    const found = await this.kept(id);
+    if (found !== null) this.conversation = settled(found);
+  }
+
+  /** A conversation from the store; null, with a sentence, where it cannot be had. */
+  private async kept(id: string): Promise<Conversation | null> {
     const title = this.heads.find((head) => head.id === id)?.title || "This conversation";
     try {
       const found = await this.store.get(id);
-      if (found !== null) {
-        this.conversation = settled(found);
-        return;
-      }
+      if (found !== null) return found;
       this.model.failure = { kind: "usage", message: `“${title}” is no longer here: it was deleted, perhaps in another tab. The list now shows what is kept.` };
       await this.refreshHeads();
     } catch (thrown) {
       this.model.failure = { kind: "usage", message: `“${title}” could not be read from the browser's storage (${reasonOf(thrown)}). Reload the page and open it once more.` };
     }
+    return null;
   }
 
   async startNew(title = ""): Promise<void> {
@@ -107,7 +108,7 @@ export class Chat {
   }
 
   async rename(id: string, title: string): Promise<void> {
-    const conversation = id === this.conversation.id ? this.conversation : await this.store.get(id);
+    const conversation = id === this.conversation.id ? this.conversation : await this.kept(id);
     if (conversation === null) return;
     const renamed = { ...conversation, title: titleFrom(title) };
     if (id === this.conversation.id) this.conversation = renamed;
@@ -274,15 +275,8 @@ export class Chat {
   }
 
   private async keep(conversation: Conversation): Promise<void> {
-    try {
-      await this.store.put(conversation);
-      await this.refreshHeads();
-    } catch {
-      this.model.failure = {
-        kind: "quota",
-        message: "The browser has no room left to keep this conversation. It stays on screen until you close the page; delete old conversations to make room.",
-      };
-    }
+    await this.store.put(conversation);
+    await this.refreshHeads();
   }
 
   private run(index: number, wanted: Column[]): Promise<void> {

@@ -2,13 +2,14 @@
 
 // idb: IndexedDB with promises in 1 kB; the bare interface is events all the way down.
 import { type DBSchema, type IDBPDatabase, openDB } from "idb";
+import { Keeping } from "./keeping.svelte.ts";
 import type { Conversation, ConversationHead, Run, Turn } from "../conversation/conversation.ts";
 
 export interface ConversationStore {
-  /** False where nothing outlives the page. */
-  readonly lasting: boolean;
+  readonly keeping: Keeping;
   /** Newest first. */
   list(): Promise<ConversationHead[]>;
+  /** Rejects where the database cannot be read. */
   get(id: string): Promise<Conversation | null>;
   put(conversation: Conversation): Promise<void>;
   remove(id: string): Promise<void>;
@@ -18,6 +19,8 @@ export interface ConversationStore {
 interface Body extends Omit<Conversation, "turns"> {
   turns: (Omit<Turn, "runs"> & { runs: string[] })[];
 }
+
+type Database = Omit<ConversationStore, "keeping">;
 
 interface Schema extends DBSchema {
   /** Kept apart from the bodies so that the list loads without any answer. */
@@ -37,7 +40,7 @@ export function headOf(conversation: Conversation): ConversationHead {
 
 const newestFirst = (a: ConversationHead, b: ConversationHead) => b.updated - a.updated;
 
-/** The browser's database, or memory where it is forbidden (some private windows). */
+/** The browser's database, and memory where that is forbidden (some private windows) or fails. */
 export async function openConversations(): Promise<ConversationStore> {
   try {
     const database = await openDB<Schema>("trimtab", 1, {
@@ -47,23 +50,47 @@ export async function openConversations(): Promise<ConversationStore> {
         fresh.createObjectStore("runs");
       },
     });
-    return lastingStore(database);
+    return storeOver(inDatabase(database));
   } catch {
     return memoryStore();
   }
 }
 
+/** For where nothing outlives the page. */
+export const memoryStore = (): ConversationStore => storeOver(null);
+
+/** What the database does not take is kept in memory, until the page is closed. */
+function storeOver(database: Database | null): ConversationStore {
+  const keeping = new Keeping("conversations", database !== null);
+  const here = new Map<string, Conversation>();
+  return {
+    keeping,
+    async list() {
+      const kept = await keeping.read<ConversationHead[]>(() => database?.list(), []);
+      return [...[...here.values()].map(headOf), ...kept.filter(({ id }) => !here.has(id))].sort(newestFirst);
+    },
+    async get(id) {
+      return here.get(id) ?? (await database?.get(id)) ?? null;
+    },
+    async put(conversation) {
+      if (await keeping.write(() => database?.put(conversation))) here.delete(conversation.id);
+      else here.set(conversation.id, conversation);
+    },
+    async remove(id) {
+      here.delete(id);
+      await keeping.remove(() => database?.remove(id));
+    },
+  };
+}
+
 /** Every run of a conversation: an array sorts after every string. */
 const runsOf = (id: string) => IDBKeyRange.bound([id], [id, []]);
 
-function lastingStore(database: IDBPDatabase<Schema>): ConversationStore {
+function inDatabase(database: IDBPDatabase<Schema>): Database {
   /** By conversation, the runs that stand in the database as they are. */
   const written = new Map<string, WeakSet<Run>>();
   return {
-    lasting: true,
-    async list() {
-      return (await database.getAll("heads")).sort(newestFirst);
-    },
+    list: () => database.getAll("heads"),
     async get(id) {
       const read = database.transaction(["bodies", "runs"]);
       const body = await read.objectStore("bodies").get(id);
@@ -98,16 +125,5 @@ function lastingStore(database: IDBPDatabase<Schema>): ConversationStore {
         write.done,
       ]);
     },
-  };
-}
-
-export function memoryStore(): ConversationStore {
-  const kept = new Map<string, Conversation>();
-  return {
-    lasting: false,
-    list: async () => [...kept.values()].map(headOf).sort(newestFirst),
-    get: async (id) => kept.get(id) ?? null,
-    put: async (conversation) => void kept.set(conversation.id, conversation),
-    remove: async (id) => void kept.delete(id),
   };
 }
