@@ -4,6 +4,7 @@
 import { type DBSchema, type IDBPDatabase, openDB } from "idb";
 import { Keeping } from "./keeping.svelte.ts";
 import type { Conversation, ConversationHead, Run, Turn } from "../conversation/conversation.ts";
+import { type AnswerPart, compact, joined } from "../conversation/growing_answer.ts";
 
 export interface ConversationStore {
   readonly keeping: Keeping;
@@ -11,7 +12,10 @@ export interface ConversationStore {
   list(): Promise<ConversationHead[]>;
   /** Rejects where the database cannot be read. */
   get(id: string): Promise<Conversation | null>;
+  /** Writes what changed since it was read or written. */
   put(conversation: Conversation): Promise<void>;
+  /** Keeps what was added to the answers of a run that is being written; parts are numbered from 0. The next `put` takes their place. False where they were not kept and have to be given again. */
+  append(conversation: string, run: string, number: number, parts: AnswerPart[]): Promise<boolean>;
   remove(id: string): Promise<void>;
 }
 
@@ -20,13 +24,19 @@ interface Body extends Omit<Conversation, "turns"> {
   turns: (Omit<Turn, "runs"> & { runs: string[] })[];
 }
 
-type Database = Omit<ConversationStore, "keeping">;
+interface RunPart {
+  run: string;
+  parts: AnswerPart[];
+}
+
+type Database = Omit<ConversationStore, "keeping" | "append"> & { append(...inputs: Parameters<ConversationStore["append"]>): Promise<void> };
 
 interface Schema extends DBSchema {
   /** Kept apart from the bodies so that the list loads without any answer. */
   heads: { key: string; value: ConversationHead };
   bodies: { key: string; value: Body };
-  runs: { key: [conversation: string, run: string]; value: Run };
+  /** A run, and behind it what was added to it while it was being written. */
+  runs: { key: [conversation: string, run: string] | [conversation: string, run: string, part: number]; value: Run | RunPart };
 }
 
 export function headOf(conversation: Conversation): ConversationHead {
@@ -76,6 +86,11 @@ function storeOver(database: Database | null): ConversationStore {
       if (await keeping.write(() => database?.put(conversation))) here.delete(conversation.id);
       else here.set(conversation.id, conversation);
     },
+    async append(conversation, run, number, parts) {
+      // Of what is in memory the whole is put when it is finished.
+      if (database === null || here.has(conversation)) return true;
+      return keeping.write(() => database.append(conversation, run, number, parts));
+    },
     async remove(id) {
       here.delete(id);
       await keeping.remove(() => database?.remove(id));
@@ -83,8 +98,10 @@ function storeOver(database: Database | null): ConversationStore {
   };
 }
 
-/** Every run of a conversation: an array sorts after every string. */
+/** Every run of a conversation with its parts: an array sorts after every string. */
 const runsOf = (id: string) => IDBKeyRange.bound([id], [id, []]);
+/** The parts of a run without the run: an array sorts after every number. */
+const partsOf = (id: string, run: string) => IDBKeyRange.bound([id, run, 0], [id, run, []]);
 
 function inDatabase(database: IDBPDatabase<Schema>): Database {
   /** By conversation, the runs that stand in the database as they are. */
@@ -95,8 +112,10 @@ function inDatabase(database: IDBPDatabase<Schema>): Database {
       const read = database.transaction(["bodies", "runs"]);
       const body = await read.objectStore("bodies").get(id);
       if (body === undefined) return null;
-      const runs = await read.objectStore("runs").getAll(runsOf(id));
-      const byId = new Map(runs.map((run) => [run.id, run]));
+      const stored = await read.objectStore("runs").getAll(runsOf(id));
+      const parts = stored.filter((one) => "parts" in one);
+      const runs = stored.filter((one): one is Run => !("parts" in one));
+      const byId = new Map(runs.map((run) => [run.id, joined(run, parts.flatMap((part) => (part.run === run.id ? part.parts : [])))]));
       written.set(id, new WeakSet(runs));
       return { ...body, turns: body.turns.map((turn) => ({ ...turn, runs: turn.runs.flatMap((run) => byId.get(run) ?? []) })) };
     },
@@ -110,10 +129,13 @@ function inDatabase(database: IDBPDatabase<Schema>): Database {
       await Promise.all([
         write.objectStore("heads").put(headOf(conversation)),
         write.objectStore("bodies").put(body),
-        ...changed.map((run) => write.objectStore("runs").put(run, [id, run.id])),
+        ...changed.flatMap((run) => [write.objectStore("runs").put(compact(run), [id, run.id]), write.objectStore("runs").delete(partsOf(id, run.id))]),
         write.done,
       ]);
       for (const run of changed) known.add(run);
+    },
+    async append(conversation, run, number, parts) {
+      await database.put("runs", { run, parts }, [conversation, run, number]);
     },
     async remove(id) {
       written.delete(id);
