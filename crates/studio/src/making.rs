@@ -9,7 +9,7 @@ use trimtab_persona::contrast_record::{ContrastRecord, ResponseSettings, Thresho
 use trimtab_persona::control_vector::ControlVector;
 use trimtab_persona::trait_pack::TraitPack;
 use trimtab_persona::trait_report::{ContrastResponse, ExtractionReport};
-use trimtab_persona::vector_file::{DEFAULT_TENSOR, VectorFile, VectorMetadata};
+use trimtab_persona::vector_file::VectorFile;
 use ts_rs::TS;
 
 #[derive(Clone, Debug, Serialize, Deserialize, TS)]
@@ -192,14 +192,10 @@ impl Session {
     /// A GGUF control vector as a vector file for the loaded model. Layers that it leaves out are zero.
     pub fn import_control_vector(&self, gguf: &[u8]) -> Result<Vec<u8>, Failure> {
         let (rows, width) = (self.engine.layer_rows(), self.engine.config().hidden_size);
-        let table = ControlVector::parse(gguf)?.into_table(rows, width)?;
-        let file = VectorFile {
-            tensors: [(DEFAULT_TENSOR.to_owned(), table)].into(),
-            metadata: VectorMetadata {
-                made: Some("from a GGUF control vector; its layers 0 and 1 are zero".into()),
-                ..VectorMetadata::default()
-            },
-        };
+        let control = ControlVector::parse(gguf)?;
+        let missing = control.missing_layers(rows);
+        let table = control.into_table(rows, width)?;
+        let file = VectorFile::imported(table, "a GGUF control vector", &missing);
         Ok(file.to_bytes()?)
     }
 }
