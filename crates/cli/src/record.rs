@@ -14,7 +14,7 @@ use trimtab_engine::{
     Backend, Engine, Operation, Precision, Sampler, Scope, SequenceIndex, SteeringPlan, Term,
     TokenId,
 };
-use trimtab_persona::conversation::{ChatText, TokenisedConversation, message};
+use trimtab_persona::conversation::{ChatText, Part, TokenisedConversation, message};
 use trimtab_persona::plan::relative_dose;
 use trimtab_persona::reading_block::ReadingBlock;
 use trimtab_persona::reread::reread;
@@ -66,8 +66,8 @@ struct Recording {
     model: RecordedModel,
     r#trait: RecordedTrait,
     layer: u32,
-    scope: &'static str,
-    sampler: RecordedSampler,
+    scope: Scope,
+    sampler: Sampler,
     question: String,
     doses: Vec<RecordedDose>,
 }
@@ -91,27 +91,17 @@ struct RecordedTrait {
 }
 
 #[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct RecordedSampler {
-    temperature: f32,
-    top_k: u32,
-    top_p: f32,
-    repetition_penalty: f32,
-    seed: u32,
-}
-
-#[derive(Serialize)]
 struct RecordedDose {
     coefficient: f32,
     tokens: Vec<RecordedToken>,
-    end: &'static str,
+    end: EndReason,
 }
 
 #[derive(Serialize)]
 struct RecordedToken {
     id: u32,
     text: String,
-    part: &'static str,
+    part: Part,
     logprob: Option<f32>,
     reread: Option<f32>,
 }
@@ -182,14 +172,8 @@ pub fn run(arguments: &Arguments) -> Result<()> {
             licence: manifest.licence,
         },
         layer: recommended.layers[0],
-        scope: "all",
-        sampler: RecordedSampler {
-            temperature: SAMPLER.temperature,
-            top_k: SAMPLER.top_k,
-            top_p: SAMPLER.top_p,
-            repetition_penalty: SAMPLER.repetition_penalty,
-            seed: SAMPLER.seed,
-        },
+        scope: Scope::All,
+        sampler: SAMPLER,
         question: arguments.question.clone(),
         r#trait: RecordedTrait {
             dose_per_unit: relative_dose(&vector, 1.0, &recommended.layers())
@@ -297,7 +281,7 @@ async fn dose(
     let token = |(index, (id, text)): (usize, (&TokenId, String))| RecordedToken {
         id: id.0,
         text,
-        part: "response",
+        part: Part::Response,
         logprob: logprobs.get(index).copied().and_then(finite),
         reread: finite(block.at(length + index, 0, layer)),
     };
@@ -310,10 +294,9 @@ async fn dose(
             .enumerate()
             .map(token)
             .collect(),
-        end: if answer.reason == EndReason::EndToken {
-            "end-token"
-        } else {
-            "max-tokens"
+        end: match answer.reason {
+            EndReason::EndToken => EndReason::EndToken,
+            _ => EndReason::MaxTokens,
         },
     })
 }
