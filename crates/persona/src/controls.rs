@@ -12,7 +12,7 @@ use crate::trials::{Trial, TrialRecords, TrialSetup};
 use crate::vector_metadata::Recommended;
 use crate::verdict::{Findings, Ruling, Verdict, VerdictCriteria, judge};
 use serde::{Deserialize, Serialize};
-use ts_rs::TS;
+use ts_rs::{Config, TS, TypeVisitor};
 use trimtab_engine::steering::PlanError;
 use trimtab_engine::{LayerTable, Scope};
 
@@ -21,9 +21,8 @@ pub const SHUFFLED: u32 = 10;
 pub const RANDOM: u32 = 3;
 
 /// A direction that is compared.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "DirectionName", into = "DirectionName")]
-#[ts(as = "DirectionName")]
 pub enum Direction {
     Vector,
     Flipped,
@@ -49,6 +48,28 @@ struct DirectionName {
     kind: DirectionKind,
     /// Of another trait; of directions of one kind their number, from 1 on.
     name: String,
+}
+
+// By hand, because what is derived of a type with another's form cannot be flattened.
+impl TS for Direction {
+    type WithoutGenerics = Self;
+    type OptionInnerType = Self;
+
+    fn name(config: &Config) -> String {
+        DirectionName::name(config)
+    }
+
+    fn inline(config: &Config) -> String {
+        DirectionName::inline(config)
+    }
+
+    fn inline_flattened(config: &Config) -> String {
+        DirectionName::inline_flattened(config)
+    }
+
+    fn visit_dependencies(visitor: &mut impl TypeVisitor) {
+        DirectionName::visit_dependencies(visitor);
+    }
 }
 
 impl From<Direction> for DirectionName {

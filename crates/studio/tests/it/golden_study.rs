@@ -163,7 +163,7 @@ fn check_vectors(
 ) {
     let mut components = 0;
     for areas in &made.report.auc {
-        let name = areas.name;
+        let name = areas.name.as_str();
         let ours: &LayerTable = &made.file.tensors[name];
         let theirs = floats(reference, name).1;
         let difference = ["response_avg", "prompt_avg", "prompt_last"].contains(&name);

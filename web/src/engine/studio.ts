@@ -1,0 +1,1375 @@
+/**
+ * The studio's verbs and the types of what they take, tell and give back. Made of crates/studio by
+ * `TRIMTAB_WRITE=1 cargo test --release -p trimtab-studio --test it typescript`: not to be edited.
+ */
+
+/**
+ * What else was likely in a token's place.
+ */
+export type Alternative = { text: string, id: number, logprob: number, };
+
+/**
+ * An answer held against the band that coherent ones lie in.
+ */
+export type AnswerCoherence = { verdict: Coherence, 
+/**
+ * Mean log-probability of its tokens under the unsteered model.
+ */
+meanLogprob: number, distinct2: number, band: CoherenceBand, };
+
+export type Backend = "gpu" | "cpu" | "reference";
+
+export type BaselineSummary = { 
+/**
+ * Neutral answers, coherent or not.
+ */
+answers: number, band: CoherenceBand, 
+/**
+ * Of the coherent answers, nats a token; NaN until it is measured.
+ */
+evidenceMean: number, 
+/**
+ * The unit of effects: standard deviation of the coherent neutral answers' evidence; NaN until measured.
+ */
+evidenceDeviation: number, 
+/**
+ * Mean negative log-likelihood, nats a token.
+ */
+nll: number, perplexity: number, distinct: [number, number, number], incoherentShare: number, };
+
+/**
+ * A file's bytes.
+ */
+export type Bytes = Uint8Array;
+
+/**
+ * The place that is recommended.
+ */
+export type Choice = { 
+/**
+ * Index of the curve.
+ */
+curve: number, range: WorkingRange, 
+/**
+ * At which cost the places were compared, and in what: KL in nats a token, or the relative dose.
+ */
+equalCost: number, costIsKl: boolean, 
+/**
+ * Evidence there, in deviations, between the nearest two points in proportion.
+ */
+effectAtEqualCost: number, };
+
+export type ChosenToken = { id: number, text: string, };
+
+/**
+ * What is wrong with an answer, if anything.
+ */
+export type Coherence = "coherent" | "too-unlikely" | "too-likely" | "repetitive" | "empty";
+
+/**
+ * The unsteered log-likelihoods that answers have which make sense, from those of neutral answers.
+ * It is meant for answers sampled as the neutral ones were: greedy ones are likelier.
+ */
+export type CoherenceBand = { 
+/**
+ * Lowest and highest mean log-likelihood, nats a token.
+ */
+low: number, high: number, 
+/**
+ * Of the neutral answers' mean log-likelihoods.
+ */
+mean: number, deviation: number, 
+/**
+ * Lowest distinct-2.
+ */
+distinct2: number, 
+/**
+ * Neutral answers that it comes from.
+ */
+answers: number, };
+
+/**
+ * How far from ordinary an answer may be. Visible and adjustable wherever answers are judged.
+ */
+export type CoherenceCriteria = { 
+/**
+ * Width of the band to each side, in standard deviations of neutral answers' mean
+ * log-likelihood.
+ */
+deviations: number, 
+/**
+ * Fewest different pairs of neighbours, as a share of all (distinct-2).
+ */
+distinct2: number, };
+
+/**
+ * Each kind keeps a cache of its own.
+ */
+export type ColumnKind = "unsteered" | "steered";
+
+export type ColumnRequest = { column: ColumnKind, 
+/**
+ * The whole conversation so far, ending with the user's message.
+ */
+messages: { role: "system" | "user" | "assistant"; content: string }[], 
+/**
+ * Not looked at in an unsteered column.
+ */
+plan: Array<SteeringTerm>, };
+
+/**
+ * One column's finished run: every token of the conversation and what was read.
+ */
+export type ColumnResult = { column: ColumnKind, text: string, 
+/**
+ * All tokens of the conversation, template and prompt included.
+ */
+tokens: Array<Token>, 
+/**
+ * Index into `tokens` of the answer's first token.
+ */
+answerStart: number, reason: EndReason, 
+/**
+ * Inside the run (includes the push), for all `tokens`.
+ */
+inRun: ReadingBlock, 
+/**
+ * By the unsteered model, for all `tokens`; what heatmaps show by default. Equal to `inRun` for an unsteered run.
+ */
+reread: ReadingBlock, 
+/**
+ * Log-probability of each token under the unsteered model; NaN for the first, and for those that it did not read.
+ */
+rereadLogprob: Float32Array, 
+/**
+ * The first segment begins at 0.
+ */
+segments: Array<PlanSegment>, 
+/**
+ * Of the answer; absent where there are no neutral answers to hold it against.
+ */
+coherence?: AnswerCoherence, };
+
+/**
+ * Whose tokens earlier messages have in a run's prompt.
+ */
+export type Context = "tokens" | "text";
+
+/**
+ * A conversation on one side of a contrast, as token ids.
+ */
+export type ContrastPair = { side: 1 | -1, prompt_ids: Array<number>, full_ids: Array<number>, };
+
+/**
+ * A response of a contrast set. Scores are null until it has been judged.
+ */
+export type ContrastResponse = { pair: number, question: number, 
+/**
+ * 1 or −1.
+ */
+side: 1 | -1, text: string, tokens: number, 
+/**
+ * Cross-fitted: by the pairs that did not make it, minus a neutral answer's to the same question.
+ */
+evidence: number | null, 
+/**
+ * The second witness: chance of the positive side by its words alone, from questions other than its own.
+ */
+witness: number | null, coherence: Coherence | null, };
+
+/**
+ * A contrast set: kept and given back as it is.
+ */
+export type ContrastSet = { 
+/**
+ * Token ids, seeds, scores and what else is needed to go on or to make vectors again.
+ */
+bytes: Uint8Array, responses: Array<ContrastResponse>, 
+/**
+ * Whether every response is written and judged.
+ */
+complete: boolean, };
+
+/**
+ * What controls were made of, and what the verdict follows from.
+ */
+export type ControlDetail = { layer: number, dose: number, coefficient: number, material: Material, unsteered: BaselineSummary, verdict: Verdict, coherence: CoherenceCriteria, };
+
+/**
+ * What controls came to: the same in the program, the page and the report of a trait.
+ */
+export type ControlReport = { rows: Array<ControlRow>, verdict: Ruling, sentence: string, 
+/**
+ * What a reader should know before believing it.
+ */
+caveats: Array<string>, 
+/**
+ * Absent in reports of earlier versions.
+ */
+detail?: ControlDetail, };
+
+export type ControlRequest = { pack: TraitPack, vector: Uint8Array, 
+/**
+ * The responses that made the vector; without them there are no shuffled labels.
+ */
+contrast: Uint8Array, 
+/**
+ * Those that the vector was made with.
+ */
+thresholds?: Thresholds, 
+/**
+ * The first one that the vector file recommends.
+ */
+layer?: number, 
+/**
+ * Relative, above 0; the end of the range that the vector file recommends.
+ */
+dose?: number, 
+/**
+ * The file of another trait's vector, and its name; one of the session's.
+ */
+other?: OtherVector, 
+/**
+ * From an earlier [`StudyEvent::Records`].
+ */
+records: Uint8Array, 
+/**
+ * Evaluation questions to ask (8).
+ */
+questions?: number, 
+/**
+ * Tokens an answer (32).
+ */
+maxTokens?: number, 
+/**
+ * Instruction pairs that evidence is measured with, of those that extraction did not see (at most 2).
+ */
+pairs?: number, 
+/**
+ * Pairs that extraction used, from the first on (what the vector file says, else all).
+ */
+extractionPairs?: number, 
+/**
+ * Unsteered answers to each question (3): the unit of effects and the coherence band come from them.
+ */
+neutralSamples?: number, 
+/**
+ * What counts as coherent.
+ */
+coherence?: CoherenceCriteria, 
+/**
+ * Which tokens are pushed (response).
+ */
+scope?: Scope, 
+/**
+ * Which of the vector file's tensors is meant (its default).
+ */
+tensor?: string, 
+/**
+ * Whether records of another study are refused, rather than passed over.
+ */
+refuseOtherRecords?: boolean, };
+
+/**
+ * A direction and what came of it.
+ */
+export type ControlRow = { kind: DirectionKind, 
+/**
+ * Of another trait; of directions of one kind their number, from 1 on.
+ */
+name: string, 
+/**
+ * The same in nats a token.
+ */
+nats: Estimate | null, answers: number, 
+/**
+ * Questions with a coherent answer.
+ */
+coherent: number, 
+/**
+ * Share of the answers.
+ */
+incoherent: number, 
+/**
+ * Why: too unlikely, too likely, repetitive, empty.
+ */
+incoherentBy: [number, number, number, number], 
+/**
+ * Of the answers under the unsteered model; `None` when every answer is empty.
+ */
+perplexity: number, 
+/**
+ * Mean KL(steered‖unsteered) along the answers, nats a token; `None` where it was not measured.
+ */
+kl: number, distinct1: number, distinct2: number, distinct3: number, texts: Array<JudgedAnswer>, evidence: number, low: number, high: number, };
+
+/**
+ * What controls came to, and the vector file with its range opened against the trait as far as the flipped push left the
+ * text whole.
+ */
+export type Controls = { recommended?: Recommended, vector: Uint8Array, rows: Array<ControlRow>, verdict: Ruling, sentence: string, 
+/**
+ * What a reader should know before believing it.
+ */
+caveats: Array<string>, 
+/**
+ * Absent in reports of earlier versions.
+ */
+detail?: ControlDetail, };
+
+/**
+ *Pearson's r with its 95 % interval; NaN where there is too little to tell.
+ */
+export type Correlation = { r: number, low: number, high: number, };
+
+export type DirectionKind = "vector" | "flipped" | "shuffled" | "random" | "other";
+
+export type EndReason = "end-token" | "max-tokens" | "context-full" | "stopped";
+
+/**
+ * A number and its 95 % percentile interval.
+ */
+export type Estimate = { value: number, low: number, high: number, };
+
+/**
+ * What making a vector came to, and the vector file.
+ */
+export type Extraction = { vector: Uint8Array, 
+/**
+ * By response, why it counts or does not.
+ */
+kept: Array<Kept>, keptPositive: number, keptNegative: number, 
+/**
+ * How well the second witness tells the sides apart on held-out questions.
+ */
+witnessAuc: number, 
+/**
+ * How well each estimator tells held-out responses apart, the mean difference first.
+ */
+auc: Array<LayerCurve>, 
+/**
+ * Length over the residual's median length in neutral answers, by estimator.
+ */
+norms: Array<LayerCurve>, 
+/**
+ * Cosine with the mean difference, by estimator.
+ */
+cosines: Array<LayerCurve>, };
+
+/**
+ * What making a vector came to.
+ */
+export type ExtractionReport = { 
+/**
+ * By response, why it counts or does not.
+ */
+kept: Array<Kept>, keptPositive: number, keptNegative: number, 
+/**
+ * How well the second witness tells the sides apart on held-out questions.
+ */
+witnessAuc: number, 
+/**
+ * How well each estimator tells held-out responses apart, the mean difference first.
+ */
+auc: Array<LayerCurve>, 
+/**
+ * Length over the residual's median length in neutral answers, by estimator.
+ */
+norms: Array<LayerCurve>, 
+/**
+ * Cosine with the mean difference, by estimator.
+ */
+cosines: Array<LayerCurve>, };
+
+/**
+ * An error in words for the person who meets it: what happened, and what to do next.
+ */
+export type Failure = { kind: FailureKind, message: string, };
+
+/**
+ * What kind of thing happened. The last two are the page's own: files that it could not fetch, or not keep.
+ */
+export type FailureKind = "no-webgpu" | "device-lost" | "out-of-memory" | "wrong-numbers" | "corrupt-model" | "context-full" | "internal" | "usage" | "download" | "quota";
+
+/**
+ * What the verdict is made of, effects in deviations of neutral answers' evidence.
+ */
+export type Findings = { name: string, effect: Estimate | null, 
+/**
+ * Questions with a coherent answer under the vector, and all of them.
+ */
+coherent: number, questions: number, shuffled: Array<number>, random: Array<number>, flipped: number | null, 
+/**
+ * Another trait's vector, by name.
+ */
+other: [string, number] | null, 
+/**
+ * The dose of all these, and the largest at which the text stays whole, where known.
+ */
+dose: number, wholeUpTo: number | null, };
+
+/**
+ * What happened; `column` is the index into the request's columns.
+ */
+export type GenerateEvent = { "kind": "prompt", done: number, total: number, secondsLeft?: number, } | { "kind": "token", column: number, token: Token, } | { "kind": "readings", column: number, from: number, block: ReadingBlock, } | { "kind": "segment", column: number, fromToken: number, plan: Array<SteeringTerm>, } | { "kind": "end", column: number, reason: EndReason, 
+/**
+ * NaN for an answer that is too short to tell.
+ */
+tokensPerSecond: number, } | { "kind": "reread-progress", column: number, done: number, total: number, } | { "kind": "recovering", bytesDone: number, bytesTotal: number, } | { "kind": "recovered", model: LoadedModel, };
+
+export type GenerateRequest = { columns: Array<ColumnRequest>, sampler: Sampler, maxTokens: number, };
+
+/**
+ * How strongly a system prompt asks for the trait or against it.
+ */
+export type Grade = "strongly-against" | "mildly-against" | "neutral" | "mildly-towards" | "strongly-towards";
+
+/**
+ * Token ids.
+ */
+export type Ids = Uint32Array;
+
+/**
+ * Two system prompts: one asks for the trait, one for its opposite.
+ */
+export type InstructionPair = { positive: string, negative: string, };
+
+/**
+ * One answer as a person reads it.
+ */
+export type JudgedAnswer = { question: string, text: string, coherence: Coherence, 
+/**
+ * Nats a token.
+ */
+evidence?: number, logprob?: number, kl?: number, };
+
+/**
+ * Whether a response counts, or why not.
+ */
+export type Kept = "kept" | "weak-evidence" | "too-unlikely" | "too-likely" | "repetitive" | "empty";
+
+/**
+ * A layer of the residual stream: 0 is the embedding output, `i` the output of block `i`
+ * (1..=L), as `hidden_states[i]` in Hugging Face transformers, except that layer L is taken
+ * before the final norm.
+ */
+export type Layer = number;
+
+/**
+ * One number for each layer, `[L+1]`, NaN where there is none; `low` and `high` where there is an interval (95 %).
+ */
+export type LayerCurve = { name: string, values: Float32Array, low?: Float32Array, high?: Float32Array, };
+
+/**
+ * The loaded model as a person sees it.
+ */
+export type LoadedModel = { name: string, 
+/**
+ * Of the weights.
+ */
+sha256: string, licence: string, layers: number, hiddenSize: number, backend: Backend, precision: Precision, adapter: string, 
+/**
+ * Whether the adapter is a program on the CPU.
+ */
+software: boolean, context: number, deviceBytes: number, 
+/**
+ * Sentences that a person should see.
+ */
+notices: Array<string>, traits: Array<Trait>, 
+/**
+ * How many traits it reads at a time.
+ */
+maxTraits: number, };
+
+export type MakingPhase = "writing" | "judging" | "vector";
+
+/**
+ * Which pairs and questions of a pack a study asks.
+ */
+export type Material = { 
+/**
+ * Into the pack's instructions: evidence is measured with these.
+ */
+pairs: Array<number>, 
+/**
+ * Whether extraction saw none of them.
+ */
+unseen: boolean, 
+/**
+ * Into the pack's evaluation questions, which extraction never sees.
+ */
+questions: Array<number>, };
+
+/**
+ * A conversation's messages.
+ */
+export type Messages = { role: "system" | "user" | "assistant"; content: string }[];
+
+export type NewerMessage = { role: Role, text: string, };
+
+/**
+ * What a contrast set's bytes hold.
+ */
+export type OpenedContrast = { pack: TraitPack, settings: ResponseSettings, 
+/**
+ * Token ids, seeds, scores and what else is needed to go on or to make vectors again.
+ */
+bytes: Uint8Array, responses: Array<ContrastResponse>, 
+/**
+ * Whether every response is written and judged.
+ */
+complete: boolean, };
+
+/**
+ * What a link holds.
+ */
+export type OpenedLink = { "kind": "recipe", recipe: SharedRecipe, } | { "kind": "newer", version: number, sentence: string, model: string, title: string, note: string, messages: Array<NewerMessage>, };
+
+/**
+ * What a term does to the residual `h` with the layer's row `v` (`v̂ = v/‖v‖`).
+ */
+export type Operation = { "kind": "add", coefficient: number, } | { "kind": "ablate" } | { "kind": "clamp", low: number, high: number, };
+
+/**
+ * Another trait's vector, to compare with.
+ */
+export type OtherVector = { name: string, 
+/**
+ * Which of the file's tensors is meant (its default).
+ */
+tensor?: string, vector: Uint8Array, };
+
+/**
+ * What a token of a conversation belongs to.
+ */
+export type Part = "template" | "prompt" | "response";
+
+/**
+ * Where a vector is added.
+ */
+export type Place = { "layer": number } | "allLayers";
+
+/**
+ * The range of one place.
+ */
+export type PlaceRange = { place: Place, towards: WorkingRange, 
+/**
+ * Where doses below 0 were tried.
+ */
+against: WorkingRange | null, };
+
+/**
+ * Part of a run made under one plan. `fromToken` is an index into the conversation's tokens.
+ */
+export type PlanSegment = { fromToken: number, plan: Array<SteeringTerm>, };
+
+/**
+ * How activations enter a weight matrix.
+ */
+export type Precision = "exact" | "fast";
+
+export type PredictRequest = { pack: TraitPack, vector: Uint8Array, 
+/**
+ * The layer that is read: the first one that the vector file recommends, or one a little past the middle.
+ */
+layer?: number, 
+/**
+ * From an earlier [`StudyEvent::Records`].
+ */
+records: Uint8Array, 
+/**
+ * Evaluation questions to ask (8).
+ */
+questions?: number, 
+/**
+ * Tokens an answer (32).
+ */
+maxTokens?: number, 
+/**
+ * Instruction pairs that evidence is measured with, of those that extraction did not see (at most 2).
+ */
+pairs?: number, 
+/**
+ * Pairs that extraction used, from the first on (what the vector file says, else all).
+ */
+extractionPairs?: number, 
+/**
+ * Unsteered answers to each question (3): the unit of effects and the coherence band come from them.
+ */
+neutralSamples?: number, 
+/**
+ * What counts as coherent.
+ */
+coherence?: CoherenceCriteria, 
+/**
+ * Which tokens are pushed (response).
+ */
+scope?: Scope, 
+/**
+ * Which of the vector file's tensors is meant (its default).
+ */
+tensor?: string, 
+/**
+ * Whether records of another study are refused, rather than passed over.
+ */
+refuseOtherRecords?: boolean, };
+
+/**
+ * What a prediction came to: the same in the program, the page and the report of a trait. Readings are in deviations of
+ * neutral prompt tokens where they are calibrated, else `h_l · v̂_l`.
+ */
+export type Prediction = { layer: number, calibrated: boolean, 
+/**
+ * Coherent answers.
+ */
+points: Array<PredictionPoint>, 
+/**
+ * Over all coherent answers.
+ */
+pooled: Correlation, 
+/**
+ * The same with each system prompt's means taken away first: what the reading knows beyond the prompt.
+ */
+within: Correlation, sentence: string, 
+/**
+ * What a reader should know before believing it.
+ */
+caveats: Array<string>, 
+/**
+ * Absent in reports of earlier versions.
+ */
+detail?: PredictionDetail, };
+
+/**
+ * What a prediction was made of.
+ */
+export type PredictionDetail = { material: Material, unsteered: BaselineSummary, 
+/**
+ * Incoherent answers, which do not count.
+ */
+incoherent: Array<PredictionPoint>, byGrade: Array<[Grade, Estimate | null]>, 
+/**
+ * Pooled r at each layer, `[L+1]`; null where there is none.
+ */
+byLayer: Array<number | null>, };
+
+/**
+ * One answer, for a scatter plot.
+ */
+export type PredictionPoint = { 
+/**
+ * The system prompt; empty: the template's own.
+ */
+system: string, question: string, 
+/**
+ * Of the last prompt token.
+ */
+reading: number, 
+/**
+ * Of the answer, in deviations of neutral answers' evidence, from their mean.
+ */
+evidence: number, };
+
+/**
+ * Where a decoded token's time goes on a GPU; seconds, bytes and multiply-adds of one token.
+ */
+export type ProfileResult = { tokens: number, context: number, seconds: number, 
+/**
+ * What the device was measured to do at most.
+ */
+bytesPerSecond: number, productsPerSecond: number, kernels: Array<ProfiledKernel>, };
+
+export type ProfiledKernel = { kernel: string, dispatches: number, seconds: number, 
+/**
+ * Of all kernels' time.
+ */
+share: number, bytes: number, products: number, 
+/**
+ * The least time at the device's measured peak over the time taken.
+ */
+roofline: number, };
+
+/**
+ * No question is in both halves.
+ */
+export type Questions = { extraction: Array<string>, evaluation: Array<string>, };
+
+/**
+ * What counts as working and as broken.
+ */
+export type RangeCriteria = { 
+/**
+ * Largest share of incoherent answers at a dose at which the text is called whole.
+ */
+maxIncoherent: number, 
+/**
+ * The range ends where evidence has fallen this far below its best at a smaller dose, in deviations.
+ */
+turnBack: number, 
+/**
+ * Least evidence, in deviations, for a place to be recommended at all.
+ */
+minEffect: number, };
+
+/**
+ * Calibrated readings as a page draws them.
+ */
+export type ReadingBlock = { tokens: number, traits: number, 
+/**
+ * `L + 1`.
+ */
+layerRows: number, 
+/**
+ * `[tokens, traits, L+1]` in deviations, 0 = ordinary. NaN where a token has no reading: the
+ * first token (an attention sink whose residual dwarfs all others), the template's own tokens,
+ * and directions without a calibration.
+ */
+values: Float32Array, };
+
+/**
+ * Where pushing works and the text stays whole.
+ */
+export type Recommended = { 
+/**
+ * Ascending, at least one.
+ */
+layers: Array<number>, 
+/**
+ * Coefficients, `min <= 0 <= max`.
+ */
+min: number, max: number, };
+
+/**
+ * Tokens of all answers, each read twice: in its run, and by the unsteered model.
+ */
+export type ReplayEvent = { "kind": "replay", done: number, total: number, };
+
+export type ReplayRequest = { link: string, 
+/**
+ * Files of ready-made vectors that the link names and that newer ones took the place of.
+ */
+older: Uint8Array[], };
+
+/**
+ * What this machine makes of a link.
+ */
+export type Replayed = { tokens: number, 
+/**
+ * Tokens that this machine would have chosen too.
+ */
+agreed: number, 
+/**
+ * Largest distance from the link's own readings, which are half a step coarse; null where it has none.
+ */
+readingsApart: number | null, 
+/**
+ * Whether messages became the author's tokens; null where the link does not say.
+ */
+samePrompts: boolean | null, sentence: string, 
+/**
+ * What the link's traits are called here, in its order.
+ */
+traits: Array<string>, 
+/**
+ * All traits of the session, in the order of the readings.
+ */
+directions: Array<string>, 
+/**
+ * Traits that came with the link and were not here before.
+ */
+added: Array<Trait>, answers: Array<ReplayedAnswer>, };
+
+export type ReplayedAnswer = { 
+/**
+ * Index of the recipe's message.
+ */
+message: number, 
+/**
+ * The author's, of the whole conversation up to and with the answer. `logprob` is NaN for a token that was too unlikely
+ * here to be listed.
+ */
+tokens: Array<Token>, answerStart: number, 
+/**
+ * What this machine would have chosen in place of each token of the answer.
+ */
+chosen: Array<ChosenToken>, 
+/**
+ * Whether it would have ended there too; null where the author's answer did not end by itself.
+ */
+ends: boolean | null, 
+/**
+ * Inside the run, for all tokens.
+ */
+inRun: ReadingBlock, 
+/**
+ * By the unsteered model.
+ */
+reread: ReadingBlock, rereadLogprob: Float32Array, segments: Array<PlanSegment>, };
+
+export type ResponseEvent = { "kind": "response", at: number, response: ContrastResponse, } | { "kind": "progress", phase: MakingPhase, done: number, total: number, secondsLeft?: number, } | { "kind": "checkpoint", contrast: Uint8Array, 
+/**
+ * Places of the responses that are in it; others are still growing.
+ */
+written: Array<number>, };
+
+/**
+ * How many responses are written, and how.
+ */
+export type ResponseSettings = { 
+/**
+ * Instruction pairs and extraction questions of the pack that are used, from the first on.
+ */
+pairs: number, questions: number, maxTokens: number, temperature: number, topP: number, seed: number, };
+
+export type Role = "system" | "user" | "assistant";
+
+export type Ruling = "works" | "does-not" | "not-enough-data";
+
+/**
+ * How the next token is chosen. The order is Hugging Face's: repetition penalty, temperature,
+ * top-k, top-p; then the largest `logit + Gumbel noise` wins.
+ */
+export type Sampler = { 
+/**
+ * 0 is greedy: the largest logit after the repetition penalty, the lower id on a tie.
+ */
+temperature: number, 
+/**
+ * Keep the `k` largest logits; 0 keeps all. Ties with the k-th are kept.
+ */
+topK: number, 
+/**
+ * Keep the smallest set of most likely tokens whose probabilities sum to at least this; 1 keeps all.
+ */
+topP: number, 
+/**
+ * Logits of tokens already in the sequence are divided (positive) or multiplied (negative) by this; 1 is off.
+ */
+repetitionPenalty: number, seed: number, };
+
+/**
+ * Which tokens a term acts on. The response starts with the last prompt token, which produces
+ * the first response token.
+ */
+export type Scope = "all" | "prompt" | "response";
+
+/**
+ * How likely each token is; entry `i` of both lists is about `ids[i + 1]`.
+ */
+export type ScoreResult = { 
+/**
+ * Negative natural log-likelihood, `[T − 1]`.
+ */
+nll: Float32Array, 
+/**
+ * The model's first choice in each place, `[T − 1]`.
+ */
+top1: Uint32Array, meanNll: number, };
+
+export type SharedCard = { opposite: string, description: string, made: string, layers: Array<number>, min: number, max: number, };
+
+/**
+ * `fromToken` counts from the answer's first token, and is negative inside the prompt.
+ */
+export type SharedChange = { fromToken: number, plan: Array<SteeringTerm>, };
+
+export type SharedLook = { trait: string | null, layer: number | null, token: SharedPlace | null, insideRun: boolean, title: string, note: string, };
+
+export type SharedMessage = { role: Role, text: string, tokens: Array<SharedToken> | null, run: SharedRun | null, };
+
+export type SharedModel = { name: string, 
+/**
+ * Hexadecimal.
+ */
+sha256: string, };
+
+/**
+ * A token of a message, both counted from 0.
+ */
+export type SharedPlace = { message: number, token: number, };
+
+export type SharedRecipe = { model: SharedModel, precision: Precision, traits: Array<SharedTrait>, messages: Array<SharedMessage>, 
+/**
+ * Absent where whoever shares it does not know.
+ */
+context?: Context, look: SharedLook, };
+
+/**
+ * Of an answer: how it was written.
+ */
+export type SharedRun = { sampler: Sampler, maxTokens: number, plan: Array<SteeringTerm>, changes: Array<SharedChange>, end: EndReason, };
+
+export type SharedToken = { id: number, text: string, reading: number | null, };
+
+export type SharedTrait = { name: string, 
+/**
+ * Hexadecimal, of a ready-made trait's tensor.
+ */
+hash: string | null, 
+/**
+ * The card of a vector that travels in the link.
+ */
+inline: SharedCard | null, };
+
+/**
+ * One term of a plan, its vector by name.
+ */
+export type SteeringTerm = { 
+/**
+ * A ready-made trait or, in the program, the path of a vector file (`PATH#TENSOR`).
+ */
+trait: string, operation: Operation, 
+/**
+ * `None`: the layers that the vector file recommends.
+ */
+layers?: Array<Layer>, scope: Scope, };
+
+export type StudyEvent = { "kind": "progress", phase: StudyPhase, done: number, total: number, secondsLeft?: number, } | { "kind": "row", row: SweepRow, } | { "kind": "records", records: Uint8Array, };
+
+/**
+ * What is being done to the answers (or, in `Reading`, to the responses that made the vector).
+ */
+export type StudyPhase = "reading" | "writing" | "measuring";
+
+/**
+ * A sweep, and the vector file with its recommendation in it.
+ */
+export type Sweep = { vector: Uint8Array, 
+/**
+ * In the order of places, then doses.
+ */
+rows: Array<SweepRow>, 
+/**
+ * Evidence without a push: rows tell evidence above that of the unsteered answers.
+ */
+neutral: number, 
+/**
+ * `None` when no place has evidence within its working range.
+ */
+recommended: SweepRecommendation | null, 
+/**
+ * What came of it, also where nothing is recommended.
+ */
+sentence: string, 
+/**
+ * What a reader should know before believing it.
+ */
+caveats: Array<string>, 
+/**
+ * Absent in reports of earlier versions.
+ */
+detail?: SweepDetail, };
+
+/**
+ * How a recommendation was found.
+ */
+export type SweepChoice = { layer: number, 
+/**
+ * Relative doses: the range's ends, and where evidence is largest.
+ */
+lowDose: number, highDose: number, bestDose: number, choice: Choice, };
+
+/**
+ * What a sweep was made of, and how its recommendation was found.
+ */
+export type SweepDetail = { material: Material, unsteered: BaselineSummary, ranges: Array<PlaceRange>, choice?: SweepChoice, 
+/**
+ * Every answer is there and measured.
+ */
+complete: boolean, coherence: CoherenceCriteria, range: RangeCriteria, };
+
+/**
+ * What a sweep recommends: where to push, and as far as it goes before the text breaks.
+ */
+export type SweepRecommendation = { sentence: string, 
+/**
+ * Ascending, at least one.
+ */
+layers: Array<number>, 
+/**
+ * Coefficients, `min <= 0 <= max`.
+ */
+min: number, max: number, };
+
+/**
+ * What a sweep came to: the same in the program, the page and the report of a trait.
+ */
+export type SweepReport = { 
+/**
+ * In the order of places, then doses.
+ */
+rows: Array<SweepRow>, 
+/**
+ * Evidence without a push: rows tell evidence above that of the unsteered answers.
+ */
+neutral: number, 
+/**
+ * `None` when no place has evidence within its working range.
+ */
+recommended: SweepRecommendation | null, 
+/**
+ * What came of it, also where nothing is recommended.
+ */
+sentence: string, 
+/**
+ * What a reader should know before believing it.
+ */
+caveats: Array<string>, 
+/**
+ * Absent in reports of earlier versions.
+ */
+detail?: SweepDetail, };
+
+export type SweepRequest = { pack: TraitPack, vector: Uint8Array, settings: SweepSettings, 
+/**
+ * From an earlier [`StudyEvent::Records`].
+ */
+records: Uint8Array, };
+
+/**
+ * One setting and what came of it.
+ */
+export type SweepRow = { layers: Array<number>, 
+/**
+ * Whether all layers were pushed at once, by increments.
+ */
+allLayers: boolean, 
+/**
+ * Relative dose.
+ */
+dose: number, coefficient: number, 
+/**
+ * The same in nats a token.
+ */
+nats: Estimate | null, answers: number, 
+/**
+ * Questions with a coherent answer.
+ */
+coherent: number, 
+/**
+ * Share of the answers.
+ */
+incoherent: number, 
+/**
+ * Why: too unlikely, too likely, repetitive, empty.
+ */
+incoherentBy: [number, number, number, number], 
+/**
+ * Of the answers under the unsteered model; `None` when every answer is empty.
+ */
+perplexity: number, 
+/**
+ * Mean KL(steered‖unsteered) along the answers, nats a token; `None` where it was not measured.
+ */
+kl: number, distinct1: number, distinct2: number, distinct3: number, texts: Array<JudgedAnswer>, evidence: number, low: number, high: number, };
+
+/**
+ * Where and how far a sweep pushes.
+ */
+export type SweepSettings = { 
+/**
+ * Empty: four, at 37, 47, 57 and 67 % of the model's depth.
+ */
+layers: Array<number>, 
+/**
+ * Relative doses; below 0: against the trait. Empty: 0.1, 0.2 and 0.3.
+ */
+doses: Array<number>, 
+/**
+ * Also all layers at once, by increments.
+ */
+allLayers: boolean, 
+/**
+ * Every layer, all layers at once, doses on both sides, every question and every unseen pair: hours.
+ */
+thorough?: boolean, 
+/**
+ * Evaluation questions to ask (8).
+ */
+questions?: number, 
+/**
+ * Tokens an answer (32).
+ */
+maxTokens?: number, 
+/**
+ * Instruction pairs that evidence is measured with, of those that extraction did not see (at most 2).
+ */
+pairs?: number, 
+/**
+ * Pairs that extraction used, from the first on (what the vector file says, else all).
+ */
+extractionPairs?: number, 
+/**
+ * Unsteered answers to each question (3): the unit of effects and the coherence band come from them.
+ */
+neutralSamples?: number, 
+/**
+ * What counts as coherent.
+ */
+coherence?: CoherenceCriteria, 
+/**
+ * Which tokens are pushed (response).
+ */
+scope?: Scope, 
+/**
+ * Which of the vector file's tensors is meant (its default).
+ */
+tensor?: string, 
+/**
+ * Whether records of another study are refused, rather than passed over.
+ */
+refuseOtherRecords?: boolean, };
+
+/**
+ * Which responses count. Changing them writes nothing anew.
+ */
+export type Thresholds = { 
+/**
+ * A positive response needs at least this evidence, a negative one at most its negation; in standard
+ * deviations of neutral answers' evidence.
+ */
+evidence: number, 
+/**
+ * As [`CoherenceCriteria`] has them.
+ */
+deviations: number, distinct2: number, };
+
+/**
+ * One token.
+ */
+export type Token = { id: number, 
+/**
+ * What it adds to the text; empty for a token that ends inside a character (the next one carries it).
+ */
+text: string, 
+/**
+ * Tokens of the `template` are the chat template's own; they are not coloured.
+ */
+part: Part, 
+/**
+ * Natural log-probability that the model gave it: in this run, or, for prompt tokens of a steered column, when the
+ * unsteered model read it. NaN for the first token.
+ */
+logprob: number, 
+/**
+ * What else was likely in its place, best first, the token itself included where it is among them.
+ */
+alternatives: Array<Alternative>, };
+
+export type TraceResult = { ids: Uint32Array, 
+/**
+ * `[L+1, T, d]`, row-major.
+ */
+residual: Float32Array, shape: [number, number, number], };
+
+/**
+ * A trait of the session.
+ */
+export type Trait = { 
+/**
+ * `cheerful`
+ */
+name: string, 
+/**
+ * `gloomy`
+ */
+opposite: string, description: string, 
+/**
+ * Of the vector's tensor.
+ */
+hash: string, 
+/**
+ * How the vector was made, in words; empty where nobody knows.
+ */
+made: string, recommended: Recommended, 
+/**
+ * By layer, the relative dose of coefficient 1: `‖v_l‖ / median neutral ‖h_l‖`; NaN where it is not known.
+ */
+dosePerUnit: Float32Array, };
+
+/**
+ * Cosines between all traits of the session, `[n, n]`.
+ */
+export type TraitCosines = { layer: number, names: Array<string>, values: Float32Array, };
+
+/**
+ * A named character trait: what to tell the model so that it shows the trait or its opposite, and
+ * questions that draw it out. The layout follows the persona vectors paper (arXiv 2507.21509,
+ * section 2.1): 5 pairs of instructions, 20 questions to extract from and 20 to evaluate on.
+ * `models/traits/schema.json` says the same to editors and other programs.
+ */
+export type TraitPack = { 
+/**
+ * `cheerful`; lower-case letters, digits and hyphens.
+ */
+name: string, 
+/**
+ * `gloomy`
+ */
+opposite: string, description: string, 
+/**
+ * At least [`MIN_PAIRS`].
+ */
+instructions: Array<InstructionPair>, questions: Questions, 
+/**
+ * SPDX expression, or its `NOASSERTION` where nobody has said.
+ */
+licence: string, };
+
+/**
+ * Everything that is known about a trait; null where nothing was found out yet.
+ */
+export type TraitReport = { pack: TraitPack, 
+/**
+ * For people.
+ */
+made: string, modelSha256: string, settings: ResponseSettings, thresholds: Thresholds, responses: Array<ContrastResponse>, extraction: ExtractionReport, sweep: SweepReport | null, controls: ControlReport | null, prediction: Prediction | null, };
+
+export type VectorRequest = { pack: TraitPack, contrast: Uint8Array, thresholds: Thresholds, };
+
+export type Verdict = { ruling: Ruling, sentence: string, 
+/**
+ * Share of meaningless directions that do as much, see [`VerdictCriteria::max_rank`].
+ */
+rank: number | null, findings: Findings, criteria: VerdictCriteria, };
+
+/**
+ * When a vector is said to do what its name says, and when nothing can be said.
+ */
+export type VerdictCriteria = { 
+/**
+ * Fewest questions with a coherent answer under the vector.
+ */
+minQuestions: number, 
+/**
+ * Fewest meaningless directions (shuffled and random) to compare with.
+ */
+minControls: number, 
+/**
+ * Least effect worth the name, in deviations of neutral answers' evidence.
+ */
+minEffect: number, 
+/**
+ * Largest share `(1 + k) / (1 + n)`, where `k` of `n` meaningless directions do as much as the vector: the
+ * p-value of a randomisation test.
+ */
+maxRank: number, 
+/**
+ * Widest interval, in deviations, with which a failure against the controls counts as one.
+ */
+maxWidth: number, 
+/**
+ * Largest share of incoherent answers under the vector.
+ */
+maxIncoherent: number, };
+
+/**
+ * How far a push at one place works.
+ */
+export type WorkingRange = { 
+/**
+ * Largest dose at which the text is whole and evidence has not turned back; 0 if there is none.
+ */
+end: number, 
+/**
+ * The dose within the range that has the most evidence, and that evidence.
+ */
+bestDose: number, bestEffect: number, 
+/**
+ * The smallest dose tried at which the text breaks.
+ */
+breaksAt: number | null, 
+/**
+ * The smallest dose tried at which evidence has turned back although the text is whole.
+ */
+turnsAt: number | null, };
+
+export type WriteRequest = { pack: TraitPack, settings: ResponseSettings, 
+/**
+ * A set that was stopped, to go on with.
+ */
+contrast: Uint8Array, };
+
+export interface StudioVerbs {
+  /** Runs the columns together, token by token. Another plan acts from the next token on that is not yet queued. A stop ends
+   * the answers, which are still re-read; another one ends that, too. */
+  generate(request: GenerateRequest, onEvent?: (event: GenerateEvent) => void): Promise<Array<ColumnResult>>;
+  /** Token ids of a rendered conversation. */
+  tokenize(messages: Messages, addGenerationPrompt: boolean): Promise<Ids>;
+  /** How likely the model finds each token. */
+  score(ids: Ids): Promise<ScoreResult>;
+  /** The residual stream at every layer for every token. */
+  trace(ids: Ids, plan?: Array<SteeringTerm>): Promise<TraceResult>;
+  /** Where the time of a token after `context` others (100) goes on a graphics device with timestamps, over `tokens` (4) of
+   * them. */
+  profile(context?: number, tokens?: number): Promise<ProfileResult>;
+  /** Mean-difference vectors from given conversations: the bytes of a vector file. */
+  extract(pairs: Array<ContrastPair>): Promise<Bytes>;
+  /** Adds a vector file as a trait. */
+  addVector(name: string, file: Bytes): Promise<Trait>;
+  /** Adds a control, `random SEED (LIKE)`: a direction drawn by chance, at each layer as long as the trait `like`. Tokens
+   * have no readings of it. */
+  addRandomTrait(like: string, seed: number): Promise<Trait>;
+  /** Lets go of traits, so that there is room for others; the rest keep their order. */
+  removeTraits(names: Array<string>): Promise<void>;
+  /** What a link, or its code alone, holds. */
+  openLink(link: string): Promise<OpenedLink>;
+  /** A recipe as a link's code, to be put after `#r=`. A trait that travels in it has to be one of the session's. */
+  makeLink(recipe: SharedRecipe): Promise<string>;
+  /** Forces a link's tokens through the loaded model, which must be the link's. */
+  replayLink(request: ReplayRequest, onEvent?: (event: ReplayEvent) => void): Promise<Replayed>;
+  /** A pack to edit, from templates. */
+  draftTrait(name: string, description: string, opposite: string): Promise<TraitPack>;
+  /** Parses and checks a pack's JSON; an error begins with the field's name. */
+  checkTrait(json: string): Promise<TraitPack>;
+  /** Writes and judges the responses, or goes on with a set that was stopped. A stop ends it with what is there. */
+  writeResponses(request: WriteRequest, onEvent?: (event: ResponseEvent) => void): Promise<ContrastSet>;
+  /** Vectors by every estimator from the responses that pass. Other thresholds write nothing anew. */
+  makeVector(request: VectorRequest, onEvent?: (event: ResponseEvent) => void): Promise<Extraction>;
+  /** What a contrast set's bytes hold, for a set that comes from a file. */
+  openContrast(bytes: Bytes): Promise<OpenedContrast>;
+  /** One tensor of a vector file (the mean difference where none is named) as a GGUF control vector for llama.cpp and
+   * repeng. Its layers begin at our layer 2: layers 0 and 1 cannot be exported. */
+  exportControlVector(vector: Bytes, tensor?: string): Promise<Bytes>;
+  /** A GGUF control vector as a vector file for the loaded model. Layers that it leaves out are zero. */
+  importControlVector(gguf: Bytes): Promise<Bytes>;
+  /** What a vector does to its trait at several layers and doses, and what it costs. A stop ends a study with a failure of
+   * kind `usage`, after the event with its `records`. */
+  sweepTrait(request: SweepRequest, onEvent?: (event: StudyEvent) => void): Promise<Sweep>;
+  /** What meaningless directions of the same length do where a vector is recommended. */
+  controlTrait(request: ControlRequest, onEvent?: (event: StudyEvent) => void): Promise<Controls>;
+  /** Whether the reading of the last prompt token tells what the answer will be like. */
+  predictTrait(request: PredictRequest, onEvent?: (event: StudyEvent) => void): Promise<Prediction>;
+  /** Cosines between all traits, at `layer` or the first trait's recommended one. */
+  compareTraits(layer?: number): Promise<TraitCosines>;
+  /** Everything that a trait's report says. */
+  openReport(json: Bytes): Promise<TraitReport>;
+}
+
+/** How many things a verb takes, whether it tells events, and whether it needs no model and waits for no other verb. */
+export const STUDIO_VERBS = {
+  generate: { inputs: 1, listens: true, immediate: false },
+  tokenize: { inputs: 2, listens: false, immediate: false },
+  score: { inputs: 1, listens: false, immediate: false },
+  trace: { inputs: 2, listens: false, immediate: false },
+  profile: { inputs: 2, listens: false, immediate: false },
+  extract: { inputs: 1, listens: false, immediate: false },
+  addVector: { inputs: 2, listens: false, immediate: false },
+  addRandomTrait: { inputs: 2, listens: false, immediate: false },
+  removeTraits: { inputs: 1, listens: false, immediate: false },
+  openLink: { inputs: 1, listens: false, immediate: true },
+  makeLink: { inputs: 1, listens: false, immediate: false },
+  replayLink: { inputs: 1, listens: true, immediate: false },
+  draftTrait: { inputs: 3, listens: false, immediate: true },
+  checkTrait: { inputs: 1, listens: false, immediate: true },
+  writeResponses: { inputs: 1, listens: true, immediate: false },
+  makeVector: { inputs: 1, listens: true, immediate: false },
+  openContrast: { inputs: 1, listens: false, immediate: true },
+  exportControlVector: { inputs: 2, listens: false, immediate: true },
+  importControlVector: { inputs: 1, listens: false, immediate: false },
+  sweepTrait: { inputs: 1, listens: true, immediate: false },
+  controlTrait: { inputs: 1, listens: true, immediate: false },
+  predictTrait: { inputs: 1, listens: true, immediate: false },
+  compareTraits: { inputs: 1, listens: false, immediate: false },
+  openReport: { inputs: 1, listens: false, immediate: true },
+} as const satisfies Record<keyof StudioVerbs, { inputs: number; listens: boolean; immediate: boolean }>;
