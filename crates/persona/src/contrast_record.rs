@@ -63,6 +63,7 @@ pub struct ResponseSettings {
     pub max_tokens: usize,
     pub temperature: f32,
     #[serde(default = "usual_top_p")]
+    #[ts(optional, as = "Option<f32>")]
     pub top_p: f32,
     pub seed: u32,
 }

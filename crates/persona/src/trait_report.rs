@@ -69,7 +69,6 @@ pub struct ExtractionReport {
 
 /// One number for each layer, `[L+1]`, NaN where there is none; `low` and `high` where there is an interval (95 %).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, TS)]
-#[ts(optional_fields)]
 pub struct LayerCurve {
     pub name: String,
     #[serde(with = "crate::json::floats")]
@@ -80,14 +79,14 @@ pub struct LayerCurve {
         skip_serializing_if = "Option::is_none",
         with = "crate::json::floats::optional"
     )]
-    #[ts(type = "Float32Array")]
+    #[ts(optional, type = "Float32Array")]
     pub low: Option<Vec<f32>>,
     #[serde(
         default,
         skip_serializing_if = "Option::is_none",
         with = "crate::json::floats::optional"
     )]
-    #[ts(type = "Float32Array")]
+    #[ts(optional, type = "Float32Array")]
     pub high: Option<Vec<f32>>,
 }
 

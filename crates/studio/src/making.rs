@@ -19,7 +19,7 @@ pub struct WriteRequest {
     pub settings: ResponseSettings,
     /// A set that was stopped, to go on with.
     #[serde(default, with = "serde_bytes")]
-    #[ts(type = "Uint8Array")]
+    #[ts(optional, type = "Uint8Array")]
     pub contrast: Option<Vec<u8>>,
 }
 

@@ -78,7 +78,7 @@ pub struct SweepRequest {
     pub settings: SweepPlan,
     /// From an earlier [`StudyEvent::Records`].
     #[serde(default, with = "serde_bytes")]
-    #[ts(type = "Uint8Array")]
+    #[ts(optional, type = "Uint8Array")]
     pub records: Option<Vec<u8>>,
 }
 
@@ -103,7 +103,7 @@ pub struct ControlRequest {
     pub vector: Vec<u8>,
     /// The responses that made the vector; without them there are no shuffled labels.
     #[serde(default, with = "serde_bytes")]
-    #[ts(type = "Uint8Array")]
+    #[ts(optional, type = "Uint8Array")]
     pub contrast: Option<Vec<u8>>,
     /// Those that the vector was made with.
     pub thresholds: Option<Thresholds>,
@@ -117,7 +117,7 @@ pub struct ControlRequest {
     pub study: StudySettings,
     /// From an earlier [`StudyEvent::Records`].
     #[serde(default, with = "serde_bytes")]
-    #[ts(type = "Uint8Array")]
+    #[ts(optional, type = "Uint8Array")]
     pub records: Option<Vec<u8>>,
 }
 
@@ -162,7 +162,7 @@ pub struct PredictRequest {
     pub study: StudySettings,
     /// From an earlier [`StudyEvent::Records`].
     #[serde(default, with = "serde_bytes")]
-    #[ts(type = "Uint8Array")]
+    #[ts(optional, type = "Uint8Array")]
     pub records: Option<Vec<u8>>,
 }
 

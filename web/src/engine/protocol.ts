@@ -3,11 +3,15 @@
  * number shown on the page was computed in Rust or WGSL and arrives here ready to draw.
  */
 
-import type { Backend, Failure, LoadedModel as StudioModel, Precision, ReplayEvent, Replayed, SteeringTerm, StudioVerbs, TraitReport } from "./studio.ts";
+import type { Backend, Failure, LoadedModel as StudioModel, Precision, ReplayEvent, Replayed, SteeringTerm, StudioVerbs, SweepSettings as StudioSweep, TraitReport } from "./studio.ts";
 
 export type * from "./studio.ts";
 
 export type Plan = SteeringTerm[];
+/** What the page asks a sweep for: it leaves neither questions nor lengths to what is usual. */
+export type SweepSettings = StudioSweep & { questions: number; maxTokens: number };
+/** A term as links have it: its layers are named. */
+export type SharedTerm = SteeringTerm;
 
 export type Role = "system" | "user" | "assistant";
 

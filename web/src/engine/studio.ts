@@ -212,7 +212,7 @@ export type ControlRequest = { pack: TraitPack, vector: Uint8Array,
 /**
  * The responses that made the vector; without them there are no shuffled labels.
  */
-contrast: Uint8Array, 
+contrast?: Uint8Array, 
 /**
  * Those that the vector was made with.
  */
@@ -232,7 +232,7 @@ other?: OtherVector,
 /**
  * From an earlier [`StudyEvent::Records`].
  */
-records: Uint8Array, 
+records?: Uint8Array, 
 /**
  * Evaluation questions to ask (8).
  */
@@ -576,7 +576,7 @@ layer?: number,
 /**
  * From an earlier [`StudyEvent::Records`].
  */
-records: Uint8Array, 
+records?: Uint8Array, 
 /**
  * Evaluation questions to ask (8).
  */
@@ -819,7 +819,7 @@ export type ResponseSettings = {
 /**
  * Instruction pairs and extraction questions of the pack that are used, from the first on.
  */
-pairs: number, questions: number, maxTokens: number, temperature: number, topP: number, seed: number, };
+pairs: number, questions: number, maxTokens: number, temperature: number, topP?: number, seed: number, };
 
 export type Role = "system" | "user" | "assistant";
 
@@ -1024,7 +1024,7 @@ export type SweepRequest = { pack: TraitPack, vector: Uint8Array, settings: Swee
 /**
  * From an earlier [`StudyEvent::Records`].
  */
-records: Uint8Array, };
+records?: Uint8Array, };
 
 /**
  * One setting and what came of it.
@@ -1288,7 +1288,7 @@ export type WriteRequest = { pack: TraitPack, settings: ResponseSettings,
 /**
  * A set that was stopped, to go on with.
  */
-contrast: Uint8Array, };
+contrast?: Uint8Array, };
 
 export interface StudioVerbs {
   /** Runs the columns together, token by token. Another plan acts from the next token on that is not yet queued. A stop ends

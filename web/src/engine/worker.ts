@@ -146,7 +146,7 @@ const pageVerbs: { [V in keyof PageVerbs]: (call: number, ...inputs: never[]) =>
     const file = await reportFile(ready, name);
     return file && ((await (await start()).trimtab.call(call, "openReport", file)) as TraitReport);
   },
-  removeCached: async (id) => {
+  removeCached: async (_call, id: string) => {
     await removeModel(await entryOf(id), await store());
   },
   storedFiles: async () => {
@@ -154,7 +154,7 @@ const pageVerbs: { [V in keyof PageVerbs]: (call: number, ...inputs: never[]) =>
     const kept = await (await store()).list();
     return kept.map(({ sha256, bytes }) => ({ sha256, bytes, model: all.find(({ files }) => files.some((file) => file.sha256 === sha256))?.id ?? null }));
   },
-  removeStored: async (hashes) => {
+  removeStored: async (_call, hashes: string[]) => {
     const kept = await store();
     for (const sha256 of hashes) await kept.remove(sha256);
   },

@@ -18,6 +18,7 @@ describe("a finished run", () => {
     text: " t7 t8",
     tokens: [token(1, "template"), token(2, "prompt"), token(3, "template"), token(4, "prompt"), token(5, "prompt"), token(6, "template"), token(7), token(8)],
     answerStart: 6,
+    reason: "end-token",
     inRun: block(1, 2, 3, 4, 5, 6, 7, 8),
     reread: block(11, 12, 13, 14, 15, 16, 17, 18),
     rereadLogprob: Float32Array.from([Number.NaN, -2, -3, -4, -5, -6, -7, -8]),

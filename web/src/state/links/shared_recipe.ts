@@ -107,7 +107,7 @@ function traitsOf(messages: SharedMessage[], hashes: ReadonlyMap<string, Readonl
   };
   for (const { run } of messages) {
     for (const plan of run === null ? [] : [run.plan, ...run.changes.map((change) => change.plan)]) {
-      for (const term of plan) use(term.trait, term.layers);
+      for (const term of plan) use(term.trait, term.layers ?? []);
     }
   }
   if (looked !== null) use(looked, lookedLayer === null ? [] : [lookedLayer]);

@@ -262,7 +262,7 @@ export class Workshop {
     await this.perform(id, "vector", async (progress) => {
       const request = { pack: trait.pack, contrast, thresholds: trait.thresholds };
       const { vector, ...extraction } = await this.engine.makeVector(request, (event) => {
-        progress("reading the responses and making the vector", "steps", event);
+        if (event.kind === "progress") progress("reading the responses and making the vector", "steps", event);
       });
       await this.keepPart(id, "vector", vector);
       // What was found out about another vector does not hold for this one.
