@@ -6,14 +6,6 @@ use trimtab_checkpoint::weights::is_redundant;
 use trimtab_checkpoint::{ByteSource, ModelConfig, WeightFile};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Norm {
-    /// `x / rms(x) · g`
-    Rms,
-    /// `(x − mean) / deviation · g + b`
-    LayerNorm,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Activation {
     Silu,
     /// The tanh approximation.
@@ -29,13 +21,10 @@ pub enum Positions {
 /// A decoder-only transformer with pre-norm blocks and a gated feed-forward part.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Architecture {
-    pub norm: Norm,
     pub activation: Activation,
     pub positions: Positions,
     /// Biases on the q, k and v projections.
     pub qkv_bias: bool,
-    /// RMSNorm over each head of q and k before the rotation.
-    pub qk_norm: bool,
     pub names: WeightNames,
 }
 
@@ -50,8 +39,6 @@ pub struct WeightNames {
     pub q_bias: &'static str,
     pub k_bias: &'static str,
     pub v_bias: &'static str,
-    pub q_norm: &'static str,
-    pub k_norm: &'static str,
     pub o: &'static str,
     pub ffn_norm: &'static str,
     pub gate: &'static str,
@@ -73,8 +60,6 @@ impl WeightNames {
         q_bias: "model.layers.{i}.self_attn.q_proj.bias",
         k_bias: "model.layers.{i}.self_attn.k_proj.bias",
         v_bias: "model.layers.{i}.self_attn.v_proj.bias",
-        q_norm: "model.layers.{i}.self_attn.q_norm.weight",
-        k_norm: "model.layers.{i}.self_attn.k_norm.weight",
         o: "model.layers.{i}.self_attn.o_proj.weight",
         ffn_norm: "model.layers.{i}.post_attention_layernorm.weight",
         gate: "model.layers.{i}.mlp.gate_proj.weight",
@@ -93,7 +78,7 @@ pub fn in_block(name: &str, block: usize) -> String {
 impl Architecture {
     /// Looks the model's family up.
     pub fn of(config: &ModelConfig) -> Result<Self, EngineError> {
-        let (qkv_bias, qk_norm) = match config.model_type.as_str() {
+        let qkv_bias = match config.model_type.as_str() {
             "llama" if config.attention_bias => {
                 return Err(EngineError::UnsupportedModel {
                     reason: "its config.json asks for attention_bias, and the bias of the output projection \
@@ -101,8 +86,8 @@ impl Architecture {
                         .into(),
                 });
             }
-            "llama" | "mistral" => (false, false),
-            "qwen2" => (true, false),
+            "llama" | "mistral" => false,
+            "qwen2" => true,
             _ => {
                 return Err(EngineError::UnsupportedArchitecture {
                     model_type: config.model_type.clone(),
@@ -125,13 +110,11 @@ impl Architecture {
             });
         }
         Ok(Self {
-            norm: Norm::Rms,
             activation,
             positions: Positions::Rotary {
                 theta: config.rope_theta,
             },
             qkv_bias,
-            qk_norm,
             names: WeightNames::LLAMA,
         })
     }
@@ -175,9 +158,6 @@ impl Architecture {
         ];
         if self.qkv_bias {
             in_blocks.extend([names.q_bias, names.k_bias, names.v_bias]);
-        }
-        if self.qk_norm {
-            in_blocks.extend([names.q_norm, names.k_norm]);
         }
         let mut all: HashSet<String> = [names.embedding, names.final_norm]
             .map(str::to_owned)

@@ -1,8 +1,8 @@
 //! Every weight of the model in host memory, as stored: what both host executors multiply by.
 
 use crate::architecture::{Architecture, in_block};
-use crate::engine::LoadProgress;
 use crate::error::EngineError;
+use crate::types::LoadProgress;
 use trimtab_checkpoint::{ByteSource, ModelConfig, WeightError, WeightFile, WeightRows};
 
 /// Bytes of data read at once.

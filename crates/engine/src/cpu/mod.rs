@@ -16,22 +16,20 @@ mod tasks;
 pub mod team;
 mod transpose;
 
-use crate::architecture::{Architecture, Norm, Positions};
-use crate::divergence::divergence;
-use crate::engine::{Backend, EngineInfo, EngineOptions, LoadProgress, Precision};
+use crate::architecture::{Architecture, Positions};
 use crate::error::EngineError;
-use crate::executor::{Batch, BatchRecord, ChangeSlot, Execute, Head, Limits, Row, TokenSource};
+use crate::executor::Row;
+use crate::host::{HostExecutor, HostModel, Observer, limits};
 use crate::host_weights::{BlockWeights, Weights};
-use crate::index::{Layer, SequenceIndex, TokenId};
-use crate::record::{Readings, TokenRecord};
-use crate::reference::rotation;
-use crate::steering::{ComposedChange, LayerChange, LayerTable, MAX_CLAMPS};
+use crate::index::{Layer, TokenId};
+use crate::positions::rotation;
+use crate::record::Prediction;
+use crate::types::{Backend, EngineInfo, EngineOptions, LoadProgress, Precision};
 use activations::{Inputs, Quantised};
 use aligned::Aligned;
 use attention::{CacheShape, KeyValueCache};
 use kernels::Kernels;
 use predict::Predictors;
-use std::collections::VecDeque;
 use tasks::Tasks;
 use trimtab_checkpoint::{ByteSource, Encoding, ModelConfig, WeightFile, WeightRows};
 
@@ -45,26 +43,19 @@ const ROWS: usize = if cfg!(target_family = "wasm") {
 /// Rows whose logits are computed together: enough to reuse the head's weights, few enough for a browser tab's memory.
 const HEAD_ROWS: usize = if cfg!(target_family = "wasm") { 8 } else { 64 };
 
+pub type CpuExecutor = HostExecutor<CpuModel>;
+
 #[derive(Debug)]
-pub struct CpuExecutor {
+pub struct CpuModel {
     config: ModelConfig,
     architecture: Architecture,
     precision: Precision,
-    limits: Limits,
     kernels: Kernels,
     tasks: Tasks,
     weights: Weights,
     cache: KeyValueCache,
-    directions: Vec<LayerTable>,
-    changes: Vec<Option<ComposedChange>>,
-    /// For each sequence, which tokens the repetition penalty counts: `[vocab]`.
-    seen: Vec<Vec<bool>>,
-    sampled: Vec<Option<TokenId>>,
     workspace: Workspace,
     predictors: Predictors,
-    /// `[vocab]`, of the row before those that are predicted together; empty unless needed.
-    last_logits: Vec<f32>,
-    finished: VecDeque<BatchRecord>,
 }
 
 /// What a batch is computed in, allocated once.
@@ -84,10 +75,7 @@ struct Workspace {
     k: Aligned<f32>,
     v: Aligned<f32>,
     logits: Aligned<f32>,
-    /// The rows' tokens, `[n]`.
-    tokens: Vec<TokenId>,
-    /// Which rows ask for the head, and the residual stream of those that are predicted together.
-    headed: Vec<usize>,
+    /// The residual stream of the rows that are predicted together.
     headed_h: Vec<f32>,
 }
 
@@ -99,29 +87,13 @@ impl CpuExecutor {
         options: EngineOptions,
         progress: &mut dyn FnMut(LoadProgress),
     ) -> Result<(Self, EngineInfo), EngineError> {
-        if architecture.norm != Norm::Rms || architecture.qk_norm {
-            return Err(EngineError::UnsupportedModel {
-                reason: "its normalisation is not supported yet".into(),
-            });
-        }
         let weights = Weights::load(config, &architecture, weights, progress).await?;
         let quantised = weights.matrices().all(|matrix| matrix.encoding.has_scale());
         let precision = match options.precision {
             Precision::Fast if quantised => Precision::Fast,
             _ => Precision::Exact,
         };
-        let sequences = options.sequences;
-        let limits = Limits {
-            rows: ROWS,
-            head_rows: ROWS,
-            sequences,
-            context: options
-                .context
-                .unwrap_or(config.context)
-                .min(config.context),
-            change_slots: 2 * sequences + 2,
-            in_flight: 4,
-        };
+        let limits = limits(config, options, ROWS);
         let kernels = Kernels::best();
         let tasks = Tasks::new();
         let info = EngineInfo {
@@ -130,7 +102,7 @@ impl CpuExecutor {
             adapter: format!("CPU, {}, {}", kernels.name, tasks),
             software: false,
             context: limits.context,
-            sequences,
+            sequences: limits.sequences,
             device_bytes: weights.bytes(),
         };
         let shape = CacheShape {
@@ -138,39 +110,28 @@ impl CpuExecutor {
             kv_heads: config.kv_heads,
             head_dim: config.head_dim,
         };
-        let executor = Self {
+        let model = CpuModel {
             config: config.clone(),
             architecture,
             precision,
-            limits,
             kernels,
             tasks,
             weights,
             // Rounding to f16 is far below that of 8-bit activations, and far above what "exact" promises.
-            cache: KeyValueCache::new(shape, sequences, precision == Precision::Fast),
-            directions: Vec::new(),
-            changes: vec![None; limits.change_slots],
-            seen: vec![vec![false; config.vocab_size]; sequences],
-            sampled: vec![None; sequences],
+            cache: KeyValueCache::new(shape, limits.sequences, precision == Precision::Fast),
             workspace: Workspace::new(config),
             predictors: Predictors::default(),
-            last_logits: Vec::new(),
-            finished: VecDeque::new(),
         };
-        Ok((executor, info))
+        Ok((Self::new(model, config, limits), info))
     }
+}
 
-    /// Runs the blocks over `rows` with their `tokens`, leaves the residual stream after the last
-    /// block in the workspace and fills `records` and `residual` (`[n, L+1, d]`, where captured).
-    fn forward(
-        &mut self,
-        rows: &[Row],
-        tokens: &[TokenId],
-        records: &mut [TokenRecord],
-        residual: &mut [f32],
-    ) {
+impl HostModel for CpuModel {
+    const ROWS: usize = ROWS;
+    const HEAD_ROWS: usize = HEAD_ROWS;
+
+    fn forward(&mut self, rows: &[Row], tokens: &[TokenId], observer: &mut Observer<'_>) {
         let d = self.config.hidden_size;
-        let layers = self.config.layers;
         let Positions::Rotary { theta } = self.architecture.positions;
         let workspace = &mut self.workspace;
         workspace.h.resize(rows.len() * d, 0.0);
@@ -183,29 +144,65 @@ impl CpuExecutor {
                 (0..head_dim / 2).map(|pair| rotation(pair, head_dim, row.position.0, theta));
             workspace.rotations.extend(angles);
         }
-        for layer in 0..=layers {
-            for (index, (row, h)) in rows.iter().zip(self.workspace.h.chunks_mut(d)).enumerate() {
-                if let Some(change) = row
-                    .change
-                    .and_then(|slot| self.changes[slot.0 as usize].as_ref())
-                {
-                    apply(&self.kernels, &change.layers[layer], row.position.0 == 0, h);
-                }
-                for (direction, table) in self.directions.iter().enumerate() {
-                    let at = direction * (layers + 1) + layer;
-                    records[index].readings.values[at] =
-                        self.kernels.dot(h, table.row(Layer(layer as u32)));
-                }
-                if !residual.is_empty() {
-                    residual[(index * (layers + 1) + layer) * d..][..d].copy_from_slice(h);
-                }
+        for layer in 0..=self.config.layers {
+            if let Some(block) = layer.checked_sub(1) {
+                self.block(block, rows);
             }
-            if layer < layers {
-                self.block(layer, rows);
-            }
+            let kernels = self.kernels;
+            observer.boundary(Layer(layer as u32), &mut self.workspace.h, |a, b| {
+                kernels.dot(a, b)
+            });
         }
     }
 
+    fn predict(&mut self, rows: &[Row], headed: &[usize], seen: &[Vec<bool>]) -> Vec<Prediction> {
+        let d = self.config.hidden_size;
+        let Workspace {
+            h,
+            x,
+            quantised,
+            projected,
+            logits,
+            headed_h: inputs,
+            ..
+        } = &mut self.workspace;
+        inputs.clear();
+        for &index in headed {
+            inputs.extend_from_slice(&h[index * d..][..d]);
+        }
+        let epsilon = self.config.norm_epsilon;
+        normalise(&self.kernels, inputs, &self.weights.final_norm, epsilon, x);
+        let projection = Projection {
+            kernels: &self.kernels,
+            tasks: &self.tasks,
+            precision: self.precision,
+        };
+        let head = self
+            .weights
+            .head
+            .as_ref()
+            .unwrap_or(&self.weights.embedding);
+        projection.run(&[head], x, quantised, projected);
+        projection.transpose(projected, headed.len(), logits);
+        let vocab = self.config.vocab_size;
+        let predictors = &mut self.predictors;
+        predictors.expect(headed.len());
+        let kernels = &self.kernels;
+        self.tasks.run(logits, vocab, true, |at, own| {
+            let row = &rows[headed[at]];
+            predictors.predict(at, kernels, own, row, &seen[row.sequence.index()]);
+        });
+        (0..headed.len())
+            .filter_map(|at| predictors.take(at))
+            .collect()
+    }
+
+    fn logits(&self) -> &[f32] {
+        &self.workspace.logits
+    }
+}
+
+impl CpuModel {
     /// Zero-based block `block` on the residual stream.
     fn block(&mut self, block: usize, rows: &[Row]) {
         let Self {
@@ -396,192 +393,8 @@ impl Workspace {
             k: aligned(kv_width),
             v: aligned(kv_width),
             logits: Aligned::default(),
-            tokens: Vec::with_capacity(ROWS),
-            headed: Vec::with_capacity(ROWS),
             headed_h: Vec::with_capacity(HEAD_ROWS * config.hidden_size),
         }
-    }
-}
-
-impl Execute for CpuExecutor {
-    fn limits(&self) -> Limits {
-        self.limits
-    }
-
-    fn set_directions(&mut self, directions: &[LayerTable]) -> Result<(), EngineError> {
-        self.directions = directions.to_vec();
-        Ok(())
-    }
-
-    fn set_change(&mut self, slot: ChangeSlot, change: &ComposedChange) -> Result<(), EngineError> {
-        self.changes[slot.0 as usize] = Some(change.clone());
-        Ok(())
-    }
-
-    fn set_seen(&mut self, sequence: SequenceIndex, tokens: &[TokenId]) -> Result<(), EngineError> {
-        let seen = &mut self.seen[sequence.index()];
-        seen.fill(false);
-        for token in tokens {
-            seen[token.0 as usize] = true;
-        }
-        Ok(())
-    }
-
-    fn submit(&mut self, batch: &Batch) -> Result<(), EngineError> {
-        let record = self.compute(batch)?;
-        self.finished.push_back(record);
-        Ok(())
-    }
-
-    async fn collect(&mut self) -> Result<BatchRecord, EngineError> {
-        self.finished
-            .pop_front()
-            .ok_or_else(|| EngineError::Usage("nothing is queued".into()))
-    }
-}
-
-impl CpuExecutor {
-    fn compute(&mut self, batch: &Batch) -> Result<BatchRecord, EngineError> {
-        let rows = &batch.rows;
-        if rows.len() > self.limits.rows {
-            return Err(EngineError::Usage("too much was queued at once".into()));
-        }
-        let layer_rows = self.config.layers + 1;
-        let mut tokens = std::mem::take(&mut self.workspace.tokens);
-        tokens.clear();
-        for row in rows {
-            tokens.push(match row.token {
-                TokenSource::Id(token) => token,
-                TokenSource::Sampled => self.sampled[row.sequence.index()].ok_or_else(|| {
-                    EngineError::Usage("nothing was sampled in this sequence yet".into())
-                })?,
-            });
-        }
-        let mut records: Vec<_> = rows
-            .iter()
-            .zip(&tokens)
-            .map(|(row, &token)| TokenRecord {
-                sequence: row.sequence,
-                position: row.position,
-                token,
-                readings: Readings {
-                    values: vec![0.0; self.directions.len() * layer_rows],
-                    layer_rows,
-                },
-                prediction: None,
-            })
-            .collect();
-        let captured = match batch.capture {
-            true => rows.len() * layer_rows * self.config.hidden_size,
-            false => 0,
-        };
-        let mut residual = vec![0.0; captured];
-        self.forward(rows, &tokens, &mut records, &mut residual);
-        for (row, token) in rows.iter().zip(&tokens) {
-            self.seen[row.sequence.index()][token.0 as usize] = true;
-        }
-        let mut headed = std::mem::take(&mut self.workspace.headed);
-        headed.clear();
-        headed.extend((0..rows.len()).filter(|&index| rows[index].head != Head::Skip));
-        self.last_logits.clear();
-        for headed in headed.chunks(HEAD_ROWS) {
-            self.predict(rows, headed, &mut records);
-        }
-        self.workspace.tokens = tokens;
-        self.workspace.headed = headed;
-        Ok(BatchRecord {
-            tokens: records,
-            residual,
-        })
-    }
-
-    /// Fills in the predictions after the rows `headed`, at most [`HEAD_ROWS`].
-    fn predict(&mut self, rows: &[Row], headed: &[usize], records: &mut [TokenRecord]) {
-        let d = self.config.hidden_size;
-        let Workspace {
-            h,
-            x,
-            quantised,
-            projected,
-            logits,
-            headed_h: inputs,
-            ..
-        } = &mut self.workspace;
-        inputs.clear();
-        for &index in headed {
-            inputs.extend_from_slice(&h[index * d..][..d]);
-        }
-        let epsilon = self.config.norm_epsilon;
-        normalise(&self.kernels, inputs, &self.weights.final_norm, epsilon, x);
-        let projection = Projection {
-            kernels: &self.kernels,
-            tasks: &self.tasks,
-            precision: self.precision,
-        };
-        let head = self
-            .weights
-            .head
-            .as_ref()
-            .unwrap_or(&self.weights.embedding);
-        projection.run(&[head], x, quantised, projected);
-        projection.transpose(projected, headed.len(), logits);
-        let vocab = self.config.vocab_size;
-        let predictors = &mut self.predictors;
-        predictors.expect(headed.len());
-        let (kernels, seen) = (&self.kernels, &self.seen);
-        self.tasks.run(logits, vocab, true, |at, own| {
-            let row = &rows[headed[at]];
-            predictors.predict(at, kernels, own, row, &seen[row.sequence.index()]);
-        });
-        for (at, (&index, own)) in headed.iter().zip(logits.chunks(vocab)).enumerate() {
-            let row = &rows[index];
-            let sequence = row.sequence.index();
-            let Some(mut prediction) = predictors.take(at) else {
-                continue;
-            };
-            if matches!(row.head, Head::Compare(_)) {
-                let before = match at {
-                    0 => &self.last_logits[..],
-                    _ => &logits[(at - 1) * vocab..][..vocab],
-                };
-                prediction.divergence = Some(divergence(before, own));
-            }
-            if matches!(row.head, Head::Sample(_)) {
-                self.sampled[sequence] = Some(prediction.chosen);
-            }
-            records[index].prediction = Some(prediction);
-        }
-        // Only where the next row that asks for the head compares itself with the last of these.
-        let next = headed.last().and_then(|&last| {
-            let mut after = rows[last + 1..].iter();
-            after.find(|row| row.head != Head::Skip)
-        });
-        if next.is_some_and(|row| matches!(row.head, Head::Compare(_))) {
-            self.last_logits.clear();
-            let last = &logits[(headed.len() - 1) * vocab..];
-            self.last_logits.extend_from_slice(last);
-        }
-    }
-}
-
-/// One layer's change on one token's residual `h` (`[d]`).
-fn apply(kernels: &Kernels, change: &LayerChange, first_token: bool, h: &mut [f32]) {
-    if !change.add.is_empty() {
-        add(h, &change.add);
-    }
-    if first_token || change.clamps.is_empty() {
-        return;
-    }
-    // All components are measured before any of them is changed.
-    let mut components = [0.0; MAX_CLAMPS];
-    for (component, clamp) in components.iter_mut().zip(&change.clamps) {
-        *component = kernels.dot(h, &clamp.direction);
-    }
-    for (clamp, component) in change.clamps.iter().zip(components) {
-        let shift = component.clamp(clamp.low, clamp.high) - component;
-        h.iter_mut()
-            .zip(&clamp.direction)
-            .for_each(|(h, v)| *h += shift * v);
     }
 }
 

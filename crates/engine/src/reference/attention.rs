@@ -2,6 +2,7 @@
 
 use super::matrix::dot;
 use crate::executor::Row;
+use crate::positions::rotation;
 
 /// Keys (rotated) and values of every block and sequence; grows with the conversation.
 #[derive(Debug)]
@@ -50,12 +51,6 @@ pub fn rotate(x: &mut [f32], head_dim: usize, position: u32, theta: f32) {
             head[pair + half] = b * cos + a * sin;
         }
     }
-}
-
-/// Sine and cosine of `position · theta^(−2·pair/head_dim)`, the angle in f32 as Hugging Face computes it.
-pub fn rotation(pair: usize, head_dim: usize, position: u32, theta: f32) -> (f32, f32) {
-    let frequency = 1.0 / theta.powf((2 * pair) as f32 / head_dim as f32);
-    (position as f32 * frequency).sin_cos()
 }
 
 /// Attention of `rows` with queries `q` (`[n, heads · head_dim]`, rotated) over everything in their

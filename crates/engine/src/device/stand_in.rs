@@ -2,8 +2,12 @@
 //! with before the real one's weights are there.
 
 use crate::architecture::{Architecture, in_block};
+use crate::engine::Engine;
 use crate::error::EngineError;
+use crate::gpu::Assumptions;
+use crate::gpu::variant::Variant;
 use crate::sampling::pcg;
+use crate::types::{Backend, EngineOptions, Precision};
 use half::{bf16, f16};
 use trimtab_checkpoint::encoding::BLOCK;
 use trimtab_checkpoint::{ByteSource, Encoding, ModelConfig, WeightFile};
@@ -14,6 +18,8 @@ const BLOCKS: usize = 2;
 const MAX_KINDS: usize = 8;
 const VOCAB: usize = 1024;
 const CONTEXT: usize = 64;
+/// Sequences of an engine that holds a stand-in.
+const SEQUENCES: usize = 3;
 /// Weights of one block. A model with larger ones is stood in for by narrower ones, with the same heads' width and
 /// as many query heads to a key/value head.
 const BLOCK_WEIGHTS: usize = 4_000_000;
@@ -134,6 +140,27 @@ impl StandIn {
             weights: WeightFile::open(weights).await?,
             config,
         })
+    }
+
+    /// An engine that holds it.
+    pub(super) async fn load(
+        &self,
+        backend: Backend,
+        precision: Precision,
+        variant: Option<Variant>,
+    ) -> Result<Engine, EngineError> {
+        let options = EngineOptions {
+            backend,
+            precision,
+            context: None,
+            sequences: SEQUENCES,
+        };
+        let assumptions = Assumptions {
+            variant,
+            ..Assumptions::default()
+        };
+        let (config, weights) = (&self.config, &self.weights);
+        Engine::load_assuming(config, weights, options, assumptions, &mut |_| {}).await
     }
 }
 
