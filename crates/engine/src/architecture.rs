@@ -1,16 +1,8 @@
 //! The table of transformer families: what a family's blocks are made of, and what its weights are called.
 
 use crate::error::EngineError;
-use std::collections::HashSet;
-use trimtab_checkpoint::weights::is_redundant;
-use trimtab_checkpoint::{ByteSource, ModelConfig, WeightFile};
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Activation {
-    Silu,
-    /// The tanh approximation.
-    GeluTanh,
-}
+pub use crate::op::Activation;
+use trimtab_checkpoint::ModelConfig;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Positions {
@@ -117,57 +109,5 @@ impl Architecture {
             qkv_bias,
             names: WeightNames::LLAMA,
         })
-    }
-
-    /// Refuses a file with a tensor that this family's table does not name: left unread, it would make every
-    /// number wrong without a word.
-    pub fn check_names<S: ByteSource>(
-        &self,
-        config: &ModelConfig,
-        file: &WeightFile<S>,
-    ) -> Result<(), EngineError> {
-        let known = self.tensor_names(config);
-        let unknown = file
-            .names()
-            .find(|name| !known.contains(*name) && !is_redundant(name, config.tied_embeddings));
-        match unknown {
-            None => Ok(()),
-            Some(name) => Err(EngineError::UnsupportedModel {
-                reason: format!(
-                    "its weight file has a tensor {name:?}, which a model of type {:?} does not have here; \
-                     computed without it, every answer would be wrong",
-                    config.model_type
-                ),
-            }),
-        }
-    }
-
-    /// Of every weight that an executor reads.
-    fn tensor_names(&self, config: &ModelConfig) -> HashSet<String> {
-        let names = &self.names;
-        let mut in_blocks = vec![
-            names.attention_norm,
-            names.q,
-            names.k,
-            names.v,
-            names.o,
-            names.ffn_norm,
-            names.gate,
-            names.up,
-            names.down,
-        ];
-        if self.qkv_bias {
-            in_blocks.extend([names.q_bias, names.k_bias, names.v_bias]);
-        }
-        let mut all: HashSet<String> = [names.embedding, names.final_norm]
-            .map(str::to_owned)
-            .into();
-        if !config.tied_embeddings {
-            all.insert(names.head.to_owned());
-        }
-        for block in 0..config.layers {
-            all.extend(in_blocks.iter().map(|name| in_block(name, block)));
-        }
-        all
     }
 }

@@ -6,6 +6,7 @@ use crate::error::EngineError;
 use crate::executor::{Batch, BatchRecord, Execute, Head, Limits, Row, TokenSource};
 use crate::gpu::{Assumptions, GpuExecutor};
 use crate::index::{Layer, Position, SequenceIndex, TokenId};
+use crate::op::ForwardPass;
 use crate::reading::Reading;
 use crate::record::{MAX_DIRECTIONS, TokenRecord};
 #[cfg(not(target_family = "wasm"))]
@@ -80,8 +81,8 @@ impl Engine {
         assumptions: Assumptions,
         progress: &mut dyn FnMut(LoadProgress),
     ) -> Result<Self, EngineError> {
-        let architecture = Architecture::of(config)?;
-        architecture.check_names(config, weights)?;
+        let pass = ForwardPass::of(config)?;
+        pass.check_names(config, weights)?;
         if options.sequences == 0 {
             return Err(EngineError::Usage(
                 "an engine needs room for at least one sequence".into(),
@@ -90,7 +91,7 @@ impl Engine {
         let (executor, info) = match options.backend {
             Backend::Cpu => {
                 let (cpu, info) =
-                    CpuExecutor::load(config, architecture, weights, options, progress).await?;
+                    CpuExecutor::load(config, pass, weights, options, progress).await?;
                 (Executor::Cpu(Box::new(cpu)), info)
             }
             #[cfg(target_family = "wasm")]
@@ -102,14 +103,13 @@ impl Engine {
             #[cfg(not(target_family = "wasm"))]
             Backend::Reference => {
                 let (reference, info) =
-                    ReferenceExecutor::load(config, architecture, weights, options, progress)
-                        .await?;
+                    ReferenceExecutor::load(config, pass, weights, options, progress).await?;
                 (Executor::Reference(Box::new(reference)), info)
             }
             Backend::Gpu => {
                 let (gpu, info) = GpuExecutor::load(
                     config,
-                    architecture,
+                    Architecture::of(config)?,
                     weights,
                     options,
                     assumptions,

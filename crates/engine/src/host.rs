@@ -3,7 +3,7 @@
 use crate::divergence::divergence;
 use crate::error::EngineError;
 use crate::executor::{Batch, BatchRecord, ChangeSlot, Execute, Head, Limits, Row, TokenSource};
-use crate::index::{Layer, SequenceIndex, TokenId};
+use crate::index::{Place, SequenceIndex, Site, TokenId};
 use crate::record::{Prediction, Readings, TokenRecord};
 use crate::steering::{ComposedChange, LayerChange, LayerTable, MAX_CLAMPS};
 use crate::types::EngineOptions;
@@ -220,9 +220,18 @@ pub struct Observer<'a> {
 }
 
 impl Observer<'_> {
-    /// Changes the residual stream `h` (`[rows, d]`) of `layer`, then reads and captures it. `dot` is the inner product
-    /// that readings and clamps are measured with.
-    pub fn boundary(&mut self, layer: Layer, h: &mut [f32], dot: impl Fn(&[f32], &[f32]) -> f32) {
+    /// Whether anything is changed, read or captured at `site`.
+    pub fn wants(&self, site: Site) -> bool {
+        site.place == Place::Residual
+    }
+
+    /// Changes what is at `site`, `h` (`[rows, width]`), then reads and captures it. `dot` is the inner product that
+    /// readings and clamps are measured with.
+    pub fn boundary(&mut self, site: Site, h: &mut [f32], dot: impl Fn(&[f32], &[f32]) -> f32) {
+        if !self.wants(site) {
+            return;
+        }
+        let layer = site.layer;
         for (index, (row, h)) in self.rows.iter().zip(h.chunks_mut(self.width)).enumerate() {
             let change = row
                 .change

@@ -42,7 +42,19 @@ pub enum Value {
 }
 
 impl Value {
-    pub const COUNT: usize = Self::FedForward as usize + 1;
+    pub const COUNT: usize = 10;
+    pub const ALL: [Self; Self::COUNT] = [
+        Self::Residual,
+        Self::Normed,
+        Self::Queries,
+        Self::Keys,
+        Self::Values,
+        Self::Heads,
+        Self::Attended,
+        Self::Gate,
+        Self::Up,
+        Self::FedForward,
+    ];
 
     pub const fn width(self, config: &ModelConfig) -> usize {
         match self {

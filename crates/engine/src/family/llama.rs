@@ -24,8 +24,17 @@ pub fn block(config: &ModelConfig, index: usize, activation: Activation) -> Vec<
     let layer = Layer(index as u32 + 1);
     let (theta, epsilon) = (config.rope_theta, config.norm_epsilon);
     let weight = |name: &str| format!("model.layers.{index}.{name}.weight");
-    let norm = |name: &str| Op::Norm { of: Residual, gain: weight(name), epsilon, to: Normed };
-    let by = |name: &str, to| Factor { matrix: weight(name), bias: None, to };
+    let norm = |name: &str| Op::Norm {
+        of: Residual,
+        gain: weight(name),
+        epsilon,
+        to: Normed,
+    };
+    let by = |name: &str, to| Factor {
+        matrix: weight(name),
+        bias: None,
+        to,
+    };
     vec![
         norm("input_layernorm"),
         Op::Project {
@@ -40,7 +49,10 @@ pub fn block(config: &ModelConfig, index: usize, activation: Activation) -> Vec<
         Op::Rotate { of: Keys, theta },
         Op::Attend { block: index },
         boundary(Site::heads(layer), Heads),
-        Op::Project { of: Heads, by: vec![by("self_attn.o_proj", Attended)] },
+        Op::Project {
+            of: Heads,
+            by: vec![by("self_attn.o_proj", Attended)],
+        },
         boundary(Site::after_attention(layer), Attended),
         Op::Add { of: Attended },
         norm("post_attention_layernorm"),
@@ -49,7 +61,10 @@ pub fn block(config: &ModelConfig, index: usize, activation: Activation) -> Vec<
             by: vec![by("mlp.gate_proj", Gate), by("mlp.up_proj", Up)],
         },
         Op::Gate { by: activation },
-        Op::Project { of: Gate, by: vec![by("mlp.down_proj", FedForward)] },
+        Op::Project {
+            of: Gate,
+            by: vec![by("mlp.down_proj", FedForward)],
+        },
         Op::Add { of: FedForward },
         boundary(Site::residual(layer), Residual),
     ]
@@ -58,10 +73,22 @@ pub fn block(config: &ModelConfig, index: usize, activation: Activation) -> Vec<
 /// From the residual stream to logits.
 pub fn head(config: &ModelConfig) -> Vec<NamedOp> {
     let epsilon = config.norm_epsilon;
-    let matrix = if config.tied_embeddings { EMBEDDING } else { "lm_head.weight" };
+    let matrix = if config.tied_embeddings {
+        EMBEDDING
+    } else {
+        "lm_head.weight"
+    };
     vec![
-        Op::Norm { of: Residual, gain: "model.norm.weight".into(), epsilon, to: Normed },
-        Op::Head { of: Normed, matrix: matrix.into() },
+        Op::Norm {
+            of: Residual,
+            gain: "model.norm.weight".into(),
+            epsilon,
+            to: Normed,
+        },
+        Op::Head {
+            of: Normed,
+            matrix: matrix.into(),
+        },
     ]
 }
 

@@ -16,7 +16,11 @@ impl ForwardPass {
         let activation = match config.activation.as_str() {
             "silu" => Activation::Silu,
             "gelu_pytorch_tanh" | "gelu_new" => Activation::GeluTanh,
-            other => return Err(unsupported(format!("its activation {other:?} is not known"))),
+            other => {
+                return Err(unsupported(format!(
+                    "its activation {other:?} is not known"
+                )));
+            }
         };
         if config.mlp_bias {
             let reason = "biases in the feed-forward part are not supported";

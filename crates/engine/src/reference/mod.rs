@@ -1,23 +1,26 @@
-//! The readable f32 reference executor, the oracle of the two others. Weights stay as stored and are
-//! dequantised a row at a time.
+//! The readable f32 executor, the oracle of the two others: each operation of the forward pass as its formula says.
+//! Weights stay as stored and are dequantised a row at a time.
 
 mod attention;
 mod matrix;
+mod ops;
 mod sample;
 
 #[cfg(test)]
 pub(crate) use sample::predict;
 
-use crate::architecture::{Activation, Architecture, Positions};
 use crate::error::EngineError;
 use crate::executor::Row;
 use crate::host::{HostExecutor, HostModel, Observer, limits};
-use crate::host_weights::Weights;
-use crate::index::{Layer, TokenId};
+use crate::index::TokenId;
+use crate::op::{ForwardPass, Op, Value};
 use crate::record::Prediction;
 use crate::types::{Backend, EngineInfo, EngineOptions, LoadProgress, Precision};
+use crate::weights::Weights;
 use attention::KeyValueCache;
 use matrix::{dot, project};
+use std::ops::{Index, IndexMut};
+use std::sync::Arc;
 use trimtab_checkpoint::{ByteSource, ModelConfig, WeightFile};
 
 pub type ReferenceExecutor = HostExecutor<ReferenceModel>;
@@ -25,23 +28,41 @@ pub type ReferenceExecutor = HostExecutor<ReferenceModel>;
 #[derive(Debug)]
 pub struct ReferenceModel {
     config: ModelConfig,
-    architecture: Architecture,
+    pass: Arc<ForwardPass>,
     weights: Weights,
     cache: KeyValueCache,
-    /// The residual stream after the last block, `[rows, d]`.
-    h: Vec<f32>,
+    values: Values,
+    /// `[headed rows, vocab]`
     logits: Vec<f32>,
+}
+
+/// The tensors of a batch, each `[n, its width]`.
+#[derive(Debug, Default)]
+struct Values([Vec<f32>; Value::COUNT]);
+
+impl Index<Value> for Values {
+    type Output = Vec<f32>;
+
+    fn index(&self, value: Value) -> &Vec<f32> {
+        &self.0[value as usize]
+    }
+}
+
+impl IndexMut<Value> for Values {
+    fn index_mut(&mut self, value: Value) -> &mut Vec<f32> {
+        &mut self.0[value as usize]
+    }
 }
 
 impl ReferenceExecutor {
     pub async fn load<S: ByteSource>(
         config: &ModelConfig,
-        architecture: Architecture,
+        pass: ForwardPass,
         weights: &WeightFile<S>,
         options: EngineOptions,
         progress: &mut dyn FnMut(LoadProgress),
     ) -> Result<(Self, EngineInfo), EngineError> {
-        let weights = Weights::load(config, &architecture, weights, progress).await?;
+        let weights = Weights::load(&pass, weights, progress).await?;
         let limits = limits(config, options, ReferenceModel::ROWS);
         let info = EngineInfo {
             backend: Backend::Reference,
@@ -52,19 +73,82 @@ impl ReferenceExecutor {
             sequences: limits.sequences,
             device_bytes: weights.bytes(),
         };
+        let width = Value::Keys.width(config);
         let model = ReferenceModel {
             config: config.clone(),
-            architecture,
+            pass: Arc::new(pass),
             weights,
-            cache: KeyValueCache::new(
-                config.layers,
-                limits.sequences,
-                config.kv_heads * config.head_dim,
-            ),
-            h: Vec::new(),
+            cache: KeyValueCache::new(config.layers, limits.sequences, width),
+            values: Values::default(),
             logits: Vec::new(),
         };
         Ok((Self::new(model, config, limits), info))
+    }
+}
+
+impl ReferenceModel {
+    /// Goes through `ops`, from whose first the values that they read are known.
+    fn run(
+        &mut self,
+        ops: &[Op],
+        rows: &[Row],
+        tokens: &[TokenId],
+        mut observer: Option<&mut Observer<'_>>,
+    ) {
+        let Self {
+            config,
+            weights,
+            cache,
+            values,
+            logits,
+            ..
+        } = self;
+        for op in ops {
+            match op {
+                Op::Embed { matrix } => {
+                    values[Value::Residual] = ops::embed(&weights[*matrix], tokens);
+                }
+                Op::Boundary { site, of } => {
+                    if let Some(observer) = &mut observer {
+                        observer.boundary(*site, &mut values[*of], dot);
+                    }
+                }
+                Op::Norm {
+                    of,
+                    gain,
+                    epsilon,
+                    to,
+                } => values[*to] = ops::norm(&values[*of], &weights[*gain], *epsilon),
+                Op::Project { of, by } => {
+                    for factor in by {
+                        let mut out = project(&weights[factor.matrix], &values[*of]);
+                        if let Some(bias) = factor.bias {
+                            let bias = &weights[bias];
+                            out.chunks_mut(bias.len())
+                                .for_each(|row| ops::add(row, bias));
+                        }
+                        values[factor.to] = out;
+                    }
+                }
+                Op::Rotate { of, theta } => {
+                    ops::rotate(&mut values[*of], rows, config.head_dim, *theta);
+                }
+                Op::Attend { block } => {
+                    cache.write(*block, rows, &values[Value::Keys], &values[Value::Values]);
+                    let queries = &values[Value::Queries];
+                    values[Value::Heads] = attention::attend(cache, *block, rows, queries, config);
+                }
+                Op::Gate { by } => {
+                    let up = std::mem::take(&mut values[Value::Up]);
+                    ops::gate(*by, &mut values[Value::Gate], &up);
+                }
+                Op::Add { of } => {
+                    let x = std::mem::take(&mut values[*of]);
+                    ops::add(&mut values[Value::Residual], &x);
+                }
+                Op::Head { of, matrix } => *logits = project(&weights[*matrix], &values[*of]),
+            }
+        }
     }
 }
 
@@ -74,28 +158,18 @@ impl HostModel for ReferenceModel {
     const HEAD_ROWS: usize = 64;
 
     fn forward(&mut self, rows: &[Row], tokens: &[TokenId], observer: &mut Observer<'_>) {
-        let d = self.config.hidden_size;
-        let mut h = vec![0.0; rows.len() * d];
-        for (row, token) in h.chunks_mut(d).zip(tokens) {
-            self.weights.embedding.dequantise_row(token.0 as usize, row);
-        }
-        observer.boundary(Layer(0), &mut h, dot);
-        for block in 0..self.config.layers {
-            self.block(block, rows, &mut h);
-            observer.boundary(Layer(block as u32 + 1), &mut h, dot);
-        }
-        self.h = h;
+        let pass = Arc::clone(&self.pass);
+        self.run(&pass.body, rows, tokens, Some(observer));
     }
 
     fn predict(&mut self, rows: &[Row], headed: &[usize], seen: &[Vec<bool>]) -> Vec<Prediction> {
-        let d = self.config.hidden_size;
-        let mut inputs = Vec::with_capacity(headed.len() * d);
+        let (pass, d) = (Arc::clone(&self.pass), self.config.hidden_size);
+        let residual = std::mem::take(&mut self.values[Value::Residual]);
         for &index in headed {
-            inputs.extend_from_slice(&self.h[index * d..][..d]);
+            self.values[Value::Residual].extend_from_slice(&residual[index * d..][..d]);
         }
-        let inputs = normalise(&inputs, &self.weights.final_norm, self.config.norm_epsilon);
-        let weights = &self.weights;
-        self.logits = project(weights.head.as_ref().unwrap_or(&weights.embedding), &inputs);
+        self.run(&pass.head, rows, &[], None);
+        self.values[Value::Residual] = residual;
         let logits = self.logits.chunks(self.config.vocab_size);
         let headed = headed.iter().map(|&index| &rows[index]).zip(logits);
         headed
@@ -105,90 +179,5 @@ impl HostModel for ReferenceModel {
 
     fn logits(&self) -> &[f32] {
         &self.logits
-    }
-}
-
-impl ReferenceModel {
-    /// Zero-based block `block` on the residual stream `h` (`[n, d]`).
-    fn block(&mut self, block: usize, rows: &[Row], h: &mut [f32]) {
-        let config = &self.config;
-        let weights = &self.weights.blocks[block];
-        let Positions::Rotary { theta } = self.architecture.positions;
-
-        let x = normalise(h, &weights.attention_norm, config.norm_epsilon);
-        let mut q = project(&weights.q, &x);
-        let mut k = project(&weights.k, &x);
-        let mut v = project(&weights.v, &x);
-        if let Some([q_bias, k_bias, v_bias]) = &weights.qkv_bias {
-            add_bias(&mut q, q_bias);
-            add_bias(&mut k, k_bias);
-            add_bias(&mut v, v_bias);
-        }
-        for (index, row) in rows.iter().enumerate() {
-            let (q_width, kv_width) = (
-                config.heads * config.head_dim,
-                config.kv_heads * config.head_dim,
-            );
-            attention::rotate(
-                &mut q[index * q_width..][..q_width],
-                config.head_dim,
-                row.position.0,
-                theta,
-            );
-            attention::rotate(
-                &mut k[index * kv_width..][..kv_width],
-                config.head_dim,
-                row.position.0,
-                theta,
-            );
-        }
-        self.cache.write(block, rows, &k, &v);
-        let attended = attention::attend(
-            &self.cache,
-            block,
-            rows,
-            &q,
-            config.heads,
-            config.kv_heads,
-            config.head_dim,
-        );
-        add(h, &project(&weights.o, &attended));
-
-        let x = normalise(h, &weights.ffn_norm, config.norm_epsilon);
-        let mut gate = project(&weights.gate, &x);
-        let up = project(&weights.up, &x);
-        for (gate, up) in gate.iter_mut().zip(up) {
-            *gate = activate(self.architecture.activation, *gate) * up;
-        }
-        add(h, &project(&weights.down, &gate));
-    }
-}
-
-/// RMSNorm of every row of `x` (`[n, d]`) with gain `gain` (`[d]`).
-fn normalise(x: &[f32], gain: &[f32], epsilon: f32) -> Vec<f32> {
-    let mut out = Vec::with_capacity(x.len());
-    for row in x.chunks(gain.len()) {
-        let scale = 1.0 / (dot(row, row) / row.len() as f32 + epsilon).sqrt();
-        out.extend(row.iter().zip(gain).map(|(x, g)| x * scale * g));
-    }
-    out
-}
-
-fn add(sum: &mut [f32], addend: &[f32]) {
-    sum.iter_mut().zip(addend).for_each(|(sum, x)| *sum += x);
-}
-
-/// Adds `bias` (`[w]`) to every row of `x` (`[n, w]`).
-fn add_bias(x: &mut [f32], bias: &[f32]) {
-    x.chunks_mut(bias.len()).for_each(|row| add(row, bias));
-}
-
-fn activate(activation: Activation, x: f32) -> f32 {
-    match activation {
-        Activation::Silu => x / (1.0 + (-x).exp()),
-        Activation::GeluTanh => {
-            let inner = (2.0 / std::f32::consts::PI).sqrt() * (x + 0.044_715 * x * x * x);
-            0.5 * x * (1.0 + inner.tanh())
-        }
     }
 }
