@@ -24,6 +24,7 @@ mod positions;
 pub mod reading;
 pub mod record;
 pub mod reference;
+mod run;
 pub mod sampling;
 mod sequence;
 pub mod steering;
