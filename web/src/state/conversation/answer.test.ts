@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import type { ColumnResult, ReadingBlock, Token } from "../../engine/protocol.ts";
-import { finish, grow, promptReading, rows } from "./answer.ts";
+import { finish, promptReading, rows } from "./answer.ts";
 import { emptyAnswer } from "./conversation.ts";
 
 const token = (id: number, part: Token["part"] = "response"): Token => ({ id, text: ` t${id}`, part, logprob: -id, alternatives: [] });
@@ -10,34 +10,6 @@ const block = (...tokens: number[]): ReadingBlock => ({
   traits: 1,
   layerRows: 2,
   values: Float32Array.from(tokens.flatMap((value) => [value, value])),
-});
-
-describe("an answer that grows", () => {
-  it("takes tokens and readings in their order, readings later than tokens", () => {
-    let answer = emptyAnswer([]);
-    answer = grow(answer, { kind: "token", column: 0, token: token(1) });
-    answer = grow(answer, { kind: "token", column: 0, token: token(2) });
-    answer = grow(answer, { kind: "readings", column: 0, from: 0, block: block(1) });
-    answer = grow(answer, { kind: "readings", column: 0, from: 1, block: block(2) });
-    expect(answer.tokens.map(({ id }) => id)).toEqual([1, 2]);
-    expect(Array.from(answer.inRun?.values ?? [])).toEqual([1, 1, 2, 2]);
-  });
-
-  it("leaves NaN where readings are missing", () => {
-    const answer = grow(emptyAnswer([]), { kind: "readings", column: 0, from: 1, block: block(5) });
-    expect(Array.from(answer.inRun?.values ?? [])).toEqual([Number.NaN, Number.NaN, 5, 5]);
-  });
-
-  it("keeps the last of two segments before the same token", () => {
-    const plan = (coefficient: number) => [{ trait: "cheerful", operation: { kind: "add" as const, coefficient }, scope: "all" as const }];
-    let answer = emptyAnswer(plan(1));
-    answer = grow(answer, { kind: "segment", column: 0, fromToken: 4, plan: plan(2) });
-    answer = grow(answer, { kind: "segment", column: 0, fromToken: 4, plan: plan(3) });
-    expect(answer.segments).toEqual([
-      { fromToken: 0, plan: plan(1) },
-      { fromToken: 4, plan: plan(3) },
-    ]);
-  });
 });
 
 describe("a finished run", () => {

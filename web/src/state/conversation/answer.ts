@@ -1,29 +1,10 @@
-/** How an answer grows from the engine's events, and what its finished result adds. */
+/** What a finished run adds to its answers. */
 
-import type { ColumnResult, GenerateEvent, ReadingBlock } from "../../engine/protocol.ts";
+import type { ColumnResult, Plan, ReadingBlock } from "../../engine/protocol.ts";
 import type { Answer, PromptReading } from "./conversation.ts";
 
-/** The answer after one event of its column; the same object where the event changes nothing. */
-export function grow(answer: Answer, event: GenerateEvent): Answer {
-  switch (event.kind) {
-    case "token":
-      return { ...answer, tokens: [...answer.tokens, event.token] };
-    case "readings":
-      return { ...answer, inRun: append(answer.inRun, event.from, event.block) };
-    case "segment":
-      return { ...answer, segments: addSegment(answer.segments, event.fromToken, event.plan) };
-    case "end":
-      return { ...answer, end: event.reason, tokensPerSecond: Number.isFinite(event.tokensPerSecond) ? event.tokensPerSecond : null };
-    case "prompt":
-    case "reread-progress":
-    case "recovering":
-    case "recovered":
-      return answer;
-  }
-}
-
-function addSegment(segments: Answer["segments"], fromToken: number, plan: Answer["segments"][number]["plan"]): Answer["segments"] {
-  // Two moves before the same token: the last one holds.
+/** The segments with one more; of two before the same token the last one holds. */
+export function withSegment(segments: Answer["segments"], fromToken: number, plan: Plan): Answer["segments"] {
   return [...segments.filter((segment) => segment.fromToken < fromToken), { fromToken, plan }];
 }
 
@@ -31,16 +12,7 @@ function addSegment(segments: Answer["segments"], fromToken: number, plan: Answe
 function segmentsOf({ segments, answerStart }: ColumnResult): Answer["segments"] {
   // What held before the answer's first token is shown as its beginning unless the prompt was read under two plans.
   const begins = (segments[1]?.fromToken ?? Infinity) <= answerStart ? -answerStart : 0;
-  return segments.reduce<Answer["segments"]>((all, { fromToken, plan }, at) => addSegment(all, at === 0 ? begins : fromToken - answerStart, plan), []);
-}
-
-function append(block: ReadingBlock | null, from: number, added: ReadingBlock): ReadingBlock {
-  const stride = added.traits * added.layerRows;
-  const tokens = Math.max(block?.tokens ?? 0, from + added.tokens);
-  const values = new Float32Array(tokens * stride).fill(Number.NaN);
-  if (block !== null && block.traits * block.layerRows === stride) values.set(block.values);
-  values.set(added.values.subarray(0, added.tokens * stride), from * stride);
-  return { tokens, traits: added.traits, layerRows: added.layerRows, values };
+  return segments.reduce<Answer["segments"]>((all, { fromToken, plan }, at) => withSegment(all, at === 0 ? begins : fromToken - answerStart, plan), []);
 }
 
 /** Rows `start..end` of a block, in memory of their own. */

@@ -163,19 +163,10 @@ export function samePlan(a: Plan, b: Plan): boolean {
 
 /** A conversation from storage: an answer that was being written when the page closed was stopped there. */
 export function settled(conversation: Conversation): Conversation {
-  return {
-    ...conversation,
-    turns: conversation.turns.map((turn) => ({
-      ...turn,
-      runs: turn.runs.map((run) => ({
-        ...run,
-        answers: {
-          unsteered: { ...run.answers.unsteered, end: run.answers.unsteered.end ?? "stopped" },
-          steered: { ...run.answers.steered, end: run.answers.steered.end ?? "stopped" },
-        },
-      })),
-    })),
-  };
+  const ended = (answer: Answer): Answer => ({ ...answer, end: answer.end ?? "stopped" });
+  const whole = ({ answers }: Run) => columns.every((column) => answers[column].end !== null);
+  const settle = (run: Run): Run => (whole(run) ? run : { ...run, answers: { unsteered: ended(run.answers.unsteered), steered: ended(run.answers.steered) } });
+  return { ...conversation, turns: conversation.turns.map((turn) => ({ ...turn, runs: turn.runs.map(settle) })) };
 }
 
 /** Answers as a screen reader says them. */

@@ -66,7 +66,7 @@ export class ModelState {
   }
 
   /** The same model in another place, after its device was lost. */
-  moved(model: LoadedModel): void {
+  recovered(model: LoadedModel): void {
     const place = model.backend === "cpu" ? "on the processor, which may be slower" : "there";
     const notice = `The graphics device was lost in the middle of an answer. The model was loaded again and goes on ${place}.`;
     const { adapter, trial } = this.loaded ?? {};

@@ -1,10 +1,8 @@
 /** The conversation on screen: asking, answering, editing, keeping. */
 
-import type { ColumnRequest, Engine, GenerateEvent, Plan } from "../../engine/protocol.ts";
+import type { ColumnRequest, Engine, LoadedModel, Plan } from "../../engine/protocol.ts";
 import type { ConversationStore } from "../storage/conversations.ts";
-import { finish, grow, promptReading } from "../conversation/answer.ts";
 import {
-  type Answer,
   type Column,
   columns,
   type Conversation,
@@ -26,13 +24,7 @@ import {
 import { asFailure } from "../model/failure.ts";
 import type { ModelState } from "../model/model.svelte.ts";
 import type { Preferences } from "../model/preferences.svelte.ts";
-
-/** What the engine is doing for the run on screen. */
-export type Phase =
-  | { kind: "reading"; done: number; total: number; secondsLeft: number | null }
-  | { kind: "writing" }
-  | { kind: "rereading"; done: number; total: number }
-  | { kind: "recovering"; done: number; total: number };
+import { type Phase, RunWriter } from "./run_writer.ts";
 
 export interface Running {
   turn: string;
@@ -40,8 +32,6 @@ export interface Running {
   phase: Phase;
 }
 
-const flushMs = 33;
-const saveEveryMs = 3000;
 const planEveryMs = 60;
 
 export class Chat {
@@ -274,31 +264,78 @@ export class Chat {
   }
 
   private async keep(conversation: Conversation): Promise<void> {
+    if (await this.kept(this.store.put(conversation))) await this.refreshHeads();
+  }
+
+  /** False, and a failure on the screen, where storage refused. */
+  private async kept(stored: Promise<void>): Promise<boolean> {
     try {
-      await this.store.put(conversation);
-      await this.refreshHeads();
+      await stored;
+      return true;
     } catch {
       this.model.failure = {
         kind: "quota",
         message: "The browser has no room left to keep this conversation. It stays on screen until you close the page; delete old conversations to make room.",
       };
+      return false;
     }
   }
 
-  private run(index: number, wanted: Column[]): Promise<void> {
-    this.#active = this.perform(index, wanted);
+  private run(index: number, written: Column[]): Promise<void> {
+    this.#active = this.perform(index, written);
     return this.#active;
   }
 
-  private async perform(index: number, wanted: Column[]): Promise<void> {
+  private async perform(index: number, written: Column[]): Promise<void> {
     const model = this.model.loaded;
     const turn = this.conversation.turns[index];
     if (model === null || turn === undefined) return;
-    const { sampler, maxTokens } = $state.snapshot(this.preferences.choices);
-    let plan = this.plan();
+    const { id } = this.conversation;
+    const onScreen = () => this.conversation.id === id;
+    const messages = written.map((column) => messagesFor(this.conversation, column, index));
+    const begun = this.begin(index, turn, model, written);
     this.#stopWanted = false;
-    const before = shownRun(turn);
-    const run: Run = {
+    this.#sentPlan = lastPlan(begun);
+    this.announcement = "";
+    this.changeTurn(index, (old) => ({ ...old, runs: [...old.runs, begun], shown: old.runs.length }));
+    this.running = { turn: turn.id, columns: written, phase: { kind: "reading", done: 0, total: 0, secondsLeft: null } };
+    void this.keep(this.conversation);
+
+    const goOn = await this.makeRoom();
+    // A slider that moved, or a stop, while room was made holds for this run: the engine knows of no run yet that it could be told for.
+    const plan = this.plan();
+    this.#sentPlan = plan;
+    const run = new RunWriter({ ...begun, answers: { ...begun.answers, steered: emptyAnswer(plan) } }, written, {
+      show: (now, phase) => {
+        if (onScreen()) this.changeTurn(index, (old) => ({ ...old, runs: old.runs.map((one) => (one.id === now.id ? now : one)) }));
+        if (this.running !== null && phase !== null && phase !== this.running.phase) this.running = { ...this.running, phase };
+      },
+      keep: (parts, number) => this.kept(this.store.append(id, begun.id, number, parts)),
+      recovered: (there) => this.model.recovered(there),
+    });
+    try {
+      if (this.#stopWanted) {
+        run.breakOff("stopped");
+      } else {
+        const columnRequests = written.map((column, at): ColumnRequest => ({ column, messages: messages[at] ?? [], plan: column === "steered" ? plan : [] }));
+        run.finish(await this.engine.generate({ columns: columnRequests, sampler: begun.sampler, maxTokens: begun.maxTokens }, run.take));
+        if (onScreen()) this.announcement = readAloud(this.conversation, index, written);
+      }
+    } catch (thrown) {
+      this.model.failure = asFailure(thrown);
+      run.breakOff("failed");
+    } finally {
+      this.running = null;
+      goOn();
+      if (onScreen()) await this.keep(this.conversation);
+    }
+  }
+
+  /** A run of the turn with nothing written yet; a column that is not written again stays as the run on screen has it. */
+  private begin(index: number, turn: Turn, model: LoadedModel, written: readonly Column[]): Run {
+    const { sampler, maxTokens } = $state.snapshot(this.preferences.choices);
+    const before = written.includes("unsteered") ? null : shownRun(turn);
+    return {
       id: newId(),
       after: runsBefore(this.conversation, index),
       sampler,
@@ -310,116 +347,9 @@ export class Chat {
         precision: model.precision,
         traits: model.traits.map(({ name, opposite, hash, recommended }) => ({ name, opposite, hash, layers: [...recommended.layers] })),
       },
-      answers: {
-        unsteered: wanted.includes("unsteered") || before === null ? emptyAnswer([]) : before.answers.unsteered,
-        steered: emptyAnswer(plan),
-      },
-      prompt: wanted.includes("unsteered") || before === null ? null : before.prompt,
+      answers: { unsteered: before?.answers.unsteered ?? emptyAnswer([]), steered: emptyAnswer(this.plan()) },
+      prompt: before?.prompt ?? null,
     };
-    const runAt = turn.runs.length;
-    this.changeTurn(index, (old) => ({ ...old, runs: [...old.runs, run], shown: runAt }));
-    const conversation = this.conversation.id;
-    const messages = wanted.map((column) => messagesFor(this.conversation, column, index));
-    this.#sentPlan = plan;
-    this.announcement = "";
-    this.running = { turn: turn.id, columns: wanted, phase: { kind: "reading", done: 0, total: 0, secondsLeft: null } };
-    void this.keep(this.conversation);
-
-    const changeRun = (by: (run: Run) => Run) => {
-      if (this.conversation.id !== conversation) return;
-      this.changeTurn(index, (old) => ({ ...old, runs: old.runs.map((one, at) => (at === runAt ? by(one) : one)) }));
-    };
-
-    // Events come faster than a screen shows them: they are applied a frame's worth at a time.
-    let events: GenerateEvent[] = [];
-    let timer: ReturnType<typeof setTimeout> | null = null;
-    let saved = Date.now();
-    const flush = () => {
-      if (timer !== null) clearTimeout(timer);
-      timer = null;
-      const batch = events;
-      events = [];
-      if (batch.length === 0) return;
-      changeRun((old) => this.applied(old, batch, wanted));
-      if (Date.now() - saved > saveEveryMs && this.conversation.id === conversation) {
-        saved = Date.now();
-        void this.keep(this.conversation);
-      }
-    };
-
-    const goOn = await this.makeRoom();
-    // What was wished while room was made is this run's: the engine knows of no run yet that it could be told for.
-    if (!samePlan(plan, this.plan())) {
-      plan = this.plan();
-      changeRun((old) => ({ ...old, answers: { ...old.answers, steered: emptyAnswer(plan) } }));
-    }
-    this.#sentPlan = plan;
-    if (this.#stopWanted) {
-      const stopped = (answer: Answer): Answer => ({ ...answer, end: answer.end ?? "stopped" });
-      changeRun((old) => ({ ...old, answers: { unsteered: stopped(old.answers.unsteered), steered: stopped(old.answers.steered) } }));
-      this.running = null;
-      goOn();
-      return void (this.conversation.id === conversation && (await this.keep(this.conversation)));
-    }
-    const requests: ColumnRequest[] = wanted.map((column, at) => ({ column, messages: messages[at] ?? [], plan: column === "steered" ? plan : [] }));
-    try {
-      const results = await this.engine.generate({ columns: requests, sampler, maxTokens }, (event) => {
-        events.push(event);
-        timer ??= setTimeout(flush, flushMs);
-      });
-      flush();
-      changeRun((old) => {
-        const answers = { ...old.answers };
-        let prompt = old.prompt;
-        for (const result of results) {
-          answers[result.column] = finish(answers[result.column], result);
-          if (result.column === "unsteered") prompt = promptReading(result);
-        }
-        return { ...old, answers, prompt };
-      });
-      this.announcement = readAloud(this.conversation, index, wanted);
-    } catch (thrown) {
-      flush();
-      this.model.failure = asFailure(thrown);
-      changeRun((old) => ({
-        ...old,
-        answers: {
-          unsteered: { ...old.answers.unsteered, end: old.answers.unsteered.end ?? "failed" },
-          steered: { ...old.answers.steered, end: old.answers.steered.end ?? "failed" },
-        },
-      }));
-    } finally {
-      this.running = null;
-      goOn();
-      if (this.conversation.id === conversation) await this.keep(this.conversation);
-    }
-  }
-
-  private applied(run: Run, batch: GenerateEvent[], wanted: Column[]): Run {
-    const answers = { ...run.answers };
-    for (const event of batch) {
-      if (event.kind === "prompt") {
-        this.setPhase({ kind: "reading", done: event.done, total: event.total, secondsLeft: event.secondsLeft ?? null });
-        continue;
-      }
-      if (event.kind === "recovering") {
-        this.setPhase({ kind: "recovering", done: event.bytesDone, total: event.bytesTotal });
-        continue;
-      }
-      if (event.kind === "recovered") {
-        this.model.moved(event.model);
-        continue;
-      }
-      if (event.kind === "reread-progress") this.setPhase({ kind: "rereading", done: event.done, total: event.total });
-      if (event.kind === "token") this.setPhase({ kind: "writing" });
-      const column = wanted[event.column];
-      if (column !== undefined) answers[column] = grow(answers[column], event);
-    }
-    return { ...run, answers };
-  }
-
-  private setPhase(phase: Phase): void {
-    if (this.running !== null) this.running = { ...this.running, phase };
   }
 }
 

@@ -175,6 +175,27 @@ describe("a conversation", () => {
     expect(chat.heads).toHaveLength(2);
   });
 
+  it("keeps a growing answer by what was added, and the whole conversation only at its ends", async () => {
+    const { chat, store } = await loaded();
+    const puts = vi.spyOn(store, "put");
+    const appends = vi.spyOn(store, "append");
+    // Every look at the clock is a while after the last one, so that each frame is due to be kept.
+    let now = 0;
+    vi.spyOn(Date, "now").mockImplementation(() => (now += 4000));
+    await chat.ask("How was your weekend?");
+    vi.restoreAllMocks();
+    const { unsteered, steered } = shownRun(chat.conversation.turns[0]!)!.answers;
+    const parts = appends.mock.calls.map(([, , , added]) => added);
+    expect(puts).toHaveBeenCalledTimes(2);
+    expect(parts.length).toBeGreaterThan(0);
+    for (const [column, answer] of Object.entries({ unsteered, steered })) {
+      const added = parts.flat().filter((part) => part.column === column);
+      const tokens = added.flatMap((part) => part.added.tokens);
+      expect(tokens.map(({ id }) => id)).toEqual(answer.tokens.slice(0, tokens.length).map(({ id }) => id));
+      expect(added.reduce((sum, part) => sum + (part.added.inRun?.tokens ?? 0), 0)).toBeLessThanOrEqual(answer.tokens.length);
+    }
+  });
+
   it("keeps what was written when it is stopped", async () => {
     const { chat, store } = await loaded({ tokenMs: 5 });
     const asked = chat.ask("How was your weekend?");

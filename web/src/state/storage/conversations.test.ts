@@ -1,7 +1,9 @@
 import { beforeEach, describe, expect, it } from "vitest";
 import { IDBFactory } from "fake-indexeddb";
-import { type Conversation, emptyAnswer, newConversation, type Run } from "../conversation/conversation.ts";
+import { openDB } from "idb";
+import { answerText, type Conversation, emptyAnswer, newConversation, type Run } from "../conversation/conversation.ts";
 import { type ConversationStore, memoryStore, openConversations } from "./conversations.ts";
+import { GrowingAnswer } from "../conversation/growing_answer.ts";
 import { exported } from "../files/exported.ts";
 
 const run = (id: string, seed = 1): Run => ({
@@ -64,7 +66,53 @@ describe.each<[string, () => Promise<ConversationStore>]>([
   });
 });
 
+/** What the pages before parts wrote: version 1 of the database, a run by conversation and run. */
+async function writtenBefore(conversation: Conversation): Promise<void> {
+  const database = await openDB("trimtab", 1, {
+    upgrade(fresh) {
+      fresh.createObjectStore("heads", { keyPath: "id" });
+      fresh.createObjectStore("bodies", { keyPath: "id" });
+      fresh.createObjectStore("runs");
+    },
+  });
+  const { id, title, updated, turns } = conversation;
+  await database.put("heads", { id, title, updated, turns: turns.length });
+  await database.put("bodies", { ...conversation, turns: turns.map((turn) => ({ ...turn, runs: turn.runs.map((one) => one.id) })) });
+  for (const one of turns.flatMap((turn) => turn.runs)) await database.put("runs", one, [id, one.id]);
+  database.close();
+}
+
 describe("the browser's database", () => {
+  it("opens what earlier pages wrote", async () => {
+    const before = asked("c", run("first"), run("second"));
+    await writtenBefore(before);
+    const store = await openConversations();
+    expect((await store.list()).map(({ id }) => id)).toEqual(["c"]);
+    expect(await store.get("c")).toEqual(before);
+  });
+
+  it("keeps an answer in parts while it is written, until it is put whole", async () => {
+    const store = await openConversations();
+    const begun = asked("c", run("first"), run("second"));
+    await store.put(begun);
+    const growing = new GrowingAnswer(emptyAnswer([]));
+    let kept = 0;
+    for (const [number, text] of ["One", " two", " three"].entries()) {
+      growing.take({ kind: "token", column: 0, token: { id: number, text, part: "response", logprob: -1, alternatives: [] } });
+      await store.append("c", "second", number, [growing.partAfter("steered", kept, 0)]);
+      kept += 1;
+    }
+    const runs = async () => (await (await openConversations()).get("c"))?.turns[0]?.runs.map(({ answers }) => answerText(answers.steered));
+    expect(await runs()).toEqual(["", "One two three"]);
+
+    const second = { ...run("second"), answers: { ...run("second").answers, steered: { ...growing.answer, end: "end-token" as const } } };
+    await store.put({ ...begun, turns: [{ ...begun.turns[0]!, runs: [begun.turns[0]!.runs[0]!, second] }] });
+    expect(await runs()).toEqual(["", "One two three"]);
+    const database = await openDB("trimtab", 1);
+    expect(await database.getAllKeys("runs")).toEqual([["c", "first"], ["c", "second"]]);
+    database.close();
+  });
+
   it("outlives the page", async () => {
     const kept = titled("kept", 1);
     await (await openConversations()).put(kept);

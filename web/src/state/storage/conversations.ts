@@ -3,6 +3,7 @@
 // idb: IndexedDB with promises in 1 kB; the bare interface is events all the way down.
 import { type DBSchema, type IDBPDatabase, openDB } from "idb";
 import type { Conversation, ConversationHead, Run, Turn } from "../conversation/conversation.ts";
+import { type AnswerPart, compact, joined } from "../conversation/growing_answer.ts";
 
 export interface ConversationStore {
   /** False where nothing outlives the page. */
@@ -10,7 +11,10 @@ export interface ConversationStore {
   /** Newest first. */
   list(): Promise<ConversationHead[]>;
   get(id: string): Promise<Conversation | null>;
+  /** Writes what changed since it was read or written. */
   put(conversation: Conversation): Promise<void>;
+  /** Keeps what was added to the answers of a run that is being written; parts are numbered from 0. The next `put` takes their place. */
+  append(conversation: string, run: string, number: number, parts: AnswerPart[]): Promise<void>;
   remove(id: string): Promise<void>;
 }
 
@@ -19,11 +23,17 @@ interface Body extends Omit<Conversation, "turns"> {
   turns: (Omit<Turn, "runs"> & { runs: string[] })[];
 }
 
+interface RunPart {
+  run: string;
+  parts: AnswerPart[];
+}
+
 interface Schema extends DBSchema {
   /** Kept apart from the bodies so that the list loads without any answer. */
   heads: { key: string; value: ConversationHead };
   bodies: { key: string; value: Body };
-  runs: { key: [conversation: string, run: string]; value: Run };
+  /** A run, and behind it what was added to it while it was being written. */
+  runs: { key: [conversation: string, run: string] | [conversation: string, run: string, part: number]; value: Run | RunPart };
 }
 
 export function headOf(conversation: Conversation): ConversationHead {
@@ -53,8 +63,10 @@ export async function openConversations(): Promise<ConversationStore> {
   }
 }
 
-/** Every run of a conversation: an array sorts after every string. */
+/** Every run of a conversation with its parts: an array sorts after every string. */
 const runsOf = (id: string) => IDBKeyRange.bound([id], [id, []]);
+/** The parts of a run without the run: an array sorts after every number. */
+const partsOf = (id: string, run: string) => IDBKeyRange.bound([id, run, 0], [id, run, []]);
 
 function lastingStore(database: IDBPDatabase<Schema>): ConversationStore {
   /** By conversation, the runs that stand in the database as they are. */
@@ -68,8 +80,10 @@ function lastingStore(database: IDBPDatabase<Schema>): ConversationStore {
       const read = database.transaction(["bodies", "runs"]);
       const body = await read.objectStore("bodies").get(id);
       if (body === undefined) return null;
-      const runs = await read.objectStore("runs").getAll(runsOf(id));
-      const byId = new Map(runs.map((run) => [run.id, run]));
+      const stored = await read.objectStore("runs").getAll(runsOf(id));
+      const parts = stored.filter((one) => "parts" in one);
+      const runs = stored.filter((one): one is Run => !("parts" in one));
+      const byId = new Map(runs.map((run) => [run.id, joined(run, parts.flatMap((part) => (part.run === run.id ? part.parts : [])))]));
       written.set(id, new WeakSet(runs));
       return { ...body, turns: body.turns.map((turn) => ({ ...turn, runs: turn.runs.flatMap((run) => byId.get(run) ?? []) })) };
     },
@@ -83,10 +97,13 @@ function lastingStore(database: IDBPDatabase<Schema>): ConversationStore {
       await Promise.all([
         write.objectStore("heads").put(headOf(conversation)),
         write.objectStore("bodies").put(body),
-        ...changed.map((run) => write.objectStore("runs").put(run, [id, run.id])),
+        ...changed.flatMap((run) => [write.objectStore("runs").put(compact(run), [id, run.id]), write.objectStore("runs").delete(partsOf(id, run.id))]),
         write.done,
       ]);
       for (const run of changed) known.add(run);
+    },
+    async append(conversation, run, number, parts) {
+      await database.put("runs", { run, parts }, [conversation, run, number]);
     },
     async remove(id) {
       written.delete(id);
@@ -108,6 +125,8 @@ export function memoryStore(): ConversationStore {
     list: async () => [...kept.values()].map(headOf).sort(newestFirst),
     get: async (id) => kept.get(id) ?? null,
     put: async (conversation) => void kept.set(conversation.id, conversation),
+    // The run is put when it is finished, and nothing here outlives the page.
+    append: async () => undefined,
     remove: async (id) => void kept.delete(id),
   };
 }
