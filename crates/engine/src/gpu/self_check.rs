@@ -482,7 +482,7 @@ mod tests {
         ];
         let fast = breakages.iter().chain(&in_fast_only);
         let fast = fast.map(|breakage| (Precision::Fast, breakage));
-        // Forty checks are minutes of a software adapter: `cargo xtask test --full` has those of both precisions in either.
+        // Forty checks are minutes of a software adapter: `cargo xtask test --full native` has those of both precisions in either.
         let in_either = match std::env::var_os("TRIMTAB_FULL") {
             Some(_) => &breakages[..],
             None => &[],
