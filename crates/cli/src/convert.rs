@@ -18,10 +18,10 @@ pub struct Arguments {
     #[arg(long)]
     quant: Option<QuantArgument>,
     /// Name for the manifest
-    #[arg(long)]
+    #[arg(long, allow_hyphen_values = true)]
     name: Option<String>,
     /// Licence for the manifest
-    #[arg(long)]
+    #[arg(long, allow_hyphen_values = true)]
     licence: Option<String>,
     /// Where the model comes from, for the manifest
     #[arg(long)]

@@ -114,6 +114,11 @@ impl Run {
         self.request.prompt.len()
     }
 
+    /// Length of prompt and answer at which the answer ends.
+    fn longest(&self) -> usize {
+        self.prompt_length().saturating_add(self.request.max_tokens)
+    }
+
     fn in_prompt(&self) -> bool {
         self.next < self.given
     }
@@ -142,11 +147,11 @@ impl Run {
     fn has_more(&self, context: usize) -> bool {
         (self.ended.is_none() || self.again(self.next))
             && self.next < context
-            && (self.in_prompt() || self.next < self.prompt_length() + self.request.max_tokens)
+            && (self.in_prompt() || self.next < self.longest())
     }
 
     fn head(&self, index: usize) -> Head {
-        let last = self.prompt_length() + self.request.max_tokens;
+        let last = self.longest();
         if index + 1 < self.prompt_length() {
             return Head::Skip;
         }
@@ -511,7 +516,7 @@ impl Generation {
                 continue;
             }
             let Some(prediction) = prediction else {
-                if index + 1 == length + run.request.max_tokens {
+                if index + 1 == run.longest() {
                     self.end(*request, EndReason::MaxTokens);
                 }
                 continue;
