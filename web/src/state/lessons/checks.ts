@@ -1,11 +1,11 @@
-/** What the page can see of a task being done. */
+/** Checks whether a task of a lesson is done, by what the page can see. */
 
 import type { Plan, Trait } from "../../engine/protocol.ts";
 import type { HeatView } from "../session/heat_view.ts";
 import { type Conversation, type Run, shownRun } from "../conversation/conversation.ts";
 import type { Check, Wanted } from "./lesson.ts";
 
-/** The page as a check looks at it. */
+/** The state of the page that checks look at. */
 export interface Sight {
   conversation: Conversation;
   coefficient: (trait: string) => number;
@@ -13,15 +13,15 @@ export interface Sight {
   traits: readonly Trait[];
   /** Cards that were opened since the step began. */
   cards: ReadonlySet<"unsteered" | "steered" | "question">;
-  /** How the page was when the step began. */
+  /** The page's state when the step began. */
   start: { runs: ReadonlySet<string>; layer: number | null; traits: ReadonlySet<string> };
 }
 
 const slack = 1e-6;
 
-/** Sliders go in steps of this size, so that one cannot stand exactly where a band ends. */
+/** Distance from a band's end that counts as reaching it: sliders go in steps of this size. */
 const step = 0.1;
-/** A slider reaches half as far again as its band. */
+/** Multiple of a band's end that counts as beyond it; a slider reaches to 1.5. */
 const beyond = 1.2;
 
 function reaches(coefficient: number, wanted: Wanted, trait: Trait | undefined): boolean {
@@ -37,7 +37,7 @@ function coefficientIn(plan: Plan, trait: string): number {
   return plan.reduce((sum, { trait: name, operation }) => (name === trait && operation.kind === "add" ? sum + operation.coefficient : sum), 0);
 }
 
-/** The plan of a finished steered answer; null while it is written, and where it broke off. */
+/** The plan of a finished steered answer; null for one that is being written or broke off. */
 function answeredPlan(run: Run): Plan | null {
   const { end, segments } = run.answers.steered;
   return end === null || end === "failed" ? null : (segments.at(-1)?.plan ?? []);

@@ -25,7 +25,7 @@ export class Session {
   viewChosen = false;
   /** A plan from elsewhere that the sliders cannot show; it holds until one of them moves. */
   lentPlan: Plan | null = $state.raw(null);
-  /** Whose tokens' cards were opened; a lesson looks at it, and empties it. */
+  /** Columns, or the question, whose tokens' cards were opened; a lesson reads and empties the set. */
   readonly cards = new SvelteSet<"unsteered" | "steered" | "question">();
 
   constructor(
@@ -86,7 +86,7 @@ export class Session {
     await this.model.removeTraits(idle.slice(0, over).map(({ name }) => name));
   }
 
-  /** Nothing pushes or colours by a trait that went. */
+  /** Makes sure that nothing pushes or colours by a trait that went. */
   private forget(names: readonly string[]): void {
     for (const name of names) this.sliders.forget(name);
     if (this.lentPlan?.some(({ trait }) => names.includes(trait)) === true) this.lentPlan = null;
@@ -118,7 +118,7 @@ export class Session {
     const known = by.kind !== "trait" || this.traits.some((trait) => trait.name === by.trait);
     if (by.kind === "nothing" || !known) this.view.by = first === undefined ? { kind: "surprise" } : { kind: "trait", trait: first.name };
     this.chat.announcement = "The model is ready.";
-    // So that the browser does not throw the download away when it runs out of room.
+    // A browser that runs out of room would else throw the download away.
     void askToKeep();
     await this.chat.answerWaiting();
   }

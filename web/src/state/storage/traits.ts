@@ -47,10 +47,10 @@ export async function openTraits<T extends Kept, P extends object>(): Promise<Tr
   }
 }
 
-/** For where nothing outlives the page. */
+/** Traits in memory, for where nothing outlives the page. */
 export const memoryTraits = <T extends Kept, P extends object>(): TraitStore<T, P> => storeOver<T, P>(null);
 
-/** What the database does not take is kept in memory, until the page is closed. */
+/** A store that keeps in memory, until the page is closed, what the database does not take. */
 function storeOver<T extends Kept, P extends object>(database: Database<T, P> | null): TraitStore<T, P> {
   const keeping = new Keeping("traits", database !== null);
   const traits = new Map<string, T>();

@@ -1,4 +1,4 @@
-/** How far a trait is, in a sentence. */
+/** The progress of a trait, in a sentence. */
 
 import type { MadeTrait, RunningStep } from "../../state/traits/made_trait.ts";
 
