@@ -1,4 +1,4 @@
-/** Measured speeds of graphics devices, kept in the origin private file system: workers have no localStorage. */
+/** FiguresKey speeds of graphics devices, kept in the origin private file system: workers have no localStorage. */
 import type { DeviceFigures, Precision } from "./protocol.ts";
 
 const FILE = "device-speeds.json";
@@ -10,7 +10,7 @@ const MAX_BYTES = 100_000;
 const MAX_LETTERS = 100;
 
 /** The device, model and arithmetic that figures belong to. */
-export interface Measured {
+export interface FiguresKey {
   adapter: string;
   /** Text of the model's `config.json`. */
   model: string;
@@ -19,7 +19,7 @@ export interface Measured {
 
 type Figures = Record<string, DeviceFigures>;
 
-const keyOf = ({ adapter, model, precision }: Measured) => JSON.stringify([VERSION, adapter, model, precision]);
+const keyOf = ({ adapter, model, precision }: FiguresKey) => JSON.stringify([VERSION, adapter, model, precision]);
 
 /** Reads stored figures. They may be old, foreign or broken: whatever is unfit is dropped. */
 export function parseFigures(text: string): Figures {
@@ -44,7 +44,7 @@ async function read(): Promise<Figures> {
   return file.size > MAX_BYTES ? {} : parseFigures(await file.text());
 }
 
-export async function recall(what: Measured): Promise<DeviceFigures | null> {
+export async function recall(what: FiguresKey): Promise<DeviceFigures | null> {
   try {
     return (await read())[keyOf(what)] ?? null;
   } catch {
@@ -53,7 +53,7 @@ export async function recall(what: Measured): Promise<DeviceFigures | null> {
   }
 }
 
-export async function remember(what: Measured, figures: DeviceFigures): Promise<void> {
+export async function remember(what: FiguresKey, figures: DeviceFigures): Promise<void> {
   try {
     const known = await read().catch((): Figures => ({}));
     // The newest entry comes last, where it is kept longest.

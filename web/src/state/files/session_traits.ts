@@ -4,7 +4,7 @@
  */
 
 import type { Engine, ResponseSettings, Thresholds, TraitPack } from "../../engine/protocol.ts";
-import { drafted, type MadeTrait } from "../traits/made_trait.ts";
+import { newOwnTrait, type OwnTrait } from "../traits/own_trait.ts";
 import type { Workshop } from "../traits/workshop.svelte.ts";
 import { bytes, FileError, number, object, text } from "./conversation_file.ts";
 
@@ -63,8 +63,8 @@ export async function adoptTraits(found: readonly SavedTrait[], workshop: Worksh
     const pack = saved.imported ? importedPack(saved.pack) : await engine.checkTrait(JSON.stringify(saved.pack));
     if (workshop.find(pack.name) !== null || workshop.isReadyMade(pack.name)) continue;
     const set = saved.contrast === null ? null : await engine.openContrast(saved.contrast);
-    const trait: MadeTrait = {
-      ...drafted(pack),
+    const trait: OwnTrait = {
+      ...newOwnTrait(pack),
       ...(saved.imported ? { imported: true } : {}),
       settings: set?.settings ?? saved.settings,
       thresholds: saved.thresholds,

@@ -56,15 +56,15 @@ export interface Task {
 }
 
 /** The coefficient that a task asks for: a number, or a place on the slider that depends on the vector (the band is its recommended range). */
-export type Wanted = number | "end of band" | "beyond band";
+export type CoefficientGoal = number | "end of band" | "beyond band";
 
 /**
  * A condition that the page can see. Coefficients mean *at least so far*: 2 is met by 2 and more, −2
  * by −2 and less, 0 by no push.
  */
 export type Check =
-  | { kind: "slider"; push: ReadonlyMap<string, Wanted> }
-  | { kind: "answered"; push: ReadonlyMap<string, Wanted> }
+  | { kind: "slider"; push: ReadonlyMap<string, CoefficientGoal> }
+  | { kind: "answered"; push: ReadonlyMap<string, CoefficientGoal> }
   | { kind: "both-signs"; trait: string }
   | { kind: "card"; of: "unsteered" | "steered" | "question" | "any" }
   | { kind: "coloured-by"; what: string }

@@ -7,14 +7,14 @@ import { parseLesson } from "./parse.ts";
 const files = import.meta.glob<string>("../../../lessons/[0-9]*.yaml", { query: "?raw", import: "default", eager: true });
 const examples = import.meta.glob<string>("../../../lessons/example.yaml", { query: "?raw", import: "default", eager: true });
 
-export interface ShelvedLesson {
+export interface ReadyLesson {
   /** The name in the address. */
   name: string;
   text: string;
   lesson: Lesson;
 }
 
-export const readyLessons: readonly ShelvedLesson[] = Object.entries(files)
+export const readyLessons: readonly ReadyLesson[] = Object.entries(files)
   .sort(([a], [b]) => a.localeCompare(b, "en", { numeric: true }))
   .map(([path, text]) => ({ name: path.replace(/^.*\/\d+-|\.yaml$/g, ""), text, lesson: parseLesson(text) }));
 

@@ -3,7 +3,7 @@
 // yaml: knows the line of every value, which errors for teachers need; js-yaml only knows that of syntax errors.
 import { isAlias, isMap, isNode, isPair, isScalar, isSeq, LineCounter, parseDocument, visit, type Node } from "yaml";
 import { meaningOf } from "./glossary.ts";
-import { type Check, type Lesson, LessonError, maxLessonBytes, type SetUp, type Step, type Task, type Wanted } from "./lesson.ts";
+import { type Check, type Lesson, LessonError, maxLessonBytes, type SetUp, type Step, type Task, type CoefficientGoal } from "./lesson.ts";
 import { blocksOf } from "./marked_text.ts";
 
 const maxSteps = 30;
@@ -233,7 +233,7 @@ class Reader {
   }
 
   /** A word of a list, or null for `any`, which demands nothing. */
-  private wanted(node: Node, what: string): ReadonlyMap<string, Wanted> {
+  private wanted(node: Node, what: string): ReadonlyMap<string, CoefficientGoal> {
     if (isScalar(node) && node.value === "any") return new Map();
     return this.coefficients(node, what, (value, name) => {
       if (isScalar(value) && (value.value === "end of band" || value.value === "beyond band")) return value.value;

@@ -3,7 +3,7 @@
 import { EngineFailure } from "../../engine/failure.ts";
 import type { Plan, SharedRecipe } from "../../engine/protocol.ts";
 import type { HeatView } from "../session/heat_view.ts";
-import { clampLength, clampSampler, type Lendable } from "../model/preferences.svelte.ts";
+import { clampLength, clampSampler, type RunSettings } from "../model/preferences.svelte.ts";
 import type { Session } from "../session/session.svelte.ts";
 import type { Lesson, SetUp } from "./lesson.ts";
 
@@ -13,7 +13,7 @@ const longest = 400;
 /** A step's arrangement of the page, from its own words or from a link. */
 interface Arrangement {
   ask: string | null;
-  settings: Lendable;
+  settings: RunSettings;
   plan: Plan;
   colourBy: HeatView["by"] | null;
   layer: number | null;
@@ -67,7 +67,7 @@ export function controlName(control: SetUp["control"]): string | null {
   return control === null ? null : `random ${String(control.seed)} (${control.like})`;
 }
 
-function settingsOf({ temperature, seed, length, system }: SetUp): Lendable {
+function settingsOf({ temperature, seed, length, system }: SetUp): RunSettings {
   return { sampler: { temperature, seed, topK: 0, topP: 1, repetitionPenalty: 1.1 }, maxTokens: length, system, scope: "all" };
 }
 
@@ -99,7 +99,7 @@ function firstRun(recipe: SharedRecipe): NonNullable<SharedRecipe["messages"][nu
   return run;
 }
 
-function settingsOfLink(recipe: SharedRecipe): Lendable {
+function settingsOfLink(recipe: SharedRecipe): RunSettings {
   const { sampler, maxTokens } = firstRun(recipe);
   const system = recipe.messages.find(({ role }) => role === "system")?.text ?? "";
   return { sampler: clampSampler(sampler), maxTokens: Math.min(clampLength(maxTokens), longest), system, scope: "all" };

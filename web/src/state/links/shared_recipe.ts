@@ -5,7 +5,7 @@ import { EngineFailure } from "../../engine/failure.ts";
 import { type HeatView, readingAt } from "../session/heat_view.ts";
 import { answerText, type Column, type Conversation, type Run, shownRun } from "../conversation/conversation.ts";
 
-export interface Shared {
+export interface RecipeSource {
   conversation: Conversation;
   /** Index of the last turn that is shared. */
   last: number;
@@ -19,7 +19,7 @@ export interface Shared {
 }
 
 /** The recipe, or null where there is no answer to share; throws a sentence where a link could not hold what wrote it. `readyMade` are hashes of vectors that everybody has; others travel in the link. */
-export function sharedRecipe(shared: Shared, model: LoadedModel, readyMade: readonly string[]): SharedRecipe | null {
+export function sharedRecipe(shared: RecipeSource, model: LoadedModel, readyMade: readonly string[]): SharedRecipe | null {
   const { conversation, last, column, view } = shared;
   const end = conversation.turns[last];
   const final = end === undefined ? null : shownRun(end);

@@ -105,16 +105,16 @@ export function clampLength(maxTokens: number): number {
 }
 
 /** Choices that a lesson or a link may set for its own time. */
-export type Lendable = Pick<Choices, "sampler" | "maxTokens" | "system" | "scope">;
+export type RunSettings = Pick<Choices, "sampler" | "maxTokens" | "system" | "scope">;
 
 export class Preferences {
   choices: Choices = $state(parseChoices(readStored()));
   /** True if the browser keeps the choices for the next visit. */
   kept: boolean = $state(true);
   /** The visitor's own choices while those of a lesson or a link hold; only these are kept in storage. */
-  #own: Lendable | null = null;
+  #own: RunSettings | null = null;
 
-  lend(settings: Lendable): void {
+  lend(settings: RunSettings): void {
     const { sampler, maxTokens, system, scope } = $state.snapshot(this.choices);
     this.#own ??= { sampler, maxTokens, system, scope };
     Object.assign(this.choices, settings);

@@ -74,12 +74,12 @@ export class Chat {
 
   async open(id: string): Promise<void> {
     await this.settle();
-    const found = await this.kept(id);
+    const found = await this.stored(id);
     if (found !== null) this.conversation = settled(found);
   }
 
   /** A conversation from the store; null, with a sentence, where it cannot be had. */
-  private async kept(id: string): Promise<Conversation | null> {
+  private async stored(id: string): Promise<Conversation | null> {
     const title = this.heads.find((head) => head.id === id)?.title || "This conversation";
     try {
       const found = await this.store.get(id);
@@ -98,7 +98,7 @@ export class Chat {
   }
 
   async rename(id: string, title: string): Promise<void> {
-    const conversation = id === this.conversation.id ? this.conversation : await this.kept(id);
+    const conversation = id === this.conversation.id ? this.conversation : await this.stored(id);
     if (conversation === null) return;
     const renamed = { ...conversation, title: titleFrom(title) };
     if (id === this.conversation.id) this.conversation = renamed;

@@ -4,7 +4,7 @@ import { createContext } from "svelte";
 import { SvelteSet } from "svelte/reactivity";
 import type { Engine, Plan, Trait } from "../../engine/protocol.ts";
 import { type ConversationStore, memoryStore } from "../storage/conversations.ts";
-import { askToKeep } from "../storage/persistence.ts";
+import { askToPersist } from "../storage/persistence.ts";
 import type { HeatView } from "./heat_view.ts";
 import { Chat } from "./chat.svelte.ts";
 import type { Remedy } from "../model/failure.ts";
@@ -12,7 +12,7 @@ import { ModelState } from "../model/model.svelte.ts";
 import { Preferences } from "../model/preferences.svelte.ts";
 import { Sliders } from "./sliders.svelte.ts";
 import { memoryTraits, type TraitStore } from "../storage/traits.ts";
-import { type MadeParts, type MadeTrait, Workshop } from "../traits/workshop.svelte.ts";
+import { type OwnTraitParts, type OwnTrait, Workshop } from "../traits/workshop.svelte.ts";
 
 export class Session {
   readonly preferences = new Preferences();
@@ -31,7 +31,7 @@ export class Session {
   constructor(
     readonly engine: Engine,
     store: ConversationStore = memoryStore(),
-    made: TraitStore<MadeTrait, MadeParts> = memoryTraits(),
+    made: TraitStore<OwnTrait, OwnTraitParts> = memoryTraits(),
   ) {
     this.model = new ModelState(engine, this.preferences);
     this.model.onRemoved = (names) => this.forget(names);
@@ -119,7 +119,7 @@ export class Session {
     if (by.kind === "nothing" || !known) this.view.by = first === undefined ? { kind: "surprise" } : { kind: "trait", trait: first.name };
     this.chat.announcement = "The model is ready.";
     // A browser that runs out of room would else throw the download away.
-    void askToKeep();
+    void askToPersist();
     await this.chat.answerWaiting();
   }
 

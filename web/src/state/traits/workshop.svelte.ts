@@ -7,10 +7,10 @@ import { EngineFailure } from "../../engine/failure.ts";
 import { asFailure } from "../model/failure.ts";
 import type { ModelState } from "../model/model.svelte.ts";
 import type { TraitStore } from "../storage/traits.ts";
-import { drafted, type MadeParts, type MadeTrait, plainName, type RunningStep, settingsFor, type Step, type Study, untested, unwritten, withRow } from "./made_trait.ts";
+import { newOwnTrait, type OwnTraitParts, type OwnTrait, plainName, type RunningStep, settingsFor, type Step, type Study, noStudies, noResponses, withRow } from "./own_trait.ts";
 import { type Problem, problemOf } from "./problem.ts";
 
-export type { MadeParts, MadeTrait } from "./made_trait.ts";
+export type { OwnTraitParts, OwnTrait } from "./own_trait.ts";
 
 /** Longest files that are read, as in the program. */
 const maxPackBytes = 256 << 10;
@@ -25,13 +25,13 @@ const studyPhase = { reading: "reading the responses", writing: "writing answers
 
 export class Workshop {
   /** The traits, the newest first. */
-  traits: MadeTrait[] = $state.raw([]);
+  traits: OwnTrait[] = $state.raw([]);
   running: RunningStep | null = $state.raw(null);
   /** Why a step ended without a result. */
   trouble: { id: string; step: Step; message: string } | null = $state.raw(null);
   /** Problems of packs, by the trait's id; those of a draft under `new`. */
   problems: Record<string, Problem | null> = $state({});
-  #parts: Record<string, Partial<MadeParts> | undefined> = {};
+  #parts: Record<string, Partial<OwnTraitParts> | undefined> = {};
   #stopped = false;
   /** True if all steps were asked for, not one. */
   #all = false;
@@ -42,7 +42,7 @@ export class Workshop {
 
   constructor(
     private readonly engine: Engine,
-    readonly store: TraitStore<MadeTrait, MadeParts>,
+    readonly store: TraitStore<OwnTrait, OwnTraitParts>,
     private readonly model: ModelState,
     /** Removes traits that nothing needs, so that the model has room for `count` more. */
     private readonly makeRoom: (count: number) => Promise<void> = () => Promise.resolve(),
@@ -57,7 +57,7 @@ export class Workshop {
 
   /** Reads the traits that storage holds. */
   async restore(): Promise<void> {
-    this.traits = (await this.store.list()).map((trait) => ({ ...untested, ...trait }));
+    this.traits = (await this.store.list()).map((trait) => ({ ...noStudies, ...trait }));
   }
 
   /** Adds sliders for the traits that were made with the loaded model. */
@@ -74,7 +74,7 @@ export class Workshop {
     }
   }
 
-  find(name: string): MadeTrait | null {
+  find(name: string): OwnTrait | null {
     return this.traits.find((trait) => trait.pack.name === name) ?? this.traits.find(({ id }) => id === name) ?? null;
   }
 
@@ -103,7 +103,7 @@ export class Workshop {
       await this.makeRoom(1);
       const added = await this.engine.addVector(name, vector);
       const pack: TraitPack = { name: added.name, opposite: added.opposite, description: added.description, instructions: [], questions: { extraction: [], evaluation: [] }, licence: "NOASSERTION" };
-      const trait: MadeTrait = { ...drafted(pack), imported: true, model: { name: model.name, sha256: model.sha256 } };
+      const trait: OwnTrait = { ...newOwnTrait(pack), imported: true, model: { name: model.name, sha256: model.sha256 } };
       this.model.addTrait(added);
       this.#own.add(added.name);
       this.traits = [trait, ...this.traits];
@@ -124,7 +124,7 @@ export class Workshop {
         this.problems["new"] = { field: "name", message: `There is a trait called ${pack.name} already. Choose another name.` };
         return null;
       }
-      const trait = drafted(pack);
+      const trait = newOwnTrait(pack);
       this.traits = [trait, ...this.traits];
       await this.keep(trait);
       return trait.id;
@@ -142,7 +142,7 @@ export class Workshop {
     return name === "new" || this.isReadyMade(name) || this.traits.some((trait) => trait.id !== but && trait.pack.name === name);
   }
 
-  change(id: string, by: Partial<Pick<MadeTrait, "pack" | "settings" | "sweepSettings" | "thresholds">>): void {
+  change(id: string, by: Partial<Pick<OwnTrait, "pack" | "settings" | "sweepSettings" | "thresholds">>): void {
     // Studies that were begun with other settings cannot go on.
     const old = this.get(id);
     const begun = by.sweepSettings === undefined ? {} : { begun: {}, trying: [] };
@@ -174,7 +174,7 @@ export class Workshop {
   async makeAll(id: string): Promise<void> {
     this.#stopped = false;
     this.#all = true;
-    const steps: [done: (trait: MadeTrait) => boolean, run: (id: string) => Promise<void>][] = [
+    const steps: [done: (trait: OwnTrait) => boolean, run: (id: string) => Promise<void>][] = [
       [(trait) => trait.complete, (one) => this.write(one)],
       [(trait) => trait.extraction !== null, (one) => this.makeVector(one)],
       [(trait) => trait.sweep !== null, (one) => this.sweep(one)],
@@ -267,7 +267,7 @@ export class Workshop {
       await this.keepPart(id, "vector", vector);
       // Findings about another vector do not hold for this one.
       for (const one of ["sweep", "controls", "predict"] as const) await this.forget(id, one);
-      this.update(id, { extraction, ...untested });
+      this.update(id, { extraction, ...noStudies });
       await this.addSlider(id);
     });
   }
@@ -318,7 +318,7 @@ export class Workshop {
   private async study(
     id: string,
     step: Study,
-    work: (trait: MadeTrait, vector: Uint8Array, records: { records?: Uint8Array }, listen: (event: StudyEvent) => void) => Promise<void>,
+    work: (trait: OwnTrait, vector: Uint8Array, records: { records?: Uint8Array }, listen: (event: StudyEvent) => void) => Promise<void>,
   ): Promise<void> {
     this.#stopped = false;
     const { vector, [recordsOf[step]]: kept } = await this.partsOf(id);
@@ -364,7 +364,7 @@ export class Workshop {
   /** Removes everything that was made of a pack; the pack stays. */
   async startOver(id: string): Promise<void> {
     if (this.running !== null) return;
-    const trait = this.update(id, unwritten);
+    const trait = this.update(id, noResponses);
     if (trait === null) return;
     await this.store.remove(id);
     this.#parts[id] = undefined;
@@ -396,11 +396,11 @@ export class Workshop {
     }
   }
 
-  private get(id: string): MadeTrait | null {
+  private get(id: string): OwnTrait | null {
     return this.traits.find((trait) => trait.id === id) ?? null;
   }
 
-  private update(id: string, by: Partial<MadeTrait>): MadeTrait | null {
+  private update(id: string, by: Partial<OwnTrait>): OwnTrait | null {
     const old = this.get(id);
     if (old === null) return null;
     const next = { ...old, ...by, updated: Date.now() };
@@ -447,19 +447,19 @@ export class Workshop {
     this.#own.add(trait.pack.name);
   }
 
-  private async partsOf(id: string): Promise<Partial<MadeParts>> {
+  private async partsOf(id: string): Promise<Partial<OwnTraitParts>> {
     const known = this.#parts[id] ?? (await this.store.parts(id));
     // Something may have been put there meanwhile.
     return (this.#parts[id] ??= known);
   }
 
-  private async keepPart<K extends keyof MadeParts>(id: string, name: K, part: MadeParts[K]): Promise<void> {
+  private async keepPart<K extends keyof OwnTraitParts>(id: string, name: K, part: OwnTraitParts[K]): Promise<void> {
     await this.partsOf(id);
     this.#parts[id] = { ...this.#parts[id], [name]: part };
     await this.store.putPart(id, name, part);
   }
 
-  private async keep(trait: MadeTrait): Promise<void> {
+  private async keep(trait: OwnTrait): Promise<void> {
     await this.store.put(trait);
   }
 }

@@ -183,13 +183,13 @@ describe("traits that were here before", () => {
   it("say so when they fail their controls", async () => {
     const { go } = await opened();
     await go("#traits/poetic");
-    expect(await screen.findByText("Do not believe it.", {}, { timeout: 10_000 })).toBeTruthy();
+    expect(await screen.findByText("Do not believe it.")).toBeTruthy();
     expect(screen.getByText(/Not measured for this trait yet: whether its reading predicts/)).toBeTruthy();
   }, 20_000);
 
   it("have a short verdict each in the overview", async () => {
     await opened();
-    expect(await screen.findByText("It works.", {}, { timeout: 10_000 })).toBeTruthy();
+    expect(await screen.findByText("It works.")).toBeTruthy();
     expect(screen.getByText("Do not believe it.").closest("li")?.textContent).toContain("poetic");
     expect(screen.getByText("Not tested yet.").closest("li")?.textContent).toContain("villainous");
   }, 20_000);

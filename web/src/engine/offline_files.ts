@@ -21,7 +21,7 @@ function takesThePlaceOf(one: URL, other: URL): boolean {
   return one.pathname === other.pathname || (one.pathname.endsWith(".wasm") && other.pathname.endsWith(".wasm"));
 }
 
-export class KeptFiles {
+export class OfflineFiles {
   /** `storage` is missing on plain HTTP: then nothing is kept. */
   constructor(
     private readonly network: Fetch,

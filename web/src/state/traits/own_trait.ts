@@ -2,14 +2,14 @@
 
 import type { ContrastResponse, Controls, Extraction, Prediction, ResponseSettings, Sweep, SweepRow, SweepSettings, Thresholds, TraitPack } from "../../engine/traits_protocol.ts";
 import { newId } from "../conversation/conversation.ts";
-import type { Kept } from "../storage/traits.ts";
+import type { TraitRecord } from "../storage/traits.ts";
 
 /** A study that finds out whether to believe a trait. */
 export type Study = "sweep" | "controls" | "predict";
 export type Step = "write" | "vector" | Study;
 
 /** A trait of the visitor's own, finished or half-made, as plain data. */
-export interface MadeTrait extends Kept {
+export interface OwnTrait extends TraitRecord {
   /** True for a trait that came as a vector file: its pack has no instructions and no questions, and nothing is known of how it was made. */
   imported?: true;
   pack: TraitPack;
@@ -34,7 +34,7 @@ export interface MadeTrait extends Kept {
 }
 
 /** The large parts of a trait; records belong to studies that are not finished. */
-export interface MadeParts {
+export interface OwnTraitParts {
   contrast: Uint8Array;
   vector: Uint8Array;
   sweepRecords: Uint8Array | null;
@@ -67,17 +67,17 @@ const fewestPairs = 2;
 export const usualPairs = (pack: TraitPack): number => Math.max(fewestPairs, pack.instructions.length - pairsToTestWith);
 
 /** A trait's settings after its pack was edited: no more than the pack has, and the usual number of pairs where it was that before. */
-export function settingsFor(pack: TraitPack, { settings, pack: old }: Pick<MadeTrait, "settings" | "pack">): ResponseSettings {
+export function settingsFor(pack: TraitPack, { settings, pack: old }: Pick<OwnTrait, "settings" | "pack">): ResponseSettings {
   const pairs = settings.pairs === usualPairs(old) ? usualPairs(pack) : Math.max(fewestPairs, Math.min(settings.pairs, pack.instructions.length));
   return { ...settings, pairs, questions: Math.min(settings.questions, pack.questions.extraction.length) };
 }
 
 /** The studies of a vector that nobody has tried. */
-export const untested = { sweepRows: [], sweep: null, trying: [], controls: null, prediction: null, begun: {} } satisfies Partial<MadeTrait>;
+export const noStudies = { sweepRows: [], sweep: null, trying: [], controls: null, prediction: null, begun: {} } satisfies Partial<OwnTrait>;
 /** The results of a trait for which nothing is written. */
-export const unwritten = { model: null, responses: [], complete: false, extraction: null, ...untested } satisfies Partial<MadeTrait>;
+export const noResponses = { model: null, responses: [], complete: false, extraction: null, ...noStudies } satisfies Partial<OwnTrait>;
 
-export function drafted(pack: TraitPack): MadeTrait {
+export function newOwnTrait(pack: TraitPack): OwnTrait {
   return {
     id: newId(),
     updated: Date.now(),
@@ -85,7 +85,7 @@ export function drafted(pack: TraitPack): MadeTrait {
     settings: { ...usualSettings, pairs: usualPairs(pack), questions: Math.min(usualSettings.questions, pack.questions.extraction.length) },
     thresholds: usualThresholds,
     sweepSettings: { ...usualSweep, questions: Math.min(usualSweep.questions, pack.questions.evaluation.length) },
-    ...unwritten,
+    ...noResponses,
   };
 }
 
