@@ -8,6 +8,7 @@ pub mod config;
 #[cfg(all(feature = "convert", not(target_arch = "wasm32")))]
 pub mod convert;
 pub mod encoding;
+pub mod family;
 pub mod header;
 pub mod layout;
 pub mod manifest;

@@ -1,9 +1,9 @@
 //! GGUF files: metadata to `config.json`, tensors to rows as we store them.
 
 use super::ConvertError;
-use super::names::{ExpectedTensor, Family};
 use super::quantise::to_q8_0;
 use crate::encoding::{BLOCK, Encoding};
+use crate::family::{Family, ModelWeight};
 use crate::source::FileSource;
 use crate::weights::WeightRows;
 use candle_core::Device;
@@ -131,7 +131,7 @@ impl GgufFile {
     ///
     /// # Errors
     /// Missing keys, and what no engine here computes: experts, scaled or partial rotary positions.
-    pub fn config(&self, family: Family) -> Result<ConfigJson, ConvertError> {
+    pub fn config(&self, family: &Family) -> Result<ConfigJson, ConvertError> {
         let unsupported = |reason: String| Err(self.unsupported(reason));
         let own = |key: &str| format!("{}.{key}", family.model_type);
         let needed = |key: &str| {
@@ -211,7 +211,7 @@ impl GgufFile {
     }
 
     /// How `tensor` will be stored, once its name and shape are found right.
-    pub fn carried(&self, tensor: &ExpectedTensor) -> Result<Carried, ConvertError> {
+    pub fn carried(&self, tensor: &ModelWeight) -> Result<Carried, ConvertError> {
         let info = self.info(tensor)?;
         let as_stored = |encoding| Ok(Carried::AsStored(encoding));
         match info.ggml_dtype {
@@ -228,16 +228,20 @@ impl GgufFile {
     }
 
     /// llama.cpp's name of the tensor's type, for the manifest.
-    pub fn type_name(&self, tensor: &ExpectedTensor) -> String {
+    pub fn type_name(&self, tensor: &ModelWeight) -> String {
         self.content
             .tensor_infos
             .get(&tensor.gguf)
             .map_or_else(String::new, |info| format!("{:?}", info.ggml_dtype))
     }
 
-    /// Reads a whole tensor in the encoding that [`Self::carried`] names, q and k in Hugging Face's
-    /// order of rows.
-    pub fn read(&self, tensor: &ExpectedTensor) -> Result<WeightRows, ConvertError> {
+    /// Reads a whole tensor in the encoding that [`Self::carried`] names. `interleaved_heads` is the number of heads whose
+    /// rows are put in Hugging Face's order.
+    pub fn read(
+        &self,
+        tensor: &ModelWeight,
+        interleaved_heads: Option<usize>,
+    ) -> Result<WeightRows, ConvertError> {
         let info = self.info(tensor)?;
         let rows = match self.carried(tensor)? {
             Carried::AsStored(encoding) => {
@@ -277,13 +281,13 @@ impl GgufFile {
                 }
             }
         };
-        Ok(match tensor.rotary_heads {
+        Ok(match interleaved_heads {
             Some(heads) => rotate_half_order(rows, heads, tensor.vector),
             None => rows,
         })
     }
 
-    fn info(&self, tensor: &ExpectedTensor) -> Result<&TensorInfo, ConvertError> {
+    fn info(&self, tensor: &ModelWeight) -> Result<&TensorInfo, ConvertError> {
         let info = self.content.tensor_infos.get(&tensor.gguf).ok_or_else(|| {
             wrong(
                 tensor,
@@ -316,7 +320,7 @@ impl GgufFile {
     }
 }
 
-fn wrong(tensor: &ExpectedTensor, reason: String) -> ConvertError {
+fn wrong(tensor: &ModelWeight, reason: String) -> ConvertError {
     ConvertError::Tensor {
         tensor: tensor.name.clone(),
         reason,

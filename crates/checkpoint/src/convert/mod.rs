@@ -2,7 +2,6 @@
 //! safetensors directory. Native only.
 
 mod gguf;
-mod names;
 pub mod quantise;
 mod safetensors_directory;
 mod tokenizer_json;
@@ -10,11 +9,11 @@ pub mod torch_tensor;
 mod writer;
 
 use crate::config::{ConfigError, ModelConfig};
+use crate::family::Family;
 use crate::manifest::{self, Manifest, ManifestError, ManifestFile};
 use crate::source::SourceError;
 use crate::weights::WeightError;
 use gguf::{Carried, GgufFile};
-use names::{expected_tensors, family};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
@@ -155,11 +154,11 @@ fn convert_gguf(
 ) -> Result<Described, ConvertError> {
     let gguf = GgufFile::open(input)?;
     let architecture = gguf.text("general.architecture");
-    let family = match architecture.map(family) {
-        Some(Ok(family)) => family,
-        Some(Err(reason)) => return Err(gguf.unsupported(reason)),
-        None => return Err(gguf.unsupported("it does not name its architecture".into())),
+    let Some(architecture) = architecture else {
+        return Err(gguf.unsupported("it does not name its architecture".into()));
     };
+    let family =
+        Family::named(architecture).map_err(|error| gguf.unsupported(error.to_string()))?;
     let config_json = pretty(&gguf.config(family)?)?;
     let config = ModelConfig::from_json(&config_json)?;
     write_file(directory, manifest::CONFIG, &config_json)?;
@@ -198,7 +197,7 @@ fn convert_gguf(
         None => notes.push("the GGUF file has no chat template".into()),
     }
 
-    let expected = expected_tensors(&config, family);
+    let expected = family.weights(&config);
     if let Some(unknown) = gguf
         .tensor_names()
         .into_iter()
@@ -238,7 +237,10 @@ fn convert_gguf(
     write_weights(
         &directory.join(manifest::WEIGHTS),
         &outputs,
-        |output| gguf.read(sources[output.name.as_str()]),
+        |output| {
+            let tensor = sources[output.name.as_str()];
+            gguf.read(tensor, family.gguf_interleaved_heads(tensor.role, &config))
+        },
         |bytes_done| {
             progress(Progress {
                 bytes_done,

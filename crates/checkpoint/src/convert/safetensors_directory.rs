@@ -1,6 +1,5 @@
 //! Hugging Face directories: `config.json`, `tokenizer.json`, one or several safetensors files.
 
-use super::names::{ExpectedTensor, expected_tensors, family};
 use super::quantise::{to_q4_1, to_q8_0};
 use super::writer::{OutputTensor, write_weights};
 use super::{
@@ -8,6 +7,7 @@ use super::{
 };
 use crate::config::ModelConfig;
 use crate::encoding::{BLOCK, Encoding};
+use crate::family::{Family, ModelWeight};
 use crate::manifest;
 use crate::source::FileSource;
 use crate::weights::{StoredTensor, WeightError, WeightFile, WeightRows, is_redundant};
@@ -27,13 +27,7 @@ pub(super) fn convert(
         path: input.into(),
         reason,
     };
-    let family = family(&config.model_type).map_err(unsupported)?;
-    if config.mlp_bias || (config.attention_bias && !family.qkv_bias) {
-        return Err(unsupported(
-            "its config.json asks for biases (attention_bias, mlp_bias) that are not computed here"
-                .into(),
-        ));
-    }
+    let family = Family::of(&config).map_err(|error| unsupported(error.to_string()))?;
     write_file(directory, manifest::CONFIG, &config_json)?;
     let mut notes = Vec::new();
     for name in [
@@ -62,7 +56,7 @@ pub(super) fn convert(
             }
         }
     }
-    let expected = expected_tensors(&config, family);
+    let expected = family.weights(&config);
     let mut outputs = Vec::with_capacity(expected.len());
     for tensor in &expected {
         let stored = match found.get(tensor.name.as_str()) {
@@ -152,11 +146,7 @@ pub(super) fn convert(
     })
 }
 
-fn target(
-    tensor: &ExpectedTensor,
-    stored: Encoding,
-    quantisation: Option<Quantisation>,
-) -> Encoding {
+fn target(tensor: &ModelWeight, stored: Encoding, quantisation: Option<Quantisation>) -> Encoding {
     let outermost = matches!(
         tensor.name.as_str(),
         "model.embed_tokens.weight" | "lm_head.weight"
