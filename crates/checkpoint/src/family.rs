@@ -166,6 +166,13 @@ pub struct ModelWeight {
     pub vector: bool,
 }
 
+impl ModelWeight {
+    /// Whether it has one row a token.
+    pub fn is_token_table(&self) -> bool {
+        matches!(self.role, WeightRole::Embedding | WeightRole::OutputHead)
+    }
+}
+
 impl Family {
     /// The family of that `model_type` or GGUF architecture.
     ///

@@ -8,11 +8,12 @@ pub mod config;
 #[cfg(all(feature = "convert", not(target_arch = "wasm32")))]
 pub mod convert;
 pub mod encoding;
+mod error;
 pub mod family;
 pub mod header;
 pub mod layout;
 pub mod manifest;
-pub mod pieces;
+pub mod published_file;
 pub mod source;
 pub mod tokenizer;
 pub mod weights;
@@ -20,8 +21,10 @@ pub mod weights;
 pub use chat::{ChatError, ChatTemplate, ChatTokens, Message, Part};
 pub use config::{ConfigError, ModelConfig};
 pub use encoding::{BLOCK, Encoding};
+pub use error::WeightError;
+pub use layout::StoredTensor;
 #[cfg(not(target_arch = "wasm32"))]
 pub use source::FileSource;
 pub use source::{ByteSource, SourceError};
-pub use tokenizer::{Tokenizer, TokenizerError};
-pub use weights::{StoredTensor, WeightError, WeightFile, WeightRows};
+pub use tokenizer::{Pieces, Tokenizer, TokenizerError};
+pub use weights::{WeightFile, WeightRows};

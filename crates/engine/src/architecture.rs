@@ -2,7 +2,7 @@
 
 use crate::error::EngineError;
 use std::collections::HashSet;
-use trimtab_checkpoint::weights::is_redundant;
+use trimtab_checkpoint::family::is_redundant;
 use trimtab_checkpoint::{ByteSource, ModelConfig, WeightFile};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -146,7 +146,8 @@ impl Architecture {
         let known = self.tensor_names(config);
         let unknown = file
             .names()
-            .find(|name| !known.contains(*name) && !is_redundant(name, config.tied_embeddings));
+            // A head beside tied embeddings has been found to be the embedding (`WeightFile::has_own_head`).
+            .find(|name| !known.contains(*name) && !is_redundant(name) && *name != self.names.head);
         match unknown {
             None => Ok(()),
             Some(name) => Err(EngineError::UnsupportedModel {

@@ -13,6 +13,7 @@ use crate::record::{MAX_DIRECTIONS, TokenRecord};
 use crate::reference::ReferenceExecutor;
 use crate::sequence::{ActivePlan, CachedToken, ChangeSlots, Sequence};
 use crate::steering::{LayerTable, SteeringPlan};
+use trimtab_checkpoint::family::Family;
 use trimtab_checkpoint::{ByteSource, ModelConfig, WeightFile};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -175,6 +176,13 @@ impl Engine {
         progress: &mut dyn FnMut(LoadProgress),
     ) -> Result<Self, EngineError> {
         let architecture = Architecture::of(config)?;
+        let family = Family::of(config).map_err(|error| EngineError::UnsupportedModel {
+            reason: error.to_string(),
+        })?;
+        let config = &ModelConfig {
+            tied_embeddings: config.tied_embeddings && !weights.has_own_head(family).await?,
+            ..config.clone()
+        };
         architecture.check_names(config, weights)?;
         if options.sequences == 0 {
             return Err(EngineError::Usage(

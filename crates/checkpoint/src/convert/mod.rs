@@ -2,17 +2,19 @@
 //! safetensors directory. Native only.
 
 mod gguf;
+mod gguf_types;
 pub mod quantise;
 mod safetensors_directory;
 mod tokenizer_json;
 pub mod torch_tensor;
+mod weight_files;
 mod writer;
 
 use crate::config::{ConfigError, ModelConfig};
+use crate::error::WeightError;
 use crate::family::Family;
 use crate::manifest::{self, Manifest, ManifestError, ManifestFile};
 use crate::source::SourceError;
-use crate::weights::WeightError;
 use gguf::{Carried, GgufFile};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
@@ -153,8 +155,7 @@ fn convert_gguf(
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Described, ConvertError> {
     let gguf = GgufFile::open(input)?;
-    let architecture = gguf.text("general.architecture");
-    let Some(architecture) = architecture else {
+    let Some(architecture) = gguf.text("general.architecture")? else {
         return Err(gguf.unsupported("it does not name its architecture".into()));
     };
     let family =
@@ -172,27 +173,19 @@ fn convert_gguf(
             reason: error.to_string(),
         })?
     } else {
-        tokenizer_json::tokenizer_json(&gguf)?
+        tokenizer_json::tokenizer_json(&gguf, &mut notes)?
     };
     write_file(directory, manifest::TOKENIZER, &tokenizer)?;
-    let token_text = |key: &str| {
-        let id = gguf.number(&format!("tokenizer.ggml.{key}_token_id"))?;
-        gguf.array("tokenizer.ggml.tokens")?
-            .get(usize::try_from(id).ok()?)?
-            .to_string()
-            .ok()
-            .cloned()
-    };
     let tokenizer_config = BTreeMap::from([
-        ("bos_token", token_text("bos")),
-        ("eos_token", token_text("eos")),
+        ("bos_token", gguf.token_text("bos")?),
+        ("eos_token", gguf.token_text("eos")?),
     ]);
     write_file(
         directory,
         manifest::TOKENIZER_CONFIG,
         &pretty(&tokenizer_config)?,
     )?;
-    match gguf.text("tokenizer.chat_template") {
+    match gguf.text("tokenizer.chat_template")? {
         Some(template) => write_file(directory, manifest::CHAT_TEMPLATE, template.as_bytes())?,
         None => notes.push("the GGUF file has no chat template".into()),
     }
@@ -249,8 +242,8 @@ fn convert_gguf(
         },
     )?;
     Ok(Described {
-        name: gguf.text("general.name").unwrap_or("unnamed").into(),
-        licence: gguf.text("general.license").map(Into::into),
+        name: gguf.text("general.name")?.unwrap_or("unnamed").into(),
+        licence: gguf.text("general.license")?.map(Into::into),
         source: file_name(input),
         notes,
     })
