@@ -10,7 +10,7 @@ export default defineConfig({
   base: "/",
   mode: "one-file",
   plugins: [svelte()],
-  resolve: { alias: [{ find: "./threads.ts", replacement: fileURLToPath(new URL("src/one_file/no_threads.ts", import.meta.url)) }] },
+  resolve: { alias: [{ find: "./threads.ts", replacement: fileURLToPath(new URL("src/engine/one_file/no_threads.ts", import.meta.url)) }] },
   // Chrome starts no module worker on a page from `file:`.
   worker: { format: "iife", rolldownOptions: { output: { codeSplitting: false } } },
   build: {

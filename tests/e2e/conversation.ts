@@ -15,8 +15,7 @@ export async function openWithModel(visitor: BrowserContext): Promise<Page> {
 }
 
 /**
- * On the processor unless told otherwise: left to itself a page that was never here would first try the graphics device, which is a
- * program and takes a quarter of a minute to compile its kernels.
+ * On the processor unless told otherwise: left to itself the page looks at the graphics device first.
  */
 export async function startModel(page: Page, place: "auto" | "cpu" = "cpu"): Promise<void> {
   if (place !== "auto") await runOn(page, place);

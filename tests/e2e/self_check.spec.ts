@@ -1,4 +1,5 @@
 /** A graphics device that computes wrongly is refused before it is given a weight, and the choice shows its figures. */
+import { startModel } from "./conversation.ts";
 import { address, expect, full, modelId, newVisitor, test } from "./browser.ts";
 
 /** Runs before the worker's own script: one kernel is compiled from other source. */
@@ -51,12 +52,34 @@ for (const [label, from, to] of breakages) {
   });
 }
 
-test("the choice is made by a measurement that is shown and kept: it is not made again", async () => {
+test("a graphics device that is a program is left alone unless it is asked for, and the page says so", async () => {
   const { context, leave } = await newVisitor();
   const page = await context.newPage();
   await page.goto(address);
-  await page.getByRole("button", { name: /^(Load|Start) the model/ }).click();
-  await expect(page.getByRole("region", { name: "Steering" })).toBeVisible({ timeout: 300_000 });
+  await startModel(page, "auto");
+  await page.getByRole("button", { name: /^Model / }).click();
+  const dialog = page.getByRole("dialog", { name: "Model" });
+  await expect(dialog.getByText(/offers \(.*swiftshader.*\) is a program on the processor/i)).toBeVisible();
+  await expect(dialog.getByText(/tokens a second/)).toBeHidden();
+  await expect(dialog.getByRole("combobox", { name: "Where to run" })).toHaveValue("auto");
+  await leave();
+});
+
+/** Runs before the worker's own script: the device says nothing of being a program. */
+const asHardware = `for (const [name, value] of Object.entries({ isFallbackAdapter: false, vendor: "acme", architecture: "rocket", device: "", description: "" })) {
+  Object.defineProperty(GPUAdapterInfo.prototype, name, { get: () => value });
+}
+`;
+
+test("the choice is made by a measurement that is shown and kept: it is not made again", async () => {
+  const { context, leave } = await newVisitor();
+  const page = await context.newPage();
+  await page.route(/worker[^/]*\.js$/, async (route) => {
+    const response = await route.fetch();
+    await route.fulfill({ response, body: asHardware + (await response.text()) });
+  });
+  await page.goto(address);
+  await startModel(page, "auto");
   await page.getByRole("button", { name: /^Model / }).click();
   const dialog = page.getByRole("dialog", { name: "Model" });
   await expect(dialog.getByText(/[\d.]+ tokens a second on the processor and [\d.]+ on the graphics device/)).toBeVisible();

@@ -1,14 +1,14 @@
 import { mount } from "svelte";
-import App from "./App.svelte";
-import "./shell/theme.css";
+import App from "./views/App.svelte";
+import "./views/theme.css";
 import { createEngine } from "./engine/client.ts";
 import type { Engine } from "./engine/protocol.ts";
-import { Installed } from "./offline/installed.svelte.ts";
-import { startEmbeddedWorker } from "./one_file/collect.ts";
-import { automation } from "./session/automation.ts";
-import { Session } from "./session/session.svelte.ts";
-import { openConversations } from "./storage/conversations.ts";
-import { openTraits } from "./storage/traits.ts";
+import { Installed } from "./state/page/installed.svelte.ts";
+import { startEmbeddedWorker } from "./state/one_file/collect.ts";
+import { automation } from "./state/session/automation.ts";
+import { Session } from "./state/session/session.svelte.ts";
+import { openConversations } from "./state/storage/conversations.ts";
+import { openTraits } from "./state/storage/traits.ts";
 
 async function chooseEngine(): Promise<Engine> {
   const query = new URLSearchParams(location.search);

@@ -31,10 +31,24 @@ describe("where the model runs", () => {
   });
 
   it("is the processor where the device is slower, with both figures", async () => {
-    const choice = await chooseBackend("auto", trials({ gpu: 5.14, cpu: 13.6 }), software);
+    const choice = await chooseBackend("auto", trials({ gpu: 5.14, cpu: 13.6 }), acme);
     expect(choice).toMatchObject({ backend: "cpu", adapter: "" });
     expect(choice.notices[0]).toContain("14 tokens a second on the processor and 5.1 on the graphics device");
-    expect(choice.notices[1]).toContain("program on the processor");
+    expect(choice).not.toHaveProperty("untried");
+  });
+
+  it.each([
+    [{ isFallbackAdapter: true, description: "SwiftShader" }, "SwiftShader"],
+    [{ isFallbackAdapter: true }, "software"],
+    [{ vendor: "google", architecture: "swiftshader" }, "google swiftshader"],
+    [{ vendor: "mesa", description: "llvmpipe (LLVM 15.0.6, 256 bits)" }, "llvmpipe (LLVM 15.0.6, 256 bits)"],
+    [{ vendor: "microsoft", architecture: "warp" }, "microsoft warp"],
+    [{ description: "Microsoft Basic Render Driver" }, "Microsoft Basic Render Driver"],
+  ])("is the processor at once where the device is a program: %o", async (info, untried) => {
+    const any = trials({ gpu: 90, cpu: 1 }, { gpu: 90, cpu: 1 });
+    expect(await chooseBackend("auto", any, browser(info))).toEqual({ backend: "cpu", adapter: "", notices: [], untried });
+    expect(any.run).not.toHaveBeenCalled();
+    expect(await chooseBackend("gpu", any, browser(info))).toMatchObject({ backend: "gpu", notices: [expect.stringContaining("program on the processor")] });
   });
 
   it("is not measured twice, but the device is checked whenever it is used", async () => {

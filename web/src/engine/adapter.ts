@@ -23,6 +23,8 @@ export interface Choice {
   adapter: string;
   notices: string[];
   trial?: DeviceTrial;
+  /** Name of a device that was not tried, because it is a program and nobody asked for it. */
+  untried?: string;
 }
 
 export interface Trials {
@@ -38,6 +40,9 @@ const NO_WEBGPU =
 const SOFTWARE =
   "The graphics device that this browser offers is a program on the processor. If this computer has a real graphics device, look for “hardware acceleration” in the browser's settings.";
 
+/** Graphics devices that are programs, by the names that browsers give them: Chromium's, Mesa's on Linux, and Windows' own. */
+const PROGRAMS = /swiftshader|llvmpipe|lavapipe|softpipe|microsoft basic render|\bwarp\b/i;
+
 const rounded = (speed: number) => (speed < 10 ? speed.toFixed(1) : String(Math.round(speed)));
 
 /** Both figures, as a visitor reads them. */
@@ -46,8 +51,9 @@ export function inWords({ gpu, cpu }: TokensPerSecond): string {
 }
 
 /**
- * What `auto` means here: the faster of the two, by a short measurement that is remembered. A device that computes
- * wrongly is never used, whatever was asked.
+ * What `auto` means here: the faster of the two, by a short measurement that is remembered. A device that is a program has never been
+ * the faster one, and compiling its kernels takes half a minute: it is tried only where it is asked for. A device that computes wrongly
+ * is never used, whatever was asked.
  */
 export async function chooseBackend(asked: Backend | "auto", trials: Trials, browser: object = navigator): Promise<Choice> {
   if (asked === "cpu") return { backend: "cpu", adapter: "", notices: [] };
@@ -59,10 +65,11 @@ export async function chooseBackend(asked: Backend | "auto", trials: Trials, bro
   }
   const { isFallbackAdapter, vendor, architecture, device, description } = adapter.info ?? {};
   const name = description ? description : [vendor, architecture, device].filter(Boolean).join(" ");
-  const software = isFallbackAdapter === true ? [SOFTWARE] : [];
+  const isProgram = isFallbackAdapter === true || [vendor, architecture, device, description].some((word) => PROGRAMS.test(word ?? ""));
+  if (asked === "auto" && isProgram) return { backend: "cpu", adapter: "", notices: [], untried: name || "software" };
   const onProcessor = (measured: TokensPerSecond, trial: DeviceTrial): Choice => {
     const notice = `The model runs on the processor, which is the faster one here: ${inWords(measured)}. You can choose otherwise under “Model”.`;
-    return { backend: "cpu", adapter: "", notices: [notice, ...software], trial };
+    return { backend: "cpu", adapter: "", notices: [notice], trial };
   };
 
   const known = await trials.recall(name);
@@ -80,5 +87,5 @@ export async function chooseBackend(asked: Backend | "auto", trials: Trials, bro
   const measured = trial.tokensPerSecond ?? (asked === "auto" && known ? { gpu: known.gpu, cpu: known.cpu } : null);
   if (trial.tokensPerSecond) await trials.remember(name, { ...trial.tokensPerSecond, ...(trial.variant !== undefined && { variant: trial.variant }) });
   if (asked === "auto" && measured && measured.cpu >= measured.gpu) return onProcessor(measured, trial);
-  return { backend: "gpu", adapter: name, notices: software, trial: { ...trial, ...(measured && { tokensPerSecond: measured }) } };
+  return { backend: "gpu", adapter: name, notices: isProgram ? [SOFTWARE] : [], trial: { ...trial, ...(measured && { tokensPerSecond: measured }) } };
 }

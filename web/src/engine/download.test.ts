@@ -3,6 +3,7 @@ import { describe, expect, it } from "vitest";
 import { obtain, type DownloadOptions, type FileEntry, type Hasher } from "./download.ts";
 import { EngineFailure } from "./failure.ts";
 import { MemoryStore, type FileStore, type PartialFile } from "./store.ts";
+import { StoreChain } from "./store_chain.ts";
 
 const SIZE = 300_000;
 const content = Uint8Array.from({ length: SIZE }, (_, index) => (index * 31 + (index >> 8)) % 251);
@@ -102,7 +103,7 @@ class DurableStore extends MemoryStore implements FileStore {
 
 function options(server: Server, store: FileStore, changes: Partial<DownloadOptions> = {}): DownloadOptions {
   return {
-    store,
+    store: new StoreChain([store, new MemoryStore()]),
     fetch: server.fetch,
     hasher,
     signal: new AbortController().signal,
@@ -225,12 +226,12 @@ describe("a download", () => {
     expect(server.served).toHaveLength(1);
   });
 
-  it.each(["open", "close"] as const)("goes on in memory when a file's %s finds no room", async (when) => {
+  it.each(["open", "flush"] as const)("goes on in memory when a file's %s finds no room", async (when) => {
     class Full extends DurableStore {
       override async open(hash: string): Promise<PartialFile> {
         if (when === "open") throw new DOMException("no room", "QuotaExceededError");
         const file = await super.open(hash);
-        file.close = () => {
+        file.flush = () => {
           throw new DOMException("no room", "QuotaExceededError");
         };
         return file;

@@ -1,6 +1,7 @@
 /** One file from the network into a store: resumed where it broke off, checked by length and hash. */
 import { EngineFailure } from "./failure.ts";
-import { MemoryStore, PIECE, type FileStore, type PartialFile } from "./store.ts";
+import { PIECE } from "./store.ts";
+import { BytesLost, type ArrivingFile, type StoreChain } from "./store_chain.ts";
 
 /** A file as a manifest names it. */
 export interface FileEntry {
@@ -26,7 +27,7 @@ export interface Hasher {
 }
 
 export interface DownloadOptions {
-  store: FileStore;
+  store: StoreChain;
   fetch: (url: string, init: RequestInit) => Promise<Response>;
   hasher: () => Hasher;
   signal: AbortSignal;
@@ -64,13 +65,7 @@ function pause(milliseconds: number, signal: AbortSignal): Promise<void> {
   });
 }
 
-function isQuota(error: unknown): boolean {
-  return error instanceof DOMException && error.name === "QuotaExceededError";
-}
-
 class Download {
-  #store: FileStore;
-  #file: PartialFile;
   #hasher: Hasher;
   /** Bytes kept and hashed. */
   #arrived = 0;
@@ -79,82 +74,86 @@ class Download {
     private readonly url: string,
     private readonly entry: FileEntry,
     private readonly options: DownloadOptions,
-    file: PartialFile,
+    private readonly file: ArrivingFile,
   ) {
-    this.#store = options.store;
-    this.#file = file;
     this.#hasher = options.hasher();
   }
 
-  /** Where there is no room even to begin a file, in memory. */
-  static async #opened(url: string, entry: FileEntry, options: DownloadOptions): Promise<Download> {
+  static async run(url: string, entry: FileEntry, options: DownloadOptions): Promise<Downloaded> {
+    const file = await options.store.open(entry.sha256);
     try {
-      return new Download(url, entry, options, await options.store.open(entry.sha256));
-    } catch (error) {
-      if (!isQuota(error)) throw error;
-      const store = new MemoryStore();
-      return new Download(url, entry, { ...options, store }, await store.open(entry.sha256));
-    }
-  }
-
-  static async start(url: string, entry: FileEntry, options: DownloadOptions): Promise<Download> {
-    const download = await Download.#opened(url, entry, options);
-    try {
+      const download = new Download(url, entry, options, file);
       await download.#takeUp();
-    } catch (error) {
-      await download.#file.close();
-      throw error;
+      return await download.#finish();
+    } finally {
+      await file.close();
     }
-    return download;
   }
 
-  async run(): Promise<Downloaded> {
-    try {
-      const retryAfter = this.options.retryAfter ?? [500, 2_000, 5_000];
-      for (let attempt = 0; this.#arrived < this.entry.bytes; attempt++) {
-        const before = this.#arrived;
-        try {
-          await this.#request();
-          // The next part has all its tries before it.
-          attempt = -1;
-        } catch (error) {
-          if (!(error instanceof Interrupted)) throw error;
-          // A connection that brings something is worth as many tries as it needs.
-          if (this.#arrived > before) attempt = 0;
-          const wait = retryAfter[attempt];
-          if (wait === undefined) throw this.#brokenOff(error);
-          await pause(wait, this.options.signal);
-        }
+  async #finish(): Promise<Downloaded> {
+    for (;;) {
+      await this.#fetchRest();
+      const found = this.#hasher.finish();
+      if (found !== this.entry.sha256) {
+        await this.file.close();
+        await this.options.store.remove(this.entry.sha256);
+        throw new EngineFailure(
+          "corrupt-model",
+          `${this.entry.name} arrived complete but is not the file that was promised (its SHA-256 is ${found}, not ${this.entry.sha256}). It was thrown away; try again, and if that fails too, the server has the wrong file.`,
+        );
       }
-    } finally {
-      await this.#file.close();
+      try {
+        const { blob, durable } = await this.file.seal();
+        return { blob, fromCache: false, kept: durable };
+      } catch (error) {
+        if (!(error instanceof BytesLost)) throw error;
+        this.#startOver();
+      }
     }
-    const found = this.#hasher.finish();
-    if (found !== this.entry.sha256) {
-      await this.#store.remove(this.entry.sha256);
-      throw new EngineFailure(
-        "corrupt-model",
-        `${this.entry.name} arrived complete but is not the file that was promised (its SHA-256 is ${found}, not ${this.entry.sha256}). It was thrown away; try again, and if that fails too, the server has the wrong file.`,
-      );
+  }
+
+  async #fetchRest(): Promise<void> {
+    const retryAfter = this.options.retryAfter ?? [500, 2_000, 5_000];
+    for (let attempt = 0; this.#arrived < this.entry.bytes; attempt++) {
+      const before = this.#arrived;
+      try {
+        await this.#request();
+        // The next part has all its tries before it.
+        attempt = -1;
+      } catch (error) {
+        if (!(error instanceof Interrupted)) throw error;
+        // A connection that brings something is worth as many tries as it needs.
+        if (this.#arrived > before) attempt = 0;
+        const wait = retryAfter[attempt];
+        if (wait === undefined) throw this.#brokenOff(error);
+        await pause(wait, this.options.signal);
+      }
     }
-    return { blob: await this.#store.seal(this.entry.sha256), fromCache: false, kept: this.#store.durable };
   }
 
   /** Hashes what an earlier visit left. */
   async #takeUp(): Promise<void> {
-    if (this.#file.length > this.entry.bytes) await this.#restart();
-    while (this.#arrived < this.#file.length) {
-      this.options.signal.throwIfAborted();
-      const bytes = await this.#file.read(this.#arrived, Math.min(PIECE, this.#file.length - this.#arrived));
-      if (bytes.length === 0) return this.#restart();
-      this.#hasher.update(bytes);
-      this.#arrived += bytes.length;
+    if (this.file.length > this.entry.bytes) await this.#restart();
+    try {
+      while (this.#arrived < this.file.length) {
+        this.options.signal.throwIfAborted();
+        const bytes = await this.file.read(this.#arrived, Math.min(PIECE, this.file.length - this.#arrived));
+        this.#hasher.update(bytes);
+        this.#arrived += bytes.length;
+      }
+    } catch (error) {
+      if (!(error instanceof BytesLost)) throw error;
+      this.#startOver();
     }
     this.options.onBytes(this.#arrived, false);
   }
 
   async #restart(): Promise<void> {
-    await this.#file.clear();
+    await this.file.clear();
+    this.#startOver();
+  }
+
+  #startOver(): void {
     this.#arrived = 0;
     this.#hasher = this.options.hasher();
   }
@@ -238,36 +237,18 @@ class Download {
       );
     }
     try {
-      await this.#file.append(bytes);
+      await this.file.append(bytes);
     } catch (error) {
-      if (!isQuota(error)) throw error;
-      await this.#moveToMemory();
-      await this.#file.append(bytes);
+      if (!(error instanceof BytesLost)) throw error;
+      this.#startOver();
+      throw new Interrupted(error.message);
     }
     this.#arrived += bytes.length;
     this.#hasher.update(bytes);
   }
 
-  /** Goes on in memory when there is no room on disk. */
-  async #moveToMemory(): Promise<void> {
-    const memory = new MemoryStore();
-    const copy = await memory.open(this.entry.sha256);
-    for (let at = 0; at < this.#arrived; at += PIECE) {
-      await copy.append(await this.#file.read(at, Math.min(PIECE, this.#arrived - at)));
-    }
-    try {
-      await this.#file.close();
-    } catch (error) {
-      // Some browsers find the lack of room again when they write out what is now thrown away.
-      if (!isQuota(error)) throw error;
-    }
-    await this.#store.remove(this.entry.sha256);
-    this.#store = memory;
-    this.#file = copy;
-  }
-
   #brokenOff(cause: Error): EngineFailure {
-    const kept = this.#store.durable ? "What has arrived is kept: try again and it goes on from there." : "Check the connection and try again.";
+    const kept = this.file.durable ? "What has arrived is kept: try again and it goes on from there." : "Check the connection and try again.";
     return new EngineFailure(
       "download",
       `The download of ${this.entry.name} broke off after ${megabytes(this.#arrived)} of ${megabytes(this.entry.bytes)} MB (${cause.message}). ${kept}`,
@@ -278,20 +259,7 @@ class Download {
 /** Finds the file in the store, or brings it there. Rejects with an {@link EngineFailure} or the signal's reason. */
 export async function obtain(url: string, entry: FileEntry, options: DownloadOptions): Promise<Downloaded> {
   const found = await options.store.find(entry.sha256, entry.bytes);
-  if (found) {
-    options.onBytes(entry.bytes, false);
-    return { blob: found, fromCache: true, kept: options.store.durable };
-  }
-  try {
-    return await fetched(url, entry, options);
-  } catch (error) {
-    if (!isQuota(error) || !options.store.durable) throw error;
-    // The lack of room showed where nothing could be saved of what had arrived: once more, in memory.
-    return fetched(url, entry, { ...options, store: new MemoryStore() });
-  }
-}
-
-async function fetched(url: string, entry: FileEntry, options: DownloadOptions): Promise<Downloaded> {
-  const download = await Download.start(url, entry, options);
-  return download.run();
+  if (!found) return Download.run(url, entry, options);
+  options.onBytes(entry.bytes, false);
+  return { blob: found.blob, fromCache: true, kept: found.durable };
 }

@@ -33,8 +33,8 @@ function isFailure(value: unknown): value is Failure {
 /** Whatever was thrown, as a plain object that can be posted between threads. */
 export function toFailure(thrown: unknown): Failure {
   if (isFailure(thrown)) return { kind: thrown.kind, message: thrown.message };
-  if (thrown instanceof DOMException && thrown.name === "AbortError") {
-    return { kind: "usage", message: "Stopped, as you asked." };
+  if (thrown instanceof DOMException && thrown.name === "QuotaExceededError") {
+    return { kind: "quota", message: "The browser has no room left for this page. Delete old conversations or downloads, or make room on the disk, and try again." };
   }
   if (thrown instanceof RangeError && /memory/i.test(thrown.message)) {
     return {

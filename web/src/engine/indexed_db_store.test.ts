@@ -1,6 +1,8 @@
 // @vitest-environment node
 import "fake-indexeddb/auto";
 import { createHash } from "node:crypto";
+import { IDBFactory } from "fake-indexeddb";
+import { openDB } from "idb";
 import { describe, expect, it, vi } from "vitest";
 import { IndexedDbStore } from "./indexed_db_store.ts";
 import { PIECE } from "./store.ts";
@@ -14,7 +16,8 @@ const CHUNK = 900_001;
 async function fill(store: IndexedDbStore, key: string, to: number): Promise<void> {
   const file = await store.open(key);
   for (let at = file.length; at < to; at += CHUNK) await file.append(content.slice(at, Math.min(to, at + CHUNK)));
-  await file.close();
+  await file.flush();
+  file.close();
 }
 
 describe("model files in IndexedDB", () => {
@@ -37,8 +40,9 @@ describe("model files in IndexedDB", () => {
     await fill(store, "broken", broken);
     const file = await (await IndexedDbStore.mount()).open("broken");
     expect(file.length).toBe(broken);
-    expect(sha256(await file.read(PIECE - 5, 10))).toBe(sha256(content.slice(PIECE - 5, PIECE + 5)));
-    await file.close();
+    expect(sha256(await file.read(PIECE - 5, 5))).toBe(sha256(content.slice(PIECE - 5, PIECE)));
+    expect(sha256(await file.read(PIECE, 5))).toBe(sha256(content.slice(PIECE, PIECE + 5)));
+    file.close();
     await fill(store, "broken", SIZE);
     expect(await hashOf(await store.seal("broken"))).toBe(sha256(content));
   });
@@ -62,8 +66,24 @@ describe("model files in IndexedDB", () => {
     expect(sha256(await file.read(0, file.length))).toBe(sha256(content.slice(0, PIECE - 10)));
   });
 
-  it("say when they were removed while they arrived", async () => {
+  it("are listed with their sizes, whole or not", async () => {
+    globalThis.indexedDB = new IDBFactory();
     const store = await IndexedDbStore.mount();
-    await expect(store.seal("never")).rejects.toMatchObject({ kind: "download" });
+    await fill(store, "half", PIECE + 3);
+    await fill(store, "less", 5);
+    expect(await store.list()).toEqual([{ sha256: "half", bytes: PIECE + 3 }, { sha256: "less", bytes: 5 }]);
+    expect(await store.arrived("half")).toBe(PIECE + 3);
+    expect(await store.arrived("never")).toBe(0);
+  });
+
+  it("that an earlier version of the page kept as Blobs are found, and go on", async () => {
+    globalThis.indexedDB = new IDBFactory();
+    const store = await IndexedDbStore.mount();
+    const database = await openDB("trimtab-model-files");
+    await database.put("pieces", new Blob([content.slice(0, PIECE)]), ["old", 0]);
+    await database.put("pieces", new Blob([content.slice(PIECE, PIECE + 9)]), ["old", 1]);
+    expect(await store.arrived("old")).toBe(PIECE + 9);
+    await fill(store, "old", SIZE);
+    expect(await hashOf(await store.seal("old"))).toBe(sha256(content));
   });
 });

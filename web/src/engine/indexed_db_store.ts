@@ -4,12 +4,11 @@
  * that fetch one file at once do each other no harm.
  */
 import { openDB, type DBSchema, type IDBPDatabase } from "idb";
-import { EngineFailure } from "./failure.ts";
 import { PIECE, type FileStore, type PartialFile } from "./store.ts";
 
 interface Schema extends DBSchema {
-  /** Blobs, because the browser keeps their bytes outside memory. All but a file's last are {@link PIECE} long. */
-  pieces: { key: [sha256: string, index: number]; value: Blob };
+  /** All but a file's last are {@link PIECE} long. Earlier versions of the page wrote Blobs, which some browsers' databases do not take. */
+  pieces: { key: [sha256: string, index: number]; value: ArrayBuffer | Blob };
   /** Bytes of files whose hash was checked. */
   whole: { key: string; value: number };
 }
@@ -19,76 +18,81 @@ const NAME = "trimtab-model-files";
 /** An array sorts after every number. */
 const piecesOf = (sha256: string) => IDBKeyRange.bound([sha256], [sha256, []]);
 
+const sizeOf = (piece: ArrayBuffer | Blob | undefined) => (piece instanceof Blob ? piece.size : (piece?.byteLength ?? 0));
+
 class IndexedDbFile implements PartialFile {
-  /** After the pieces in the database. */
-  #tail: Uint8Array<ArrayBuffer>[] = [];
+  /** Pieces in the database that are full. */
+  #full = 0;
+  /** What comes after them. */
+  readonly #tail = new Uint8Array(PIECE);
   #tailBytes = 0;
 
-  constructor(
+  private constructor(
     private readonly database: IDBPDatabase<Schema>,
     private readonly sha256: string,
-    private pieces: Blob[],
   ) {}
 
   /** Takes a last piece that is not full back into memory. */
   static async open(database: IDBPDatabase<Schema>, sha256: string): Promise<IndexedDbFile> {
-    const pieces = await database.getAll("pieces", piecesOf(sha256));
-    const file = new IndexedDbFile(database, sha256, pieces);
-    const last = pieces.at(-1);
-    if (last && last.size < PIECE) {
-      pieces.pop();
-      file.#keep(new Uint8Array(await last.arrayBuffer()));
+    const file = new IndexedDbFile(database, sha256);
+    const last = (await database.count("pieces", piecesOf(sha256))) - 1;
+    if (last < 0) return file;
+    const piece = await file.#piece(last);
+    file.#full = piece.length === PIECE ? last + 1 : last;
+    if (piece.length < PIECE) {
+      file.#tail.set(piece);
+      file.#tailBytes = piece.length;
     }
     return file;
   }
 
   get length(): number {
-    return this.pieces.length * PIECE + this.#tailBytes;
+    return this.#full * PIECE + this.#tailBytes;
   }
 
   async read(from: number, count: number): Promise<Uint8Array<ArrayBuffer>> {
-    const whole = new Blob([...this.pieces, ...this.#tail]);
-    return new Uint8Array(await whole.slice(from, from + count).arrayBuffer());
+    const index = Math.floor(from / PIECE);
+    const piece = index < this.#full ? await this.#piece(index) : this.#tail.subarray(0, this.#tailBytes);
+    const start = from - index * PIECE;
+    return piece.slice(start, start + count);
   }
 
   async append(bytes: Uint8Array<ArrayBuffer>): Promise<void> {
-    if (this.#tailBytes + bytes.length < PIECE) {
-      this.#keep(bytes);
-      return;
+    for (let at = 0; at < bytes.length; ) {
+      const taken = bytes.subarray(at, at + PIECE - this.#tailBytes);
+      this.#tail.set(taken, this.#tailBytes);
+      if (this.#tailBytes + taken.length < PIECE) this.#tailBytes += taken.length;
+      else {
+        await this.#put(PIECE);
+        this.#full += 1;
+        this.#tailBytes = 0;
+      }
+      at += taken.length;
     }
-    const rest = new Blob([...this.#tail, bytes]);
-    const full: Blob[] = [];
-    for (let at = 0; at + PIECE <= rest.size; at += PIECE) full.push(rest.slice(at, at + PIECE));
-    await this.#put(full);
-    this.pieces.push(...full);
-    this.#tail = [];
-    this.#tailBytes = 0;
-    this.#keep(new Uint8Array(await rest.slice(full.length * PIECE).arrayBuffer()));
   }
 
   async clear(): Promise<void> {
-    this.pieces = [];
-    this.#tail = [];
+    this.#full = 0;
     this.#tailBytes = 0;
     await this.database.delete("pieces", piecesOf(this.sha256));
   }
 
-  async close(): Promise<void> {
-    if (this.#tailBytes === 0) return;
-    await this.#put([new Blob(this.#tail)]);
+  async flush(): Promise<void> {
+    if (this.#tailBytes > 0) await this.#put(this.#tailBytes);
   }
 
-  #keep(bytes: Uint8Array<ArrayBuffer>): void {
-    if (bytes.length === 0) return;
-    this.#tail.push(bytes);
-    this.#tailBytes += bytes.length;
+  close(): void {
+    // The database stays open for the other files.
   }
 
-  /** All or none of them, after the pieces that are there. */
-  async #put(pieces: Blob[]): Promise<void> {
-    const transaction = this.database.transaction("pieces", "readwrite");
-    const puts = pieces.map((piece, index) => transaction.store.put(piece, [this.sha256, this.pieces.length + index]));
-    await Promise.all([...puts, transaction.done]);
+  async #piece(index: number): Promise<Uint8Array<ArrayBuffer>> {
+    const piece = await this.database.get("pieces", [this.sha256, index]);
+    return new Uint8Array(piece instanceof Blob ? await piece.arrayBuffer() : (piece ?? new ArrayBuffer(0)));
+  }
+
+  /** Writes the first `count` bytes of the tail after the full pieces. */
+  async #put(count: number): Promise<void> {
+    await this.database.put("pieces", this.#tail.slice(0, count).buffer, [this.sha256, this.#full]);
   }
 }
 
@@ -110,8 +114,13 @@ export class IndexedDbStore implements FileStore {
 
   async find(sha256: string, bytes: number): Promise<Blob | undefined> {
     if ((await this.database.get("whole", sha256)) !== bytes) return undefined;
-    const blob = new Blob(await this.database.getAll("pieces", piecesOf(sha256)));
+    const blob = await this.#whole(sha256);
     return blob.size === bytes ? blob : undefined;
+  }
+
+  async arrived(sha256: string): Promise<number> {
+    const last = (await this.database.count("pieces", piecesOf(sha256))) - 1;
+    return last < 0 ? 0 : last * PIECE + sizeOf(await this.database.get("pieces", [sha256, last]));
   }
 
   async open(sha256: string): Promise<PartialFile> {
@@ -120,21 +129,24 @@ export class IndexedDbStore implements FileStore {
   }
 
   async seal(sha256: string): Promise<Blob> {
-    const blob = new Blob(await this.database.getAll("pieces", piecesOf(sha256)));
-    if (blob.size === 0) {
-      throw new EngineFailure("download", "The file was removed from this browser's storage while it arrived, perhaps by another tab. Try again.");
-    }
+    const blob = await this.#whole(sha256);
     await this.database.put("whole", blob.size, sha256);
     return blob;
   }
 
   async list(): Promise<{ sha256: string; bytes: number }[]> {
-    const sizes = new Map<string, number>();
-    for (let cursor = await this.database.transaction("pieces").store.openCursor(); cursor; cursor = await cursor.continue()) {
-      const [sha256] = cursor.key;
-      sizes.set(sha256, (sizes.get(sha256) ?? 0) + cursor.value.size);
+    const files = new Set((await this.database.getAllKeys("pieces")).map(([sha256]) => sha256));
+    return Promise.all([...files].map(async (sha256) => ({ sha256, bytes: await this.arrived(sha256) })));
+  }
+
+  /** One Blob of all pieces. Each is read alone and becomes a Blob at once: browsers keep a Blob's bytes outside the page's memory. */
+  async #whole(sha256: string): Promise<Blob> {
+    const pieces: Blob[] = [];
+    for (const key of await this.database.getAllKeys("pieces", piecesOf(sha256))) {
+      const piece = await this.database.get("pieces", key);
+      pieces.push(piece instanceof Blob ? piece : new Blob([piece ?? new ArrayBuffer(0)]));
     }
-    return [...sizes].map(([sha256, bytes]) => ({ sha256, bytes }));
+    return new Blob(pieces);
   }
 
   async remove(sha256: string): Promise<void> {

@@ -7,6 +7,7 @@ import { NOT_KEPT, isCached, obtainModel, removeModel, type Tools } from "./mode
 import { ownModel } from "./own_folder.ts";
 import type { LoadProgress } from "./protocol.ts";
 import { MemoryStore } from "./store.ts";
+import { StoreChain } from "./store_chain.ts";
 
 const contents: Record<string, string> = {
   "config.json": "{}",
@@ -29,7 +30,7 @@ const entry: ModelEntry = {
 
 function tools(requests: string[]): Tools {
   return {
-    store: new MemoryStore(),
+    store: new StoreChain([new MemoryStore()]),
     fetch: (url) => {
       requests.push(url);
       return Promise.resolve(new Response(contents[url.replace("models/tiny/", "")] ?? null));

@@ -5,7 +5,8 @@ import { IndexedDbStore } from "./indexed_db_store.ts";
 import { Meter } from "./meter.ts";
 import { OpfsStore } from "./opfs.ts";
 import type { LoadProgress } from "./protocol.ts";
-import { MemoryStore, type FileStore } from "./store.ts";
+import { MemoryStore, PIECE, type FileStore } from "./store.ts";
+import { StoreChain } from "./store_chain.ts";
 
 export interface ModelFiles {
   /** By name: `config.json`, `model.safetensors`, … */
@@ -16,18 +17,13 @@ export interface ModelFiles {
 }
 
 export const NOT_KEPT =
-  "This browser has no room (or no permission) to keep the model, so it was loaded into memory only and will have to be downloaded again next time.";
+  "The model is in memory only, because this browser has no room (or no permission) to keep it: closing the tab loses it, and the next visit downloads it again.";
 
-/** The browser's own storage where there is one. Plain HTTP from another machine has IndexedDB only. */
-export async function openStore(): Promise<FileStore> {
-  for (const mount of [() => OpfsStore.mount(), () => IndexedDbStore.mount()]) {
-    try {
-      return await mount();
-    } catch {
-      // The next one, or else memory.
-    }
-  }
-  return new MemoryStore();
+/** Everything that the browser offers, the best first. Plain HTTP from another machine has IndexedDB only. */
+export async function openStores(): Promise<StoreChain> {
+  const mounts: (() => Promise<FileStore>)[] = [() => OpfsStore.mount(), () => IndexedDbStore.mount()];
+  const mounted = await Promise.allSettled(mounts.map((mount) => mount()));
+  return new StoreChain([...mounted.flatMap((one) => (one.status === "fulfilled" ? [one.value] : [])), new MemoryStore()]);
 }
 
 /** Lets one tab at a time write a file; another one waits, and then finds it. */
@@ -35,7 +31,40 @@ async function exclusively<T>(sha256: string, signal: AbortSignal, work: () => P
   // Insecure pages have no locks; their store takes the same pieces from several tabs.
   const { locks } = navigator as Partial<Pick<Navigator, "locks">>;
   if (!locks) return work();
-  return (await locks.request(`trimtab-file-${sha256}`, { signal }, work)) as T;
+  let begun = false;
+  const once = () => {
+    begun = true;
+    return work();
+  };
+  try {
+    return (await locks.request(`trimtab-file-${sha256}`, { signal }, once)) as T;
+  } catch (error) {
+    if (begun || signal.aborted) throw error;
+    // The browser refuses locks, as some do in private windows.
+    return work();
+  }
+}
+
+/** Whether every byte can be read: files may be listed in storage and yet be gone or cut. */
+async function isReadable(blob: Blob): Promise<boolean> {
+  try {
+    for (let at = 0; at < blob.size; at += PIECE) await blob.slice(at, at + PIECE).arrayBuffer();
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** Lets go of those of a model's files that cannot be read back; false where all can. */
+export async function dropUnreadable(entry: ModelEntry, files: ReadonlyMap<string, Blob>, store: StoreChain): Promise<boolean> {
+  let dropped = false;
+  for (const { name, sha256 } of entry.files) {
+    const blob = files.get(name);
+    if (!blob || (await isReadable(blob))) continue;
+    await store.distrust(sha256);
+    dropped = true;
+  }
+  return dropped;
 }
 
 export type Tools = Pick<DownloadOptions, "store" | "fetch" | "hasher" | "retryAfter">;
@@ -77,13 +106,13 @@ export async function obtainModel(
   return { files, sha256: weights?.sha256 ?? "", notices: kept ? [] : [NOT_KEPT] };
 }
 
-export async function isCached(entry: ModelEntry, store: FileStore): Promise<boolean> {
+export async function isCached(entry: ModelEntry, store: StoreChain): Promise<boolean> {
   for (const file of entry.files) {
     if (!(await store.find(file.sha256, file.bytes))) return false;
   }
   return true;
 }
 
-export async function removeModel(entry: ModelEntry, store: FileStore): Promise<void> {
+export async function removeModel(entry: ModelEntry, store: StoreChain): Promise<void> {
   for (const file of entry.files) await store.remove(file.sha256);
 }

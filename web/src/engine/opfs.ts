@@ -30,10 +30,9 @@ class OpfsFile implements PartialFile {
     this.length = handle.getSize();
   }
 
-  read(from: number, count: number): Promise<Uint8Array<ArrayBuffer>> {
+  read(from: number, count: number): Uint8Array<ArrayBuffer> {
     const bytes = new Uint8Array(count);
-    const got = this.handle.read(bytes, { at: from });
-    return Promise.resolve(bytes.subarray(0, got));
+    return bytes.subarray(0, this.handle.read(bytes, { at: from }));
   }
 
   append(bytes: Uint8Array<ArrayBuffer>): void {
@@ -52,11 +51,15 @@ class OpfsFile implements PartialFile {
     this.length = 0;
   }
 
+  flush(): void {
+    this.handle.flush();
+  }
+
   close(): void {
     try {
-      this.handle.flush();
-    } finally {
       this.handle.close();
+    } catch {
+      // It was flushed before; a handle that cannot even be closed ends with the worker.
     }
   }
 }
@@ -94,6 +97,10 @@ export class OpfsStore implements FileStore {
     if (!(await existing(this.folder, checked(sha256)))) return undefined;
     const file = await existing(this.folder, sha256);
     return file?.size === bytes ? file : undefined;
+  }
+
+  async arrived(sha256: string): Promise<number> {
+    return (await existing(this.folder, sha256))?.size ?? 0;
   }
 
   async open(sha256: string): Promise<PartialFile> {

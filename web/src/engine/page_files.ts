@@ -1,9 +1,9 @@
-/** Where the page's own files come from: beside it on a server, or out of the page itself (`src/one_file`). */
-import { KeptFiles } from "../offline/kept_files.ts";
-import { embeddedPageFiles } from "../one_file/embedded_page_files.ts";
+/** Where the page's own files come from: beside it on a server, or out of the page itself (`one_file`). */
+import { KeptFiles } from "./kept_files.ts";
+import { embeddedPageFiles } from "./one_file/embedded_page_files.ts";
 import type { Hasher } from "./download.ts";
-import { openStore } from "./model_files.ts";
-import type { FileStore } from "./store.ts";
+import { openStores } from "./model_files.ts";
+import type { StoreChain } from "./store_chain.ts";
 
 export interface PageFiles {
   /** Address of the folder of models, as `fetch` takes it; it ends in `/`. */
@@ -12,7 +12,7 @@ export interface PageFiles {
   /** Drops a file that is not what its address promised, so that it is fetched anew. */
   forget(url: string): Promise<void>;
   /** Where model files are, or will be kept. */
-  openStore(hasher: () => Promise<Hasher>): Promise<FileStore>;
+  openStores(hasher: () => Promise<Hasher>): Promise<StoreChain>;
 }
 
 /** For the worker. */
@@ -24,6 +24,6 @@ export function pageFiles(): PageFiles {
     models: new URL(import.meta.env.DEV ? "/models/" : "../models/", self.location.href).href,
     fetch: kept.fetch,
     forget: (url) => kept.forget(url),
-    openStore,
+    openStores,
   };
 }

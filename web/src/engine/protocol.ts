@@ -64,6 +64,8 @@ export interface LoadedModel {
   deviceBytes: number;
   /** How the graphics device did when it was tried; absent where it was not. */
   trial?: DeviceTrial;
+  /** Name of a graphics device that was not tried, because it is a program on the processor and nobody asked for it. */
+  untried?: string;
   /** Sentences the visitor should see (no WebGPU so the CPU is used, software adapter, shorter context…). */
   notices: string[];
   traits: Trait[];

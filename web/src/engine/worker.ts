@@ -7,14 +7,14 @@ import { EarlyWishes } from "./early_wishes.ts";
 import { EngineFailure, toFailure } from "./failure.ts";
 import { recall, remember } from "./measured.ts";
 import { Meter } from "./meter.ts";
-import { isCached, obtainModel, removeModel, type ModelFiles, type Tools } from "./model_files.ts";
+import { dropUnreadable, isCached, obtainModel, removeModel, type ModelFiles, type Tools } from "./model_files.ts";
 import { ownModel } from "./own_folder.ts";
 import { pageFiles } from "./page_files.ts";
 import type { Backend, DeviceTrial, Failure, GenerateEvent, LoadedModel, LoadOptions, LoadProgress, ModelSource, OpenedLink, ReplayEvent, ResponseEvent, StudyVerbs, Trait, TraitPack, TraitReport } from "./protocol.ts";
 import { openProgram, type Program } from "./program.ts";
 import { parseTraitReport } from "./trait_report.ts";
 import { fatalAlarm, transferable, type Call, type FromWorker, type Verb, type Verbs } from "./rpc.ts";
-import type { FileStore } from "./store.ts";
+import type { StoreChain } from "./store_chain.ts";
 
 const files = pageFiles();
 const MAX_VECTOR_BYTES = 64 << 20;
@@ -76,13 +76,13 @@ function start(): Promise<Started> {
   return started;
 }
 
-let opened: Promise<FileStore> | undefined;
+let opened: Promise<StoreChain> | undefined;
 let entries: Promise<ModelEntry[]> | undefined;
 let loading: AbortController | undefined;
 
 /** Where model files are kept. */
-function store(): Promise<FileStore> {
-  opened ??= files.openStore(async () => new (await start()).program.Hasher());
+function store(): Promise<StoreChain> {
+  opened ??= files.openStores(async () => new (await start()).program.Hasher());
   return opened;
 }
 
@@ -228,15 +228,15 @@ async function load(source: ModelSource, options: LoadOptions, onProgress: (prog
     const choosing = choose(options, config);
     // Where the files cannot be had, that is what is told.
     choosing.catch(() => undefined);
-    const found = await findFiles(source, signal, onConfig, onProgress);
+    let found = await findFiles(source, signal, onConfig, onProgress);
     if (!found.files.has(CONFIG)) throw new EngineFailure("corrupt-model", `The model has no ${CONFIG}; choose another one.`);
     const choice = await choosing;
-    const notices = [...choice.notices, ...found.notices];
+    const notices = [...choice.notices];
     const vectors = await readyVectors(found.ready.vectors, signal, notices);
     // Read now, to be kept: when they are asked for there may be no network.
     await Promise.allSettled([...found.ready.reports, ...found.ready.replaced].map((entry) => vectorsFile(entry, signal)));
     signal.throwIfAborted();
-    const open = (backend: Backend) => {
+    const openFound = (backend: Backend) => {
       let meter: Meter | undefined;
       const prepared = ({ bytesDone, bytesTotal }: { bytesDone: number; bytesTotal: number }) => {
         meter ??= new Meter("prepare", bytesTotal, onProgress);
@@ -244,6 +244,16 @@ async function load(source: ModelSource, options: LoadOptions, onProgress: (prog
       };
       const { name, licence, sha256 } = found;
       return trimtab.open(found.files, { backend, precision: options.precision, context: options.context, name, licence, sha256 }, prepared);
+    };
+    const open = async (backend: Backend) => {
+      try {
+        await openFound(backend);
+      } catch (thrown) {
+        // A file that storage listed may not be readable any more: that is no fault of the model.
+        if (source.kind !== "catalogue" || !(await dropUnreadable(await entryOf(source.id), found.files, await store()))) throw thrown;
+        found = await findFiles(source, signal, onConfig, onProgress);
+        await openFound(backend);
+      }
     };
     try {
       await open(choice.backend);
@@ -263,8 +273,8 @@ async function load(source: ModelSource, options: LoadOptions, onProgress: (prog
     }
     ({ ready } = found);
     const card = trimtab.card() as LoadedModel;
-    const { trial } = choice;
-    return { ...card, adapter: card.adapter || choice.adapter || "graphics device", ...(trial && { trial }), notices: [...notices, ...card.notices] };
+    const { trial, untried } = choice;
+    return { ...card, adapter: card.adapter || choice.adapter || "graphics device", ...(trial && { trial }), ...(untried !== undefined && { untried }), notices: [...notices, ...found.notices, ...card.notices] };
   } catch (thrown) {
     if (signal.aborted) throw new EngineFailure("usage", "Loading was cancelled. What has arrived is kept, so the next try goes on from there.");
     throw thrown;

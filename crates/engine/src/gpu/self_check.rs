@@ -32,7 +32,7 @@ pub struct SelfCheck {
     oracle: Engine,
 }
 
-/// How far apart two executors may be; as in `tests/executors_agree.rs`.
+/// How far apart two executors may be; as in `tests/it/executors_agree.rs`.
 #[derive(Clone, Copy, Debug)]
 struct Tolerance {
     /// ‖Δh‖/‖h‖

@@ -189,7 +189,7 @@ const SIDE_BY_SIDE: [u32; 2] = [1, 8];
 const BATCH_TOKENS: usize = 16;
 
 /// Prints how many tokens a second several sequences write together, beside one, medians of interleaved rounds. `time_answer` fails
-/// where they do not all choose the same tokens; that one alone chooses these is tested (`crates/engine/tests/answers_agree.rs`).
+/// where they do not all choose the same tokens; that one alone chooses these is tested (`crates/engine/tests/it/answers_agree.rs`).
 pub fn batches(
     root: &Path,
     model: &Path,

@@ -1,0 +1,5 @@
+//! The default model against independent references; `tests/golden` of the repository has their data.
+
+mod default_model;
+mod tokenizer;
+mod weights;

@@ -1,0 +1,440 @@
+//! Answers of small random models: every executor chooses the same tokens, alone, in a batch, resumed on another
+//! engine, and forced.
+
+use pollster::block_on;
+use std::cell::Cell;
+use trimtab_engine::forced::{Forced, ForcedRequest};
+use trimtab_engine::generate::{Event, GenerateRequest, Generation};
+use trimtab_engine::gpu::Assumptions;
+use trimtab_engine::{
+    Backend, Engine, Layer, Operation, Precision, Sampler, Scope, SequenceIndex, SteeringPlan,
+    Term, TokenId, TokenRecord,
+};
+use trimtab_testing::small_models::*;
+
+/// Several answers at once, in every way of choosing a token.
+fn generate(engine: &mut Engine, sampler: Sampler, together: &[u32]) -> Vec<Vec<TokenId>> {
+    block_on(async {
+        let requests = together.iter().map(|&sequence| GenerateRequest {
+            sequence: SequenceIndex(sequence),
+            prompt: tokens(5 + 9 * sequence as usize, sequence),
+            plan: plan(),
+            sampler: Sampler {
+                seed: sampler.seed + sequence,
+                ..sampler
+            },
+            max_tokens: 24,
+            end_tokens: vec![],
+        });
+        let mut run = Generation::start(engine, requests.collect()).await.unwrap();
+        while run.next(engine).await.unwrap().is_some() {}
+        let answers = run.finish(engine).await.unwrap();
+        answers.into_iter().map(|answer| answer.tokens).collect()
+    })
+}
+
+#[test]
+fn all_executors_choose_the_same_tokens() {
+    let model = model(Form::Q4WithMin, "llama", "silu");
+    let mut reference = engine(&model, Backend::Reference, Precision::Exact);
+    let mut tested = [
+        engine(&model, Backend::Cpu, Precision::Exact),
+        engine(&model, Backend::Gpu, Precision::Exact),
+        engine_assuming(&model, Backend::Gpu, Precision::Exact, HARDWARE, 3),
+    ];
+    let warm = Sampler {
+        temperature: 0.8,
+        seed: 3,
+        ..Sampler::GREEDY
+    };
+    let samplers = [
+        Sampler::GREEDY,
+        Sampler {
+            repetition_penalty: 1.4,
+            ..Sampler::GREEDY
+        },
+        warm,
+        Sampler { top_k: 12, ..warm },
+        Sampler { top_p: 0.7, ..warm },
+        Sampler {
+            top_k: 40,
+            top_p: 0.8,
+            repetition_penalty: 1.2,
+            ..warm
+        },
+    ];
+    for sampler in samplers {
+        let want = generate(&mut reference, sampler, &[0, 1, 2]);
+        assert!(want.iter().all(|answer| answer.len() == 24), "{sampler:?}");
+        for engine in &mut tested {
+            assert_eq!(generate(engine, sampler, &[0, 1, 2]), want, "{sampler:?}");
+            for (sequence, want) in want.iter().enumerate() {
+                assert_eq!(
+                    &generate(engine, sampler, &[sequence as u32])[0],
+                    want,
+                    "alone: {sampler:?}"
+                );
+            }
+        }
+    }
+}
+
+/// Eight answers at once are those that each would be alone, by whichever kernels the wider batch goes.
+#[test]
+fn a_batch_of_eight_chooses_the_same_tokens_as_one_at_a_time() {
+    let model = model(Form::Q4WithMin, "llama", "silu");
+    let all: Vec<u32> = (0..8).collect();
+    for (backend, precision, assumptions) in [
+        (Backend::Cpu, Precision::Exact, Assumptions::default()),
+        (Backend::Cpu, Precision::Fast, Assumptions::default()),
+        (Backend::Gpu, Precision::Exact, Assumptions::default()),
+        (Backend::Gpu, Precision::Fast, Assumptions::default()),
+        (Backend::Gpu, Precision::Exact, HARDWARE),
+        (Backend::Gpu, Precision::Fast, HARDWARE),
+    ] {
+        let mut engine = engine_assuming(&model, backend, precision, assumptions, 8);
+        let warm = Sampler {
+            temperature: 0.8,
+            top_p: 0.9,
+            seed: 3,
+            ..Sampler::GREEDY
+        };
+        // Software adapters are slow: there, one sampler must do.
+        let samplers = match backend {
+            Backend::Gpu => &[warm][..],
+            _ => &[Sampler::GREEDY, warm],
+        };
+        for &sampler in samplers {
+            let together = generate(&mut engine, sampler, &all);
+            assert!(together.iter().all(|answer| answer.len() == 24));
+            for (&sequence, together) in all.iter().zip(&together) {
+                let alone = generate(&mut engine, sampler, &[sequence]);
+                assert_eq!(
+                    &alone[0], together,
+                    "{backend:?} {precision:?} {assumptions:?}, answer {sequence}"
+                );
+            }
+        }
+    }
+}
+
+thread_local! {
+    /// What the clock below says next, and what it moves on by whenever it is looked at.
+    static TIME: Cell<(f64, f64)> = const { Cell::new((0.0, 0.0)) };
+}
+
+fn fake_clock() -> f64 {
+    TIME.with(|time| {
+        let (now, step) = time.get();
+        time.set((now + step, step));
+        now
+    })
+}
+
+/// How many tokens an answer is ahead of its reader where each look at the clock takes `step` seconds.
+fn tokens_ahead(engine: &mut Engine, step: f64) -> Vec<u32> {
+    TIME.set((0.0, step));
+    engine.set_clock(fake_clock);
+    let request = GenerateRequest {
+        sequence: SequenceIndex(0),
+        prompt: tokens(4, 1),
+        plan: SteeringPlan::default(),
+        sampler: Sampler::GREEDY,
+        max_tokens: 24,
+        end_tokens: vec![],
+    };
+    block_on(async {
+        let mut run = Generation::start(engine, vec![request]).await.unwrap();
+        let (mut last, mut ahead) = (0, Vec::new());
+        while let Some(event) = run.next(engine).await.unwrap() {
+            match event {
+                Event::Token { position, .. } => {
+                    last = position.0;
+                    // The segment opens at the first token that is not yet queued.
+                    run.set_plan(engine, 0, SteeringPlan::default()).unwrap();
+                }
+                Event::Segment { from, .. } => ahead.push(from.0 - last),
+                _ => {}
+            }
+        }
+        run.finish(engine).await.unwrap();
+        ahead
+    })
+}
+
+#[test]
+fn an_answer_runs_ahead_by_what_the_clock_allows() {
+    let model = model(Form::Q4WithMin, "llama", "silu");
+    let mut gpu = engine(&model, Backend::Gpu, Precision::Exact);
+    for (step, most) in [(0.0005, 3), (0.09, 0), (1.0, 0)] {
+        let ahead = tokens_ahead(&mut gpu, step);
+        assert_eq!(ahead.iter().max(), Some(&most), "{step} s: {ahead:?}");
+    }
+    let mut cpu = engine(&model, Backend::Cpu, Precision::Exact);
+    assert_eq!(tokens_ahead(&mut cpu, 0.0005).iter().max(), Some(&0));
+}
+
+#[test]
+fn a_sampler_that_means_nothing_is_refused() {
+    let model = model(Form::F32, "llama", "silu");
+    let mut engine = engine(&model, Backend::Cpu, Precision::Exact);
+    let request = GenerateRequest {
+        sequence: SequenceIndex(0),
+        prompt: tokens(4, 1),
+        plan: SteeringPlan::default(),
+        sampler: Sampler {
+            temperature: f32::NAN,
+            ..Sampler::GREEDY
+        },
+        max_tokens: 1,
+        end_tokens: vec![],
+    };
+    let refused = block_on(Generation::start(&mut engine, vec![request]));
+    assert!(refused.unwrap_err().to_string().contains("temperature"));
+}
+
+/// A run of two answers, one of them pushed in another way from its sixth token on. After `interrupted` tokens of both
+/// together, `second` goes on in the place of `first`.
+fn interrupted(
+    first: &mut Engine,
+    second: Option<(usize, &mut Engine)>,
+) -> (Vec<Vec<TokenId>>, Vec<(usize, u32)>) {
+    let warm = Sampler {
+        temperature: 0.9,
+        top_p: 0.9,
+        repetition_penalty: 1.2,
+        seed: 11,
+        ..Sampler::GREEDY
+    };
+    let requests = [(0, 20), (1, 6)].map(|(sequence, max_tokens)| GenerateRequest {
+        sequence: SequenceIndex(sequence),
+        prompt: tokens(8 + sequence as usize, sequence),
+        plan: SteeringPlan::default(),
+        sampler: warm,
+        max_tokens,
+        end_tokens: vec![],
+    });
+    block_on(async {
+        let mut run = Generation::start(first, requests.into()).await.unwrap();
+        let mut engine = first;
+        let mut second = second;
+        let mut chosen = [0, 0];
+        let mut read = Vec::new();
+        while let Some(event) = run.next(engine).await.unwrap() {
+            match event {
+                Event::Token { request, .. } => {
+                    chosen[request] += 1;
+                    if (request, chosen[0]) == (0, 6) {
+                        run.set_plan(engine, 0, plan()).unwrap();
+                    }
+                }
+                Event::Read { request, record } => read.push((request, record.position.0)),
+                _ => continue,
+            }
+            let enough = |after: usize| chosen.iter().sum::<usize>() >= after;
+            if let Some((after, _)) = &second
+                && enough(*after)
+                && let Some((_, other)) = second.take()
+            {
+                engine = other;
+                run.resume(engine).await.unwrap();
+            }
+        }
+        let answers = run.finish(engine).await.unwrap();
+        for answer in &answers {
+            let consumed = answer.records.iter().map(|record| record.token);
+            let whole = tokens(answer.prompt_length, answer.sequence.0);
+            let whole = whole.into_iter().chain(answer.tokens.iter().copied());
+            assert!(consumed.zip(whole).all(|(record, token)| record == token));
+            assert!(answer.records.len() >= answer.prompt_length + answer.tokens.len() - 1);
+        }
+        (
+            answers.into_iter().map(|answer| answer.tokens).collect(),
+            read,
+        )
+    })
+}
+
+#[test]
+fn an_interrupted_run_goes_on_elsewhere_with_the_same_tokens() {
+    let model = model(Form::Q4WithMin, "llama", "silu");
+    // A second a token, so that the push moves at the same token whether or not the engine could run ahead.
+    TIME.set((0.0, 1.0));
+    let new = |backend| {
+        let mut engine = engine(&model, backend, Precision::Exact);
+        engine.set_clock(fake_clock);
+        engine
+    };
+    let (want, want_read) = interrupted(&mut new(Backend::Cpu), None);
+    assert_eq!((want[0].len(), want[1].len()), (20, 6));
+    for (after, backend) in [
+        (1, Backend::Cpu),
+        (7, Backend::Gpu),
+        (12, Backend::Cpu),
+        (19, Backend::Gpu),
+    ] {
+        let (first, mut second) = (&mut new(Backend::Cpu), new(backend));
+        let (got, read) = interrupted(first, Some((after, &mut second)));
+        assert_eq!(got, want, "interrupted after {after} tokens, {backend:?}");
+        let sorted = |mut read: Vec<(usize, u32)>| {
+            read.sort_unstable();
+            read
+        };
+        assert_eq!(
+            sorted(read),
+            sorted(want_read.clone()),
+            "every token is read once"
+        );
+    }
+}
+
+/// A slider that was moved with every other token leaves more plans in one answer than an engine has room for
+/// in one batch; read again elsewhere, each token has its own.
+#[test]
+fn an_answer_of_many_segments_is_read_again_under_each_of_its_plans() {
+    let model = model(Form::Q4WithMin, "llama", "silu");
+    let pushed = |count: usize| SteeringPlan {
+        terms: vec![Term {
+            vector: table(5),
+            layers: vec![Layer(1), Layer(3)],
+            operation: Operation::Add {
+                coefficient: 0.2 + 0.1 * count as f32,
+            },
+            scope: Scope::All,
+        }],
+    };
+    let request = || GenerateRequest {
+        sequence: SequenceIndex(0),
+        prompt: tokens(6, 1),
+        plan: pushed(0),
+        sampler: Sampler::GREEDY,
+        max_tokens: 30,
+        end_tokens: vec![],
+    };
+    let run = |other: Option<&mut Engine>| {
+        block_on(async {
+            let mut first = engine(&model, Backend::Cpu, Precision::Exact);
+            let engine = &mut first;
+            let mut run = Generation::start(engine, vec![request()]).await.unwrap();
+            let mut chosen = 0;
+            while let Some(event) = run.next(engine).await.unwrap() {
+                if matches!(event, Event::Token { .. }) {
+                    chosen += 1;
+                    if chosen % 2 == 0 && chosen < 26 {
+                        run.set_plan(engine, 0, pushed(chosen)).unwrap();
+                    }
+                }
+                if chosen == 28 && other.is_some() {
+                    break;
+                }
+            }
+            let engine = match other {
+                Some(other) => {
+                    run.resume(other).await.unwrap();
+                    while run.next(other).await.unwrap().is_some() {}
+                    other
+                }
+                None => engine,
+            };
+            run.finish(engine).await.unwrap().remove(0)
+        })
+    };
+    let want = run(None);
+    assert_eq!((want.segments.len(), want.tokens.len()), (13, 30));
+    for backend in [Backend::Cpu, Backend::Gpu] {
+        let mut other = engine(&model, backend, Precision::Exact);
+        other.set_directions(&[table(5)]).unwrap();
+        let got = run(Some(&mut other));
+        assert_eq!(got.tokens, want.tokens, "{backend:?}");
+        // What every token is like under its own plan, read segment by segment.
+        let all = [tokens(6, 1), want.tokens.clone()].concat();
+        let forced = ForcedRequest {
+            sequence: SequenceIndex(2),
+            tokens: &all,
+            prompt_length: 6,
+            segments: &want.segments,
+            sampler: Sampler::GREEDY,
+        };
+        let records = block_on(async {
+            let mut forced = Forced::start(&mut other, &forced).await.unwrap();
+            while forced.next(&mut other).await.unwrap() {}
+            forced.finish(&other)
+        });
+        for (got, want) in got.records.iter().zip(&records) {
+            for (got, want) in got.readings.values.iter().zip(&want.readings.values) {
+                assert!(
+                    (got - want).abs() < 1e-3 * (1.0 + want.abs()),
+                    "{backend:?}: {got}, not {want}"
+                );
+            }
+        }
+    }
+}
+
+/// A run with a slider movement in it, forced: every token is chosen again, under a repetition penalty
+/// (one token a batch) and without (many); and where one was put in its place, the run's own is.
+#[test]
+fn a_run_that_is_forced_chooses_its_own_tokens_again() {
+    let model = model(Form::Q4WithMin, "llama", "silu");
+    for backend in [Backend::Cpu, Backend::Gpu] {
+        let mut engine = engine(&model, backend, Precision::Exact);
+        for repetition_penalty in [1.0, 1.3] {
+            let sampler = Sampler {
+                temperature: 0.9,
+                top_k: 60,
+                top_p: 0.95,
+                repetition_penalty,
+                seed: 5,
+            };
+            let request = GenerateRequest {
+                sequence: SequenceIndex(0),
+                prompt: tokens(9, 4),
+                plan: plan(),
+                sampler,
+                max_tokens: 24,
+                end_tokens: Vec::new(),
+            };
+            let answer = block_on(async {
+                let mut run = Generation::start(&mut engine, vec![request]).await.unwrap();
+                let mut written = 0;
+                while let Some(event) = run.next(&mut engine).await.unwrap() {
+                    written += usize::from(matches!(event, Event::Token { .. }));
+                    if written == 8 {
+                        written += 1;
+                        run.set_plan(&engine, 0, SteeringPlan::default()).unwrap();
+                    }
+                }
+                run.finish(&mut engine).await.unwrap().remove(0)
+            });
+            assert_eq!((answer.segments.len(), answer.tokens.len()), (2, 24));
+            let mut all = [tokens(9, 4), answer.tokens.clone()].concat();
+            let mut force = |all: &[TokenId]| {
+                let request = ForcedRequest {
+                    sequence: SequenceIndex(2),
+                    tokens: all,
+                    prompt_length: 9,
+                    segments: &answer.segments,
+                    sampler,
+                };
+                block_on(async {
+                    let mut forced = Forced::start(&mut engine, &request).await.unwrap();
+                    while forced.next(&mut engine).await.unwrap() {}
+                    assert_eq!(forced.done(), forced.total());
+                    forced.finish(&engine)
+                })
+            };
+            let chosen = |records: &[TokenRecord]| -> Vec<TokenId> {
+                let asked = records[8..32].iter();
+                asked
+                    .map(|record| record.prediction.as_ref().unwrap().chosen)
+                    .collect()
+            };
+            assert_eq!(chosen(&force(&all)), answer.tokens, "{backend:?}");
+            // The prompt comes from the cache this time.
+            all[12] = TokenId((all[12].0 + 1) % VOCAB as u32);
+            let records = force(&all);
+            assert_eq!(records.len(), all.len());
+            assert_eq!(chosen(&records)[..4], answer.tokens[..4], "{backend:?}");
+        }
+    }
+}

@@ -1,0 +1,325 @@
+//! Links that were made once: they open for ever, stay small, and replay on every executor. On the
+//! default checkpoint; `cargo xtask links` makes missing ones.
+
+use crate::{CHAT, CPU_EXACT, CPU_FAST, GPU_EXACT, GPU_FAST};
+use pollster::block_on;
+use serde::Deserialize;
+use trimtab_engine::{Engine, Layer, Precision, TokenId};
+use trimtab_persona::recipe::agreement::{keep_readings, readings_of_message};
+use trimtab_persona::recipe::inline_vector::InlineVector;
+use trimtab_persona::recipe::link::{Opened, decode, encode};
+use trimtab_persona::recipe::replay::{Replay, Replayed, hexadecimal, vectors_of};
+use trimtab_persona::recipe::tokens::RecipeToken;
+use trimtab_persona::recipe::{Recipe, RecipeTrait, VectorReference};
+use trimtab_persona::vector_file::{TraitVector, VectorFile};
+use trimtab_testing::files::{bytes, golden_json, repository};
+use trimtab_testing::full;
+
+/// Too long to be replayed in a test; `tests/golden/links/README.md` has its agreement.
+const LONG: &str = "full-size";
+
+#[derive(Deserialize)]
+struct Wanted {
+    name: String,
+}
+
+#[derive(Deserialize)]
+struct Golden {
+    link: String,
+    messages: Vec<GoldenMessage>,
+}
+
+/// As it was when the link was made.
+#[derive(Deserialize)]
+struct GoldenMessage {
+    role: String,
+    text: String,
+    ids: Vec<u32>,
+    /// Of the trait and layer looked at, in full; null where there is none.
+    readings: Vec<Option<f32>>,
+}
+
+fn goldens() -> Vec<(String, Golden)> {
+    let wanted: Vec<Wanted> = golden_json("links/recipes.json");
+    let golden = |wanted: Wanted| {
+        let golden = golden_json(&format!("links/{}.json", wanted.name));
+        (wanted.name, golden)
+    };
+    wanted.into_iter().map(golden).collect()
+}
+
+fn golden(name: &str) -> Golden {
+    let found = goldens().into_iter().find(|(other, _)| other == name);
+    found.unwrap().1
+}
+
+fn opened(link: &str) -> Recipe {
+    match decode(link).unwrap() {
+        Opened::Recipe(recipe) => *recipe,
+        Opened::Newer(newer) => panic!("{}", newer.sentence()),
+    }
+}
+
+fn ready_made() -> Vec<TraitVector> {
+    let folder = repository().join("models/vectors");
+    let mut vectors = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path
+            .extension()
+            .is_some_and(|extension| extension == "safetensors")
+        {
+            let file = VectorFile::parse(&bytes(&path)).unwrap();
+            let name = path.file_stem().unwrap().to_string_lossy().into_owned();
+            vectors.push(file.into_vector(&name, None, 31, 576).unwrap());
+        }
+    }
+    vectors
+}
+
+/// The recipe replayed, and which of the engine's directions it looks at.
+fn replay(recipe: &Recipe, engine: &mut Engine) -> (Replayed, Option<usize>) {
+    let (rows, width) = (engine.layer_rows(), engine.config().hidden_size);
+    let vectors = vectors_of(recipe, &ready_made(), rows, width).unwrap();
+    let tables: Vec<_> = vectors.iter().map(|vector| vector.table.clone()).collect();
+    engine.set_directions(&tables).unwrap();
+    let mut replay = Replay::new(recipe, &CHAT, &vectors, &vectors, engine).unwrap();
+    while block_on(replay.next(engine)).unwrap() {}
+    assert_eq!(replay.done(), replay.total());
+    let looked = recipe.look.trait_name.as_ref();
+    let direction = looked.and_then(|name| recipe.traits.iter().position(|one| one.name == *name));
+    (replay.finish(recipe, direction), direction)
+}
+
+/// Tokens, and how many of them the executor agrees on; largest distance of a reading from the golden
+/// one, in deviations.
+fn agreement(names: &dyn Fn(&str, &Recipe) -> bool, engine: &mut Engine) -> (usize, usize, f32) {
+    let (mut tokens, mut agreed, mut apart) = (0, 0, 0.0_f32);
+    for (name, golden) in goldens() {
+        let recipe = opened(&golden.link);
+        if name == LONG || !names(&name, &recipe) {
+            continue;
+        }
+        let (replayed, direction) = replay(&recipe, engine);
+        assert_eq!(replayed.agreement.same_prompts, Some(true), "{name}");
+        let mut worst = 0.0_f32;
+        let mut compared = 0;
+        for (index, message) in golden.messages.iter().enumerate() {
+            let here = readings_of_message(&replayed.answers, &recipe, direction, index);
+            assert_eq!(here.len(), message.readings.len(), "{name}");
+            for (golden, here) in message.readings.iter().zip(here) {
+                assert_eq!(golden.is_none(), here.is_nan(), "{name}");
+                worst = worst.max(golden.map_or(0.0, |golden| (golden - here).abs()));
+                compared += usize::from(golden.is_some());
+            }
+        }
+        assert!(compared > 0, "{name} has no readings to compare");
+        let one = replayed.agreement;
+        println!(
+            "{name}: {} of {} tokens, readings within {worst:.5}",
+            one.agreed, one.tokens
+        );
+        for answer in &replayed.answers {
+            // An author's end is an end here, unless the very last choice differs.
+            assert_ne!(answer.ends, Some(false), "{name} would go on");
+        }
+        (tokens, agreed) = (tokens + one.tokens, agreed + one.agreed);
+        apart = apart.max(worst);
+    }
+    println!("in all: {agreed} of {tokens} tokens, readings within {apart:.5} deviations");
+    (tokens, agreed, apart)
+}
+
+#[test]
+fn every_link_ever_made_opens_and_is_what_it_was() {
+    let goldens = goldens();
+    assert!(goldens.len() >= 20);
+    for (name, golden) in goldens {
+        let recipe = opened(&golden.link);
+        assert_eq!(recipe.messages.len(), golden.messages.len(), "{name}");
+        for (message, golden) in recipe.messages.iter().zip(&golden.messages) {
+            assert_eq!(message.role.name(), golden.role, "{name}");
+            assert_eq!(message.text, golden.text, "{name}");
+            let ids = message.tokens.iter().flatten().map(|token| token.id.0);
+            assert_eq!(ids.collect::<Vec<_>>(), golden.ids, "{name}");
+        }
+        assert_eq!(
+            encode(&recipe).unwrap(),
+            golden.link,
+            "{name} has one spelling"
+        );
+    }
+}
+
+/// A vector that a link refers to is never taken away: a remade one gets a file of its own.
+#[test]
+fn every_ready_made_vector_that_a_link_names_is_still_here() {
+    let here: Vec<String> = ready_made().into_iter().map(|vector| vector.hash).collect();
+    for (name, golden) in goldens() {
+        for one in opened(&golden.link).traits {
+            if let VectorReference::ReadyMade(hash) = one.vector {
+                let hash = hexadecimal(&hash);
+                assert!(here.contains(&hash), "{name} needs {} ({hash})", one.name);
+            }
+        }
+    }
+}
+
+/// Two exchanges of 15 + 150 tokens with two ready-made traits, and then with a vector inside.
+#[test]
+fn links_are_short_enough_to_be_sent() {
+    let golden = golden(LONG);
+    let mut recipe = opened(&golden.link);
+    let lengths: Vec<usize> = golden
+        .messages
+        .iter()
+        .map(|message| message.ids.len())
+        .collect();
+    assert!(lengths[0] >= 15 && lengths[2] >= 15, "{lengths:?}");
+    assert_eq!((lengths[1], lengths[3]), (150, 150));
+    assert_eq!(recipe.traits.len(), 2);
+    let with_readings = |token: &&RecipeToken| token.reading.is_some();
+    let readings: usize = recipe
+        .messages
+        .iter()
+        .map(|message| {
+            message
+                .tokens
+                .iter()
+                .flatten()
+                .filter(with_readings)
+                .count()
+        })
+        .sum();
+    assert_eq!(readings, lengths.iter().sum::<usize>());
+    let ready = encode(&recipe).unwrap().len();
+    println!("two ready-made traits: {ready} characters");
+    assert!(ready < 3_000, "{ready}");
+
+    let villainous = bytes("models/vectors/villainous.safetensors");
+    let file = VectorFile::parse(&villainous).unwrap();
+    let made = file.metadata.made.clone().unwrap_or_default();
+    let vector = file.into_vector("villainous", None, 31, 576).unwrap();
+    let mut size_with = |layers: &[u32]| {
+        let layers: Vec<Layer> = layers.iter().copied().map(Layer).collect();
+        let inline = InlineVector::of(&vector, &layers, &made).unwrap();
+        recipe.traits.truncate(2);
+        recipe.traits.push(RecipeTrait {
+            name: "villainous".into(),
+            vector: VectorReference::Inline(Box::new(inline)),
+        });
+        encode(&recipe).unwrap().len()
+    };
+    let sizes = [&[16][..], &[16, 17], &[15, 16, 17], &[15, 16, 17, 18]].map(&mut size_with);
+    println!("with a third one inside, one to four layers: {sizes:?}");
+    assert!(sizes[0] < 3_900, "{sizes:?}");
+    assert!(
+        sizes.windows(2).all(|pair| pair[1] - pair[0] <= 850),
+        "{sizes:?}"
+    );
+}
+
+/// The tokens are the author's, also where the tokenizer would make others of the same text.
+#[test]
+fn the_authors_tokens_are_forced_where_the_tokenizer_would_make_others() {
+    let mut recipe = opened(&golden("two-turns").link);
+    let first = recipe.messages[1].tokens.as_mut().unwrap();
+    // A word cut into single letters.
+    let at = first.iter().position(|token| token.text.len() > 4).unwrap();
+    let word = first.remove(at).text;
+    let letters: Vec<RecipeToken> = word
+        .chars()
+        .map(|letter| RecipeToken {
+            id: CHAT.encode(&letter.to_string()).unwrap()[0],
+            text: letter.to_string(),
+            reading: None,
+        })
+        .collect();
+    let spelt: Vec<TokenId> = letters.iter().map(|token| token.id).collect();
+    first.splice(at..at, letters);
+    recipe.look.token = None;
+    assert_ne!(CHAT.encode(&word).unwrap(), spelt);
+    let recipe = opened(&encode(&recipe).unwrap());
+    let mut engine = CPU_EXACT.take();
+    let (replayed, _) = replay(&recipe, &mut engine);
+    let [one, two] = &replayed.answers[..] else {
+        panic!("two answers were replayed as {}", replayed.answers.len());
+    };
+    assert_eq!(one.answer()[at..at + spelt.len()], spelt);
+    // They are also what the second answer went on from.
+    let place = two.places[1].clone().unwrap();
+    assert_eq!(two.conversation.tokens[place][at..at + spelt.len()], spelt);
+    // A model does not write so, and the prompts are no longer those of the link's making.
+    assert!(replayed.agreement.agreed < replayed.agreement.tokens);
+    assert_eq!(replayed.agreement.same_prompts, Some(false));
+    assert!(replayed.agreement.sentence().contains(" of "));
+}
+
+#[test]
+fn readings_in_a_link_are_those_of_the_replay() {
+    let golden = golden("gloomy");
+    let recipe = opened(&golden.link);
+    let mut engine = CPU_EXACT.take();
+    let (replayed, direction) = replay(&recipe, &mut engine);
+    let mut again = recipe.clone();
+    keep_readings(&mut again, &replayed.answers, direction);
+    assert_eq!(again, recipe);
+    assert!(replayed.agreement.readings_apart.unwrap() <= 0.26);
+}
+
+#[test]
+fn exact_recipes_replay_on_the_cpu() {
+    let exact = |_: &str, recipe: &Recipe| recipe.precision == Precision::Exact;
+    let mut engine = CPU_EXACT.take();
+    let (tokens, agreed, apart) = agreement(&exact, &mut engine);
+    assert!(tokens > 400, "{tokens}");
+    assert!(
+        agreed as f64 >= 0.995 * tokens as f64,
+        "{agreed} of {tokens}"
+    );
+    assert!(apart <= 0.01, "{apart}");
+}
+
+/// A software adapter is slow: it is asked for one of each precision, for all with `TRIMTAB_FULL` set, as `cargo xtask test --full` does.
+fn wanted_of_the_gpu(precision: Precision) -> impl Fn(&str, &Recipe) -> bool {
+    let all = full();
+    move |name, recipe| {
+        recipe.precision == precision && (all || ["segments", "fast-steered"].contains(&name))
+    }
+}
+
+#[test]
+fn exact_recipes_replay_on_the_gpu() {
+    let mut engine = GPU_EXACT.take();
+    let (tokens, agreed, apart) = agreement(&wanted_of_the_gpu(Precision::Exact), &mut engine);
+    assert!(tokens > 15, "{tokens}");
+    assert!(
+        agreed as f64 >= 0.995 * tokens as f64,
+        "{agreed} of {tokens}"
+    );
+    assert!(apart <= 0.01, "{apart}");
+}
+
+#[test]
+fn fast_recipes_replay_on_the_cpu() {
+    let fast = |_: &str, recipe: &Recipe| recipe.precision == Precision::Fast;
+    let mut engine = CPU_FAST.take();
+    let (tokens, agreed, _) = agreement(&fast, &mut engine);
+    assert!(tokens >= 200, "{tokens}");
+    assert!(
+        agreed as f64 >= 0.98 * tokens as f64,
+        "{agreed} of {tokens}"
+    );
+}
+
+/// Most were made on the CPU, whose cache and output head round otherwise; `tests/golden/links/README.md` has what is reached.
+#[test]
+fn fast_recipes_replay_on_the_gpu() {
+    let mut engine = GPU_FAST.take();
+    let (tokens, agreed, _) = agreement(&wanted_of_the_gpu(Precision::Fast), &mut engine);
+    assert!(tokens > 15, "{tokens}");
+    assert!(
+        agreed as f64 >= 0.95 * tokens as f64,
+        "{agreed} of {tokens}"
+    );
+}

@@ -1,0 +1,178 @@
+/** What a conversation is: plain data that the browser's storage can keep as it stands. */
+
+import type { AnswerCoherence } from "../../engine/traits_protocol.ts";
+import type { GenerateEvent, Message, Plan, ReadingBlock, Sampler, Token } from "../../engine/protocol.ts";
+
+export type Column = "unsteered" | "steered";
+export const columns: readonly Column[] = ["unsteered", "steered"];
+
+export type EndReason = Extract<GenerateEvent, { kind: "end" }>["reason"] | "failed";
+
+/** The model and traits that an answer was made with, so that it can be read without them. */
+export interface ModelStamp {
+  name: string;
+  sha256: string;
+  backend: string;
+  precision: string;
+  traits: { name: string; opposite: string; hash: string; layers: number[] }[];
+}
+
+/** One column's answer. Tokens and readings are those of the answer alone, from its first token. */
+export interface Answer {
+  tokens: Token[];
+  /** Read inside the run (includes the push). */
+  inRun: ReadingBlock | null;
+  /** Read by the unsteered model; null until it has. */
+  reread: ReadingBlock | null;
+  rereadLogprob: Float32Array | null;
+  /** From which answer token on which plan held; the first entry is at 0. */
+  segments: { fromToken: number; plan: Plan }[];
+  /** Whether it makes sense, once the unsteered model has read it; absent where that is not known. */
+  coherence?: AnswerCoherence;
+  /** Null while it is being written. */
+  end: EndReason | null;
+  tokensPerSecond: number | null;
+}
+
+/** The user's message as the model read it. */
+export interface PromptReading {
+  tokens: Token[];
+  block: ReadingBlock;
+}
+
+export interface Run {
+  id: string;
+  /** The runs that it went on from: those shown in the turns before it. */
+  after: string[];
+  sampler: Sampler;
+  maxTokens: number;
+  model: ModelStamp;
+  answers: Record<Column, Answer>;
+  prompt: PromptReading | null;
+}
+
+export interface Turn {
+  id: string;
+  user: string;
+  /** Every time it was answered; the newest last. */
+  runs: Run[];
+  /** Index of the one on screen, which later turns go on from. */
+  shown: number;
+}
+
+export interface Conversation {
+  id: string;
+  title: string;
+  created: number;
+  updated: number;
+  /** Empty: the chat template's own. */
+  system: string;
+  turns: Turn[];
+}
+
+/** What the list of conversations shows. */
+export interface ConversationHead {
+  id: string;
+  title: string;
+  updated: number;
+  turns: number;
+}
+
+export function newConversation(system: string): Conversation {
+  const now = Date.now();
+  return { id: newId(), title: "", created: now, updated: now, system, turns: [] };
+}
+
+/** `crypto.randomUUID` is missing on plain HTTP, where the page must work too. */
+export function newId(): string {
+  const bytes = crypto.getRandomValues(new Uint8Array(12));
+  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+export function emptyAnswer(plan: Plan): Answer {
+  return {
+    tokens: [],
+    inRun: null,
+    reread: null,
+    rereadLogprob: null,
+    segments: [{ fromToken: 0, plan }],
+    end: null,
+    tokensPerSecond: null,
+  };
+}
+
+export function answerText(answer: Answer): string {
+  return answer.tokens
+    .filter((token) => token.part === "response")
+    .map((token) => token.text)
+    .join("");
+}
+
+export function shownRun(turn: Turn): Run | null {
+  return turn.runs[turn.shown] ?? null;
+}
+
+/** An answer that nobody ran here: the author of a link gave it. Both columns go on from it. */
+export function givenRun(tokens: { id: number; text: string }[]): Run {
+  const answer = (): Answer => ({
+    ...emptyAnswer([]),
+    tokens: tokens.map(({ id, text }) => ({ id, text, part: "response", logprob: Number.NaN, alternatives: [] })),
+    end: "end-token",
+  });
+  return {
+    id: newId(),
+    after: [],
+    sampler: { temperature: 0, topK: 0, topP: 1, repetitionPenalty: 1, seed: 0 },
+    maxTokens: tokens.length,
+    model: { name: "", sha256: "", backend: "", precision: "", traits: [] },
+    answers: { unsteered: answer(), steered: answer() },
+    prompt: null,
+  };
+}
+
+export const wasGiven = (run: Run): boolean => run.model.sha256 === "";
+
+/** The runs that turn `last` goes on from. */
+export function runsBefore(conversation: Conversation, last: number): string[] {
+  return conversation.turns.slice(0, last).flatMap((turn) => shownRun(turn)?.id ?? []);
+}
+
+/** The messages that one column goes on from: shared questions, its own answers, ending with turn `last`'s question. */
+export function messagesFor(conversation: Conversation, column: Column, last: number): Message[] {
+  const messages: Message[] = [];
+  if (conversation.system.trim() !== "") messages.push({ role: "system", content: conversation.system });
+  for (const turn of conversation.turns.slice(0, last)) {
+    const run = shownRun(turn);
+    if (run === null) continue;
+    messages.push({ role: "user", content: turn.user });
+    messages.push({ role: "assistant", content: answerText(run.answers[column]) });
+  }
+  const turn = conversation.turns[last];
+  if (turn !== undefined) messages.push({ role: "user", content: turn.user });
+  return messages;
+}
+
+export function titleFrom(message: string): string {
+  const line = message.trim().replace(/\s+/g, " ");
+  return line.length <= 60 ? line : `${line.slice(0, 57).trimEnd()}…`;
+}
+
+export function samePlan(a: Plan, b: Plan): boolean {
+  return JSON.stringify(a) === JSON.stringify(b);
+}
+
+/** A conversation from storage: an answer that was being written when the page closed was stopped there. */
+export function settled(conversation: Conversation): Conversation {
+  const ended = (answer: Answer): Answer => ({ ...answer, end: answer.end ?? "stopped" });
+  const whole = ({ answers }: Run) => columns.every((column) => answers[column].end !== null);
+  const settle = (run: Run): Run => (whole(run) ? run : { ...run, answers: { unsteered: ended(run.answers.unsteered), steered: ended(run.answers.steered) } });
+  return { ...conversation, turns: conversation.turns.map((turn) => ({ ...turn, runs: turn.runs.map(settle) })) };
+}
+
+/** Answers as a screen reader says them. */
+export function readAloud(conversation: Conversation, index: number, wanted: Column[]): string {
+  const turn = conversation.turns[index];
+  const run = turn === undefined ? null : shownRun(turn);
+  if (run === null) return "";
+  return wanted.map((column) => `${column === "steered" ? "Steered" : "Unsteered"} answer: ${answerText(run.answers[column])}`).join(" ");
+}

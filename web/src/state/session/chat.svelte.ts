@@ -1,0 +1,363 @@
+/** The conversation on screen: asking, answering, editing, keeping. */
+
+import type { ColumnRequest, Engine, LoadedModel, Plan } from "../../engine/protocol.ts";
+import type { ConversationStore } from "../storage/conversations.ts";
+import {
+  type Column,
+  columns,
+  type Conversation,
+  type ConversationHead,
+  emptyAnswer,
+  givenRun,
+  messagesFor,
+  newConversation,
+  newId,
+  readAloud,
+  runsBefore,
+  type Run,
+  samePlan,
+  settled,
+  shownRun,
+  titleFrom,
+  type Turn,
+} from "../conversation/conversation.ts";
+import { asFailure } from "../model/failure.ts";
+import type { ModelState } from "../model/model.svelte.ts";
+import type { Preferences } from "../model/preferences.svelte.ts";
+import { type Phase, RunWriter } from "./run_writer.ts";
+
+export interface Running {
+  turn: string;
+  columns: Column[];
+  phase: Phase;
+}
+
+const planEveryMs = 60;
+
+export class Chat {
+  conversation: Conversation = $state.raw(newConversation(""));
+  heads: ConversationHead[] = $state.raw([]);
+  running: Running | null = $state.raw(null);
+  /** Asked before the model was there. */
+  waiting: string | null = $state(null);
+  /** Read out politely by screen readers. */
+  announcement = $state("");
+  #planTimer: ReturnType<typeof setTimeout> | null = null;
+  #sentPlan: Plan = [];
+  /** Also for a run that has not reached the engine yet. */
+  #stopWanted = false;
+  #active: Promise<void> = Promise.resolve();
+
+  constructor(
+    private readonly engine: Engine,
+    readonly store: ConversationStore,
+    private readonly preferences: Preferences,
+    private readonly model: ModelState,
+    private readonly plan: () => Plan,
+    /** Interrupts what else the model does; the result lets it go on. */
+    private readonly makeRoom: () => Promise<() => void> = async () => () => undefined,
+  ) {
+    this.conversation = newConversation(preferences.choices.system);
+  }
+
+  /** Opens the newest conversation that storage holds. */
+  async restore(): Promise<void> {
+    await this.refreshHeads();
+    const newest = this.heads[0];
+    if (newest !== undefined) await this.open(newest.id);
+  }
+
+  async refreshHeads(): Promise<void> {
+    try {
+      this.heads = await this.store.list();
+    } catch (thrown) {
+      this.model.failure = asFailure(thrown);
+    }
+  }
+
+  async open(id: string): Promise<void> {
+    await this.settle();
+    const title = this.heads.find((head) => head.id === id)?.title || "This conversation";
+    try {
+      const found = await this.store.get(id);
+      if (found !== null) {
+        this.conversation = settled(found);
+        return;
+      }
+      this.model.failure = { kind: "usage", message: `“${title}” is no longer here: it was deleted, perhaps in another tab. The list now shows what is kept.` };
+      await this.refreshHeads();
+    } catch (thrown) {
+      this.model.failure = { kind: "usage", message: `“${title}” could not be read from the browser's storage (${reasonOf(thrown)}). Reload the page and open it once more.` };
+    }
+  }
+
+  async startNew(title = ""): Promise<void> {
+    await this.settle();
+    this.conversation = { ...newConversation(this.preferences.choices.system), title: titleFrom(title) };
+  }
+
+  async rename(id: string, title: string): Promise<void> {
+    const conversation = id === this.conversation.id ? this.conversation : await this.store.get(id);
+    if (conversation === null) return;
+    const renamed = { ...conversation, title: titleFrom(title) };
+    if (id === this.conversation.id) this.conversation = renamed;
+    await this.keep(renamed);
+  }
+
+  async remove(id: string): Promise<void> {
+    if (id === this.conversation.id) await this.startNew();
+    await this.store.remove(id);
+    await this.refreshHeads();
+  }
+
+  setSystem(system: string): void {
+    this.preferences.choices.system = system;
+    // A conversation that has begun keeps the system prompt that it began with.
+    if (this.conversation.turns.length === 0) this.conversation = { ...this.conversation, system };
+  }
+
+  async ask(text: string): Promise<void> {
+    const user = text.trim();
+    if (user === "" || this.running !== null) return;
+    if (this.model.loaded === null) {
+      this.waiting = user;
+      return;
+    }
+    const turn: Turn = { id: newId(), user, runs: [], shown: 0 };
+    this.change((conversation) => ({
+      ...conversation,
+      title: conversation.title === "" ? titleFrom(user) : conversation.title,
+      turns: [...conversation.turns, turn],
+    }));
+    await this.run(this.conversation.turns.length - 1, [...columns]);
+  }
+
+  /** A question with an answer that was given and not run: the conversation goes on from both. */
+  give(user: string, tokens: { id: number; text: string }[]): void {
+    const turn: Turn = { id: newId(), user, runs: [givenRun(tokens)], shown: 0 };
+    this.change((conversation) => ({
+      ...conversation,
+      title: conversation.title === "" ? titleFrom(user) : conversation.title,
+      turns: [...conversation.turns, turn],
+    }));
+    void this.keep(this.conversation);
+  }
+
+  async answerWaiting(): Promise<void> {
+    const user = this.waiting;
+    this.waiting = null;
+    if (user !== null) await this.ask(user);
+  }
+
+  /** The same question once more, with the sliders as they are now. */
+  async again(index: number): Promise<void> {
+    if (this.running !== null || this.model.loaded === null) return;
+    const turn = this.conversation.turns[index];
+    if (turn === undefined) return;
+    if (index < this.conversation.turns.length - 1) this.fork(index);
+    const run = shownRun(turn);
+    const reusable = run !== null && this.unsteeredHolds(run, index);
+    if (reusable && samePlan(lastPlan(run), this.plan())) {
+      // Nothing was changed, so the same words would come: choose others.
+      this.preferences.newSeed();
+      return this.run(index, [...columns]);
+    }
+    if (reusable && this.plan().length === 0 && this.sameQuestion(index)) return this.showUnsteered(index, run);
+    await this.run(index, reusable ? ["steered"] : [...columns]);
+  }
+
+  /** Without a push both columns are the unsteered answer: nothing has to be written again. */
+  private async showUnsteered(index: number, run: Run): Promise<void> {
+    const { unsteered } = run.answers;
+    const same: Run = { ...run, id: newId(), answers: { unsteered, steered: unsteered } };
+    this.changeTurn(index, (turn) => ({ ...turn, runs: [...turn.runs, same], shown: turn.runs.length }));
+    this.announcement = readAloud(this.conversation, index, [...columns]);
+    await this.keep(this.conversation);
+  }
+
+  /** Whether both columns go on from the same answers. */
+  private sameQuestion(index: number): boolean {
+    const [first, second] = columns.map((column) => JSON.stringify(messagesFor(this.conversation, column, index)));
+    return first === second;
+  }
+
+  /** Another question in the same place; what was there stays in the list. */
+  async edit(index: number, text: string): Promise<void> {
+    const user = text.trim();
+    if (user === "" || this.running !== null || this.model.loaded === null) return;
+    this.fork(index);
+    this.changeTurn(index, (turn) => ({ ...turn, user, runs: [], shown: 0 }));
+    await this.run(index, [...columns]);
+  }
+
+  show(index: number, run: number): void {
+    this.changeTurn(index, (turn) => ({ ...turn, shown: Math.min(Math.max(run, 0), turn.runs.length - 1) }));
+    void this.keep(this.conversation);
+  }
+
+  async stop(): Promise<void> {
+    this.#stopWanted = true;
+    try {
+      await this.engine.stop();
+    } catch (thrown) {
+      this.model.failure = asFailure(thrown);
+    }
+  }
+
+  /** Stops what runs, and waits until it is kept. */
+  private async settle(): Promise<void> {
+    if (this.running !== null) await this.stop();
+    await this.#active;
+  }
+
+  /** Tells a running answer that the sliders moved; a drag becomes a few messages a second. */
+  slidersMoved(): void {
+    if (this.running === null || !this.running.columns.includes("steered") || this.#planTimer !== null) return;
+    this.#planTimer = setTimeout(() => {
+      this.#planTimer = null;
+      const plan = this.plan();
+      if (this.running === null || samePlan(plan, this.#sentPlan)) return;
+      this.#sentPlan = plan;
+      this.engine.setPlan(plan).catch((thrown: unknown) => (this.model.failure = asFailure(thrown)));
+    }, planEveryMs);
+  }
+
+  /** Whether only the steered column has to be run again. */
+  private unsteeredHolds(run: Run, index: number): boolean {
+    const { sampler, maxTokens } = this.preferences.choices;
+    const model = this.model.loaded;
+    return (
+      model !== null &&
+      run.after.join() === runsBefore(this.conversation, index).join() &&
+      run.model.sha256 === model.sha256 &&
+      run.model.backend === model.backend &&
+      run.model.precision === model.precision &&
+      run.maxTokens === maxTokens &&
+      JSON.stringify(run.sampler) === JSON.stringify(sampler) &&
+      run.model.traits.map((trait) => trait.hash).join() === model.traits.map((trait) => trait.hash).join() &&
+      (run.answers.unsteered.end === "end-token" || run.answers.unsteered.end === "max-tokens")
+    );
+  }
+
+  /** Goes on in a copy that ends with turn `index`. */
+  private fork(index: number): void {
+    void this.keep(this.conversation);
+    const now = Date.now();
+    this.conversation = {
+      ...this.conversation,
+      id: newId(),
+      created: now,
+      updated: now,
+      turns: this.conversation.turns.slice(0, index + 1),
+    };
+  }
+
+  private change(by: (conversation: Conversation) => Conversation): void {
+    this.conversation = { ...by(this.conversation), updated: Date.now() };
+  }
+
+  private changeTurn(index: number, by: (turn: Turn) => Turn): void {
+    this.change((conversation) => ({
+      ...conversation,
+      turns: conversation.turns.map((turn, at) => (at === index ? by(turn) : turn)),
+    }));
+  }
+
+  private async keep(conversation: Conversation): Promise<void> {
+    if (await this.kept(this.store.put(conversation))) await this.refreshHeads();
+  }
+
+  /** False, and a failure on the screen, where storage refused. */
+  private async kept(stored: Promise<void>): Promise<boolean> {
+    try {
+      await stored;
+      return true;
+    } catch {
+      this.model.failure = {
+        kind: "quota",
+        message: "The browser has no room left to keep this conversation. It stays on screen until you close the page; delete old conversations to make room.",
+      };
+      return false;
+    }
+  }
+
+  private run(index: number, written: Column[]): Promise<void> {
+    this.#active = this.perform(index, written);
+    return this.#active;
+  }
+
+  private async perform(index: number, written: Column[]): Promise<void> {
+    const model = this.model.loaded;
+    const turn = this.conversation.turns[index];
+    if (model === null || turn === undefined) return;
+    const { id } = this.conversation;
+    const onScreen = () => this.conversation.id === id;
+    const messages = written.map((column) => messagesFor(this.conversation, column, index));
+    const begun = this.begin(index, turn, model, written);
+    this.#stopWanted = false;
+    this.#sentPlan = lastPlan(begun);
+    this.announcement = "";
+    this.changeTurn(index, (old) => ({ ...old, runs: [...old.runs, begun], shown: old.runs.length }));
+    this.running = { turn: turn.id, columns: written, phase: { kind: "reading", done: 0, total: 0, secondsLeft: null } };
+    void this.keep(this.conversation);
+
+    const goOn = await this.makeRoom();
+    // A slider that moved, or a stop, while room was made holds for this run: the engine knows of no run yet that it could be told for.
+    const plan = this.plan();
+    this.#sentPlan = plan;
+    const run = new RunWriter({ ...begun, answers: { ...begun.answers, steered: emptyAnswer(plan) } }, written, {
+      show: (now, phase) => {
+        if (onScreen()) this.changeTurn(index, (old) => ({ ...old, runs: old.runs.map((one) => (one.id === now.id ? now : one)) }));
+        if (this.running !== null && phase !== null && phase !== this.running.phase) this.running = { ...this.running, phase };
+      },
+      keep: (parts, number) => this.kept(this.store.append(id, begun.id, number, parts)),
+      recovered: (there) => this.model.recovered(there),
+    });
+    try {
+      if (this.#stopWanted) {
+        run.breakOff("stopped");
+      } else {
+        const columnRequests = written.map((column, at): ColumnRequest => ({ column, messages: messages[at] ?? [], plan: column === "steered" ? plan : [] }));
+        run.finish(await this.engine.generate({ columns: columnRequests, sampler: begun.sampler, maxTokens: begun.maxTokens }, run.take));
+        if (onScreen()) this.announcement = readAloud(this.conversation, index, written);
+      }
+    } catch (thrown) {
+      this.model.failure = asFailure(thrown);
+      run.breakOff("failed");
+    } finally {
+      this.running = null;
+      goOn();
+      if (onScreen()) await this.keep(this.conversation);
+    }
+  }
+
+  /** A run of the turn with nothing written yet; a column that is not written again stays as the run on screen has it. */
+  private begin(index: number, turn: Turn, model: LoadedModel, written: readonly Column[]): Run {
+    const { sampler, maxTokens } = $state.snapshot(this.preferences.choices);
+    const before = written.includes("unsteered") ? null : shownRun(turn);
+    return {
+      id: newId(),
+      after: runsBefore(this.conversation, index),
+      sampler,
+      maxTokens,
+      model: {
+        name: model.name,
+        sha256: model.sha256,
+        backend: model.backend,
+        precision: model.precision,
+        traits: model.traits.map(({ name, opposite, hash, recommended }) => ({ name, opposite, hash, layers: [...recommended.layers] })),
+      },
+      answers: { unsteered: before?.answers.unsteered ?? emptyAnswer([]), steered: emptyAnswer(this.plan()) },
+      prompt: before?.prompt ?? null,
+    };
+  }
+}
+
+function reasonOf(thrown: unknown): string {
+  return thrown instanceof Error && thrown.message !== "" ? thrown.message : String(thrown);
+}
+
+/** The plan under which a run's last tokens were written. */
+export function lastPlan(run: Run): Plan {
+  return run.answers.steered.segments.at(-1)?.plan ?? [];
+}

@@ -1,0 +1,149 @@
+/** Everything on the screen that is not layout: one object, given to the components by context. */
+
+import { createContext } from "svelte";
+import { SvelteSet } from "svelte/reactivity";
+import type { Engine, Plan, Trait } from "../../engine/protocol.ts";
+import { type ConversationStore, memoryStore } from "../storage/conversations.ts";
+import { askToKeep } from "../storage/persistence.ts";
+import type { HeatView } from "./heat_view.ts";
+import { Chat } from "./chat.svelte.ts";
+import type { Remedy } from "../model/failure.ts";
+import { ModelState } from "../model/model.svelte.ts";
+import { Preferences } from "../model/preferences.svelte.ts";
+import { Sliders } from "./sliders.svelte.ts";
+import { memoryTraits, type TraitStore } from "../storage/traits.ts";
+import { type MadeParts, type MadeTrait, Workshop } from "../traits/workshop.svelte.ts";
+
+export class Session {
+  readonly preferences = new Preferences();
+  readonly sliders = new Sliders();
+  readonly model: ModelState;
+  readonly chat: Chat;
+  readonly workshop: Workshop;
+  view: HeatView = $state({ by: { kind: "nothing" }, layer: null, insideRun: false });
+  /** Colours follow the slider that moved last, until the visitor chooses what they show. */
+  viewChosen = false;
+  /** A plan from elsewhere that the sliders cannot show; it holds until one of them moves. */
+  lentPlan: Plan | null = $state.raw(null);
+  /** Whose tokens' cards were opened; a lesson looks at it, and empties it. */
+  readonly cards = new SvelteSet<"unsteered" | "steered" | "question">();
+
+  constructor(
+    readonly engine: Engine,
+    store: ConversationStore = memoryStore(),
+    made: TraitStore<MadeTrait, MadeParts> = memoryTraits(),
+  ) {
+    this.model = new ModelState(engine, this.preferences);
+    this.model.onRemoved = (names) => this.forget(names);
+    this.workshop = new Workshop(engine, made, this.model, (count) => this.makeRoom(count));
+    this.chat = new Chat(engine, store, this.preferences, this.model, () => this.plan(), () => this.workshop.pause());
+  }
+
+  get traits(): readonly Trait[] {
+    return this.model.loaded?.traits ?? [];
+  }
+
+  plan(): Plan {
+    return this.lentPlan ?? this.sliders.plan(this.traits, this.preferences.choices.scope);
+  }
+
+  /** Steers by a plan that was not made here: with the sliders where they can show it, else as it is. */
+  takePlan(plan: Plan): void {
+    const { scope } = this.preferences.choices;
+    const asSlider = (term: Plan[number]) => {
+      const recommended = this.traits.find(({ name }) => name === term.trait)?.recommended.layers;
+      const usual = term.layers === undefined || term.layers.join() === recommended?.join();
+      return term.operation.kind === "add" && term.scope === scope && usual;
+    };
+    const one = plan.every(({ trait }, at) => plan.findIndex((term) => term.trait === trait) === at);
+    this.sliders.show(plan);
+    this.lentPlan = one && plan.every(asSlider) ? null : plan;
+    if (this.lentPlan !== null) this.sliders.reset();
+  }
+
+  moveSlider(trait: string, coefficient: number): void {
+    this.lentPlan = null;
+    this.sliders.set(trait, coefficient);
+    if (!this.viewChosen) this.view.by = { kind: "trait", trait };
+  }
+
+  /** Sliders that did not come with the model, and can go again: random directions, traits from links, the visitor's own. */
+  get addedTraits(): readonly Trait[] {
+    return this.traits.filter(({ hash }) => !this.model.readyMade.includes(hash));
+  }
+
+  /**
+   * Lets go of random directions and traits of links, the oldest first, until the model has room for `count` more. What pushes or
+   * colours now stays, and so does what the visitor made; the engine says what to do where that is not enough.
+   */
+  async makeRoom(count: number): Promise<void> {
+    const model = this.model.loaded;
+    if (model === null) return;
+    const { by } = this.view;
+    const used = (name: string) => this.plan().some(({ trait }) => trait === name) || (by.kind === "trait" && by.trait === name);
+    const idle = this.addedTraits.filter(({ name }) => !this.workshop.owns(name) && !used(name));
+    const over = Math.max(0, model.traits.length + count - model.maxTraits);
+    await this.model.removeTraits(idle.slice(0, over).map(({ name }) => name));
+  }
+
+  /** Nothing pushes or colours by a trait that went. */
+  private forget(names: readonly string[]): void {
+    for (const name of names) this.sliders.forget(name);
+    if (this.lentPlan?.some(({ trait }) => names.includes(trait)) === true) this.lentPlan = null;
+    const { by } = this.view;
+    if (by.kind === "trait" && names.includes(by.trait)) {
+      const other = this.traits.find(({ name }) => !names.includes(name));
+      this.view.by = other === undefined ? { kind: "surprise" } : { kind: "trait", trait: other.name };
+      this.view.layer = null;
+    }
+  }
+
+  chooseView(by: HeatView["by"]): void {
+    this.viewChosen = true;
+    this.view.by = by;
+  }
+
+  async load(source: Parameters<ModelState["load"]>[0]): Promise<void> {
+    if (await this.model.load(source)) await this.afterLoad();
+  }
+
+  async loadAgain(): Promise<void> {
+    if (await this.model.loadAgain()) await this.afterLoad();
+  }
+
+  private async afterLoad(): Promise<void> {
+    await this.workshop.addSliders();
+    const first = this.traits[0];
+    const by = this.view.by;
+    const known = by.kind !== "trait" || this.traits.some((trait) => trait.name === by.trait);
+    if (by.kind === "nothing" || !known) this.view.by = first === undefined ? { kind: "surprise" } : { kind: "trait", trait: first.name };
+    this.chat.announcement = "The model is ready.";
+    // So that the browser does not throw the download away when it runs out of room.
+    void askToKeep();
+    await this.chat.answerWaiting();
+  }
+
+  async remedy(remedy: Remedy): Promise<void> {
+    const choices = this.preferences.choices;
+    switch (remedy) {
+      case "use-cpu":
+        choices.backend = "cpu";
+        return this.loadAgain();
+      case "shorter-context":
+        choices.context = Math.max(256, Math.floor((choices.context ?? 2048) / 2));
+        return this.loadAgain();
+      case "download-again":
+        for (const card of this.model.cards) await this.model.removeCached(card.id);
+        return this.loadAgain();
+      case "reload-model":
+        return this.loadAgain();
+      case "new-conversation":
+        this.model.failure = null;
+        return this.chat.startNew();
+      case "reload-page":
+        location.reload();
+    }
+  }
+}
+
+export const [getSession, setSession] = createContext<Session>();

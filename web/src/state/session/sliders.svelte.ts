@@ -1,0 +1,56 @@
+/** The sliders' positions, and the steering plan they make. */
+
+import { SvelteMap } from "svelte/reactivity";
+import type { Plan, SteeringTerm, Trait } from "../../engine/protocol.ts";
+
+export class Sliders {
+  /** A map, because names come from links: an object would answer to `toString` with what it inherits. */
+  readonly #coefficients = new SvelteMap<string, number>();
+
+  coefficient(trait: string): number {
+    return this.#coefficients.get(trait) ?? 0;
+  }
+
+  set(trait: string, coefficient: number): void {
+    this.#coefficients.set(trait, coefficient);
+  }
+
+  forget(trait: string): void {
+    this.#coefficients.delete(trait);
+  }
+
+  reset(): void {
+    this.#coefficients.clear();
+  }
+
+  /** A slider at 0 makes no term: no plan and α = 0 are the same run. */
+  plan(traits: readonly Trait[], scope: SteeringTerm["scope"]): Plan {
+    return traits
+      .filter((trait) => this.coefficient(trait.name) !== 0)
+      .map((trait) => ({
+        trait: trait.name,
+        operation: { kind: "add", coefficient: this.coefficient(trait.name) },
+        scope,
+      }));
+  }
+
+  /** Puts the sliders where a plan had them. */
+  show(plan: Plan): void {
+    this.#coefficients.clear();
+    for (const term of plan) {
+      if (term.operation.kind === "add") this.#coefficients.set(term.trait, term.operation.coefficient);
+    }
+  }
+}
+
+/** How far a slider goes: half as far again as recommended, in round steps. */
+export function sliderReach(recommended: { min: number; max: number }): { min: number; max: number } {
+  const reach = Math.max(Math.abs(recommended.min), Math.abs(recommended.max), 0.5) * 1.5;
+  const rounded = Math.ceil(reach * 2) / 2;
+  return { min: -rounded, max: rounded };
+}
+
+/** Relative dose of a coefficient: the push beside the ordinary length of the residual stream, summed over its layers. */
+export function relativeDose(trait: Trait, coefficient: number): number {
+  return trait.recommended.layers.reduce((sum, layer) => sum + coefficient * (trait.dosePerUnit[layer] ?? 0), 0);
+}

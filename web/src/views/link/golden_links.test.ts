@@ -1,0 +1,30 @@
+import { cleanup, render, screen } from "@testing-library/svelte";
+import { readFileSync } from "node:fs";
+import { beforeAll, describe, expect, it } from "vitest";
+import type { OpenedLink } from "../../engine/protocol.ts";
+import { initSync, openLink } from "../../generated/simd/trimtab_wasm.js";
+import SharedTokens from "./SharedTokens.svelte";
+
+describe("golden links", () => {
+  const folder = "../tests/golden/links/";
+  const names = (JSON.parse(readFileSync(`${folder}recipes.json`, "utf8")) as { name: string }[]).map(({ name }) => name);
+
+  beforeAll(() => {
+    initSync({ module: readFileSync("src/generated/simd/trimtab_wasm_bg.wasm") });
+  });
+
+  it.each(names)("%s is shown whole, every token in the colour that it came with", (name) => {
+    const golden = JSON.parse(readFileSync(`${folder}${name}.json`, "utf8")) as { link: string; messages: { text: string }[] };
+    const opened = openLink(golden.link) as OpenedLink;
+    if (opened.kind !== "recipe") throw new Error("it is of a newer version");
+    const { look, messages } = opened.recipe;
+    expect(messages).toHaveLength(golden.messages.length);
+    for (const [index, message] of messages.entries()) {
+      render(SharedTokens, { message, label: "Message", trait: look.trait, pointed: null });
+      expect(screen.getByRole("listbox").textContent).toBe(golden.messages[index]?.text);
+      const coloured = screen.getAllByRole("option").filter((token) => token.getAttribute("aria-label")?.includes(" about "));
+      expect(coloured).toHaveLength((message.tokens ?? []).filter(({ text, reading }) => text !== "" && reading !== null && look.trait !== null).length);
+      cleanup();
+    }
+  });
+});

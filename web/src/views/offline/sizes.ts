@@ -1,0 +1,26 @@
+/** How large things are that the browser keeps, about: its own figure is one for everything together. */
+
+import type { Session } from "../../state/session/session.svelte.ts";
+
+/** Bytes of plain data as structured clone would write it, about. */
+export function sizeOf(value: unknown): number {
+  if (ArrayBuffer.isView(value)) return value.byteLength;
+  if (typeof value === "string") return value.length + 4;
+  if (Array.isArray(value)) return value.reduce<number>((sum, one) => sum + sizeOf(one), 8);
+  if (typeof value === "object" && value !== null) return Object.entries(value).reduce((sum, [name, one]) => sum + name.length + sizeOf(one), 8);
+  return 8;
+}
+
+export async function sizeOfConversations({ chat }: Session): Promise<number> {
+  let bytes = 0;
+  // One after the other: together they may be larger than memory.
+  for (const { id } of chat.heads) bytes += sizeOf(await chat.store.get(id).catch(() => null));
+  return bytes;
+}
+
+/** By the trait's id. */
+export async function sizesOfTraits({ workshop }: Session): Promise<ReadonlyMap<string, number>> {
+  const sizes = new Map<string, number>();
+  for (const trait of workshop.traits) sizes.set(trait.id, sizeOf(trait) + sizeOf(await workshop.store.parts(trait.id).catch(() => ({}))));
+  return sizes;
+}
