@@ -44,7 +44,7 @@ pub struct ModelConfig {
     pub vocab_size: usize,
     /// Longest sequence the model was trained for, in tokens; at most its sliding window.
     pub context: usize,
-    /// How many tokens back a token attends, where that is what bounds `context`: within it, windowed attention is
+    /// The number of tokens that a token attends to, where it bounds `context`: within it, windowed attention is
     /// ordinary attention, and beyond it no engine here computes what the model was trained to.
     pub sliding_window: Option<usize>,
     pub norm_epsilon: f32,
@@ -77,7 +77,7 @@ struct Published {
     rms_norm_eps: Option<f64>,
     rope_theta: Option<f64>,
     rope_scaling: Option<Map<String, Value>>,
-    /// Where transformers 5 keeps what `rope_theta` and `rope_scaling` said before.
+    /// The place in which transformers 5 keeps what `rope_theta` and `rope_scaling` said before.
     rope_parameters: Option<Map<String, Value>>,
     partial_rotary_factor: Option<f64>,
     /// Which blocks attend to a window; absent: none, but for what `sliding_window` says.
@@ -129,7 +129,7 @@ fn stated_rope_theta(rope: &Map<String, Value>) -> Result<Option<f64>, String> {
     Ok(theta)
 }
 
-/// The same where the parameters are nested by kind of block, and there is one kind.
+/// The stated base where the parameters are nested by kind of block, and there is one kind.
 fn rope_theta_of_the_only_kind(rope: &Map<String, Value>) -> Result<Option<f64>, String> {
     let mut kinds = rope.iter().filter(|(_, value)| !value.is_null());
     match (kinds.next(), kinds.next()) {
@@ -246,7 +246,7 @@ impl ModelConfig {
         }
         let slides = layer_types.clone().any(|kind| kind == SLIDING_ATTENTION);
         let window = match (published.model_type.as_str(), published.sliding_window) {
-            // What transformers' MistralConfig takes where the file says nothing.
+            // The default of transformers' MistralConfig.
             ("mistral", Stated::Absent) => Some(4096),
             ("mistral", Stated::Size(window)) => Some(window),
             ("qwen2", Stated::Size(window))

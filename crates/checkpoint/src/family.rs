@@ -4,7 +4,7 @@
 use crate::config::ModelConfig;
 use std::collections::HashSet;
 
-/// What a weight is to the forward pass.
+/// The part that a weight plays in the forward pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum WeightRole {
     /// `[vocabulary, d]`, one row a token.
@@ -55,7 +55,7 @@ impl WeightRole {
     const BEHIND_BLOCKS: [Self; 2] = [Self::FinalNorm, Self::OutputHead];
 }
 
-/// What one weight is called; `{i}` stands for the zero-based block.
+/// The names of one weight; `{i}` stands for the zero-based block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WeightName {
     /// The name on Hugging Face and in our model directories.

@@ -20,7 +20,7 @@ const LENGTH_BYTES: u64 = 8;
 pub struct Part {
     pub dtype: Dtype,
     pub shape: Vec<usize>,
-    /// Where its bytes lie in the file.
+    /// The range of its bytes in the file.
     pub bytes: Range<u64>,
 }
 

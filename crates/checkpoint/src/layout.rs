@@ -1,4 +1,4 @@
-//! How the tensors of a model lie in a safetensors file: plain ones by themselves, quantised ones in
+//! The tensors of a model in a safetensors file: plain ones lie by themselves, quantised ones in
 //! parts that are joined here.
 
 use crate::encoding::{BLOCK, Encoding};

@@ -1,4 +1,4 @@
-//! What a model directory is: configuration, weights, tokenizer and chat template.
+//! Model directories: configuration, weights, tokenizer and chat template.
 //!
 //! Nothing here knows a GPU or a browser. Weights are read header first and then tensor by
 //! tensor through a [`ByteSource`], so that a caller never holds the whole file.

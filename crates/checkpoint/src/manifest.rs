@@ -31,7 +31,7 @@ pub enum ManifestError {
     Content(String),
 }
 
-/// What a model directory contains.
+/// The contents and the origin of a model directory.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Manifest {
     /// 1.
@@ -39,11 +39,11 @@ pub struct Manifest {
     pub name: String,
     /// SPDX identifier, or the publisher's words where there is none.
     pub licence: String,
-    /// Where the weights came from, in words and addresses.
+    /// The origin of the weights, in words and addresses.
     pub source: String,
     /// Every file but the manifest itself.
     pub files: Vec<ManifestFile>,
-    /// What the conversion changed or could not keep.
+    /// Remarks on what the conversion changed or could not keep.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
 }

@@ -1,7 +1,7 @@
 //! Text to token ids and back, by Hugging Face's `tokenizers` from the model's own `tokenizer.json`.
 //!
-//! What is asked of the library: to encode a text in which special tokens are ordinary text, to say where special tokens
-//! stand in a text in which they are meant, and to decode token by token.
+//! The library is asked for three things: to encode a text in which special tokens are ordinary text, to say where special
+//! tokens stand in a text in which they are meant, and to decode token by token.
 
 use crate::published_file::plain_text;
 use std::sync::Arc;
@@ -164,14 +164,14 @@ impl Tokenizer {
         self.0.ordinary.decode(ids, true).unwrap_or_default()
     }
 
-    /// What each token adds to the text, special tokens included: empty for a token that ends
-    /// inside a character; the one that completes it carries it.
+    /// The text that each token adds, special tokens included. It is empty for a token that ends inside a character; the
+    /// one that completes the character carries it.
     pub fn pieces(&self, ids: &[u32]) -> Vec<String> {
         let mut pieces = self.piece_stream();
         ids.iter().map(|&id| pieces.push(id)).collect()
     }
 
-    /// The same, token by token, for an answer while it is written.
+    /// A stream that gives these texts token by token, for an answer while it is written.
     pub fn piece_stream(&self) -> Pieces<'_> {
         let library = &self.0.ordinary;
         let byte_level = matches!(library.get_decoder(), Some(DecoderWrapper::ByteLevel(_)));
@@ -236,7 +236,7 @@ impl std::fmt::Debug for Pieces<'_> {
 }
 
 impl Pieces<'_> {
-    /// What `id` adds; empty while a character is unfinished, and for ids outside the vocabulary.
+    /// The text that `id` adds; empty while a character is unfinished, and for ids outside the vocabulary.
     pub fn push(&mut self, id: u32) -> String {
         match &mut self.state {
             PieceState::Bytes { waiting } => {

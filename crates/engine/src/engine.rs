@@ -507,6 +507,15 @@ impl Engine {
             {
                 return Err(EngineError::NotFinite {
                     position: token.position.0,
+                    advice: match self.executor {
+                        Executor::Gpu(_) => {
+                            "this device computes wrongly, choose the CPU or the exact precision"
+                        }
+                        _ => {
+                            "the weights or the changes made to them are too large to compute with: choose smaller coefficients, \
+                             or another copy of the model"
+                        }
+                    },
                 });
             }
         }

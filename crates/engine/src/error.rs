@@ -52,10 +52,12 @@ pub enum EngineError {
     NoSuchToken { token: u32, vocab: usize },
     #[error("at most {max} directions can be read at once, {asked} were asked for")]
     TooManyDirections { asked: usize, max: usize },
-    #[error(
-        "the model computed a number that is not finite at position {position}; this device computes wrongly, choose the CPU or the exact precision"
-    )]
-    NotFinite { position: u32 },
+    #[error("the model computed a number that is not finite at position {position}; {advice}")]
+    NotFinite {
+        position: u32,
+        /// Where it may come from on this executor, and what to do. Weights are finite: reading them has checked it.
+        advice: &'static str,
+    },
     #[error(
         "the graphics device{adapter} computes wrongly: in a test before the model was loaded, {what}; it is not used. Update the browser or the graphics driver, and choose the processor (CPU) until then"
     )]

@@ -252,7 +252,7 @@ impl Formatter for PythonFormat {
 mod tests {
     use super::*;
 
-    /// What transformers 5.23 renders, without a conversation.
+    /// The template's text without a conversation. The expected texts are those of transformers 5.23.
     fn rendered(source: &str) -> String {
         let environment = environment("test", source.into()).unwrap();
         let template = environment.get_template("test").unwrap();

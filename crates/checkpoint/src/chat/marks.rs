@@ -7,13 +7,13 @@ use std::ops::Range;
 /// A conversation as rendered.
 pub(super) struct Rendered {
     pub text: String,
-    /// Where in `text` messages spell special tokens, in order. They are ordinary text.
+    /// The ranges of `text` in which messages spell special tokens, in order. They are ordinary text.
     pub lookalikes: Vec<Range<usize>>,
 }
 
 /// Special tokens that messages spell.
 pub(super) struct Lookalikes {
-    /// Where in each message.
+    /// The ranges in each message.
     ranges: Vec<Vec<Range<usize>>>,
     /// Each spelling once, longer ones first.
     spellings: Vec<String>,
@@ -80,26 +80,36 @@ impl Lookalikes {
         respelt.collect()
     }
 
-    /// Undoes [`Self::doubled`] in a rendered text. Nothing, where the template left half of a doubled token.
+    /// Undoes [`Self::doubled`] in a rendered text. A mark without its token is what a template leaves that cuts contents
+    /// there. Nothing, where half of a doubled token may be left: it could not be told from the template's own.
     pub fn doubled_tokens(&self, rendered: &str, marks: Marks) -> Option<Rendered> {
-        let mut pieces = rendered.split(marks.lookalike());
-        let mut text = pieces.next()?.to_owned();
-        let mut lookalikes = Vec::new();
-        for piece in pieces {
-            let begins = self
+        let mark = marks.lookalike();
+        let mut text = String::with_capacity(rendered.len());
+        let mut lookalikes: Vec<Range<usize>> = Vec::new();
+        let mut rest = rendered;
+        while let Some((before, behind)) = rest.split_once(mark) {
+            text.push_str(before);
+            rest = behind;
+            let done = lookalikes.last().is_some_and(|last| last.end == text.len());
+            let ends = self
                 .spellings
                 .iter()
-                .find(|s| piece.starts_with(s.as_str()));
-            let ends = self.spellings.iter().find(|s| text.ends_with(s.as_str()));
+                .find(|s| !done && text.ends_with(s.as_str()));
+            let begins = self.spellings.iter().find(|s| rest.starts_with(s.as_str()));
             match (ends, begins) {
-                (None, None) => text.push_str(piece),
+                (None, None) => {}
                 (Some(one), Some(other)) if one == other => {
                     lookalikes.push(text.len() - one.len()..text.len());
-                    text.push_str(&piece[one.len()..]);
+                    rest = &rest[one.len()..];
+                }
+                (None, Some(next)) => {
+                    let doubled = rest[next.len()..].strip_prefix(mark);
+                    doubled.filter(|behind| behind.starts_with(next.as_str()))?;
                 }
                 _ => return None,
             }
         }
+        text.push_str(rest);
         Some(Rendered { text, lookalikes })
     }
 }

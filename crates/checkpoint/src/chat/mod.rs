@@ -263,9 +263,9 @@ impl ChatTemplate {
             .map_err(refused)
     }
 
-    /// Where the contents stand in `rendered`, in order: from a second rendering in which each is
-    /// enclosed in marks. A template that does something else with a marked content (a test for how
-    /// it begins) gets its contents searched for instead.
+    /// The ranges of the contents in `rendered`, in order, by a second rendering in which each content is
+    /// enclosed in marks. Where a template does something else with a marked content (it may test how
+    /// one begins), the contents are searched for instead.
     fn content_ranges(
         &self,
         messages: &[Message],

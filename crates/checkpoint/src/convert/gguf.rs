@@ -24,12 +24,12 @@ pub struct GgufFile {
     bytes: FileSource,
 }
 
-/// How a tensor of a GGUF file becomes ours.
+/// The way in which a tensor of a GGUF file becomes ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Carried {
-    /// The same numbers in the same blocks.
+    /// The numbers and blocks stay the same.
     AsStored(Encoding),
-    /// Dequantised, and stored again in 8 bits (vectors: as f32).
+    /// The tensor is dequantised, and stored again in 8 bits (a vector as f32).
     Dequantised(Encoding),
 }
 
@@ -293,7 +293,10 @@ impl GgufFile {
         })
     }
 
-    /// How `tensor` will be stored, once its name and shape are found right.
+    /// The form in which `tensor` will be stored.
+    ///
+    /// # Errors
+    /// A tensor that is missing or has another shape than the configuration asks for.
     pub fn carried(&self, tensor: &ModelWeight) -> Result<Carried, ConvertError> {
         let info = self.info(tensor)?;
         let as_stored = |encoding| Ok(Carried::AsStored(encoding));

@@ -47,7 +47,7 @@ pub enum ConvertError {
     Source(#[from] SourceError),
 }
 
-/// To what weights of a safetensors directory are quantised.
+/// The form that weights of a safetensors directory are quantised to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Quantisation {
     /// `Q4_1`; the embedding and the output head `Q8_0`, which need the precision most.
@@ -56,18 +56,18 @@ pub enum Quantisation {
     Q8,
 }
 
-/// What a conversion is told besides its input.
+/// The choices of a conversion.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
-    /// Safetensors input only; absent: kept as it is.
+    /// The form of the weights, for safetensors input only; without it, weights are kept as they are.
     pub quantisation: Option<Quantisation>,
-    /// For the manifest; absent: from the input where it says so, else what is known of it.
+    /// The model's name in the manifest; without it, the one that the input states, or its file's name.
     pub name: Option<String>,
     pub licence: Option<String>,
     pub source: Option<String>,
 }
 
-/// How far a conversion is.
+/// The bytes of the weight file that are written, and all of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Progress {
     pub bytes_done: u64,
@@ -140,7 +140,7 @@ fn convert_into(
     finish(directory, described, options)
 }
 
-/// What a converter says about its input, for the manifest.
+/// The part of the manifest that is known from the input.
 #[derive(Debug, Default)]
 struct Described {
     name: String,

@@ -6,7 +6,7 @@ use crate::encoding::{BLOCK, Encoding};
 use crate::weights::WeightRows;
 use half::f16;
 
-/// What the f16 scales of quantised blocks cannot hold.
+/// Numbers that the f16 scales of quantised blocks cannot hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Loss {
     /// A scale or minimum is beyond f16.
@@ -16,7 +16,7 @@ pub enum Loss {
 }
 
 impl Loss {
-    /// What is lost when `values` are quantised to `encoding`, `Q8_0` or `Q4_1`.
+    /// The loss when `values` are quantised to `encoding`, `Q8_0` or `Q4_1`; none for ordinary rounding.
     pub fn of(values: &[f32], encoding: Encoding) -> Option<Self> {
         let mut loss = None;
         for block in values.as_chunks::<BLOCK>().0 {

@@ -96,7 +96,7 @@ pub fn tokenizer_json(gguf: &GgufFile, notes: &mut Vec<String>) -> Result<Vec<u8
     };
     let tokens = texts("tokenizer.ggml.tokens")?;
     let pre = match gguf.text("tokenizer.ggml.pre")? {
-        // What converters wrote before llama.cpp knew pre-tokenizers by name, and for those that it does not know.
+        // Converters wrote no name before llama.cpp knew them, and write `default` for pre-tokenizers that it does not know.
         None | Some("default") => {
             let pre = guessed_pre_tokenizer(gguf, &tokens)?;
             notes.push(format!(

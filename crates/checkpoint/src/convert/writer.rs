@@ -10,7 +10,7 @@ use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::Path;
 
-/// What a tensor will be in the file.
+/// The description of a tensor in the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OutputTensor {
     pub name: String,
