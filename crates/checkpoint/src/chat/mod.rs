@@ -258,9 +258,9 @@ impl ChatTemplate {
         ];
         let tokens = self.special_tokens.iter();
         let tokens = tokens.map(|(name, text)| (name.as_str(), Value::from(text.as_str())));
-        template
-            .render(Value::from_iter(context.into_iter().chain(tokens)))
-            .map_err(refused)
+        let all = context.into_iter().chain(tokens);
+        let all: BTreeMap<String, Value> = all.map(|(name, value)| (name.into(), value)).collect();
+        template.render(Value::from(all)).map_err(refused)
     }
 
     /// The ranges of the contents in `rendered`, in order, by a second rendering in which each content is

@@ -24,11 +24,12 @@ impl Loss {
                 Encoding::Q4_1 => q4_1_scale(block),
                 _ => (q8_0_scale(block), 0.0),
             };
-            let kept = |number: f32| f16::from_f32(number);
-            if !kept(step).is_finite() || !kept(offset).is_finite() {
+            let (kept, kept_offset) = (f16::from_f32(step), f16::from_f32(offset));
+            if !kept.is_finite() || !kept_offset.is_finite() {
                 return Some(Self::TooLarge);
             }
-            if step != 0.0 && kept(step) == f16::ZERO && kept(offset) == f16::ZERO {
+            // A range that is little beside the offset may go.
+            if kept == f16::ZERO && step > offset.abs() / 4096.0 {
                 loss = Some(Self::TooSmall);
             }
         }

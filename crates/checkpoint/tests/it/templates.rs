@@ -43,7 +43,7 @@ fn what_is_absent_is_none_and_special_tokens_have_their_names() {
     let template = template(
         "{{ pad_token }}{% if tools is not none or documents is not none %}tools{% endif %}{{ tools is defined }}",
     );
-    assert_eq!(template.render(&[], true).unwrap(), "<|pad|>true");
+    assert_eq!(template.render(&[], true).unwrap(), "<|pad|>True");
 }
 
 #[test]
@@ -151,7 +151,7 @@ fn an_answer_ends_with_what_the_template_puts_behind_it() {
 
     let config = json!({
         "model_type": "llama", "hidden_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2,
-        "intermediate_size": 64, "vocab_size": 900, "max_position_embeddings": 128, "eos_token_id": ends[1],
+        "intermediate_size": 64, "vocab_size": 902, "max_position_embeddings": 128, "eos_token_id": ends[1],
     });
     let mut config = ModelConfig::from_json(config.to_string().as_bytes()).unwrap();
     config.end_answers_with(ends.iter().copied().chain([4_000_000]));
