@@ -13,6 +13,7 @@ pub mod layout;
 pub mod manifest;
 pub mod pieces;
 pub mod source;
+pub mod text;
 pub mod tokenizer;
 pub mod weights;
 

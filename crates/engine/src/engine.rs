@@ -274,6 +274,7 @@ impl Engine {
                 tokens: tokens.len(),
                 context: self.info.context,
                 windowed: self.config.sliding_window == Some(self.info.context),
+                longest: self.config.context <= self.info.context,
             });
         }
         Ok(())
@@ -370,6 +371,7 @@ impl Engine {
             {
                 return Err(EngineError::NotFinite {
                     position: token.position.0,
+                    backend: self.info.backend,
                 });
             }
         }

@@ -346,9 +346,9 @@ fn chosen_instead(got: TokenId, want: TokenId) -> String {
 mod tests {
     use super::*;
     use crate::device::speed::Speeds;
-    use crate::gpu::shader::Kernel;
-    use crate::gpu::shader::sabotage::{Sabotage, during};
+    use crate::gpu::shader::sabotage::{self, during};
     use pollster::block_on;
+    use std::collections::HashSet;
     use std::time::Instant;
 
     fn config() -> ModelConfig {
@@ -418,76 +418,34 @@ mod tests {
         }
     }
 
+    /// A fault of each class of kernels at one precision; with `TRIMTAB_FULL` every fault at each of its precisions, which is
+    /// minutes of a software adapter.
     #[test]
     fn every_kernel_that_is_broken_is_noticed() {
-        let breakages = [
-            (Kernel::Embed, "token % 64u", "token % 63u"),
-            (Kernel::Boundary, "value0 += added0", "value0 -= added0"),
-            (Kernel::Boundary, "values[i] += shift", "values[i] -= shift"),
-            (
-                Kernel::Boundary,
-                "bitcast<u32>(readings[lane])",
-                "bitcast<u32>(2.0 * readings[lane])",
-            ),
-            (Kernel::Boundary, "scale * gain[i]", "scale"),
-            (Kernel::Attention, "* SCALE", "* SCALE * 4.0"),
-            (Kernel::AttentionOutput, "= sum_w0_0;", "= -sum_w0_0;"),
-            (Kernel::FeedForward, "x / (1.0 + exp(-x))", "x"),
-            (Kernel::FeedForward, "= sum_w0_1;", "= 0.0;"),
-            (Kernel::ProjectResidual, "+ sum_w0_0;", "- sum_w0_0;"),
-            (Kernel::ProjectResidual, "+ sum_w0_1;", ";"),
-            (Kernel::ProjectResidual, "+ sum_w0_7;", ";"),
-            (Kernel::ProjectGated, "x / (1.0 + exp(-x))", "x"),
-            (Kernel::ProjectLogits, "= sum_w0_0;", "= sum_w0_0 * 2.0;"),
-            (Kernel::Sample, "row.position + 1u", "row.position"),
-            (Kernel::Sample, "row.top_p * mass", "0.1 * mass"),
-            (Kernel::Sample, "value / row.repetition_penalty", "value"),
-        ];
-        // "Fast" stores the cache as halves, by other lines of the kernel than "exact".
-        let in_fast_only = [(
-            Kernel::ProjectQkv,
-            "= halves(first, second)",
-            "= halves(first, first)",
-        )];
-        let in_exact_only = [
-            (
-                Kernel::ProjectQkv,
-                "values[at + HALF] = second",
-                "values[at + HALF] = first",
-            ),
-            // Over so few tokens the next two stay within what 8-bit activations are off by.
-            (
-                Kernel::ProjectQkv,
-                "first * rotation.x - second",
-                "first * rotation.x + second",
-            ),
-            (Kernel::AttentionOutput, "* SCALE", "* SCALE * 4.0"),
-        ];
-        let fast = breakages.iter().chain(&in_fast_only);
-        let fast = fast.map(|breakage| (Precision::Fast, breakage));
-        // Forty checks are minutes of a software adapter: `cargo xtask test --full` has those of both precisions in either.
-        let in_either = match std::env::var_os("TRIMTAB_FULL") {
-            Some(_) => &breakages[..],
-            None => &[],
-        };
-        let exact = in_either.iter().chain(&in_exact_only);
-        let exact = exact.map(|breakage| (Precision::Exact, breakage));
-        for (precision, &(kernel, from, to)) in fast.chain(exact) {
-            let sabotage = Sabotage { kernel, from, to };
-            let (outcome, applied) = during(sabotage, || check(precision, None));
-            assert!(applied > 0, "{sabotage:?} changes nothing");
-            let noticed = matches!(outcome, Err(EngineError::WrongNumbers { .. }));
-            assert!(noticed, "{sabotage:?}, {precision:?}: {outcome:?}");
+        let full = std::env::var_os("TRIMTAB_FULL").is_some();
+        let mut classes = HashSet::new();
+        for fault in sabotage::all() {
+            if !full && !classes.insert(fault.class.clone()) {
+                continue;
+            }
+            let precisions = if full { usize::MAX } else { 1 };
+            for precision in fault.precisions.iter().take(precisions) {
+                let precision = match precision.as_str() {
+                    "exact" => Precision::Exact,
+                    "fast" => Precision::Fast,
+                    other => panic!("{other} is no precision"),
+                };
+                let (outcome, applied) = during(&fault, || check(precision, None));
+                assert!(applied > 0, "{}: changes nothing", fault.name);
+                let Err(error @ EngineError::WrongNumbers { .. }) = outcome else {
+                    panic!("{}, {precision:?}: {outcome:?}", fault.name);
+                };
+                let told = error.to_string();
+                assert!(
+                    told.contains("computes wrongly") && told.contains("CPU"),
+                    "{told}"
+                );
+            }
         }
-        let (kernel, from, to) = breakages[0];
-        let broken = Sabotage { kernel, from, to };
-        let told = during(broken, || check(Precision::Exact, None))
-            .0
-            .unwrap_err()
-            .to_string();
-        assert!(
-            told.contains("computes wrongly") && told.contains("CPU"),
-            "{told}"
-        );
     }
 }
