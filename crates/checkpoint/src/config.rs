@@ -192,7 +192,7 @@ impl ModelConfig {
         if json.len() > MAX_CONFIG_BYTES {
             return Err(ConfigError::TooLong { bytes: json.len() });
         }
-        let published: Published = serde_json::from_slice(plain_text(json)?)?;
+        let published: Published = serde_json::from_slice(&plain_text(json)?)?;
         let fail = |field: &'static str, reason: String| ConfigError::Field {
             model_type: published.model_type.chars().take(64).collect(),
             field,

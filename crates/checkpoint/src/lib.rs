@@ -15,6 +15,7 @@ pub mod layout;
 pub mod manifest;
 pub mod published_file;
 pub mod source;
+pub mod text;
 pub mod tokenizer;
 pub mod weights;
 

@@ -1,6 +1,6 @@
 //! `manifest.json`: what a model directory contains, where it came from and under which licence.
 
-use crate::published_file::without_byte_order_mark;
+use crate::text::as_utf8;
 use serde::{Deserialize, Serialize};
 
 /// Longest manifest that is read, in bytes.
@@ -67,7 +67,7 @@ impl Manifest {
         if json.len() > MAX_MANIFEST_BYTES {
             return Err(ManifestError::TooLong { bytes: json.len() });
         }
-        let manifest: Self = serde_json::from_slice(without_byte_order_mark(json))?;
+        let manifest: Self = serde_json::from_slice(&as_utf8(json))?;
         manifest.check()?;
         Ok(manifest)
     }

@@ -1,4 +1,7 @@
-//! The beginnings of published files: what may stand before a text, and what may stand in for a file.
+//! Text files as they are published: with a byte order mark, or with a Git LFS pointer in their place.
+
+use crate::text::as_utf8;
+use std::borrow::Cow;
 
 /// The sentence about a file of which a `git clone` brought only the pointer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -8,7 +11,6 @@
 )]
 pub struct LfsPointer;
 
-const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 const LFS_POINTER: &[u8] = b"version https://git-lfs.github.com/spec/";
 
 /// Length of the beginning by which [`is_lfs_pointer`] knows a pointer.
@@ -19,18 +21,13 @@ pub fn is_lfs_pointer(bytes: &[u8]) -> bool {
     bytes.starts_with(LFS_POINTER)
 }
 
-/// The bytes of a text without the byte order mark that editors on Windows put before it.
-pub fn without_byte_order_mark(bytes: &[u8]) -> &[u8] {
-    bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(bytes)
-}
-
-/// The bytes of a JSON or template file without a byte order mark.
+/// The bytes of a JSON or template file as UTF-8 without a byte order mark.
 ///
 /// # Errors
 /// A Git LFS pointer in its place.
-pub fn plain_text(bytes: &[u8]) -> Result<&[u8], LfsPointer> {
+pub fn plain_text(bytes: &[u8]) -> Result<Cow<'_, [u8]>, LfsPointer> {
     if is_lfs_pointer(bytes) {
         return Err(LfsPointer);
     }
-    Ok(without_byte_order_mark(bytes))
+    Ok(as_utf8(bytes))
 }

@@ -69,8 +69,8 @@ impl Tokenizer {
         }
         let unusable = |reason: String| TokenizerError::Unusable { reason };
         let json = plain_text(json).map_err(|pointer| unusable(pointer.to_string()))?;
-        let mut ordinary =
-            tokenizers::Tokenizer::from_bytes(json).map_err(|error| unusable(error.to_string()))?;
+        let mut ordinary = tokenizers::Tokenizer::from_bytes(&json)
+            .map_err(|error| unusable(error.to_string()))?;
         ordinary
             .with_truncation(None)
             .map_err(|error| unusable(error.to_string()))?;

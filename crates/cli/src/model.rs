@@ -5,6 +5,7 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use std::path::{Path, PathBuf};
 use trimtab_checkpoint::manifest::{self, Manifest};
+use trimtab_checkpoint::text::as_utf8;
 use trimtab_checkpoint::{ChatTemplate, FileSource, ModelConfig, Tokenizer, WeightFile};
 use trimtab_engine::engine::LoadProgress;
 use trimtab_engine::{Backend, Engine, EngineOptions, Precision, TokenId};
@@ -209,6 +210,6 @@ pub fn read_bounded(path: &Path, limit: u64) -> Result<Vec<u8>> {
 /// A JSON file of at most 64 MiB.
 pub fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T> {
     let bytes = read_bounded(path, MAX_JSON_BYTES)?;
-    serde_json::from_slice(&bytes)
+    serde_json::from_slice(&as_utf8(&bytes))
         .with_context(|| format!("{} is not the JSON that is expected here", path.display()))
 }

@@ -114,3 +114,31 @@ describe("with a model", () => {
     expect(screen.getByRole("article").textContent).toContain("<img src=x onerror=alert(1)>");
   });
 });
+
+describe("a browser that keeps nothing", () => {
+  it("is said to lose what is written when the tab closes, and a file of it is offered", async () => {
+    const saved: Blob[] = [];
+    vi.spyOn(URL, "createObjectURL").mockImplementation((blob) => {
+      saved.push(blob as Blob);
+      return "blob:saved";
+    });
+    await opened();
+    await load();
+    await ask("Hello?");
+    const alert = within(await screen.findByRole("alert"));
+    expect(alert.getByText(/keep nothing, so closing this tab loses your conversations/)).toBeTruthy();
+    await fireEvent.click(alert.getByRole("button", { name: "Save everything as a file" }));
+    await waitFor(() => expect(saved).toHaveLength(1));
+    expect(await saved[0]?.text()).toContain("Hello?");
+    vi.restoreAllMocks();
+  });
+
+  it("is said not to keep settings, where they are", async () => {
+    vi.stubGlobal("localStorage", { getItem: () => null, clear: () => undefined, setItem: () => { throw new DOMException("forbidden", "SecurityError"); } });
+    await opened();
+    await load();
+    await fireEvent.click(screen.getByRole("button", { name: "Settings" }));
+    const dialog = within(await screen.findByRole("dialog", { name: "Settings" }));
+    expect(await dialog.findByText(/does not keep your settings/)).toBeTruthy();
+  });
+});

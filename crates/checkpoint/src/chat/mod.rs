@@ -91,14 +91,14 @@ impl ChatTemplate {
             }
             Some(json) => plain_text(json)
                 .map_err(|pointer| pointer.to_string())
-                .and_then(|json| serde_json::from_slice(json).map_err(|error| error.to_string()))
+                .and_then(|json| serde_json::from_slice(&json).map_err(|error| error.to_string()))
                 .map_err(|reason| broken(format!("tokenizer_config.json: {reason}")))?,
             None => BTreeMap::new(),
         };
         let source = match chat_template {
             Some(bytes) => {
                 let bytes = plain_text(bytes).map_err(|pointer| broken(pointer.to_string()))?;
-                std::str::from_utf8(bytes)
+                std::str::from_utf8(&bytes)
                     .map_err(|error| broken(error.to_string()))?
                     .to_owned()
             }

@@ -43,7 +43,7 @@ pub(super) fn convert(
                 path: input.join(name),
                 reason: pointer.to_string(),
             })?;
-            write_file(directory, name, text)?;
+            write_file(directory, name, &text)?;
         } else if name == manifest::TOKENIZER {
             notes.push(
                 "there is no tokenizer.json: the model reads and writes token ids only".into(),
@@ -231,7 +231,7 @@ fn read_json(input: &Path, name: &str) -> Result<Map<String, Value>, ConvertErro
     let bytes = read(input, name)?;
     plain_text(&bytes)
         .map_err(|pointer| pointer.to_string())
-        .and_then(|json| serde_json::from_slice(json).map_err(|error| error.to_string()))
+        .and_then(|json| serde_json::from_slice(&json).map_err(|error| error.to_string()))
         .map_err(|reason| ConvertError::Read {
             path: input.join(name),
             reason,

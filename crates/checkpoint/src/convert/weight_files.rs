@@ -57,7 +57,7 @@ impl WeightFiles {
                 let json = fs::read(entry.path()).map_err(|error| broken(error.to_string()))?;
                 let json = plain_text(&json).map_err(|pointer| broken(pointer.to_string()))?;
                 let read: Index =
-                    serde_json::from_slice(json).map_err(|error| broken(error.to_string()))?;
+                    serde_json::from_slice(&json).map_err(|error| broken(error.to_string()))?;
                 index = read.weight_map;
             }
         }

@@ -135,42 +135,51 @@ impl ShaderSources {
     }
 }
 
-/// For tests: kernels broken on purpose.
+/// For tests: the deliberate faults of `shaders/sabotage.json`, which the browser's tests read, too.
 #[cfg(test)]
 pub mod sabotage {
     use super::Kernel;
-    use std::cell::Cell;
+    use std::cell::RefCell;
 
-    /// In sources of `kernel`, `from` becomes `to`.
-    #[derive(Clone, Copy, Debug)]
+    /// In sources of the kernel in file `kernel`, `from` becomes `to`; noticed at each of `precisions`.
+    #[derive(Clone, Debug, serde::Deserialize)]
+    #[serde(deny_unknown_fields)]
     pub struct Sabotage {
-        pub kernel: Kernel,
-        pub from: &'static str,
-        pub to: &'static str,
+        pub name: String,
+        /// Kind of kernel: a quick test makes one fault of each.
+        pub class: String,
+        pub kernel: String,
+        pub precisions: Vec<String>,
+        pub from: String,
+        pub to: String,
+    }
+
+    pub fn all() -> Vec<Sabotage> {
+        let list = include_str!("../../../../shaders/sabotage.json");
+        serde_json::from_str(list).expect("a list of faults")
     }
 
     thread_local! {
-        static SABOTAGE: Cell<Option<Sabotage>> = const { Cell::new(None) };
-        static APPLIED: Cell<usize> = const { Cell::new(0) };
+        static UNDER_WAY: RefCell<Option<(Sabotage, usize)>> = const { RefCell::new(None) };
     }
 
     /// Runs `work` on this thread with every source that is rendered meanwhile so changed, and says how many were.
-    pub fn during<T>(sabotage: Sabotage, work: impl FnOnce() -> T) -> (T, usize) {
-        SABOTAGE.set(Some(sabotage));
-        APPLIED.set(0);
+    pub fn during<T>(sabotage: &Sabotage, work: impl FnOnce() -> T) -> (T, usize) {
+        UNDER_WAY.set(Some((sabotage.clone(), 0)));
         let done = work();
-        SABOTAGE.set(None);
-        (done, APPLIED.get())
+        (done, UNDER_WAY.take().map_or(0, |(_, applied)| applied))
     }
 
     pub fn apply(kernel: Kernel, source: String) -> String {
-        match SABOTAGE.get() {
-            Some(sabotage) if sabotage.kernel == kernel && source.contains(sabotage.from) => {
-                APPLIED.set(APPLIED.get() + 1);
-                source.replace(sabotage.from, sabotage.to)
+        UNDER_WAY.with_borrow_mut(|under_way| match under_way {
+            Some((fault, applied))
+                if fault.kernel == kernel.file() && source.contains(&fault.from) =>
+            {
+                *applied += 1;
+                source.replace(&fault.from, &fault.to)
             }
             _ => source,
-        }
+        })
     }
 }
 
@@ -185,13 +194,13 @@ fn broken(name: &str, error: &minijinja::Error) -> EngineError {
 mod tests {
     use super::*;
     use crate::architecture::Architecture;
-    use crate::engine::Precision;
     use crate::executor::Limits;
     use crate::gpu::attention::AttentionShape;
     use crate::gpu::graph::widths;
     use crate::gpu::model::{ProjectionShape, Rows, shader_sources};
     use crate::gpu::parts::{Parts, columns};
     use crate::gpu::variant::{ManyRows, Products, Workgroups};
+    use crate::types::Precision;
     use trimtab_checkpoint::ModelConfig;
 
     const CONFIG: &[u8] = br#"{"model_type": "qwen2", "hidden_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4,
@@ -226,6 +235,7 @@ mod tests {
             in_flight: 4,
         };
         let mut validated = 0;
+        let mut faults = sabotage::all();
         for activation in ["silu", "gelu_pytorch_tanh"] {
             let config = ModelConfig {
                 activation: activation.into(),
@@ -233,6 +243,16 @@ mod tests {
             };
             let architecture = Architecture::of(&config).unwrap();
             for precision in [Precision::Exact, Precision::Fast] {
+                let mut validate = |label: &str, source: &str| {
+                    super::tests::validate(label, source);
+                    for fault in &mut faults {
+                        if label.starts_with(&fault.kernel) && source.contains(&fault.from) {
+                            fault
+                                .precisions
+                                .retain(|found| *found != format!("{precision:?}").to_lowercase());
+                        }
+                    }
+                };
                 for (packed_dot, workgroups) in
                     [(true, Workgroups::Wide), (false, Workgroups::Narrow)]
                 {
@@ -341,5 +361,8 @@ mod tests {
             }
         }
         assert!(validated > 600, "{validated}");
+        for fault in faults {
+            assert!(fault.precisions.is_empty(), "no shader has {fault:?}");
+        }
     }
 }

@@ -44,6 +44,8 @@ function parsed(text: string | null): unknown {
 const isIndex = (value: unknown): value is number => typeof value === "number" && Number.isInteger(value) && value >= 0 && value < 1000;
 
 export class Progress {
+  /** Whether the browser keeps it for the next visit. */
+  kept: boolean = $state(true);
   #lessons: Record<string, LessonProgress> = $state.raw(parseProgress(read()));
 
   of(lesson: string): LessonProgress {
@@ -100,8 +102,10 @@ export class Progress {
     this.#lessons = lessons;
     try {
       localStorage.setItem(key, JSON.stringify(lessons));
+      this.kept = true;
     } catch {
-      // Storage is full or forbidden: progress holds until the page closes.
+      // Storage is full or forbidden: progress holds until the page closes, and the list of lessons says so.
+      this.kept = false;
     }
   }
 }

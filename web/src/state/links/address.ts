@@ -25,11 +25,14 @@ export function sendable(code: string, address: string | null): string {
 }
 
 /**
- * What is after the `#` of whatever was pasted: a link to a run or a lesson, a code, or one of these with the spaces and line
- * breaks of a mail program. Empty where nothing was pasted.
+ * What is to stand after the `#` for whatever was pasted: a link to a run or a lesson, a code, or one of these as mail and
+ * chat programs hand them on. Empty where nothing was pasted. What is not plainly a link to a run or its code goes as it is
+ * to the engine, which finds the code in it.
  */
 export function placeIn(pasted: string): string {
-  const text = pasted.replace(/\s+/g, "");
-  const place = /#((?:r=|lessons\/l=).*)$/.exec(text)?.[1];
-  return place ?? (text === "" ? "" : `r=${text}`);
+  const text = pasted.trim();
+  const lesson = /#(lessons\/l=[\w-]*)/.exec(text.replace(/[\s>\u00ad\u200b-\u200f\u2060\ufeff]/g, ""))?.[1];
+  if (lesson !== undefined) return lesson;
+  const code = /^(?:\S*#r=)?([\w-]+)$/.exec(text)?.[1];
+  return text === "" ? "" : `r=${code ?? encodeURIComponent(text)}`;
 }

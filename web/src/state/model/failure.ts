@@ -4,7 +4,7 @@ import type { Failure } from "../../engine/protocol.ts";
 /** Whatever was thrown, as a sentence for the visitor. */
 export const asFailure: (thrown: unknown) => Failure = toFailure;
 
-export type Remedy = "reload-model" | "use-cpu" | "shorter-context" | "download-again" | "new-conversation" | "reload-page";
+export type Remedy = "reload-model" | "use-cpu" | "shorter-context" | "download-again" | "new-conversation" | "reload-page" | "save-session";
 
 /** The next step that a failure offers as a button. */
 export function remedyFor(failure: Failure): { remedy: Remedy; label: string } | null {
@@ -25,6 +25,7 @@ export function remedyFor(failure: Failure): { remedy: Remedy; label: string } |
     case "internal":
       return { remedy: "reload-page", label: "Reload the page" };
     case "quota":
+      return { remedy: "save-session", label: "Save everything as a file" };
     case "usage":
       return null;
   }

@@ -109,6 +109,8 @@ export type Lendable = Pick<Choices, "sampler" | "maxTokens" | "system" | "scope
 
 export class Preferences {
   choices: Choices = $state(parseChoices(readStored()));
+  /** Whether the browser keeps them for the next visit. */
+  kept: boolean = $state(true);
   /** The visitor's own while those of a lesson or a link hold; only these are kept in storage. */
   #own: Lendable | null = null;
 
@@ -127,8 +129,10 @@ export class Preferences {
   save(): void {
     try {
       localStorage.setItem(key, JSON.stringify({ ...this.choices, ...this.#own }));
+      this.kept = true;
     } catch {
-      // Storage is full or forbidden: the choices hold until the page closes.
+      // Storage is full or forbidden: the choices hold until the page closes, and the settings say so.
+      this.kept = false;
     }
   }
 

@@ -58,6 +58,7 @@ export class Chat {
     private readonly makeRoom: () => Promise<() => void> = async () => () => undefined,
   ) {
     this.conversation = newConversation(preferences.choices.system);
+    store.keeping.onTrouble = (failure) => (model.failure = failure);
   }
 
   /** Opens the newest conversation that storage holds. */
@@ -68,27 +69,27 @@ export class Chat {
   }
 
   async refreshHeads(): Promise<void> {
-    try {
-      this.heads = await this.store.list();
-    } catch (thrown) {
-      this.model.failure = asFailure(thrown);
-    }
+    this.heads = await this.store.list();
   }
 
   async open(id: string): Promise<void> {
     await this.settle();
+    const found = await this.kept(id);
+    if (found !== null) this.conversation = settled(found);
+  }
+
+  /** A conversation from the store; null, with a sentence, where it cannot be had. */
+  private async kept(id: string): Promise<Conversation | null> {
     const title = this.heads.find((head) => head.id === id)?.title || "This conversation";
     try {
       const found = await this.store.get(id);
-      if (found !== null) {
-        this.conversation = settled(found);
-        return;
-      }
+      if (found !== null) return found;
       this.model.failure = { kind: "usage", message: `“${title}” is no longer here: it was deleted, perhaps in another tab. The list now shows what is kept.` };
       await this.refreshHeads();
     } catch (thrown) {
       this.model.failure = { kind: "usage", message: `“${title}” could not be read from the browser's storage (${reasonOf(thrown)}). Reload the page and open it once more.` };
     }
+    return null;
   }
 
   async startNew(title = ""): Promise<void> {
@@ -97,7 +98,7 @@ export class Chat {
   }
 
   async rename(id: string, title: string): Promise<void> {
-    const conversation = id === this.conversation.id ? this.conversation : await this.store.get(id);
+    const conversation = id === this.conversation.id ? this.conversation : await this.kept(id);
     if (conversation === null) return;
     const renamed = { ...conversation, title: titleFrom(title) };
     if (id === this.conversation.id) this.conversation = renamed;
@@ -264,21 +265,8 @@ export class Chat {
   }
 
   private async keep(conversation: Conversation): Promise<void> {
-    if (await this.kept(this.store.put(conversation))) await this.refreshHeads();
-  }
-
-  /** False, and a failure on the screen, where storage refused. */
-  private async kept(stored: Promise<void>): Promise<boolean> {
-    try {
-      await stored;
-      return true;
-    } catch {
-      this.model.failure = {
-        kind: "quota",
-        message: "The browser has no room left to keep this conversation. It stays on screen until you close the page; delete old conversations to make room.",
-      };
-      return false;
-    }
+    await this.store.put(conversation);
+    await this.refreshHeads();
   }
 
   private run(index: number, written: Column[]): Promise<void> {
@@ -310,7 +298,7 @@ export class Chat {
         if (onScreen()) this.changeTurn(index, (old) => ({ ...old, runs: old.runs.map((one) => (one.id === now.id ? now : one)) }));
         if (this.running !== null && phase !== null && phase !== this.running.phase) this.running = { ...this.running, phase };
       },
-      keep: (parts, number) => this.kept(this.store.append(id, begun.id, number, parts)),
+      keep: (parts, number) => this.store.append(id, begun.id, number, parts),
       recovered: (there) => this.model.recovered(there),
     });
     try {

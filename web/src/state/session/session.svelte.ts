@@ -123,7 +123,7 @@ export class Session {
     await this.chat.answerWaiting();
   }
 
-  async remedy(remedy: Remedy): Promise<void> {
+  async remedy(remedy: Exclude<Remedy, "save-session">): Promise<void> {
     const choices = this.preferences.choices;
     switch (remedy) {
       case "use-cpu":

@@ -1,6 +1,7 @@
-import { beforeEach, describe, expect, it } from "vitest";
+import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { IDBFactory } from "fake-indexeddb";
 import { openDB } from "idb";
+import type { Failure } from "../../engine/protocol.ts";
 import { answerText, type Conversation, emptyAnswer, newConversation, type Run } from "../conversation/conversation.ts";
 import { type ConversationStore, memoryStore, openConversations } from "./conversations.ts";
 import { GrowingAnswer } from "../conversation/growing_answer.ts";
@@ -21,6 +22,9 @@ const titled = (title: string, updated: number) => ({ ...newConversation(""), ti
 
 beforeEach(() => {
   globalThis.indexedDB = new IDBFactory();
+});
+afterEach(() => {
+  vi.restoreAllMocks();
 });
 
 describe.each<[string, () => Promise<ConversationStore>]>([
@@ -117,16 +121,97 @@ describe("the browser's database", () => {
     const kept = titled("kept", 1);
     await (await openConversations()).put(kept);
     const store = await openConversations();
-    expect(store.lasting).toBe(true);
+    expect(store.keeping.lasting).toBe(true);
     expect(await store.get(kept.id)).toEqual(kept);
   });
 
   it("is replaced by memory where it is forbidden", async () => {
     Object.defineProperty(globalThis, "indexedDB", { configurable: true, writable: true, value: undefined });
     const store = await openConversations();
-    expect(store.lasting).toBe(false);
+    expect(store.keeping.lasting).toBe(false);
     await store.put(titled("short-lived", 1));
     expect(await store.list()).toHaveLength(1);
+  });
+});
+
+/** Makes every request of this kind fail, as a database does that was closed, or whose transactions are aborted. */
+function broken(method: "put" | "get" | "getAll" | "delete", name: string): void {
+  vi.spyOn(IDBObjectStore.prototype, method).mockImplementation(() => {
+    throw new DOMException("the disk is gone", name);
+  });
+}
+
+describe.each(["AbortError", "InvalidStateError", "UnknownError", "QuotaExceededError"])("a database that fails with %s", (name) => {
+  const troubles: Failure[] = [];
+  const opened = async () => {
+    troubles.length = 0;
+    const store = await openConversations();
+    store.keeping.onTrouble = (failure) => troubles.push(failure);
+    return store;
+  };
+
+  it("while it is written to leaves memory, says so once, and takes up again what it can", async () => {
+    const store = await opened();
+    await store.put(titled("before", 1));
+    broken("put", name);
+    const lost = asked("lost", run("first"));
+    await store.put(lost);
+    await store.put({ ...lost, updated: lost.updated + 1 });
+    expect(await store.get("lost")).toMatchObject({ turns: lost.turns });
+    expect((await store.list()).map(({ title }) => title)).toContain("before");
+    expect(await store.list()).toHaveLength(2);
+    expect(store.keeping.lasting).toBe(false);
+    expect(troubles).toHaveLength(1);
+    expect(troubles[0]).toMatchObject({ kind: "quota", message: expect.stringMatching(/closing this tab loses .* Save everything as a file/) as string });
+    expect(troubles[0]?.message).toContain(name === "QuotaExceededError" ? "no room left" : "the disk is gone");
+    vi.restoreAllMocks();
+    await store.put(lost);
+    expect(store.keeping.lasting).toBe(true);
+    expect(await (await openConversations()).get("lost")).toEqual(lost);
+  });
+
+  it("while an answer is written says so, and wants what it did not keep once more", async () => {
+    const store = await opened();
+    await store.put(asked("c", run("first")));
+    broken("put", name);
+    expect(await store.append("c", "first", 0, [])).toBe(false);
+    expect(troubles).toHaveLength(1);
+    vi.restoreAllMocks();
+    expect(await store.append("c", "first", 0, [])).toBe(true);
+  });
+
+  it("while it is read says so, and has what was written since", async () => {
+    const store = await opened();
+    await store.put(titled("kept", 1));
+    broken("getAll", name);
+    broken("get", name);
+    expect(await store.list()).toEqual([]);
+    expect(await store.list()).toEqual([]);
+    expect(troubles).toMatchObject([{ kind: "internal", message: expect.stringContaining("could not be read (the disk is gone)") as string }]);
+    await expect(store.get("any")).rejects.toThrow("the disk is gone");
+  });
+
+  it("while something is removed says that it may be back", async () => {
+    const store = await opened();
+    const one = titled("one", 1);
+    await store.put(one);
+    broken("delete", name);
+    await store.remove(one.id);
+    expect(troubles).toMatchObject([{ message: expect.stringContaining("may be back") as string }]);
+  });
+});
+
+describe("where the browser keeps nothing", () => {
+  it("that is said when there is something to lose, once", async () => {
+    const troubles: Failure[] = [];
+    const store = memoryStore();
+    store.keeping.onTrouble = (failure) => troubles.push(failure);
+    expect(store.keeping.lasting).toBe(false);
+    await store.list();
+    expect(troubles).toEqual([]);
+    await store.put(titled("one", 1));
+    await store.put(titled("two", 2));
+    expect(troubles).toMatchObject([{ kind: "quota", message: expect.stringMatching(/keep nothing, so closing this tab loses your conversations\. Save everything as a file/) as string }]);
   });
 });
 

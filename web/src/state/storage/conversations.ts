@@ -2,19 +2,20 @@
 
 // idb: IndexedDB with promises in 1 kB; the bare interface is events all the way down.
 import { type DBSchema, type IDBPDatabase, openDB } from "idb";
+import { Keeping } from "./keeping.svelte.ts";
 import type { Conversation, ConversationHead, Run, Turn } from "../conversation/conversation.ts";
 import { type AnswerPart, compact, joined } from "../conversation/growing_answer.ts";
 
 export interface ConversationStore {
-  /** False where nothing outlives the page. */
-  readonly lasting: boolean;
+  readonly keeping: Keeping;
   /** Newest first. */
   list(): Promise<ConversationHead[]>;
+  /** Rejects where the database cannot be read. */
   get(id: string): Promise<Conversation | null>;
   /** Writes what changed since it was read or written. */
   put(conversation: Conversation): Promise<void>;
-  /** Keeps what was added to the answers of a run that is being written; parts are numbered from 0. The next `put` takes their place. */
-  append(conversation: string, run: string, number: number, parts: AnswerPart[]): Promise<void>;
+  /** Keeps what was added to the answers of a run that is being written; parts are numbered from 0. The next `put` takes their place. False where they were not kept and have to be given again. */
+  append(conversation: string, run: string, number: number, parts: AnswerPart[]): Promise<boolean>;
   remove(id: string): Promise<void>;
 }
 
@@ -27,6 +28,8 @@ interface RunPart {
   run: string;
   parts: AnswerPart[];
 }
+
+type Database = Omit<ConversationStore, "keeping" | "append"> & { append(...inputs: Parameters<ConversationStore["append"]>): Promise<void> };
 
 interface Schema extends DBSchema {
   /** Kept apart from the bodies so that the list loads without any answer. */
@@ -47,7 +50,7 @@ export function headOf(conversation: Conversation): ConversationHead {
 
 const newestFirst = (a: ConversationHead, b: ConversationHead) => b.updated - a.updated;
 
-/** The browser's database, or memory where it is forbidden (some private windows). */
+/** The browser's database, and memory where that is forbidden (some private windows) or fails. */
 export async function openConversations(): Promise<ConversationStore> {
   try {
     const database = await openDB<Schema>("trimtab", 1, {
@@ -57,10 +60,42 @@ export async function openConversations(): Promise<ConversationStore> {
         fresh.createObjectStore("runs");
       },
     });
-    return lastingStore(database);
+    return storeOver(inDatabase(database));
   } catch {
     return memoryStore();
   }
+}
+
+/** For where nothing outlives the page. */
+export const memoryStore = (): ConversationStore => storeOver(null);
+
+/** What the database does not take is kept in memory, until the page is closed. */
+function storeOver(database: Database | null): ConversationStore {
+  const keeping = new Keeping("conversations", database !== null);
+  const here = new Map<string, Conversation>();
+  return {
+    keeping,
+    async list() {
+      const kept = await keeping.read<ConversationHead[]>(() => database?.list(), []);
+      return [...[...here.values()].map(headOf), ...kept.filter(({ id }) => !here.has(id))].sort(newestFirst);
+    },
+    async get(id) {
+      return here.get(id) ?? (await database?.get(id)) ?? null;
+    },
+    async put(conversation) {
+      if (await keeping.write(() => database?.put(conversation))) here.delete(conversation.id);
+      else here.set(conversation.id, conversation);
+    },
+    async append(conversation, run, number, parts) {
+      // Of what is in memory the whole is put when it is finished.
+      if (database === null || here.has(conversation)) return true;
+      return keeping.write(() => database.append(conversation, run, number, parts));
+    },
+    async remove(id) {
+      here.delete(id);
+      await keeping.remove(() => database?.remove(id));
+    },
+  };
 }
 
 /** Every run of a conversation with its parts: an array sorts after every string. */
@@ -68,14 +103,11 @@ const runsOf = (id: string) => IDBKeyRange.bound([id], [id, []]);
 /** The parts of a run without the run: an array sorts after every number. */
 const partsOf = (id: string, run: string) => IDBKeyRange.bound([id, run, 0], [id, run, []]);
 
-function lastingStore(database: IDBPDatabase<Schema>): ConversationStore {
+function inDatabase(database: IDBPDatabase<Schema>): Database {
   /** By conversation, the runs that stand in the database as they are. */
   const written = new Map<string, WeakSet<Run>>();
   return {
-    lasting: true,
-    async list() {
-      return (await database.getAll("heads")).sort(newestFirst);
-    },
+    list: () => database.getAll("heads"),
     async get(id) {
       const read = database.transaction(["bodies", "runs"]);
       const body = await read.objectStore("bodies").get(id);
@@ -115,18 +147,5 @@ function lastingStore(database: IDBPDatabase<Schema>): ConversationStore {
         write.done,
       ]);
     },
-  };
-}
-
-export function memoryStore(): ConversationStore {
-  const kept = new Map<string, Conversation>();
-  return {
-    lasting: false,
-    list: async () => [...kept.values()].map(headOf).sort(newestFirst),
-    get: async (id) => kept.get(id) ?? null,
-    put: async (conversation) => void kept.set(conversation.id, conversation),
-    // The run is put when it is finished, and nothing here outlives the page.
-    append: async () => undefined,
-    remove: async (id) => void kept.delete(id),
   };
 }

@@ -1,5 +1,6 @@
 import { IDBFactory } from "fake-indexeddb";
-import { beforeEach, describe, expect, it } from "vitest";
+import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
+import type { Failure } from "../../engine/protocol.ts";
 import { type Kept, memoryTraits, openTraits, type TraitStore } from "./traits.ts";
 
 interface Parts {
@@ -9,6 +10,9 @@ interface Parts {
 
 beforeEach(() => {
   globalThis.indexedDB = new IDBFactory();
+});
+afterEach(() => {
+  vi.restoreAllMocks();
 });
 
 describe.each<[string, () => Promise<TraitStore<Kept, Parts>>]>([
@@ -35,12 +39,51 @@ describe("the browser's database", () => {
   it("outlives the page", async () => {
     await (await openTraits<Kept, Parts>()).put({ id: "kept", updated: 1 });
     const store = await openTraits<Kept, Parts>();
-    expect(store.lasting).toBe(true);
+    expect(store.keeping.lasting).toBe(true);
     expect(await store.list()).toHaveLength(1);
   });
 
   it("is replaced by memory where it is forbidden", async () => {
     Object.defineProperty(globalThis, "indexedDB", { configurable: true, writable: true, value: undefined });
-    expect((await openTraits()).lasting).toBe(false);
+    expect((await openTraits()).keeping.lasting).toBe(false);
+  });
+});
+
+describe("a database that fails", () => {
+  const failing = (method: "put" | "getAll" | "delete") =>
+    vi.spyOn(IDBObjectStore.prototype, method).mockImplementation(() => {
+      throw new DOMException("The transaction was aborted.", "AbortError");
+    });
+
+  it("leaves memory, part by part, and takes up again what it can", async () => {
+    const store = await openTraits<Kept, Parts>();
+    const troubles: Failure[] = [];
+    store.keeping.onTrouble = (failure) => troubles.push(failure);
+    await store.put({ id: "a", updated: 1 });
+    await store.putPart("a", "rows", [{ text: "kept" }]);
+    failing("put");
+    await store.put({ id: "a", updated: 2 });
+    await store.putPart("a", "vector", Uint8Array.of(7));
+    expect(await store.parts("a")).toEqual({ rows: [{ text: "kept" }], vector: Uint8Array.of(7) });
+    expect(await store.list()).toEqual([{ id: "a", updated: 2 }]);
+    expect(troubles).toMatchObject([{ kind: "quota", message: expect.stringMatching(/The transaction was aborted.*closing this tab loses/) as string }]);
+    vi.restoreAllMocks();
+    await store.put({ id: "a", updated: 3 });
+    await store.putPart("a", "vector", Uint8Array.of(8));
+    const later = await openTraits<Kept, Parts>();
+    expect(await later.list()).toEqual([{ id: "a", updated: 3 }]);
+    expect(await later.parts("a")).toEqual({ rows: [{ text: "kept" }], vector: Uint8Array.of(8) });
+  });
+
+  it("says what cannot be read or removed", async () => {
+    const store = await openTraits<Kept, Parts>();
+    const troubles: Failure[] = [];
+    store.keeping.onTrouble = (failure) => troubles.push(failure);
+    failing("getAll");
+    expect(await store.list()).toEqual([]);
+    expect(await store.parts("a")).toEqual({});
+    failing("delete");
+    await store.remove("a");
+    expect(troubles.map(({ message }) => message)).toEqual([expect.stringContaining("could not be read"), expect.stringContaining("may be back")]);
   });
 });

@@ -4,6 +4,7 @@
  */
 
 import { type DBSchema, type IDBPDatabase, openDB } from "idb";
+import { Keeping } from "./keeping.svelte.ts";
 
 export interface Kept {
   id: string;
@@ -13,8 +14,7 @@ export interface Kept {
 
 /** `T` is what a list shows, `P` the large parts by name. Both are kept as they are (structured clone). */
 export interface TraitStore<T extends Kept, P extends object> {
-  /** False where nothing outlives the page. */
-  readonly lasting: boolean;
+  readonly keeping: Keeping;
   /** Newest first. */
   list(): Promise<T[]>;
   put(trait: T): Promise<void>;
@@ -23,6 +23,8 @@ export interface TraitStore<T extends Kept, P extends object> {
   remove(id: string): Promise<void>;
 }
 
+type Database<T extends Kept, P extends object> = Omit<TraitStore<T, P>, "keeping">;
+
 interface Schema extends DBSchema {
   traits: { key: string; value: Kept };
   parts: { key: [trait: string, name: string]; value: unknown };
@@ -30,7 +32,7 @@ interface Schema extends DBSchema {
 
 const newestFirst = (a: Kept, b: Kept) => b.updated - a.updated;
 
-/** The browser's database, or memory where it is forbidden (some private windows). */
+/** The browser's database, and memory where that is forbidden (some private windows) or fails. */
 export async function openTraits<T extends Kept, P extends object>(): Promise<TraitStore<T, P>> {
   try {
     const database = await openDB<Schema>("trimtab-traits", 1, {
@@ -39,21 +41,54 @@ export async function openTraits<T extends Kept, P extends object>(): Promise<Tr
         fresh.createObjectStore("parts");
       },
     });
-    return lastingStore(database);
+    return storeOver(inDatabase<T, P>(database));
   } catch {
     return memoryTraits();
   }
 }
 
+/** For where nothing outlives the page. */
+export const memoryTraits = <T extends Kept, P extends object>(): TraitStore<T, P> => storeOver<T, P>(null);
+
+/** What the database does not take is kept in memory, until the page is closed. */
+function storeOver<T extends Kept, P extends object>(database: Database<T, P> | null): TraitStore<T, P> {
+  const keeping = new Keeping("traits", database !== null);
+  const traits = new Map<string, T>();
+  const parts = new Map<string, Map<keyof P, P[keyof P]>>();
+  return {
+    keeping,
+    async list() {
+      const kept = await keeping.read<T[]>(() => database?.list(), []);
+      return [...traits.values(), ...kept.filter(({ id }) => !traits.has(id))].sort(newestFirst);
+    },
+    async put(trait) {
+      if (await keeping.write(() => database?.put(trait))) traits.delete(trait.id);
+      else traits.set(trait.id, trait);
+    },
+    async parts(id) {
+      const kept = await keeping.read<Partial<P>>(() => database?.parts(id), {});
+      return { ...kept, ...Object.fromEntries(parts.get(id) ?? []) };
+    },
+    async putPart(id, name, part) {
+      const here = parts.get(id) ?? new Map<keyof P, P[keyof P]>();
+      parts.set(id, here);
+      if (await keeping.write(() => database?.putPart(id, name, part))) here.delete(name);
+      else here.set(name, part);
+    },
+    async remove(id) {
+      traits.delete(id);
+      parts.delete(id);
+      await keeping.remove(() => database?.remove(id));
+    },
+  };
+}
+
 /** Every part of a trait: an array sorts after every string. */
 const partsOf = (id: string) => IDBKeyRange.bound([id], [id, []]);
 
-function lastingStore<T extends Kept, P extends object>(database: IDBPDatabase<Schema>): TraitStore<T, P> {
+function inDatabase<T extends Kept, P extends object>(database: IDBPDatabase<Schema>): Database<T, P> {
   return {
-    lasting: true,
-    async list() {
-      return ((await database.getAll("traits")) as T[]).sort(newestFirst);
-    },
+    list: async () => (await database.getAll("traits")) as T[],
     async put(trait) {
       await database.put("traits", trait);
     },
@@ -68,22 +103,6 @@ function lastingStore<T extends Kept, P extends object>(database: IDBPDatabase<S
     async remove(id) {
       const write = database.transaction(["traits", "parts"], "readwrite");
       await Promise.all([write.objectStore("traits").delete(id), write.objectStore("parts").delete(partsOf(id)), write.done]);
-    },
-  };
-}
-
-export function memoryTraits<T extends Kept, P extends object>(): TraitStore<T, P> {
-  const traits = new Map<string, T>();
-  const parts = new Map<string, Partial<P>>();
-  return {
-    lasting: false,
-    list: async () => [...traits.values()].sort(newestFirst),
-    put: async (trait) => void traits.set(trait.id, trait),
-    parts: async (id) => ({ ...parts.get(id) }),
-    putPart: async (id, name, part) => void parts.set(id, { ...parts.get(id), [name]: part } as Partial<P>),
-    remove: async (id) => {
-      traits.delete(id);
-      parts.delete(id);
     },
   };
 }

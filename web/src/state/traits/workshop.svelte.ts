@@ -46,7 +46,9 @@ export class Workshop {
     private readonly model: ModelState,
     /** Before traits are added: others that nothing needs may go. */
     private readonly makeRoom: (count: number) => Promise<void> = () => Promise.resolve(),
-  ) {}
+  ) {
+    store.keeping.onTrouble = (failure) => (model.failure = failure);
+  }
 
   /** Something short runs: answers wait until it is done. */
   get testing(): boolean {
@@ -55,11 +57,7 @@ export class Workshop {
 
   /** What storage holds. */
   async restore(): Promise<void> {
-    try {
-      this.traits = (await this.store.list()).map((trait) => ({ ...untested, ...trait }));
-    } catch (thrown) {
-      this.model.failure = asFailure(thrown);
-    }
+    this.traits = (await this.store.list()).map((trait) => ({ ...untested, ...trait }));
   }
 
   /** The sliders of traits that were made with the loaded model. */
@@ -368,7 +366,7 @@ export class Workshop {
     if (this.running !== null) return;
     const trait = this.update(id, unwritten);
     if (trait === null) return;
-    await this.store.remove(id).catch(() => undefined);
+    await this.store.remove(id);
     this.#parts[id] = undefined;
     await this.keep(trait);
   }
@@ -379,7 +377,7 @@ export class Workshop {
     if (name !== undefined && this.#own.delete(name)) void this.model.removeTraits([name]);
     this.traits = this.traits.filter((trait) => trait.id !== id);
     this.#parts[id] = undefined;
-    await this.store.remove(id).catch((thrown: unknown) => (this.model.failure = asFailure(thrown)));
+    await this.store.remove(id);
   }
 
   async file(id: string, part: "contrast" | "vector"): Promise<Uint8Array | null> {
@@ -450,7 +448,7 @@ export class Workshop {
   }
 
   private async partsOf(id: string): Promise<Partial<MadeParts>> {
-    const known = this.#parts[id] ?? (await this.store.parts(id).catch(() => ({})));
+    const known = this.#parts[id] ?? (await this.store.parts(id));
     // Meanwhile something may have been put there.
     return (this.#parts[id] ??= known);
   }
@@ -458,21 +456,10 @@ export class Workshop {
   private async keepPart<K extends keyof MadeParts>(id: string, name: K, part: MadeParts[K]): Promise<void> {
     await this.partsOf(id);
     this.#parts[id] = { ...this.#parts[id], [name]: part };
-    await this.kept(this.store.putPart(id, name, part));
+    await this.store.putPart(id, name, part);
   }
 
   private async keep(trait: MadeTrait): Promise<void> {
-    await this.kept(this.store.put(trait));
-  }
-
-  private async kept(write: Promise<void>): Promise<void> {
-    try {
-      await write;
-    } catch {
-      this.model.failure = {
-        kind: "quota",
-        message: "The browser has no room left to keep this trait. It stays on screen until you close the page; save it as files, or delete old conversations to make room.",
-      };
-    }
+    await this.store.put(trait);
   }
 }

@@ -6,21 +6,21 @@
 //! compiled by the adapter's own compiler. Where a block has few enough weights (SmolLM2-135M's) its widths are the
 //! model's too; only the vocabulary, the number of layers and the context are other constants.
 
-use super::Assumptions;
-use super::variant::Variant;
-use crate::engine::{Backend, Engine, EngineOptions, Precision, ReadOutcome, ReadRequest, Scoring};
+use super::speed::{Clock, fastest_variant};
+use super::stand_in::{Forms, StandIn};
+use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::generate::{Answer, GenerateRequest, Generation};
+use crate::gpu::GpuExecutor;
+use crate::gpu::variant::Variant;
 use crate::index::{Layer, SequenceIndex, TokenId};
 use crate::sampling::{Sampler, gumbel, pcg};
-use crate::speed::{Clock, fastest_variant};
-use crate::stand_in::{Forms, StandIn};
 use crate::steering::{LayerTable, Operation, Scope, SteeringPlan, Term};
+use crate::types::{Backend, Precision, ReadOutcome, ReadRequest, Scoring};
 use trimtab_checkpoint::ModelConfig;
 
 /// Rows of the batches that are read: one for each width of a projection.
 const READS: [usize; 3] = [8, 2, 1];
-const SEQUENCES: usize = 3;
 const SAMPLED: usize = 3;
 
 /// A stand-in loaded into the GPU's executor and into the CPU's.
@@ -65,8 +65,8 @@ impl SelfCheck {
         variant: Option<Variant>,
     ) -> Result<Self, EngineError> {
         let stand_in = StandIn::new(config, forms).await?;
-        let gpu = load(&stand_in, Backend::Gpu, precision, variant).await?;
-        let oracle = load(&stand_in, Backend::Cpu, Precision::Exact, None).await?;
+        let gpu = stand_in.load(Backend::Gpu, precision, variant).await?;
+        let oracle = stand_in.load(Backend::Cpu, Precision::Exact, None).await?;
         let mut check = Self {
             stand_in,
             gpu,
@@ -84,17 +84,23 @@ impl SelfCheck {
         Ok(())
     }
 
+    /// The way in which the GPU goes about its work.
+    pub fn variant(&self) -> Option<Variant> {
+        self.gpu.gpu().map(GpuExecutor::variant)
+    }
+
     /// Takes the variant that is fastest here.
     pub async fn choose(
         &mut self,
         precision: Precision,
         clock: Clock<'_>,
     ) -> Result<(), EngineError> {
-        let candidates = self.gpu.candidate_variants();
-        let Self { stand_in, gpu, .. } = self;
-        let fastest = fastest_variant(stand_in, gpu, precision, &candidates, clock).await?;
-        if gpu.variant() != Some(fastest) {
-            *gpu = load(stand_in, Backend::Gpu, precision, Some(fastest)).await?;
+        let fastest = fastest_variant(&self.stand_in, &mut self.gpu, precision, clock).await?;
+        if self.variant() != Some(fastest) {
+            let Self { stand_in, gpu, .. } = self;
+            *gpu = stand_in
+                .load(Backend::Gpu, precision, Some(fastest))
+                .await?;
             self.run_each_width().await?;
         }
         Ok(())
@@ -206,29 +212,6 @@ impl SelfCheck {
         ];
         Ok(SteeringPlan { terms })
     }
-}
-
-/// An engine that holds the stand-in.
-pub(crate) async fn load(
-    stand_in: &StandIn,
-    backend: Backend,
-    precision: Precision,
-    variant: Option<Variant>,
-) -> Result<Engine, EngineError> {
-    let options = EngineOptions {
-        backend,
-        precision,
-        context: None,
-        sequences: SEQUENCES,
-    };
-    let assumptions = Assumptions {
-        variant,
-        ..Assumptions::default()
-    };
-    let StandIn {
-        config, weights, ..
-    } = stand_in;
-    Engine::load_assuming(config, weights, options, assumptions, &mut |_| {}).await
 }
 
 async fn read(
@@ -362,10 +345,10 @@ fn chosen_instead(got: TokenId, want: TokenId) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gpu::shader::Kernel;
-    use crate::gpu::shader::sabotage::{Sabotage, during};
-    use crate::speed::Speeds;
+    use crate::device::speed::Speeds;
+    use crate::gpu::shader::sabotage::{self, during};
     use pollster::block_on;
+    use std::collections::HashSet;
     use std::time::Instant;
 
     fn config() -> ModelConfig {
@@ -382,7 +365,7 @@ mod tests {
         block_on(async {
             let forms = Forms::usual();
             let mut check = SelfCheck::prepare(&config(), &forms, precision, variant).await?;
-            assert!(variant.is_none_or(|variant| check.gpu.variant() == Some(variant)));
+            assert!(variant.is_none_or(|variant| check.variant() == Some(variant)));
             check.run().await
         })
     }
@@ -410,7 +393,7 @@ mod tests {
                     .unwrap();
                 let prepared = clock();
                 check.choose(precision, &clock).await.unwrap();
-                let chosen = check.gpu.variant().unwrap();
+                let chosen = check.variant().unwrap();
                 assert!(
                     Variant::candidates(true)
                         .iter()
@@ -435,76 +418,34 @@ mod tests {
         }
     }
 
+    /// A fault of each class of kernels at one precision; with `TRIMTAB_FULL` every fault at each of its precisions, which is
+    /// minutes of a software adapter.
     #[test]
     fn every_kernel_that_is_broken_is_noticed() {
-        let breakages = [
-            (Kernel::Embed, "token % 64u", "token % 63u"),
-            (Kernel::Boundary, "value0 += added0", "value0 -= added0"),
-            (Kernel::Boundary, "values[i] += shift", "values[i] -= shift"),
-            (
-                Kernel::Boundary,
-                "bitcast<u32>(readings[lane])",
-                "bitcast<u32>(2.0 * readings[lane])",
-            ),
-            (Kernel::Boundary, "scale * gain[i]", "scale"),
-            (Kernel::Attention, "* SCALE", "* SCALE * 4.0"),
-            (Kernel::AttentionOutput, "= sum_w0_0;", "= -sum_w0_0;"),
-            (Kernel::FeedForward, "x / (1.0 + exp(-x))", "x"),
-            (Kernel::FeedForward, "= sum_w0_1;", "= 0.0;"),
-            (Kernel::ProjectResidual, "+ sum_w0_0;", "- sum_w0_0;"),
-            (Kernel::ProjectResidual, "+ sum_w0_1;", ";"),
-            (Kernel::ProjectResidual, "+ sum_w0_7;", ";"),
-            (Kernel::ProjectGated, "x / (1.0 + exp(-x))", "x"),
-            (Kernel::ProjectLogits, "= sum_w0_0;", "= sum_w0_0 * 2.0;"),
-            (Kernel::Sample, "row.position + 1u", "row.position"),
-            (Kernel::Sample, "row.top_p * mass", "0.1 * mass"),
-            (Kernel::Sample, "value / row.repetition_penalty", "value"),
-        ];
-        // "Fast" stores the cache as halves, by other lines of the kernel than "exact".
-        let in_fast_only = [(
-            Kernel::ProjectQkv,
-            "= halves(first, second)",
-            "= halves(first, first)",
-        )];
-        let in_exact_only = [
-            (
-                Kernel::ProjectQkv,
-                "values[at + HALF] = second",
-                "values[at + HALF] = first",
-            ),
-            // Over so few tokens the next two stay within what 8-bit activations are off by.
-            (
-                Kernel::ProjectQkv,
-                "first * rotation.x - second",
-                "first * rotation.x + second",
-            ),
-            (Kernel::AttentionOutput, "* SCALE", "* SCALE * 4.0"),
-        ];
-        let fast = breakages.iter().chain(&in_fast_only);
-        let fast = fast.map(|breakage| (Precision::Fast, breakage));
-        // Forty checks are minutes of a software adapter: `cargo xtask test --full` has those of both precisions in either.
-        let in_either = match std::env::var_os("TRIMTAB_FULL") {
-            Some(_) => &breakages[..],
-            None => &[],
-        };
-        let exact = in_either.iter().chain(&in_exact_only);
-        let exact = exact.map(|breakage| (Precision::Exact, breakage));
-        for (precision, &(kernel, from, to)) in fast.chain(exact) {
-            let sabotage = Sabotage { kernel, from, to };
-            let (outcome, applied) = during(sabotage, || check(precision, None));
-            assert!(applied > 0, "{sabotage:?} changes nothing");
-            let noticed = matches!(outcome, Err(EngineError::WrongNumbers { .. }));
-            assert!(noticed, "{sabotage:?}, {precision:?}: {outcome:?}");
+        let full = std::env::var_os("TRIMTAB_FULL").is_some();
+        let mut classes = HashSet::new();
+        for fault in sabotage::all() {
+            if !full && !classes.insert(fault.class.clone()) {
+                continue;
+            }
+            let precisions = if full { usize::MAX } else { 1 };
+            for precision in fault.precisions.iter().take(precisions) {
+                let precision = match precision.as_str() {
+                    "exact" => Precision::Exact,
+                    "fast" => Precision::Fast,
+                    other => panic!("{other} is no precision"),
+                };
+                let (outcome, applied) = during(&fault, || check(precision, None));
+                assert!(applied > 0, "{}: changes nothing", fault.name);
+                let Err(error @ EngineError::WrongNumbers { .. }) = outcome else {
+                    panic!("{}, {precision:?}: {outcome:?}", fault.name);
+                };
+                let told = error.to_string();
+                assert!(
+                    told.contains("computes wrongly") && told.contains("CPU"),
+                    "{told}"
+                );
+            }
         }
-        let (kernel, from, to) = breakages[0];
-        let broken = Sabotage { kernel, from, to };
-        let told = during(broken, || check(Precision::Exact, None))
-            .0
-            .unwrap_err()
-            .to_string();
-        assert!(
-            told.contains("computes wrongly") && told.contains("CPU"),
-            "{told}"
-        );
     }
 }
