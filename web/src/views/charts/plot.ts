@@ -55,17 +55,6 @@ export function extent(values: Iterable<number | undefined>, always: readonly nu
   return low === high ? [low - 0.5, high + 0.5] : [low, high];
 }
 
-/** Comma-separated values (RFC 4180); what a spreadsheet would run as a formula is quoted as text. */
-export function csv({ columns, rows }: Table): string {
-  const cell = (value: string | number | null) => {
-    if (value === null) return "";
-    if (typeof value === "number") return Number.isFinite(value) ? String(value) : "";
-    const text = /^[=+\-@\t\r]/.test(value) ? `'${value}` : value;
-    return /[",\n\r]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
-  };
-  return [columns, ...rows].map((row) => row.map(cell).join(",")).join("\r\n") + "\r\n";
-}
-
 /** Rows of a key that fit the width, each entry with where it begins; letters are taken as `0.56 em` wide. */
 export function keyRows(names: readonly string[], width: number): { name: string; x: number; row: number }[] {
   let x = 0;

@@ -3,7 +3,7 @@
 import type { ReadingBlock, Token } from "../../engine/protocol.ts";
 import { readingAt, readingsThroughLayers } from "../../state/session/heat_view.ts";
 import { answerText, type Run } from "../../state/conversation/conversation.ts";
-import { type Cell, csv } from "./csv.ts";
+import { type Cell, csv } from "../elements/csv.ts";
 
 interface Part {
   name: "question" | "unsteered" | "steered";

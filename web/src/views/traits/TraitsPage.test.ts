@@ -118,7 +118,7 @@ describe("a trait that is made", () => {
     const first = await opened(store, 1);
     await draft(first, 20);
     await click("Write the responses");
-    await waitFor(() => expect(first.session.workshop.traits[0]?.responses.length).toBeGreaterThan(20), { timeout: 10_000 });
+    await waitFor(() => expect(first.session.workshop.traits[0]?.responses.length).toBeGreaterThan(20));
     // The tab is gone: nobody stopped anything, and what comes after this is lost.
     first.unmount();
     const kept = structuredClone(await store.list());

@@ -32,7 +32,7 @@ describe("a study that was stopped", () => {
     const spy = vi.spyOn(engine.traits, "sweepTrait");
     const trait = () => session.workshop.traits[0]!;
     await click("Try it");
-    await waitFor(() => expect(trait().trying.some(({ evidence }) => Number.isFinite(evidence))).toBe(true), { timeout: 10_000 });
+    await waitFor(() => expect(trait().trying.some(({ evidence }) => Number.isFinite(evidence))).toBe(true));
     await click("Stop");
     expect((await screen.findByRole("alert")).textContent).toContain("go on whenever you like");
     expect(trait().sweep).toBeNull();
@@ -56,7 +56,7 @@ describe("a study that was stopped", () => {
     await click("Try it");
     await screen.findByText("Recommended.");
     await click("Compare");
-    await waitFor(() => expect(session.workshop.running?.done).toBeGreaterThan(8), { timeout: 10_000 });
+    await waitFor(() => expect(session.workshop.running?.done).toBeGreaterThan(8));
     await click("Stop");
     await waitFor(() => expect(session.workshop.running).toBeNull());
     unmount();
@@ -75,10 +75,10 @@ describe("a study that was stopped", () => {
   it("makes room for an answer in Play, and then goes on by itself", async () => {
     const { session } = await made();
     await click("Try it");
-    await waitFor(() => expect(session.workshop.running?.done).toBeGreaterThan(8), { timeout: 10_000 });
+    await waitFor(() => expect(session.workshop.running?.done).toBeGreaterThan(8));
     await session.chat.ask("How was your weekend?");
     expect(session.chat.conversation.turns[0]?.runs[0]?.answers.steered.end).toBe("end-token");
-    await waitFor(() => expect(session.workshop.traits[0]!.sweep).not.toBeNull(), { timeout: 10_000 });
+    await waitFor(() => expect(session.workshop.traits[0]!.sweep).not.toBeNull());
     expect(session.workshop.trouble).toBeNull();
   }, 40_000);
 });
