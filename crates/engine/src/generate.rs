@@ -111,6 +111,11 @@ impl Text {
         self.request.prompt.len()
     }
 
+    /// Length of prompt and answer at which the answer ends.
+    fn longest(&self) -> usize {
+        self.prompt_length().saturating_add(self.request.max_tokens)
+    }
+
     /// The token at `index` where it was given.
     fn given_token(&self, index: usize) -> Option<TokenId> {
         match index.checked_sub(self.prompt_length()) {
@@ -129,11 +134,11 @@ impl Text {
     fn wants(&self, index: usize, context: usize) -> bool {
         (self.ended.is_none() || self.again(index))
             && index < context
-            && (index < self.given || index < self.prompt_length() + self.request.max_tokens)
+            && (index < self.given || index < self.longest())
     }
 
     fn head(&self, index: usize) -> Head {
-        let last = self.prompt_length() + self.request.max_tokens;
+        let last = self.longest();
         if index + 1 < self.prompt_length() {
             return Head::Skip;
         }
@@ -393,7 +398,7 @@ impl Generation {
                 continue;
             }
             let Some(prediction) = prediction else {
-                if index + 1 == length + text.request.max_tokens {
+                if index + 1 == text.longest() {
                     self.end(request, EndReason::MaxTokens);
                 }
                 continue;

@@ -3,6 +3,7 @@
 use crate::conversation::ChatText;
 use crate::extract::{Example, Side};
 use serde::Deserialize;
+use trimtab_checkpoint::text::as_utf8;
 use trimtab_checkpoint::{ChatError, Message};
 use trimtab_engine::{EngineError, TokenId};
 
@@ -46,8 +47,8 @@ struct Pair {
 
 /// Reads a pairs file. `chat` is needed for pairs given as messages only.
 pub fn parse_pairs(bytes: &[u8], chat: Option<&ChatText>) -> Result<Vec<Example>, ContrastError> {
-    let file: PairsFile =
-        serde_json::from_slice(bytes).map_err(|error| ContrastError::Json(error.to_string()))?;
+    let file: PairsFile = serde_json::from_slice(&as_utf8(bytes))
+        .map_err(|error| ContrastError::Json(error.to_string()))?;
     if file.pairs.len() > MAX_PAIRS {
         return Err(ContrastError::TooMany {
             count: file.pairs.len(),

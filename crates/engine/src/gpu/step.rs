@@ -69,7 +69,7 @@ pub fn encode(batch: &Batch, directions: usize, bytes: &mut Vec<u8>) -> usize {
                 step.head = 1;
                 step.seed = sampler.seed;
                 step.top_k = sampler.top_k;
-                step.temperature = sampler.temperature;
+                step.temperature = sampler.divisor();
                 step.top_p = sampler.top_p;
                 step.repetition_penalty = sampler.repetition_penalty;
             }
