@@ -299,9 +299,7 @@ fn print(out: &Path, found: &ExtractionReport) -> Result<()> {
         dropped.concat()
     );
     if let Some(area) = found.witness_auc {
-        println!(
-            "words alone tell the sides apart with an AUC of {area:.2} on held-out questions"
-        );
+        println!("words alone tell the sides apart with an AUC of {area:.2} on held-out questions");
     }
     if let Some((layer, area)) = best(&found.auc[0].values) {
         println!("the mean difference does so best at layer {layer}, with {area:.2}");

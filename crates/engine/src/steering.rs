@@ -1,9 +1,9 @@
 //! The steering plane: plans, and their composition into at most one change a layer.
 
 use crate::index::Layer;
+use serde::{Deserialize, Serialize};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
-use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
 /// A `[L+1, d]` f32 table, row `l` belonging to layer `l`. Shared, because plans are rebuilt

@@ -2,8 +2,8 @@
 //! two, so that the question, not the answer, is what another run would draw anew.
 
 use serde::{Deserialize, Serialize};
-use ts_rs::TS;
 use trimtab_engine::sampling::pcg;
+use ts_rs::TS;
 
 /// Resamples of one interval: the 2.5 % points move by about 2 % of the interval's width between seeds.
 pub const RESAMPLES: usize = 2_000;

@@ -1,9 +1,9 @@
 //! Whether an answer still makes sense: as likely as ordinary answers are, and without a loop.
 
 use serde::{Deserialize, Serialize};
-use ts_rs::TS;
 use std::collections::HashSet;
 use trimtab_engine::TokenId;
+use ts_rs::TS;
 
 /// How far from ordinary an answer may be. Visible and adjustable wherever answers are judged.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, TS)]

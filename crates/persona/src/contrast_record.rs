@@ -13,9 +13,9 @@ use crate::witness::Testimony;
 use miniz_oxide::deflate::compress_to_vec_zlib;
 use miniz_oxide::inflate::decompress_to_vec_zlib_with_limit;
 use serde::{Deserialize, Serialize};
-use ts_rs::TS;
 use trimtab_checkpoint::ChatError;
 use trimtab_engine::TokenId;
+use ts_rs::TS;
 
 /// Largest contrast set read, in bytes, as it lies in a file and unpacked.
 pub const MAX_RECORD_BYTES: usize = 16 << 20;

@@ -12,9 +12,9 @@ use crate::trials::{Trial, TrialRecords, TrialSetup};
 use crate::vector_metadata::Recommended;
 use crate::verdict::{Findings, Ruling, Verdict, VerdictCriteria, judge};
 use serde::{Deserialize, Serialize};
-use ts_rs::{Config, TS, TypeVisitor};
 use trimtab_engine::steering::PlanError;
 use trimtab_engine::{LayerTable, Scope};
+use ts_rs::{Config, TS, TypeVisitor};
 
 /// Mean differences of shuffled labels, and isotropic random directions.
 pub const SHUFFLED: u32 = 10;
@@ -87,7 +87,10 @@ impl From<Direction> for DirectionName {
 
 impl From<DirectionName> for Direction {
     fn from(DirectionName { kind, name }: DirectionName) -> Self {
-        let seed = || name.parse::<u32>().map_or(0, |number| number.saturating_sub(1));
+        let seed = || {
+            name.parse::<u32>()
+                .map_or(0, |number| number.saturating_sub(1))
+        };
         match kind {
             DirectionKind::Vector => Self::Vector,
             DirectionKind::Flipped => Self::Flipped,
@@ -470,12 +473,7 @@ mod tests {
         };
         assert_eq!(kinds(|d| matches!(d, Direction::Shuffled(_))), 10);
         assert_eq!(kinds(|d| matches!(d, Direction::Random(_))), 3);
-        assert_eq!(
-            found.verdict,
-            Ruling::Works,
-            "{}",
-            found.sentence
-        );
+        assert_eq!(found.verdict, Ruling::Works, "{}", found.sentence);
         assert!(found.sentence.contains("poetic") && found.sentence.contains("0.30"));
         assert_eq!(report(0.0, -1.0).1.verdict, Ruling::DoesNot);
     }

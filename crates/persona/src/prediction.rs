@@ -2,8 +2,8 @@
 //! Over system prompts from anti-trait to pro-trait and over questions (persona vectors, section 3.3).
 
 use crate::answers::AnswerSettings;
-use crate::calibration::{Calibration, LayerStatistics};
 use crate::bootstrap::{Estimate, bootstrap, correlation, mean};
+use crate::calibration::{Calibration, LayerStatistics};
 use crate::coherence::CoherenceCriteria;
 use crate::json::Correlation;
 use crate::outcome::{Baseline, BaselineError, BaselineSummary};
@@ -11,8 +11,8 @@ use crate::sweep::{Material, SweepSettings};
 use crate::trait_pack::{InstructionPair, TraitPack};
 use crate::trials::{Trial, TrialAnswer, TrialRecords, TrialSetup};
 use serde::{Deserialize, Serialize};
-use ts_rs::TS;
 use trimtab_engine::Layer;
+use ts_rs::TS;
 
 const INTERVAL_SEED: u32 = 2;
 
@@ -328,7 +328,8 @@ fn centred(points: &[Measured]) -> Vec<Measured> {
             .iter()
             .filter(|point| point.grade == grade && point.coherent)
             .collect();
-        let of = |value: fn(&Measured) -> f64| mean(&own.iter().map(|p| value(p)).collect::<Vec<_>>());
+        let of =
+            |value: fn(&Measured) -> f64| mean(&own.iter().map(|p| value(p)).collect::<Vec<_>>());
         let (Some(reading), Some(evidence)) = (of(|p| p.reading), of(|p| p.evidence)) else {
             continue;
         };

@@ -2,10 +2,10 @@
 
 use crate::trait_vector::norm;
 use serde::{Deserialize, Serialize};
-use ts_rs::TS;
 use std::str::FromStr;
 use trimtab_engine::steering::PlanError;
 use trimtab_engine::{Layer, LayerTable, Operation, Scope, SteeringPlan, Term};
+use ts_rs::TS;
 
 /// Where a vector is added.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]

@@ -13,8 +13,8 @@ use crate::trait_vector::TraitVector;
 use crate::trials::{Trial, TrialRecords, TrialSetup};
 use crate::vector_metadata::Recommended;
 use serde::{Deserialize, Serialize};
-use ts_rs::TS;
 use trimtab_engine::{Layer, Scope};
+use ts_rs::TS;
 
 /// Relative doses of a default sweep, towards the trait.
 pub const DOSES: [f64; 3] = [0.1, 0.2, 0.3];
@@ -553,6 +553,9 @@ mod tests {
 
         records[5] = vec![None; questions];
         let partial = sweep.report(&setup, &records).unwrap();
-        assert!(!partial.detail.unwrap().complete && partial.caveats.iter().any(|c| c.contains("stopped")));
+        assert!(
+            !partial.detail.unwrap().complete
+                && partial.caveats.iter().any(|c| c.contains("stopped"))
+        );
     }
 }

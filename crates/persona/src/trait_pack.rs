@@ -1,10 +1,10 @@
 //! Trait packs: `models/traits/NAME.json`.
 
 use serde::{Deserialize, Serialize};
-use ts_rs::TS;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use trimtab_checkpoint::text::as_utf8;
+use ts_rs::TS;
 
 /// Largest trait pack read, in bytes.
 pub const MAX_PACK_BYTES: usize = 256 << 10;

@@ -177,7 +177,12 @@ mod tests {
                 .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
             let sweep = report.sweep.as_ref().unwrap();
             assert!(sweep.rows.iter().all(|row| !row.outcome.texts.is_empty()));
-            assert!(sweep.rows.iter().any(|row| row.outcome.deviations().is_some()));
+            assert!(
+                sweep
+                    .rows
+                    .iter()
+                    .any(|row| row.outcome.deviations().is_some())
+            );
             assert_eq!(report.controls.as_ref().unwrap().rows.len(), 16);
             assert!(report.prediction.as_ref().unwrap().pooled.r.is_some());
             // What they said is said again.

@@ -68,7 +68,15 @@ impl TrialSetup {
             direction,
             ..
         } = self;
-        let all = (model_sha256, trials, questions, pairs, answers, direction, reading);
+        let all = (
+            model_sha256,
+            trials,
+            questions,
+            pairs,
+            answers,
+            direction,
+            reading,
+        );
         sha256(&serde_json::to_vec(&all).unwrap_or_default())
     }
 }
@@ -121,7 +129,6 @@ pub struct TrialProgress {
     pub passes_done: usize,
     pub passes_total: usize,
 }
-
 
 impl TrialProgress {
     /// How far `records` are; `writing` are the tokens of answers that are being written.

@@ -5,9 +5,9 @@ use crate::coherence::CoherenceBand;
 use crate::trait_pack::is_plain_name;
 use crate::vector_file::VectorFileError;
 use serde::{Deserialize, Serialize};
-use ts_rs::TS;
 use std::collections::{BTreeMap, HashMap};
 use trimtab_engine::Layer;
+use ts_rs::TS;
 
 /// Metadata text longer than this is not read.
 const MAX_METADATA_CHARS: usize = 1 << 20;

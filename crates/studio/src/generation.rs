@@ -55,7 +55,11 @@ pub struct GenerateRequest {
 
 /// What happened; `column` is the index into the request's columns.
 #[derive(Clone, Debug, Serialize, TS)]
-#[serde(tag = "kind", rename_all = "kebab-case", rename_all_fields = "camelCase")]
+#[serde(
+    tag = "kind",
+    rename_all = "kebab-case",
+    rename_all_fields = "camelCase"
+)]
 pub enum GenerateEvent {
     Prompt {
         done: usize,

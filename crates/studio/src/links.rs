@@ -1,10 +1,10 @@
 //! Links: opened without a model, made of what a page shows, replayed by the loaded model.
 
 use crate::failure::{Failure, sentence};
+use crate::generation::PlanSegment;
 use crate::jobs::replay;
 use crate::session::{Session, TraitCard};
 use crate::tokens::Token;
-use crate::generation::PlanSegment;
 use crate::watch::Watch;
 use serde::{Deserialize, Serialize};
 use trimtab_engine::TokenId;

@@ -73,7 +73,11 @@ pub enum MakingPhase {
 }
 
 #[derive(Clone, Debug, Serialize, TS)]
-#[serde(tag = "kind", rename_all = "lowercase", rename_all_fields = "camelCase")]
+#[serde(
+    tag = "kind",
+    rename_all = "lowercase",
+    rename_all_fields = "camelCase"
+)]
 #[ts(rename = "ResponseEvent")]
 pub enum MakingEvent {
     /// A response as far as it is written; the same place again as it grows.

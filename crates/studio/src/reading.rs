@@ -6,6 +6,7 @@ use crate::session::Session;
 use crate::watch::Watch;
 use serde::{Deserialize, Serialize};
 use trimtab_checkpoint::Message;
+use trimtab_engine::device::profile;
 use trimtab_engine::engine::{ReadOutcome, ReadRequest, Scoring};
 use trimtab_engine::gpu::Profile;
 use trimtab_engine::reading::Reading;
@@ -175,7 +176,7 @@ impl Session {
         context: usize,
         tokens: usize,
     ) -> Result<ProfileResult, Failure> {
-        let profile: Profile = self.engine.profile(context, tokens).await?;
+        let profile: Profile = profile(&mut self.engine, context, tokens).await?;
         let busy: f64 = profile.kernels.iter().map(|kernel| kernel.seconds).sum();
         let kernels = profile.kernels.into_iter().map(|kernel| ProfiledKernel {
             kernel: kernel.kernel.to_owned(),

@@ -10,9 +10,7 @@ use trimtab_checkpoint::source::LocalFuture;
 use trimtab_engine::engine::LoadProgress;
 use trimtab_engine::record::MAX_DIRECTIONS;
 use trimtab_engine::steering::TokenRole;
-use trimtab_engine::{
-    Backend, Engine, EngineError, LayerTable, Precision, SteeringPlan, TokenId,
-};
+use trimtab_engine::{Backend, Engine, EngineError, LayerTable, Precision, SteeringPlan, TokenId};
 use trimtab_persona::calibration::Calibration;
 use trimtab_persona::coherence::{Coherence, CoherenceBand, distinct_n};
 use trimtab_persona::control::random_like;

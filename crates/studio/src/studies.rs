@@ -186,7 +186,11 @@ pub enum StudyPhase {
 }
 
 #[derive(Clone, Debug, Serialize, TS)]
-#[serde(tag = "kind", rename_all = "lowercase", rename_all_fields = "camelCase")]
+#[serde(
+    tag = "kind",
+    rename_all = "lowercase",
+    rename_all_fields = "camelCase"
+)]
 #[ts(optional_fields)]
 pub enum StudyEvent {
     /// All answers are written before the first is measured; `reading` counts responses of the contrast set instead.
@@ -247,7 +251,13 @@ impl Studied {
 
 impl StudySettings {
     /// `usual` with what was asked for in place of it; `first` is the first question's number.
-    fn material(&self, pack: &TraitPack, seen: &[usize], first: usize, usual: &Material) -> Material {
+    fn material(
+        &self,
+        pack: &TraitPack,
+        seen: &[usize],
+        first: usize,
+        usual: &Material,
+    ) -> Material {
         Material::of(
             pack,
             seen,
@@ -329,8 +339,7 @@ impl Session {
         let (sweep, setup) = Sweep::new(&pack, &vector, settings)?;
         let study = asked.study(self, &setup, None, records);
         let row_of = |records: &TrialRecords, trial: usize| sweep.row(&setup, records, trial);
-        let records =
-            trials::run(&mut self.engine, &self.chat, &study, &row_of, watch).await?;
+        let records = trials::run(&mut self.engine, &self.chat, &study, &row_of, watch).await?;
         let report = sweep.report(&setup, &records)?;
         // Where nothing is recommended, what an earlier sweep or another vector had recommended must not stay.
         let found = report.recommended.as_ref();
@@ -351,9 +360,12 @@ impl Session {
         let pack = &request.pack;
         let mut studied = Studied::open(self, pack, &request.vector, asked)?;
         let vector = &studied.vector;
-        let layer = request.layer.or(studied.recommended_layer()).ok_or_else(|| {
-            Failure::usage("the vector recommends no layer and range yet; sweep it first")
-        })?;
+        let layer = request
+            .layer
+            .or(studied.recommended_layer())
+            .ok_or_else(|| {
+                Failure::usage("the vector recommends no layer and range yet; sweep it first")
+            })?;
         self.check_layer(layer)?;
         let recommended = vector.recommended.clone();
         let whole = recommended

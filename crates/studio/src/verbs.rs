@@ -3,12 +3,10 @@
 
 use crate::failure::Failure;
 use crate::generation::{ColumnResult, GenerateEvent, GenerateRequest};
-use crate::links::{
-    LinkEvent, OpenedLink, ReplayRequest, Replayed, make_link, open_link,
-};
+use crate::links::{LinkEvent, OpenedLink, ReplayRequest, Replayed, make_link, open_link};
 use crate::making::{
-    ContrastSet, Extraction, MakingEvent, OpenedContrast, VectorRequest, WriteRequest,
-    check_trait, draft_trait, export_control_vector, open_contrast,
+    ContrastSet, Extraction, MakingEvent, OpenedContrast, VectorRequest, WriteRequest, check_trait,
+    draft_trait, export_control_vector, open_contrast,
 };
 use crate::reading::{ContrastPair, ProfileResult, ScoreResult, TraceResult};
 use crate::session::{Session, TraitCard};
@@ -45,9 +43,7 @@ pub struct Bytes(#[serde(with = "serde_bytes")] pub Vec<u8>);
 #[derive(Clone, Debug, Serialize, Deserialize, TS)]
 #[serde(transparent)]
 #[ts(type = "Uint32Array")]
-pub struct Ids(
-    #[serde(serialize_with = "trimtab_persona::json::ids::serialize")] pub Vec<u32>,
-);
+pub struct Ids(#[serde(serialize_with = "trimtab_persona::json::ids::serialize")] pub Vec<u32>);
 
 /// A conversation's messages.
 #[derive(Clone, Debug, Serialize, Deserialize, TS)]

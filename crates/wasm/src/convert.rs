@@ -53,8 +53,7 @@ fn unexpected(error: serde_wasm_bindgen::Error) -> JsValue {
 /// A failure as the page throws it.
 pub fn thrown(failure: impl Into<Failure>) -> JsValue {
     let failure = failure.into();
-    serde_wasm_bindgen::to_value(&failure)
-        .unwrap_or_else(|_| JsValue::from_str(&failure.message))
+    serde_wasm_bindgen::to_value(&failure).unwrap_or_else(|_| JsValue::from_str(&failure.message))
 }
 
 /// Calls a listener; what it throws is its own concern.

@@ -7,9 +7,9 @@ use serde::Deserialize;
 use trimtab_checkpoint::manifest::{CHAT_TEMPLATE, CONFIG, TOKENIZER, TOKENIZER_CONFIG, WEIGHTS};
 use trimtab_checkpoint::source::LocalFuture;
 use trimtab_checkpoint::{ByteSource, ChatTemplate, ModelConfig, Tokenizer, WeightFile};
+use trimtab_engine::device::stand_in::Forms;
 use trimtab_engine::engine::LoadProgress;
 use trimtab_engine::gpu::Assumptions;
-use trimtab_engine::stand_in::Forms;
 use trimtab_engine::{Backend, Engine, EngineOptions, Precision};
 use trimtab_persona::conversation::ChatText;
 use trimtab_studio::failure::{Failure, FailureKind};
@@ -52,12 +52,15 @@ impl ModelFiles {
             precision: options.precision,
             context: options.context,
         };
-        let config = ModelConfig::from_json(&own.whole(CONFIG).await?)?;
+        let mut config = ModelConfig::from_json(&own.whole(CONFIG).await?)?;
         let tokenizer = Tokenizer::from_json(&own.whole(TOKENIZER).await?)?;
         let template = own.optional(CHAT_TEMPLATE).await?;
         let tokenizer_config = own.optional(TOKENIZER_CONFIG).await?;
         let template = ChatTemplate::from_files(template.as_deref(), tokenizer_config.as_deref())?;
-        let engine = own.engine(&config, options.backend, tried, progress).await?;
+        config.end_answers_with(template.end_tokens(&tokenizer));
+        let engine = own
+            .engine(&config, options.backend, tried, progress)
+            .await?;
         let chat = ChatText {
             tokenizer,
             template,

@@ -9,8 +9,8 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use trimtab_checkpoint::ModelConfig;
 use trimtab_checkpoint::source::LocalFuture;
+use trimtab_engine::device::stand_in::Forms;
 use trimtab_engine::engine::LoadProgress;
-use trimtab_engine::stand_in::Forms;
 use trimtab_engine::{Backend, Precision};
 use trimtab_persona::plan::NamedTerm;
 use trimtab_studio::failure::Failure;
@@ -234,7 +234,10 @@ impl Trimtab {
         Reflect::set(&request, &"input".into(), &input)?;
         let request: Request = from_js(request.into())?;
         let outcome = self.perform(run, request, on_event).await;
-        if let Some(Asked { plan: Some(late), .. }) = self.asked.borrow_mut().remove(&run) {
+        if let Some(Asked {
+            plan: Some(late), ..
+        }) = self.asked.borrow_mut().remove(&run)
+        {
             // The run has ended: it makes no difference any more.
             (late.answer)(Ok(()));
         }

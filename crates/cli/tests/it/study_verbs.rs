@@ -168,7 +168,10 @@ fn four_verbs_fill_one_report_and_the_vector_file() {
         report,
         "--json",
     ]);
-    assert!(made["extraction"]["keptPositive"].as_u64().unwrap() > 8, "{made}");
+    assert!(
+        made["extraction"]["keptPositive"].as_u64().unwrap() > 8,
+        "{made}"
+    );
     // The record's own answers are the same ones, but nothing says how likely they are.
     let kept = std::fs::read(&neutral).unwrap();
     assert!(

@@ -9,7 +9,7 @@ use crate::session::Session;
 use crate::verbs::Event;
 use crate::watch::{Asked, NewPlan, Pace, Watch};
 use std::rc::Rc;
-use trimtab_checkpoint::pieces::Pieces;
+use trimtab_checkpoint::Pieces;
 use trimtab_engine::engine::{LoadProgress, ReadRequest, Scoring};
 use trimtab_engine::generate::{self, Answer, Generation};
 use trimtab_engine::reading::Reading;

@@ -263,8 +263,7 @@ impl Run<'_> {
                 let prompt_length = tokens.len();
                 tokens.extend(&answer);
                 // Each system prompt in a sequence of its own, as far as there are any.
-                let sequence =
-                    (2 * pair + usize::from(sign > 0.0)) % self.engine.info().sequences;
+                let sequence = (2 * pair + usize::from(sign > 0.0)) % self.engine.info().sequences;
                 let request = CompareRequest {
                     unsteered: SequenceIndex(sequence as u32),
                     steered: None,
@@ -345,7 +344,8 @@ impl Run<'_> {
 
     fn tell_records(&mut self) {
         if let Some(records) = records::write(&self.records, &self.study.key) {
-            self.watch.tell(Event::Study(StudyEvent::Records { records }));
+            self.watch
+                .tell(Event::Study(StudyEvent::Records { records }));
         }
     }
 }

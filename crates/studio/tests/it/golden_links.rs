@@ -13,9 +13,9 @@ use trimtab_persona::recipe::tokens::RecipeToken;
 use trimtab_persona::recipe::{Recipe, RecipeTrait, VectorReference};
 use trimtab_persona::vector_file::{TraitVector, VectorFile};
 use trimtab_studio::jobs::replay;
+use trimtab_studio::links::LinkEvent;
 use trimtab_studio::session::Session;
 use trimtab_studio::verbs::Event;
-use trimtab_studio::links::LinkEvent;
 use trimtab_testing::files::{bytes, golden_json, repository};
 use trimtab_testing::full;
 
@@ -301,7 +301,9 @@ fn wanted_of_the_gpu(precision: Precision) -> impl Fn(&str, &Recipe) -> bool {
 
 #[test]
 fn exact_recipes_replay_on_the_gpu() {
-    let (tokens, agreed, apart) = with_session(&GPU_EXACT, |session| agreement(&wanted_of_the_gpu(Precision::Exact), session));
+    let (tokens, agreed, apart) = with_session(&GPU_EXACT, |session| {
+        agreement(&wanted_of_the_gpu(Precision::Exact), session)
+    });
     assert!(tokens > 15, "{tokens}");
     assert!(
         agreed as f64 >= 0.995 * tokens as f64,
@@ -324,7 +326,9 @@ fn fast_recipes_replay_on_the_cpu() {
 /// Most were made on the CPU, whose cache and output head round otherwise; `tests/golden/links/README.md` has what is reached.
 #[test]
 fn fast_recipes_replay_on_the_gpu() {
-    let (tokens, agreed, _) = with_session(&GPU_FAST, |session| agreement(&wanted_of_the_gpu(Precision::Fast), session));
+    let (tokens, agreed, _) = with_session(&GPU_FAST, |session| {
+        agreement(&wanted_of_the_gpu(Precision::Fast), session)
+    });
     assert!(tokens > 15, "{tokens}");
     assert!(
         agreed as f64 >= 0.95 * tokens as f64,

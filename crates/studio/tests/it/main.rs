@@ -21,8 +21,7 @@ mod typescript;
 
 static CPU_EXACT: SharedEngine = SharedEngine::new(Backend::Cpu, Precision::Exact, 256, 12);
 static CPU_FAST: SharedEngine = SharedEngine::new(Backend::Cpu, Precision::Fast, 256, 8);
-static GPU_EXACT: SharedEngine =
-    SharedEngine::new(Backend::Gpu, Precision::Exact, 256, SEQUENCES);
+static GPU_EXACT: SharedEngine = SharedEngine::new(Backend::Gpu, Precision::Exact, 256, SEQUENCES);
 static GPU_FAST: SharedEngine = SharedEngine::new(Backend::Gpu, Precision::Fast, 256, SEQUENCES);
 
 /// The default model's tokenizer and template.

@@ -135,7 +135,11 @@ fn make_trait(session: &mut Session) {
         kept.filter(|kept| **kept == Kept::Kept).count(),
         found.report.kept_positive + found.report.kept_negative
     );
-    let best = found.report.auc[0].values.iter().copied().fold(0.0, f32::max);
+    let best = found.report.auc[0]
+        .values
+        .iter()
+        .copied()
+        .fold(0.0, f32::max);
     assert!(
         best > 0.8,
         "the mean difference tells held-out sides apart: {best}"

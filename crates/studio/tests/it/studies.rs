@@ -9,9 +9,7 @@ use trimtab_persona::trait_pack::TraitPack;
 use trimtab_persona::trials::TrialRecords;
 use trimtab_persona::vector_file::VectorFile;
 use trimtab_studio::session::Session;
-use trimtab_studio::studies::{
-    ControlRequest, Controlled, StudyEvent, StudyPhase, StudySettings,
-};
+use trimtab_studio::studies::{ControlRequest, Controlled, StudyEvent, StudyPhase, StudySettings};
 use trimtab_studio::verbs::Event;
 use trimtab_testing::files::bytes;
 

@@ -82,7 +82,11 @@ fn generated() -> String {
             other => other,
         };
         text += &docs(verb.docs);
-        text += &format!("  {}({}): Promise<{response}>;\n", verb.name, inputs.join(", "));
+        text += &format!(
+            "  {}({}): Promise<{response}>;\n",
+            verb.name,
+            inputs.join(", ")
+        );
         table += &format!(
             "  {}: {{ inputs: {}, listens: {}, immediate: {} }},\n",
             verb.name,
@@ -91,7 +95,9 @@ fn generated() -> String {
             verb.immediate
         );
     }
-    text + "}\n\n" + &table + "} as const satisfies Record<keyof StudioVerbs, { inputs: number; listens: boolean; immediate: boolean }>;\n"
+    text + "}\n\n"
+        + &table
+        + "} as const satisfies Record<keyof StudioVerbs, { inputs: number; listens: boolean; immediate: boolean }>;\n"
 }
 
 #[test]
