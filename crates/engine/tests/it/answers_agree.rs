@@ -203,16 +203,12 @@ fn tokens_ahead(engine: &mut Engine, step: f64) -> Vec<u32> {
     };
     block_on(async {
         let mut run = Generation::start(engine, vec![request]).await.unwrap();
-        let (mut last, mut ahead) = (0, Vec::new());
+        let mut ahead = Vec::new();
         while let Some(event) = run.next(engine).await.unwrap() {
-            match event {
-                Event::Token { position, .. } => {
-                    last = position.0;
-                    // The segment opens at the first token that is not yet queued.
-                    let from = run.set_plan(engine, 0, SteeringPlan::default()).unwrap();
-                    ahead.push(from.0 - last);
-                }
-                _ => {}
+            if let Event::Token { position, .. } = event {
+                // The segment opens at the first token that is not yet queued.
+                let from = run.set_plan(engine, 0, SteeringPlan::default()).unwrap();
+                ahead.push(from.0 - position.0);
             }
         }
         run.finish(engine).await.unwrap();

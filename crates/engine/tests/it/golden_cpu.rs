@@ -3,14 +3,13 @@
 /// The readable executor that the others are checked against.
 mod reference {
     use crate::golden::{Demands, Extent, predictions, residual, shared};
-    use std::sync::MutexGuard;
-    use trimtab_engine::{Backend, Engine, Precision};
-    use trimtab_testing::default_model::SharedEngine;
+    use trimtab_engine::{Backend, Precision};
+    use trimtab_testing::default_model::{SharedEngine, Taken};
 
     static ENGINE: SharedEngine = shared(Backend::Reference, Precision::Exact);
     const DEMANDS: Demands = Demands::of(Precision::Exact);
 
-    fn engine() -> MutexGuard<'static, Engine> {
+    fn engine() -> Taken<'static> {
         ENGINE.take()
     }
 
@@ -43,14 +42,13 @@ mod reference {
 /// Activations in f32.
 mod exact {
     use crate::golden::{Demands, Extent, behaviour, predictions, residual, shared};
-    use std::sync::MutexGuard;
-    use trimtab_engine::{Backend, Engine, Precision};
-    use trimtab_testing::default_model::SharedEngine;
+    use trimtab_engine::{Backend, Precision};
+    use trimtab_testing::default_model::{SharedEngine, Taken};
 
     static ENGINE: SharedEngine = shared(Backend::Cpu, Precision::Exact);
     const DEMANDS: Demands = Demands::of(Precision::Exact);
 
-    fn engine() -> MutexGuard<'static, Engine> {
+    fn engine() -> Taken<'static> {
         ENGINE.take()
     }
 
@@ -128,14 +126,13 @@ mod exact {
 /// Activations in integers.
 mod fast {
     use crate::golden::{Demands, Extent, behaviour, predictions, residual, shared};
-    use std::sync::MutexGuard;
-    use trimtab_engine::{Backend, Engine, Precision};
-    use trimtab_testing::default_model::SharedEngine;
+    use trimtab_engine::{Backend, Precision};
+    use trimtab_testing::default_model::{SharedEngine, Taken};
 
     static ENGINE: SharedEngine = shared(Backend::Cpu, Precision::Fast);
     const DEMANDS: Demands = Demands::of(Precision::Fast);
 
-    fn engine() -> MutexGuard<'static, Engine> {
+    fn engine() -> Taken<'static> {
         ENGINE.take()
     }
 

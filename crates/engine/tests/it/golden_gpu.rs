@@ -5,9 +5,8 @@
 /// Activations in f32.
 mod exact {
     use crate::golden::{Demands, Extent, behaviour, predictions, residual, shared};
-    use std::sync::MutexGuard;
-    use trimtab_engine::{Backend, Engine, Precision};
-    use trimtab_testing::default_model::SharedEngine;
+    use trimtab_engine::{Backend, Precision};
+    use trimtab_testing::default_model::{SharedEngine, Taken};
     use trimtab_testing::full;
 
     static ENGINE: SharedEngine = shared(Backend::Gpu, Precision::Exact);
@@ -19,7 +18,7 @@ mod exact {
         samplers: 0,
     };
 
-    fn engine() -> MutexGuard<'static, Engine> {
+    fn engine() -> Taken<'static> {
         ENGINE.take()
     }
 
@@ -61,9 +60,8 @@ mod exact {
 /// Activations in 8-bit blocks.
 mod fast {
     use crate::golden::{Demands, Extent, behaviour, predictions, residual, shared};
-    use std::sync::MutexGuard;
-    use trimtab_engine::{Backend, Engine, Precision};
-    use trimtab_testing::default_model::SharedEngine;
+    use trimtab_engine::{Backend, Precision};
+    use trimtab_testing::default_model::{SharedEngine, Taken};
     use trimtab_testing::full;
 
     static ENGINE: SharedEngine = shared(Backend::Gpu, Precision::Fast);
@@ -75,7 +73,7 @@ mod fast {
         samplers: 0,
     };
 
-    fn engine() -> MutexGuard<'static, Engine> {
+    fn engine() -> Taken<'static> {
         ENGINE.take()
     }
 
