@@ -138,8 +138,9 @@ export async function webkit(): Promise<Browser> {
       click: async (xpath) => (await seen(xpath)).click(),
       fill: async (xpath, text) => {
         const field = await seen(xpath);
-        // Emptying it first would be a change of its own.
-        await field.sendKeys(Key.chord(Key.CONTROL, "a"), text);
+        // Emptying it first would be a change of its own, and WebKit's driver does not know Ctrl+A.
+        await browser.executeScript("arguments[0].focus(); arguments[0].select();", field);
+        await field.sendKeys(text);
         took(text, await field.getProperty("value"));
       },
       press: async (xpath, key) => (await seen(xpath)).sendKeys(keys[key]),
