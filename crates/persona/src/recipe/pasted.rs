@@ -58,7 +58,8 @@ fn unwrapped(text: &str) -> String {
 /// What stands after the marker; without one, the text itself where that may be a code.
 fn after_marker(text: &str) -> Option<&str> {
     if let Some((_, code)) = text.rsplit_once(MARKER) {
-        return Some(code);
+        // A line that was wrapped inside the marker has its mark there.
+        return Some(code.trim_start_matches('='));
     }
     let bare = text.trim_start_matches(|c| !is_of_code(c));
     let bare = bare.strip_prefix(&MARKER[1..]).unwrap_or(bare);
