@@ -1,24 +1,8 @@
 //! The table of transformer families: what a family's blocks are made of, and what its weights are called.
 
 use crate::error::EngineError;
-use std::collections::HashSet;
-use trimtab_checkpoint::weights::is_redundant;
-use trimtab_checkpoint::{ByteSource, ModelConfig, WeightFile};
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Norm {
-    /// `x / rms(x) · g`
-    Rms,
-    /// `(x − mean) / deviation · g + b`
-    LayerNorm,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Activation {
-    Silu,
-    /// The tanh approximation.
-    GeluTanh,
-}
+pub use crate::op::Activation;
+use trimtab_checkpoint::ModelConfig;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Positions {
@@ -29,13 +13,10 @@ pub enum Positions {
 /// A decoder-only transformer with pre-norm blocks and a gated feed-forward part.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Architecture {
-    pub norm: Norm,
     pub activation: Activation,
     pub positions: Positions,
     /// Biases on the q, k and v projections.
     pub qkv_bias: bool,
-    /// RMSNorm over each head of q and k before the rotation.
-    pub qk_norm: bool,
     pub names: WeightNames,
 }
 
@@ -50,8 +31,6 @@ pub struct WeightNames {
     pub q_bias: &'static str,
     pub k_bias: &'static str,
     pub v_bias: &'static str,
-    pub q_norm: &'static str,
-    pub k_norm: &'static str,
     pub o: &'static str,
     pub ffn_norm: &'static str,
     pub gate: &'static str,
@@ -73,8 +52,6 @@ impl WeightNames {
         q_bias: "model.layers.{i}.self_attn.q_proj.bias",
         k_bias: "model.layers.{i}.self_attn.k_proj.bias",
         v_bias: "model.layers.{i}.self_attn.v_proj.bias",
-        q_norm: "model.layers.{i}.self_attn.q_norm.weight",
-        k_norm: "model.layers.{i}.self_attn.k_norm.weight",
         o: "model.layers.{i}.self_attn.o_proj.weight",
         ffn_norm: "model.layers.{i}.post_attention_layernorm.weight",
         gate: "model.layers.{i}.mlp.gate_proj.weight",
@@ -93,7 +70,7 @@ pub fn in_block(name: &str, block: usize) -> String {
 impl Architecture {
     /// Looks the model's family up.
     pub fn of(config: &ModelConfig) -> Result<Self, EngineError> {
-        let (qkv_bias, qk_norm) = match config.model_type.as_str() {
+        let qkv_bias = match config.model_type.as_str() {
             "llama" if config.attention_bias => {
                 return Err(EngineError::UnsupportedModel {
                     reason: "its config.json asks for attention_bias, and the bias of the output projection \
@@ -101,8 +78,8 @@ impl Architecture {
                         .into(),
                 });
             }
-            "llama" | "mistral" => (false, false),
-            "qwen2" => (true, false),
+            "llama" | "mistral" => false,
+            "qwen2" => true,
             _ => {
                 return Err(EngineError::UnsupportedArchitecture {
                     model_type: config.model_type.clone(),
@@ -125,69 +102,12 @@ impl Architecture {
             });
         }
         Ok(Self {
-            norm: Norm::Rms,
             activation,
             positions: Positions::Rotary {
                 theta: config.rope_theta,
             },
             qkv_bias,
-            qk_norm,
             names: WeightNames::LLAMA,
         })
-    }
-
-    /// Refuses a file with a tensor that this family's table does not name: left unread, it would make every
-    /// number wrong without a word.
-    pub fn check_names<S: ByteSource>(
-        &self,
-        config: &ModelConfig,
-        file: &WeightFile<S>,
-    ) -> Result<(), EngineError> {
-        let known = self.tensor_names(config);
-        let unknown = file
-            .names()
-            .find(|name| !known.contains(*name) && !is_redundant(name, config.tied_embeddings));
-        match unknown {
-            None => Ok(()),
-            Some(name) => Err(EngineError::UnsupportedModel {
-                reason: format!(
-                    "its weight file has a tensor {name:?}, which a model of type {:?} does not have here; \
-                     computed without it, every answer would be wrong",
-                    config.model_type
-                ),
-            }),
-        }
-    }
-
-    /// Of every weight that an executor reads.
-    fn tensor_names(&self, config: &ModelConfig) -> HashSet<String> {
-        let names = &self.names;
-        let mut in_blocks = vec![
-            names.attention_norm,
-            names.q,
-            names.k,
-            names.v,
-            names.o,
-            names.ffn_norm,
-            names.gate,
-            names.up,
-            names.down,
-        ];
-        if self.qkv_bias {
-            in_blocks.extend([names.q_bias, names.k_bias, names.v_bias]);
-        }
-        if self.qk_norm {
-            in_blocks.extend([names.q_norm, names.k_norm]);
-        }
-        let mut all: HashSet<String> = [names.embedding, names.final_norm]
-            .map(str::to_owned)
-            .into();
-        if !config.tied_embeddings {
-            all.insert(names.head.to_owned());
-        }
-        for block in 0..config.layers {
-            all.extend(in_blocks.iter().map(|name| in_block(name, block)));
-        }
-        all
     }
 }

@@ -12,10 +12,10 @@ use js_sys::Map;
 use std::collections::BTreeMap;
 use trimtab_checkpoint::manifest::{CHAT_TEMPLATE, CONFIG, TOKENIZER, TOKENIZER_CONFIG, WEIGHTS};
 use trimtab_checkpoint::{ByteSource, ChatTemplate, ModelConfig, Tokenizer, WeightFile};
+use trimtab_engine::device::stand_in::Forms;
 use trimtab_engine::engine::LoadProgress;
 use trimtab_engine::gpu::Assumptions;
 use trimtab_engine::record::MAX_DIRECTIONS;
-use trimtab_engine::stand_in::Forms;
 use trimtab_engine::steering::TokenRole;
 use trimtab_engine::{
     Backend, Engine, EngineError, EngineOptions, LayerTable, SteeringPlan, TokenId,

@@ -1,7 +1,7 @@
 //! How attention goes about its work: what the cache holds, and how many heads a workgroup takes (`shaders/attend.wgsl`).
 
 use super::variant::Workgroups;
-use crate::engine::Precision;
+use crate::types::Precision;
 use minijinja::{Value, context};
 use trimtab_checkpoint::ModelConfig;
 

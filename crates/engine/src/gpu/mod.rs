@@ -11,19 +11,18 @@ mod layout;
 mod model;
 mod parts;
 mod profile;
-pub mod self_check;
-mod shader;
+pub(crate) mod shader;
 mod step;
 mod upload;
 pub mod variant;
 
-use crate::architecture::{Architecture, Norm};
-use crate::engine::{Backend, EngineInfo, EngineOptions, LoadProgress, Precision};
+use crate::architecture::Architecture;
 use crate::error::EngineError;
 use crate::executor::{Batch, BatchRecord, ChangeSlot, Execute, Limits};
 use crate::index::{Layer, SequenceIndex, TokenId};
 use crate::record::MAX_DIRECTIONS;
 use crate::steering::{ComposedChange, LayerTable};
+use crate::types::{Backend, EngineInfo, EngineOptions, LoadProgress, Precision};
 use attention::AttentionShape;
 use buffers::Buffers;
 pub use device::Assumptions;
@@ -53,6 +52,7 @@ pub struct GpuExecutor {
     limits: Limits,
     state: StateBuffers,
     graph: Graph,
+    precision: Precision,
     variant: Variant,
     parts: Option<Parts>,
     staging: Vec<wgpu::Buffer>,
@@ -97,7 +97,7 @@ impl GpuExecutor {
         assumptions: Assumptions,
         progress: &mut dyn FnMut(LoadProgress),
     ) -> Result<(Self, EngineInfo), EngineError> {
-        check_shape(config, &architecture)?;
+        check_shape(config)?;
         let device = Device::open(assumptions).await?;
         let rows = if device.software { SOFTWARE_ROWS } else { ROWS };
         let mut limits = Limits {
@@ -184,6 +184,7 @@ impl GpuExecutor {
             limits,
             state,
             graph,
+            precision,
             variant,
             parts,
             staging,
@@ -214,8 +215,12 @@ impl GpuExecutor {
         self.variant
     }
 
-    pub fn halves(&self) -> bool {
-        self.device.halves
+    /// The variants that a short timing chooses among, the likely first.
+    pub fn candidates(&self) -> Vec<Variant> {
+        let candidates = Variant::candidates(self.device.software).iter().copied();
+        candidates
+            .filter(|variant| variant.exists(self.precision, self.device.halves))
+            .collect()
     }
 
     /// Dispatches recorded since loading.
@@ -427,7 +432,7 @@ fn read<T>(
 }
 
 /// Refuses what the kernels do not cover.
-fn check_shape(config: &ModelConfig, architecture: &Architecture) -> Result<(), EngineError> {
+fn check_shape(config: &ModelConfig) -> Result<(), EngineError> {
     let widths = [
         ("width", config.hidden_size, 32),
         ("feed-forward width", config.ffn_size, 32),
@@ -442,11 +447,6 @@ fn check_shape(config: &ModelConfig, architecture: &Architecture) -> Result<(), 
     if config.head_dim > 256 {
         let reason = format!("its head width {} is over 256", config.head_dim);
         return Err(EngineError::UnsupportedModel { reason });
-    }
-    if architecture.norm != Norm::Rms || architecture.qk_norm {
-        return Err(EngineError::UnsupportedModel {
-            reason: "its normalisation is not supported yet".into(),
-        });
     }
     Ok(())
 }

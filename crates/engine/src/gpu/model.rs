@@ -11,11 +11,11 @@ use super::step::{READINGS_AT, record_words, step_bytes};
 use super::upload::{GpuMatrix, Uploader};
 use super::variant::{ManyRows, Products, Variant, Workgroups};
 use crate::architecture::{Activation, Architecture, Positions, in_block};
-use crate::engine::Precision;
 use crate::error::EngineError;
 use crate::executor::Limits;
 use crate::record::{ALTERNATIVES, MAX_DIRECTIONS};
 use crate::steering::MAX_CLAMPS;
+use crate::types::Precision;
 use minijinja::context;
 use trimtab_checkpoint::{ByteSource, ModelConfig};
 
@@ -150,7 +150,7 @@ impl StateBuffers {
         for position in 0..context {
             for pair in 0..half {
                 let (sin, cos) =
-                    crate::reference::rotation(pair, config.head_dim, position as u32, theta);
+                    crate::positions::rotation(pair, config.head_dim, position as u32, theta);
                 rotations.extend([cos, sin]);
             }
         }

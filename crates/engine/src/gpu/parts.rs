@@ -3,8 +3,8 @@
 use super::attention::AttentionShape;
 use super::layout::TILE;
 use super::variant::Workgroups;
-use crate::engine::Precision;
 use crate::executor::Batch;
+use crate::types::Precision;
 use minijinja::{Value, context};
 use trimtab_checkpoint::ModelConfig;
 

@@ -194,13 +194,13 @@ fn broken(name: &str, error: &minijinja::Error) -> EngineError {
 mod tests {
     use super::*;
     use crate::architecture::Architecture;
-    use crate::engine::Precision;
     use crate::executor::Limits;
     use crate::gpu::attention::AttentionShape;
     use crate::gpu::graph::widths;
     use crate::gpu::model::{ProjectionShape, Rows, shader_sources};
     use crate::gpu::parts::{Parts, columns};
     use crate::gpu::variant::{ManyRows, Products, Workgroups};
+    use crate::types::Precision;
     use trimtab_checkpoint::ModelConfig;
 
     const CONFIG: &[u8] = br#"{"model_type": "qwen2", "hidden_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4,

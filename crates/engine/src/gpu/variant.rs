@@ -1,6 +1,6 @@
 //! Which of the ways through its work an adapter is given: what a short timing chooses among.
 
-use crate::engine::Precision;
+use crate::types::Precision;
 use std::fmt;
 use std::str::FromStr;
 

@@ -154,7 +154,8 @@ fn quantised_weights_with_products_of_halves() {
         let label = format!("halves {form:?}");
         let model = model(form, "llama", "silu");
         let gpu = engine_assuming(&model, Backend::Gpu, Precision::Fast, assumptions, 3);
-        assert_eq!(gpu.variant(), assumptions.variant, "{label}");
+        let variant = gpu.gpu().map(|gpu| gpu.variant());
+        assert_eq!(variant, assumptions.variant, "{label}");
         compare_engine(&label, &model, gpu);
     }
 }
@@ -288,7 +289,7 @@ fn readings_and_a_plan_take_no_dispatch() {
             gpu.set_directions(directions).unwrap();
             let mut dispatches = |max_tokens| {
                 gpu.clear(SequenceIndex(0)).unwrap();
-                let before = gpu.dispatches();
+                let before = gpu.gpu().unwrap().dispatches();
                 let request = GenerateRequest {
                     sequence: SequenceIndex(0),
                     prompt: tokens(1, 3),
@@ -302,7 +303,7 @@ fn readings_and_a_plan_take_no_dispatch() {
                     while run.next(&mut gpu).await.unwrap().is_some() {}
                     run.finish(&mut gpu).await.unwrap();
                 });
-                gpu.dispatches() - before
+                gpu.gpu().unwrap().dispatches() - before
             };
             // The last token is read without being continued: no logits, no sampling.
             let one = 4 * LAYERS + 4;

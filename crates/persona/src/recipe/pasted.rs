@@ -55,7 +55,7 @@ fn unwrapped(text: &str) -> String {
     text.lines().map(line).collect::<Vec<_>>().join("\n")
 }
 
-/// What stands after the marker; without one, the text itself where that may be a code.
+/// The text after the marker; without a marker, the text itself where that may be a code.
 fn after_marker(text: &str) -> Option<&str> {
     if let Some((_, code)) = text.rsplit_once(MARKER) {
         // A line that was wrapped inside the marker has its mark there.
@@ -66,7 +66,7 @@ fn after_marker(text: &str) -> Option<&str> {
     (!bare.contains("://")).then_some(bare)
 }
 
-/// Whether base64url has the character.
+/// True if base64url has the character.
 pub fn is_of_code(c: char) -> bool {
     c.is_ascii_alphanumeric() || c == '-' || c == '_'
 }

@@ -1,13 +1,15 @@
 //! How fast an executor would decode a model, told by a stand-in in a fraction of a second.
 
-use crate::engine::{Backend, Engine, Precision};
+use super::no_gpu;
+use super::stand_in::StandIn;
+use crate::engine::Engine;
 use crate::error::EngineError;
-use crate::executor::{Batch, Head, Row, TokenSource};
-use crate::gpu::self_check::load;
+use crate::executor::{Batch, Execute, Head, Row, TokenSource};
+use crate::gpu::GpuExecutor;
 use crate::gpu::variant::Variant;
 use crate::index::{Position, SequenceIndex, TokenId};
 use crate::sampling::Sampler;
-use crate::stand_in::StandIn;
+use crate::types::{Backend, Precision};
 
 /// What is timed at once takes about so long.
 const SECONDS: f64 = 0.03;
@@ -42,7 +44,7 @@ impl Speeds {
         let (work, wait) = work_and_wait(gpu, &token(), clock).await?;
         let gpu = work * stand_in.work + wait / TOGETHER;
 
-        let mut cpu = load(stand_in, Backend::Cpu, precision, None).await?;
+        let mut cpu = stand_in.load(Backend::Cpu, precision, None).await?;
         let once = shortest(&mut cpu, &token(), 1, clock).await?;
         Ok(Self {
             gpu: 1.0 / gpu,
@@ -71,18 +73,20 @@ async fn work_and_wait(
     Ok((work, (once - work).max(0.0)))
 }
 
-/// The variant of `candidates` that is fastest with few rows and the one that is with many, put together. `gpu` holds the
-/// first of them; the others are loaded, which is to compile them, while that has taken no longer than [`PATIENCE`].
+/// The variant that is fastest with few rows and the one that is with many, put together. `gpu` holds the
+/// likely one; the others are loaded, which is to compile them, while that has taken no longer than [`PATIENCE`].
 pub async fn fastest_variant(
     stand_in: &StandIn,
     gpu: &mut Engine,
     precision: Precision,
-    candidates: &[Variant],
     clock: Clock<'_>,
 ) -> Result<Variant, EngineError> {
+    let candidates = gpu.gpu().map_or(Vec::new(), GpuExecutor::candidates);
     let begun = clock();
     let prompt = prompt(gpu.limits().rows.min(stand_in.config.context));
-    let mut first = candidates[0];
+    let Some(&(mut first)) = candidates.first() else {
+        return Err(no_gpu());
+    };
     let mut best = [f64::INFINITY; 2];
     for (index, &candidate) in candidates.iter().enumerate() {
         let mut loaded = None;
@@ -90,7 +94,11 @@ pub async fn fastest_variant(
             if clock() - begun > PATIENCE {
                 break;
             }
-            loaded = Some(load(stand_in, Backend::Gpu, precision, Some(candidate)).await?);
+            loaded = Some(
+                stand_in
+                    .load(Backend::Gpu, precision, Some(candidate))
+                    .await?,
+            );
         }
         let engine = loaded.as_mut().unwrap_or(&mut *gpu);
         let (few, _) = work_and_wait(engine, &token(), clock).await?;
@@ -131,24 +139,28 @@ fn rows(count: u32, head: Head) -> Batch {
     }
 }
 
-/// Seconds of one `batch` in the quickest round. On the CPU `passes` does not matter: there, several are timed
-/// where one is shorter than a clock can tell.
+/// Seconds of one `batch` in the quickest round. A GPU is given `passes` of it in one submission; on the CPU several are
+/// timed where one is shorter than a clock can tell.
 async fn shortest(
     engine: &mut Engine,
     batch: &Batch,
     passes: u32,
     clock: Clock<'_>,
 ) -> Result<f64, EngineError> {
-    let on_cpu = engine.info().backend == Backend::Cpu;
     let mut best = f64::INFINITY;
     for _ in 0..ROUNDS {
         let start = clock();
         let mut count = 0;
         loop {
-            engine.submit_passes(batch, passes)?;
-            engine.collect().await?;
             count += 1;
-            if !on_cpu || clock() - start > SECONDS / ROUNDS as f64 {
+            if let Some(gpu) = engine.idle_gpu().await? {
+                gpu.submit_passes(batch, passes)?;
+                gpu.collect().await?;
+                break;
+            }
+            engine.submit(batch)?;
+            engine.collect().await?;
+            if clock() - start > SECONDS / ROUNDS as f64 {
                 break;
             }
         }

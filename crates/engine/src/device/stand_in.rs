@@ -1,9 +1,13 @@
 //! A small random model with the shapes and stored forms of a real one: what an executor is checked and timed
 //! with before the real one's weights are there.
 
-use crate::architecture::{Architecture, in_block};
+use crate::engine::Engine;
 use crate::error::EngineError;
+use crate::gpu::Assumptions;
+use crate::gpu::variant::Variant;
+use crate::op::{ForwardPass, Tensor};
 use crate::sampling::pcg;
+use crate::types::{Backend, EngineOptions, Precision};
 use half::{bf16, f16};
 use trimtab_checkpoint::encoding::BLOCK;
 use trimtab_checkpoint::{ByteSource, Encoding, ModelConfig, WeightFile};
@@ -14,6 +18,8 @@ const BLOCKS: usize = 2;
 const MAX_KINDS: usize = 8;
 const VOCAB: usize = 1024;
 const CONTEXT: usize = 64;
+/// Sequences of an engine that holds a stand-in.
+const SEQUENCES: usize = 3;
 /// Weights of one block. A model with larger ones is stood in for by narrower ones, with the same heads' width and
 /// as many query heads to a key/value head.
 const BLOCK_WEIGHTS: usize = 4_000_000;
@@ -23,8 +29,8 @@ const BLOCK_WEIGHTS: usize = 4_000_000;
 pub struct Forms {
     embedding: Encoding,
     head: Encoding,
-    /// Of q, k, v, o, gate, up and down, for each kind of block.
-    blocks: Vec<[Encoding; 7]>,
+    /// One entry for each kind of block: its matrices, in the order of their use.
+    blocks: Vec<Vec<Encoding>>,
 }
 
 impl Forms {
@@ -33,7 +39,7 @@ impl Forms {
         Self {
             embedding: Encoding::Q8_0,
             head: Encoding::Q8_0,
-            blocks: vec![[Encoding::Q4_1; 7]],
+            blocks: vec![vec![Encoding::Q4_1; 7]],
         }
     }
 
@@ -41,36 +47,34 @@ impl Forms {
         file: &WeightFile<S>,
         config: &ModelConfig,
     ) -> Result<Self, EngineError> {
-        let names = Architecture::of(config)?.names;
-        let encoding = |name: &str| file.tensor(name).map(|tensor| tensor.encoding);
-        let embedding = encoding(names.embedding)?;
-        let mut blocks: Vec<[Encoding; 7]> = Vec::new();
-        for block in 0..config.layers {
-            let mut kind = [embedding; 7];
-            for (encoded, name) in kind.iter_mut().zip(matrices(&names)) {
-                *encoded = encoding(&in_block(name, block))?;
-            }
+        let pass = ForwardPass::of(config)?;
+        let encoding = |tensor: &Tensor| file.tensor(&tensor.name).map(|stored| stored.encoding);
+        let (embedding, in_blocks, head) = parts(&pass, config);
+        let mut blocks = Vec::new();
+        for block in in_blocks {
+            let kind = block.iter().map(encoding).collect::<Result<_, _>>()?;
             if !blocks.contains(&kind) && blocks.len() < MAX_KINDS {
                 blocks.push(kind);
             }
         }
-        let head = match config.tied_embeddings {
-            true => embedding,
-            false => encoding(names.head)?,
-        };
         Ok(Self {
-            embedding,
-            head,
+            embedding: encoding(embedding)?,
+            head: encoding(head)?,
             blocks,
         })
     }
 }
 
-/// In the order of [`Forms::blocks`].
-fn matrices(names: &crate::architecture::WeightNames) -> [&'static str; 7] {
-    [
-        names.q, names.k, names.v, names.o, names.gate, names.up, names.down,
-    ]
+/// The embedding, the matrices of each block, and the head, which may be the embedding again.
+fn parts<'a>(
+    pass: &'a ForwardPass,
+    config: &ModelConfig,
+) -> (&'a Tensor, impl Iterator<Item = &'a [Tensor]>, &'a Tensor) {
+    let untied = usize::from(!config.tied_embeddings);
+    let last = pass.matrices.len() - 1;
+    let in_blocks = &pass.matrices[1..=last - untied];
+    let blocks = in_blocks.chunks(in_blocks.len() / config.layers);
+    (&pass.matrices[0], blocks, &pass.matrices[untied * last])
 }
 
 #[derive(Debug)]
@@ -116,7 +120,7 @@ const ANY_LLAMA: &[u8] = br#"{"model_type": "llama", "architectures": ["LlamaFor
 impl StandIn {
     /// Of the real model's own size, for timing what is not at hand.
     pub async fn whole(real: &ModelConfig, forms: &Forms) -> Result<Self, EngineError> {
-        let weights = write(real, &Architecture::of(real)?, forms);
+        let weights = write(real, &ForwardPass::of(real)?, forms);
         Ok(Self {
             weights: WeightFile::open(weights).await?,
             config: real.clone(),
@@ -126,14 +130,34 @@ impl StandIn {
 
     /// The same for the same arguments, everywhere.
     pub async fn new(real: &ModelConfig, forms: &Forms) -> Result<Self, EngineError> {
-        let architecture = Architecture::of(real)?;
         let config = smaller(real, forms.blocks.len());
-        let weights = write(&config, &architecture, forms);
+        let weights = write(&config, &ForwardPass::of(&config)?, forms);
         Ok(Self {
             work: multiply_adds(real) / multiply_adds(&config),
             weights: WeightFile::open(weights).await?,
             config,
         })
+    }
+
+    /// An engine that holds it.
+    pub(super) async fn load(
+        &self,
+        backend: Backend,
+        precision: Precision,
+        variant: Option<Variant>,
+    ) -> Result<Engine, EngineError> {
+        let options = EngineOptions {
+            backend,
+            precision,
+            context: None,
+            sequences: SEQUENCES,
+        };
+        let assumptions = Assumptions {
+            variant,
+            ..Assumptions::default()
+        };
+        let (config, weights) = (&self.config, &self.weights);
+        Engine::load_assuming(config, weights, options, assumptions, &mut |_| {}).await
     }
 }
 
@@ -220,16 +244,21 @@ impl File {
         );
     }
 
-    /// `centre ± half`, uniformly.
-    fn vector(&mut self, name: &str, length: usize, centre: f32, half: f32) {
+    /// Gains around one, biases around zero.
+    fn vector(&mut self, tensor: &Tensor) {
+        let (centre, half) = match tensor.name.ends_with(".bias") {
+            true => (0.0, 1.0),
+            false => (1.0, 0.5),
+        };
         let bytes = self
             .noise
-            .numbers(length, |x| (centre + half * x).to_le_bytes());
-        self.part(name, "F32", &[length], &bytes);
+            .numbers(tensor.cols, |x| (centre + half * x).to_le_bytes());
+        self.part(&tensor.name, "F32", &[tensor.cols], &bytes);
     }
 
     /// Entries have a deviation near `1 / √cols`, so that no layer's output vanishes or overflows.
-    fn matrix(&mut self, name: &str, rows: usize, cols: usize, encoding: Encoding) {
+    fn matrix(&mut self, tensor: &Tensor, encoding: Encoding) {
+        let (name, rows, cols) = (&tensor.name, tensor.rows, tensor.cols);
         let spread = 1.7 / (cols as f32).sqrt();
         let shape = [rows, cols];
         let blocks = rows * cols / BLOCK;
@@ -285,46 +314,23 @@ impl File {
     }
 }
 
-fn write(config: &ModelConfig, architecture: &Architecture, forms: &Forms) -> Vec<u8> {
-    let names = &architecture.names;
-    let (d, ffn, vocab) = (config.hidden_size, config.ffn_size, config.vocab_size);
-    let (q, kv) = (
-        config.heads * config.head_dim,
-        config.kv_heads * config.head_dim,
-    );
-    let shapes = [
-        (q, d),
-        (kv, d),
-        (kv, d),
-        (d, q),
-        (ffn, d),
-        (ffn, d),
-        (d, ffn),
-    ];
+fn write(config: &ModelConfig, pass: &ForwardPass, forms: &Forms) -> Vec<u8> {
     let mut file = File {
         header: r#"{"__metadata__":{"trimtab_layout":"1"}"#.to_owned(),
         data: Vec::new(),
         noise: Noise(0),
     };
-    file.matrix(names.embedding, vocab, d, forms.embedding);
+    let (embedding, blocks, head) = parts(pass, config);
+    file.matrix(embedding, forms.embedding);
     if !config.tied_embeddings {
-        file.matrix(names.head, vocab, d, forms.head);
+        file.matrix(head, forms.head);
     }
-    file.vector(names.final_norm, d, 1.0, 0.5);
-    for (block, kind) in (0..config.layers).zip(forms.blocks.iter().cycle()) {
-        let name = |name| in_block(name, block);
-        file.vector(&name(names.attention_norm), d, 1.0, 0.5);
-        file.vector(&name(names.ffn_norm), d, 1.0, 0.5);
-        for ((matrix, (rows, cols)), encoding) in matrices(names).into_iter().zip(shapes).zip(kind)
-        {
-            file.matrix(&name(matrix), rows, cols, *encoding);
-        }
-        if architecture.qkv_bias {
-            for (bias, length) in [(names.q_bias, q), (names.k_bias, kv), (names.v_bias, kv)] {
-                file.vector(&name(bias), length, 0.0, 1.0);
-            }
+    for (block, kind) in blocks.zip(forms.blocks.iter().cycle()) {
+        for (matrix, encoding) in block.iter().zip(kind) {
+            file.matrix(matrix, *encoding);
         }
     }
+    pass.vectors.iter().for_each(|vector| file.vector(vector));
     file.bytes()
 }
 
@@ -341,7 +347,9 @@ mod tests {
         )
         .unwrap();
         let forms = Forms {
-            blocks: vec![[Encoding::Q4_0; 7], [Encoding::Q8_0; 7], [Encoding::F16; 7]],
+            blocks: [Encoding::Q4_0, Encoding::Q8_0, Encoding::F16]
+                .map(|form| vec![form; 7])
+                .into(),
             ..Forms::usual()
         };
         let stand_in = pollster::block_on(StandIn::new(&config, &forms)).unwrap();

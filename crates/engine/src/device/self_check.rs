@@ -6,21 +6,21 @@
 //! compiled by the adapter's own compiler. Where a block has few enough weights (SmolLM2-135M's) its widths are the
 //! model's too; only the vocabulary, the number of layers and the context are other constants.
 
-use super::Assumptions;
-use super::variant::Variant;
-use crate::engine::{Backend, Engine, EngineOptions, Precision, ReadOutcome, ReadRequest, Scoring};
+use super::speed::{Clock, fastest_variant};
+use super::stand_in::{Forms, StandIn};
+use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::generate::{Answer, GenerateRequest, Generation};
+use crate::gpu::GpuExecutor;
+use crate::gpu::variant::Variant;
 use crate::index::{Layer, SequenceIndex, TokenId};
 use crate::sampling::{Sampler, gumbel, pcg};
-use crate::speed::{Clock, fastest_variant};
-use crate::stand_in::{Forms, StandIn};
 use crate::steering::{LayerTable, Operation, Scope, SteeringPlan, Term};
+use crate::types::{Backend, Precision, ReadOutcome, ReadRequest, Scoring};
 use trimtab_checkpoint::ModelConfig;
 
 /// Rows of the batches that are read: one for each width of a projection.
 const READS: [usize; 3] = [8, 2, 1];
-const SEQUENCES: usize = 3;
 const SAMPLED: usize = 3;
 
 /// A stand-in loaded into the GPU's executor and into the CPU's.
@@ -65,8 +65,8 @@ impl SelfCheck {
         variant: Option<Variant>,
     ) -> Result<Self, EngineError> {
         let stand_in = StandIn::new(config, forms).await?;
-        let gpu = load(&stand_in, Backend::Gpu, precision, variant).await?;
-        let oracle = load(&stand_in, Backend::Cpu, Precision::Exact, None).await?;
+        let gpu = stand_in.load(Backend::Gpu, precision, variant).await?;
+        let oracle = stand_in.load(Backend::Cpu, Precision::Exact, None).await?;
         let mut check = Self {
             stand_in,
             gpu,
@@ -84,17 +84,23 @@ impl SelfCheck {
         Ok(())
     }
 
+    /// The way in which the GPU goes about its work.
+    pub fn variant(&self) -> Option<Variant> {
+        self.gpu.gpu().map(GpuExecutor::variant)
+    }
+
     /// Takes the variant that is fastest here.
     pub async fn choose(
         &mut self,
         precision: Precision,
         clock: Clock<'_>,
     ) -> Result<(), EngineError> {
-        let candidates = self.gpu.candidate_variants();
-        let Self { stand_in, gpu, .. } = self;
-        let fastest = fastest_variant(stand_in, gpu, precision, &candidates, clock).await?;
-        if gpu.variant() != Some(fastest) {
-            *gpu = load(stand_in, Backend::Gpu, precision, Some(fastest)).await?;
+        let fastest = fastest_variant(&self.stand_in, &mut self.gpu, precision, clock).await?;
+        if self.variant() != Some(fastest) {
+            let Self { stand_in, gpu, .. } = self;
+            *gpu = stand_in
+                .load(Backend::Gpu, precision, Some(fastest))
+                .await?;
             self.run_each_width().await?;
         }
         Ok(())
@@ -206,29 +212,6 @@ impl SelfCheck {
         ];
         Ok(SteeringPlan { terms })
     }
-}
-
-/// An engine that holds the stand-in.
-pub(crate) async fn load(
-    stand_in: &StandIn,
-    backend: Backend,
-    precision: Precision,
-    variant: Option<Variant>,
-) -> Result<Engine, EngineError> {
-    let options = EngineOptions {
-        backend,
-        precision,
-        context: None,
-        sequences: SEQUENCES,
-    };
-    let assumptions = Assumptions {
-        variant,
-        ..Assumptions::default()
-    };
-    let StandIn {
-        config, weights, ..
-    } = stand_in;
-    Engine::load_assuming(config, weights, options, assumptions, &mut |_| {}).await
 }
 
 async fn read(
@@ -362,8 +345,8 @@ fn chosen_instead(got: TokenId, want: TokenId) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::device::speed::Speeds;
     use crate::gpu::shader::sabotage::{self, during};
-    use crate::speed::Speeds;
     use pollster::block_on;
     use std::collections::HashSet;
     use std::time::Instant;
@@ -382,7 +365,7 @@ mod tests {
         block_on(async {
             let forms = Forms::usual();
             let mut check = SelfCheck::prepare(&config(), &forms, precision, variant).await?;
-            assert!(variant.is_none_or(|variant| check.gpu.variant() == Some(variant)));
+            assert!(variant.is_none_or(|variant| check.variant() == Some(variant)));
             check.run().await
         })
     }
@@ -410,7 +393,7 @@ mod tests {
                     .unwrap();
                 let prepared = clock();
                 check.choose(precision, &clock).await.unwrap();
-                let chosen = check.gpu.variant().unwrap();
+                let chosen = check.variant().unwrap();
                 assert!(
                     Variant::candidates(true)
                         .iter()
