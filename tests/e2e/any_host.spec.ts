@@ -3,12 +3,11 @@ import { createReadStream, statSync } from "node:fs";
 import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { extname, join } from "node:path";
-import { fileURLToPath } from "node:url";
 import type { Page } from "@playwright/test";
-import { complaints, expect, load, newVisitor, test } from "./browser.ts";
+import { complaints, expect, load, newVisitor, portable, test } from "./browser.ts";
 import { startModel } from "./conversation.ts";
 
-const site = fileURLToPath(new URL("../../dist/site", import.meta.url));
+const { site } = portable;
 /** Somewhere below the host's root. */
 const BASE = "/somebody/trimtab/";
 const TYPES: Readonly<Record<string, string>> = { ".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".wasm": "application/wasm", ".svg": "image/svg+xml" };
@@ -59,7 +58,7 @@ test("page and model come from a folder of small files on a plain host", async (
   const heard = complaints(context);
   const page = await context.newPage();
   await page.goto(`http://127.0.0.1:${String(port)}${BASE}`);
-  await load(page, { backend: "cpu", precision: "fast" });
+  await load(page, { backend: "cpu", precision: "fast" }, portable.modelId);
   expect(weights().length).toBeGreaterThan(1);
   for (const part of weights()) expect(statSync(join(site, part)).size).toBeLessThanOrEqual(24_000_000);
 

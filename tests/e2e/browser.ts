@@ -2,6 +2,7 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { fileURLToPath } from "node:url";
 import { test as base, chromium, expect, type BrowserContext, type Page } from "@playwright/test";
 import type { Engine } from "../../web/src/engine/protocol.ts";
 import { launch } from "./launch.ts";
@@ -15,6 +16,12 @@ export { expect };
 export const address = process.env["TRIMTAB_URL"] ?? "http://127.0.0.1:8420";
 export const full = process.env["TRIMTAB_FULL"] === "1";
 export const modelId = "smollm2-135m-instruct";
+/** The page in one file and the folder for any host, and the model in them: the published ones, or what a quick run made with a random model. */
+export const portable = {
+  file: process.env["TRIMTAB_ONE_FILE"] ?? fileURLToPath(new URL("../../dist/trimtab-offline.html", import.meta.url)),
+  site: process.env["TRIMTAB_SITE"] ?? fileURLToPath(new URL("../../dist/site", import.meta.url)),
+  modelId: process.env["TRIMTAB_SITE"] === undefined ? modelId : "random-two-blocks",
+};
 
 /** Everything a page says on its console as an error, or throws. */
 export function complaints(context: BrowserContext): string[] {
@@ -92,7 +99,7 @@ export async function pageWithModel(visitor: BrowserContext, executor: Executor)
   return page;
 }
 
-export async function load(page: Page, { backend, precision, withoutRelaxedSimd }: Executor): Promise<void> {
+export async function load(page: Page, { backend, precision, withoutRelaxedSimd }: Executor, id = modelId): Promise<void> {
   await expect.poll(() => page.evaluate(() => "trimtab" in globalThis), { message: "the page offers its verbs" }).toBe(true);
   const loaded = await page.evaluate(
     async ({ id, backend, precision }) => {
@@ -100,7 +107,7 @@ export async function load(page: Page, { backend, precision, withoutRelaxedSimd 
       const { wasmBytes } = await globalThis.trimtab.memory();
       return { backend: model.backend, precision: model.precision, adapter: model.adapter, trial: model.trial, wasmBytes };
     },
-    { id: modelId, backend, precision },
+    { id, backend, precision },
   );
   expect(loaded).toMatchObject({ backend, precision });
   // WebAssembly's memory never shrinks, so this was its peak while loading.

@@ -1,18 +1,7 @@
 /** A graphics device that is lost in the middle of an answer. */
 import { ANSWERING, answerAt, answered, ask, text, tokens } from "./conversation.ts";
 import { address, expect, load, newVisitor, test } from "./browser.ts";
-
-/** Runs before the worker's own script: keeps the devices that it asks for, so that a test can destroy them. */
-const keepDevices = `{
-  const requestDevice = GPUAdapter.prototype.requestDevice;
-  globalThis.gpuDevices = [];
-  GPUAdapter.prototype.requestDevice = async function (...inputs) {
-    const device = await requestDevice.apply(this, inputs);
-    globalThis.gpuDevices.push(device);
-    return device;
-  };
-}
-`;
+import { keepDevices } from "./device_loss.ts";
 
 const QUESTION = "Name three fruits.";
 

@@ -68,6 +68,7 @@ const asHardware = `for (const [name, value] of Object.entries({ isFallbackAdapt
 `;
 
 test("the choice is made by a measurement that is shown and kept: it is not made again", async () => {
+  test.skip(!full, "compiles every kernel once more");
   const { context, leave } = await newVisitor();
   const page = await context.newPage();
   await page.route(/worker[^/]*\.js$/, async (route) => {

@@ -26,8 +26,7 @@ test.afterAll(async () => {
 });
 
 test("loading shows megabytes and share", async () => {
-  // Left to itself the page would choose the processor here, because this GPU is a program.
-  await runOn(page, "gpu");
+  await runOn(page, "cpu");
 
   const numbers = page.getByText(/\d+ of \d+ MB · \d+ %/);
   await page.getByRole("button", { name: /^Load the model/ }).click();

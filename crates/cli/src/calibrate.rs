@@ -12,7 +12,7 @@ use trimtab_persona::answers::AnswerSettings;
 use trimtab_persona::calibration::{NeutralStatistics, calibrate};
 use trimtab_persona::coherence::{CoherenceBand, CoherenceCriteria};
 use trimtab_persona::neutral::NeutralSet;
-use trimtab_persona::vector_file::{MAX_FILE_BYTES, VectorFile};
+use trimtab_persona::vector_file::{MAX_FILE_BYTES, VectorFile, check_shape};
 
 /// Tokens of the longest neutral conversation: the template, a question, an answer.
 const CONTEXT: usize = 256;
@@ -42,13 +42,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     // Before the weights are read: a vector of another model is refused at once.
     for table in file.tensors.values() {
         let (rows, width) = (config.layers + 1, config.hidden_size);
-        ensure!(
-            (table.rows(), table.width()) == (rows, width),
-            "{}: the vector has shape [{}, {}], this model needs [{rows}, {width}]: it was made for another model",
-            named(),
-            table.rows(),
-            table.width()
-        );
+        check_shape(&[table.rows(), table.width()], rows, width).with_context(named)?;
     }
     let model_sha256 = arguments.model.weights_sha256()?;
     let neutral = match &arguments.neutral {

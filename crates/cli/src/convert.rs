@@ -18,11 +18,14 @@ pub struct Arguments {
     #[arg(long)]
     quant: Option<QuantArgument>,
     /// Name for the manifest
-    #[arg(long)]
+    #[arg(long, allow_hyphen_values = true)]
     name: Option<String>,
     /// Licence for the manifest
-    #[arg(long)]
+    #[arg(long, allow_hyphen_values = true)]
     licence: Option<String>,
+    /// Where the model comes from, for the manifest
+    #[arg(long)]
+    source: Option<String>,
     /// Print the manifest
     #[arg(long)]
     json: bool,
@@ -42,6 +45,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         }),
         name: arguments.name.clone(),
         licence: arguments.licence.clone(),
+        source: arguments.source.clone(),
         ..Options::default()
     };
     let manifest = convert(&arguments.input, &arguments.output, &options, &mut |done| {

@@ -3,14 +3,14 @@
 use crate::extract::write;
 use crate::model::{ModelArguments, read_bounded};
 use crate::vectors::open_vector;
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use clap::Args;
 use std::path::PathBuf;
 use trimtab_checkpoint::convert::torch_tensor::read_torch_tensor;
 use trimtab_engine::LayerTable;
 use trimtab_persona::control_vector::{ControlVector, FIRST_LAYER, MAX_BYTES};
 use trimtab_persona::trait_vector::tensor_hash;
-use trimtab_persona::vector_file::{DEFAULT_TENSOR, VectorFile, VectorMetadata};
+use trimtab_persona::vector_file::{DEFAULT_TENSOR, VectorFile, check_shape};
 
 #[derive(Debug, Args)]
 pub struct ImportArguments {
@@ -47,21 +47,18 @@ pub fn import(arguments: &ImportArguments) -> Result<()> {
     let extension = arguments
         .file
         .extension()
-        .and_then(|extension| extension.to_str());
-    let (table, from, zero) = match extension {
+        .map(|extension| extension.to_string_lossy().to_lowercase());
+    let (table, from, zero) = match extension.as_deref() {
         Some("gguf") => {
             let bytes = read_bounded(&arguments.file, MAX_BYTES as u64)?;
             let read = ControlVector::parse(&bytes).with_context(named)?;
+            let missing = read.missing_layers(rows);
             let table = read.into_table(rows, width).with_context(named)?;
-            (table, "a GGUF control vector", vec![0, 1])
+            (table, "a GGUF control vector", missing)
         }
         Some("pt" | "pth") => {
             let (shape, mut values) = read_torch_tensor(&arguments.file).with_context(named)?;
-            ensure!(
-                shape == [rows, width],
-                "{}: the tensor has shape {shape:?}, this model needs [{rows}, {width}]: it was made for another model",
-                named()
-            );
+            check_shape(&shape, rows, width).with_context(named)?;
             // The reference takes its last row after the final norm; there is no such layer here.
             values[(rows - 1) * width..].fill(0.0);
             (
@@ -72,15 +69,7 @@ pub fn import(arguments: &ImportArguments) -> Result<()> {
         }
         _ => bail!("{}: neither a .gguf nor a .pt file", named()),
     };
-    let tensors = [(DEFAULT_TENSOR.to_owned(), table)].into();
-    let layers: Vec<String> = zero.iter().map(usize::to_string).collect();
-    let layers = layers.join(" and ");
-    let made = format!("from {from}; layers that it has not ({layers}) are zero");
-    let metadata = VectorMetadata {
-        made: Some(made.clone()),
-        ..VectorMetadata::default()
-    };
-    let file = VectorFile { tensors, metadata };
+    let file = VectorFile::imported(table, from, &zero);
     write(&arguments.out, &file.to_bytes()?)?;
     let out = arguments.out.display();
     if arguments.json {
@@ -89,7 +78,8 @@ pub fn import(arguments: &ImportArguments) -> Result<()> {
         println!("{report}");
     } else {
         println!(
-            "{out}: made {made}. `trimtab calibrate {out}` measures what its readings and doses mean on this model"
+            "{out}: made {}. `trimtab calibrate {out}` measures what its readings and doses mean on this model",
+            file.metadata.made.as_deref().unwrap_or_default()
         );
     }
     Ok(())

@@ -8,7 +8,6 @@ use anyhow::Result;
 use clap::Args;
 use serde::Serialize;
 use std::collections::BTreeMap;
-use std::io::Write;
 use trimtab_checkpoint::Tokenizer;
 use trimtab_engine::generate::{Answer, Event, GenerateRequest, Generation};
 use trimtab_engine::record::MAX_DIRECTIONS;
@@ -23,7 +22,7 @@ pub struct Arguments {
     #[command(flatten)]
     input: InputArguments,
     /// A system prompt, in place of the template's own
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     system: Option<String>,
     /// Longest answer
     #[arg(long, value_name = "N", default_value_t = 128)]
@@ -79,7 +78,7 @@ struct Generated {
     ids: Vec<u32>,
     /// Empty where the model directory has no tokenizer.
     text: String,
-    /// By direction: for every token of prompt and answer, `h_l · v̂_l` at every layer,
+    /// Readings by direction: for every token of prompt and answer, `h_l · v̂_l` at every layer,
     /// `[prompt_ids + ids, L+1]`, `h_l` taken after that layer's change.
     readings: BTreeMap<String, Vec<Vec<f32>>>,
 }
@@ -110,8 +109,13 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     };
     let prompt_ids = numbers(&request.prompt);
     let tokenizer = arguments.model.tokenizer()?;
+    let is_special = |id| {
+        let tokenizer = tokenizer.as_ref();
+        tokenizer.is_some_and(|tokenizer| tokenizer.is_special(id))
+    };
     let mut pieces = tokenizer.as_ref().map(Tokenizer::piece_stream);
     let mut show = |token: TokenId| match &mut pieces {
+        Some(_) if is_special(token.0) => String::new(),
         Some(pieces) => pieces.push(token.0),
         None => format!("{} ", token.0),
     };
@@ -126,7 +130,11 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         .map(|(direction, vector)| (vector.name.clone(), readings_of(&answer, direction)))
         .collect();
     let ids = numbers(&answer.tokens);
-    let text = tokenizer.map(|tokenizer| tokenizer.decode(&ids));
+    // The text is the same as the one printed piece by piece: a character that was never finished is not there.
+    let ordinary: Vec<u32> = ids.iter().copied().filter(|id| !is_special(*id)).collect();
+    let text = tokenizer
+        .as_ref()
+        .map(|tokenizer| tokenizer.pieces(&ordinary).concat());
     let generated = Generated {
         prompt_ids,
         ids,
@@ -168,7 +176,6 @@ async fn write(
                 Some(show) => {
                     progress::finish();
                     print!("{}", show(prediction.chosen));
-                    std::io::stdout().flush()?;
                 }
                 None => progress::show(&format!("writing: token {}", position.0)),
             },

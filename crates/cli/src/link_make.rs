@@ -32,13 +32,13 @@ pub struct Arguments {
     #[command(flatten)]
     model: ModelArguments,
     /// A message of the user; answered before the next one. Repeatable
-    #[arg(long, value_name = "TEXT", required = true)]
+    #[arg(long, value_name = "TEXT", required = true, allow_hyphen_values = true)]
     prompt: Vec<String>,
     /// Messages that come before, [{"role": "user", "content": "…"}, …] or {"messages": […]}
     #[arg(long, value_name = "FILE.json")]
     chat: Option<PathBuf>,
     /// A system prompt, in place of the template's own
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     system: Option<String>,
     /// Longest answer
     #[arg(long, value_name = "N", default_value_t = 128)]
@@ -67,10 +67,20 @@ pub struct Arguments {
     /// Point at a token: message and token, both counted from 0
     #[arg(long, value_name = "MESSAGE:TOKEN")]
     token: Option<String>,
-    #[arg(long, value_name = "TEXT", default_value = "")]
+    #[arg(
+        long,
+        value_name = "TEXT",
+        default_value = "",
+        allow_hyphen_values = true
+    )]
     title: String,
     /// Plain text beside the answer
-    #[arg(long, value_name = "TEXT", default_value = "")]
+    #[arg(
+        long,
+        value_name = "TEXT",
+        default_value = "",
+        allow_hyphen_values = true
+    )]
     note: String,
     /// A page's address to put the code behind [default: the code alone]
     #[arg(long, value_name = "URL")]

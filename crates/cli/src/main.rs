@@ -1,5 +1,8 @@
 //! The program `trimtab`: generate, score and trace with a model, steer it, and make trait vectors.
 
+#[macro_use]
+mod output;
+
 mod calibrate;
 mod compare;
 mod control;
@@ -129,4 +132,44 @@ fn sentence(error: &anyhow::Error) -> String {
         }
     }
     sentence
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_may_begin_with_a_hyphen() {
+        for line in [
+            &[
+                "generate",
+                "--prompt",
+                "--help me",
+                "--system",
+                "- Be brief.",
+            ][..],
+            &["generate", "--prompt", "-5 + 3 = ?", "--json"],
+            &[
+                "link", "make", "--prompt", "-1", "--prompt", "- a\n- b", "--title", "-", "--note",
+                "--",
+            ],
+            &[
+                "trait",
+                "new",
+                "--name",
+                "a",
+                "--description",
+                "-calm-",
+                "--opposite",
+                "-tense",
+                "--out",
+                "a",
+            ],
+            &["record", "--question", "-1?", "--out", "a"],
+            &["convert", "a", "b", "--name", "-b", "--licence", "-"],
+        ] {
+            let parsed = Arguments::try_parse_from([&["trimtab"], line].concat());
+            assert!(parsed.is_ok(), "{line:?}: {}", parsed.unwrap_err());
+        }
+    }
 }

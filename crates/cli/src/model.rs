@@ -5,6 +5,7 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use std::path::{Path, PathBuf};
 use trimtab_checkpoint::manifest::{self, Manifest};
+use trimtab_checkpoint::text::as_utf8;
 use trimtab_checkpoint::{ChatTemplate, FileSource, ModelConfig, Tokenizer, WeightFile};
 use trimtab_engine::engine::LoadProgress;
 use trimtab_engine::{Backend, Engine, EngineOptions, Precision, TokenId};
@@ -143,7 +144,10 @@ impl ModelArguments {
 
     /// Loads the engine with room for `sequences` conversations of `context` tokens.
     pub fn engine(&self, context: Option<usize>, sequences: usize) -> Result<Engine> {
-        let config = self.config()?;
+        let mut config = self.config()?;
+        if let Ok(chat) = self.chat() {
+            config.end_answers_with(chat.template.end_tokens(&chat.tokenizer));
+        }
         let path = self.directory()?.join(manifest::WEIGHTS);
         let options = EngineOptions {
             backend: match self.backend.unwrap_or(BackendArgument::Cpu) {
@@ -206,6 +210,6 @@ pub fn read_bounded(path: &Path, limit: u64) -> Result<Vec<u8>> {
 /// A JSON file of at most 64 MiB.
 pub fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T> {
     let bytes = read_bounded(path, MAX_JSON_BYTES)?;
-    serde_json::from_slice(&bytes)
+    serde_json::from_slice(&as_utf8(&bytes))
         .with_context(|| format!("{} is not the JSON that is expected here", path.display()))
 }

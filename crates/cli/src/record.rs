@@ -35,7 +35,12 @@ pub struct Arguments {
     /// A ready-made trait with a calibration and a recommendation
     #[arg(long = "trait", value_name = "NAME", default_value = "cheerful")]
     trait_name: String,
-    #[arg(long, value_name = "TEXT", default_value = "How was your day?")]
+    #[arg(
+        long,
+        value_name = "TEXT",
+        default_value = "How was your day?",
+        allow_hyphen_values = true
+    )]
     question: String,
     /// Five ascending coefficients, one of them 0 [default: the recommended range in four steps]
     #[arg(

@@ -26,13 +26,13 @@ enum Verb {
 #[derive(Debug, Args)]
 struct New {
     /// Lower-case letters, digits and hyphens
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", allow_hyphen_values = true)]
     name: String,
     /// One sentence about how the trait shows
-    #[arg(long, value_name = "SENTENCE")]
+    #[arg(long, value_name = "SENTENCE", allow_hyphen_values = true)]
     description: String,
     /// The other end of the slider, in a word or a few
-    #[arg(long, value_name = "WORDS")]
+    #[arg(long, value_name = "WORDS", allow_hyphen_values = true)]
     opposite: String,
     /// A file that is not there yet
     #[arg(long, value_name = "FILE.json")]

@@ -9,9 +9,9 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use trimtab_checkpoint::manifest;
 use trimtab_checkpoint::{ByteSource, FileSource, ModelConfig, WeightFile};
+use trimtab_engine::device::stand_in::{Forms, StandIn, published_shapes};
 use trimtab_engine::generate::{Event, GenerateRequest, Generation};
 use trimtab_engine::gpu::Assumptions;
-use trimtab_engine::stand_in::{Forms, StandIn, published_shapes};
 use trimtab_engine::{
     Backend, Engine, EngineOptions, Layer, LayerTable, Operation, Precision, Sampler, Scope,
     SequenceIndex, SteeringPlan, Term, TokenId,
@@ -136,7 +136,7 @@ async fn measure_model<S: ByteSource>(
             rounds,
         } => speeds(&mut engine, contexts, *tokens, *rounds).await?,
     };
-    let variant = engine.variant().map(|variant| variant.to_string());
+    let variant = engine.gpu().map(|gpu| gpu.variant().to_string());
     let bytes = engine.info().device_bytes;
     Ok(
         json!({ "adapter": adapter, "variant": variant, "device_bytes": bytes, "measured": measured }),
@@ -152,7 +152,7 @@ async fn profiles(
     let mut profiles = Vec::new();
     for _ in 0..rounds {
         for &context in contexts {
-            let profile = engine.profile(context, tokens).await?;
+            let profile = trimtab_engine::device::profile(engine, context, tokens).await?;
             let kernels: Vec<Value> = profile
                 .kernels
                 .iter()

@@ -8,8 +8,8 @@ use std::time::Instant;
 
 use serde::Serialize;
 use trimtab_checkpoint::{ByteSource, FileSource, ModelConfig, WeightFile, manifest};
+use trimtab_engine::device::stand_in::{Forms, StandIn, published_shapes};
 use trimtab_engine::generate::{Event, GenerateRequest, Generation};
-use trimtab_engine::stand_in::{Forms, StandIn, published_shapes};
 use trimtab_engine::{
     Backend, Engine, EngineOptions, LayerTable, Precision, Sampler, SequenceIndex, SteeringPlan,
     TokenId,

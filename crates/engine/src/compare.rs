@@ -3,17 +3,17 @@
 
 use crate::engine::Engine;
 use crate::error::EngineError;
-use crate::executor::{Batch, Head, Row};
+use crate::executor::Head;
 use crate::index::{SequenceIndex, TokenId};
-use crate::sequence::ActivePlan;
+use crate::run::{Run, Stream};
 use crate::steering::SteeringPlan;
+use std::sync::Arc;
 
 #[derive(Clone, Debug)]
 pub struct CompareRequest<'a> {
     /// Read without a plan.
     pub unsteered: SequenceIndex,
-    /// Read under a plan, to compare with; another sequence than `unsteered`. Ignored where the engine
-    /// does not compare ([`Engine::compares`]).
+    /// Read under a plan, to compare with; another sequence than `unsteered`.
     pub steered: Option<(SequenceIndex, &'a SteeringPlan)>,
     /// Prompt and answer.
     pub tokens: &'a [TokenId],
@@ -34,18 +34,10 @@ pub struct Compared {
 /// A [`CompareRequest`] under way.
 #[derive(Debug)]
 pub struct Comparison {
-    /// Sequence, plan, and the next token of each.
-    sides: Vec<Side>,
+    /// The steered side, where there is one, then the unsteered.
+    run: Run,
     tokens: Vec<TokenId>,
-    prompt_length: usize,
     found: Compared,
-}
-
-#[derive(Debug)]
-struct Side {
-    sequence: SequenceIndex,
-    plan: ActivePlan,
-    next: usize,
 }
 
 impl Comparison {
@@ -63,24 +55,28 @@ impl Comparison {
             ));
         }
         let idle = SteeringPlan::default();
-        let steered = request.steered.filter(|_| engine.compares());
-        let mut sides = Vec::with_capacity(2);
-        for (sequence, plan) in steered.into_iter().chain([(request.unsteered, &idle)]) {
+        let mut streams = Vec::with_capacity(2);
+        for (sequence, plan) in request
+            .steered
+            .into_iter()
+            .chain([(request.unsteered, &idle)])
+        {
             engine.check_tokens(sequence, request.tokens)?;
-            let plan = engine.activate(plan)?;
+            let plans = vec![(0, Arc::new(engine.activate(plan)?))];
             // The last prompt token is computed again for its prediction.
             let usable = |_: &_, index: usize| index + 1 < length;
-            let next = engine.reuse(sequence, request.tokens, length, &plan, usable);
-            sides.push(Side {
+            streams.push(Stream::after_cached(
+                engine,
                 sequence,
-                plan,
-                next,
-            });
+                request.tokens,
+                length,
+                plans,
+                usable,
+            ));
         }
         Ok(Self {
-            sides,
+            run: Run::new(streams, false),
             tokens: request.tokens.to_vec(),
-            prompt_length: length,
             found: Compared::default(),
         })
     }
@@ -89,54 +85,38 @@ impl Comparison {
     /// that is asked for and is not read.
     pub async fn next(&mut self, engine: &mut Engine) -> Result<bool, EngineError> {
         let limits = engine.limits();
-        let first = self.prompt_length - 1;
-        let end = self.tokens.len() - 1;
-        let mut rows: Vec<(usize, Row)> = Vec::new();
+        let (run, tokens) = (&mut self.run, &self.tokens);
+        let sides = run.streams.len();
+        let first = run.streams[0].prompt_length - 1;
         // What is missing of the prompts, then the answer's tokens in both, in turn.
-        for (number, side) in self.sides.iter_mut().enumerate() {
-            while side.next < first && rows.len() < limits.rows {
-                let (index, token) = (side.next, self.tokens[side.next]);
-                let length = self.prompt_length;
-                let row =
-                    engine.row(side.sequence, index, token, length, &side.plan, Head::Skip)?;
-                rows.push((number, row));
-                side.next += 1;
-            }
+        for side in 0..sides {
+            while run.streams[side].next < first
+                && run.push(engine, side, tokens[run.streams[side].next], Head::Skip)?
+            {}
         }
-        if rows.is_empty() {
+        if run.rows() == 0 {
             let room = limits.rows.min(limits.head_rows);
-            let mut index = self.sides[0].next;
-            while index < end && rows.len() + self.sides.len() <= room {
-                for (number, side) in self.sides.iter_mut().enumerate() {
-                    let target = self.tokens[index + 1];
-                    let head = match number {
+            while run.streams[0].next + 1 < tokens.len() && run.rows() + sides <= room {
+                let index = run.streams[0].next;
+                let target = tokens[index + 1];
+                for side in 0..sides {
+                    let head = match side {
                         0 => Head::Score(target),
                         _ => Head::Compare(target),
                     };
-                    let (token, length) = (self.tokens[index], self.prompt_length);
-                    let row = engine.row(side.sequence, index, token, length, &side.plan, head)?;
-                    rows.push((number, row));
-                    side.next = index + 1;
+                    run.push(engine, side, tokens[index], head)?;
                 }
-                index += 1;
             }
         }
-        if rows.is_empty() {
+        run.submit(engine)?;
+        let Some(done) = run.collect_and_cache(engine).await? else {
             return Ok(false);
-        }
-        engine.submit(&Batch {
-            rows: rows.iter().map(|(_, row)| *row).collect(),
-            capture: false,
-        })?;
-        let record = engine.collect().await?;
-        for ((number, row), token) in rows.into_iter().zip(record.tokens) {
-            let last = number + 1 == self.sides.len();
-            if let Some(prediction) = token.prediction.as_ref().filter(|_| last) {
+        };
+        for row in done.iter().filter(|row| row.stream + 1 == sides) {
+            if let Some(prediction) = &row.record.prediction {
                 self.found.logprobs.push(prediction.target_logprob);
                 self.found.divergences.extend(prediction.divergence);
             }
-            let plan = &self.sides[number].plan;
-            engine.cache(&row, token, self.prompt_length, plan);
         }
         Ok(true)
     }

@@ -1,113 +1,23 @@
 //! The engine: an executor, and the conversations whose caches it holds.
 
-use crate::architecture::Architecture;
 use crate::cpu::CpuExecutor;
 use crate::error::EngineError;
 use crate::executor::{Batch, BatchRecord, Execute, Head, Limits, Row, TokenSource};
-use crate::gpu::variant::Variant;
-use crate::gpu::{Assumptions, GpuExecutor, Profile};
+use crate::gpu::{Assumptions, GpuExecutor};
 use crate::index::{Layer, Position, SequenceIndex, TokenId};
+use crate::op::ForwardPass;
 use crate::reading::Reading;
 use crate::record::{MAX_DIRECTIONS, TokenRecord};
 #[cfg(not(target_family = "wasm"))]
 use crate::reference::ReferenceExecutor;
 use crate::sequence::{ActivePlan, CachedToken, ChangeSlots, Sequence};
 use crate::steering::{LayerTable, SteeringPlan};
+pub use crate::types::{
+    Backend, Clock, EngineInfo, EngineOptions, LoadProgress, Precision, ReadOutcome, ReadRequest,
+    Scoring,
+};
+use trimtab_checkpoint::family::Family;
 use trimtab_checkpoint::{ByteSource, ModelConfig, WeightFile};
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Backend {
-    Gpu,
-    Cpu,
-    /// The readable f32 executor that the others are checked against.
-    Reference,
-}
-
-/// How activations enter a weight matrix.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Precision {
-    /// As f32.
-    Exact,
-    /// As integers with a scale for every few of them.
-    Fast,
-}
-
-#[derive(Clone, Copy, Debug)]
-pub struct EngineOptions {
-    pub backend: Backend,
-    pub precision: Precision,
-    /// Tokens a sequence may hold; the model's own limit where that is shorter. `None`: the model's
-    /// limit, or what memory allows.
-    pub context: Option<usize>,
-    /// Independent conversations.
-    pub sequences: usize,
-}
-
-/// What was made of the options.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EngineInfo {
-    pub backend: Backend,
-    pub precision: Precision,
-    /// The adapter's own name, or the CPU's.
-    pub adapter: String,
-    /// Whether the adapter is a program on the CPU (SwiftShader, lavapipe, WARP).
-    pub software: bool,
-    pub context: usize,
-    pub sequences: usize,
-    /// Bytes that the engine allocated on its device.
-    pub device_bytes: u64,
-}
-
-/// Reported while weights are read and uploaded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LoadProgress {
-    pub bytes_done: u64,
-    pub bytes_total: u64,
-}
-
-/// What a sequence is to be made to hold, and what is wanted of it.
-#[derive(Clone, Debug)]
-pub struct ReadRequest<'a> {
-    pub sequence: SequenceIndex,
-    /// The whole sequence from its first token; what the cache already holds is not computed again.
-    pub tokens: &'a [TokenId],
-    /// Tokens in the prompt; the last of them already counts as response for steering.
-    pub prompt_length: usize,
-    pub plan: &'a SteeringPlan,
-    pub score: Scoring,
-    /// Also return the residual stream (computes everything again).
-    pub capture: bool,
-}
-
-/// Which tokens of a sequence are scored: entry `i` of the records then predicts token `i + 1`. The first never is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Scoring {
-    Nothing,
-    /// The tokens after the prompt.
-    Response,
-    Everything,
-}
-
-impl Scoring {
-    /// Whether the token after token `index` is scored, where there is one.
-    pub(crate) fn wants(self, index: usize, prompt_length: usize) -> bool {
-        match self {
-            Self::Nothing => false,
-            Self::Response => index + 1 >= prompt_length,
-            Self::Everything => true,
-        }
-    }
-}
-
-#[derive(Clone, Debug, Default)]
-pub struct ReadOutcome {
-    /// One for every token of the request, cached ones included.
-    pub records: Vec<TokenRecord>,
-    /// `[T, L+1, d]`, or empty. Each layer after its change.
-    pub residual: Vec<f32>,
-    /// How many tokens came from the cache.
-    pub reused: usize,
-}
 
 #[derive(Debug)]
 enum Executor {
@@ -129,9 +39,6 @@ macro_rules! on_executor {
         }
     };
 }
-
-/// Seconds since some moment.
-pub type Clock = fn() -> f64;
 
 #[cfg(not(target_family = "wasm"))]
 fn seconds() -> f64 {
@@ -174,8 +81,18 @@ impl Engine {
         assumptions: Assumptions,
         progress: &mut dyn FnMut(LoadProgress),
     ) -> Result<Self, EngineError> {
-        let architecture = Architecture::of(config)?;
-        architecture.check_names(config, weights)?;
+        // The head of the file, where it is another than the embedding that the configuration names.
+        let own_head = match Family::of(config) {
+            Ok(family) => config.tied_embeddings && weights.has_own_head(family).await?,
+            // The forward pass says why there is none.
+            Err(_) => false,
+        };
+        let config = &ModelConfig {
+            tied_embeddings: config.tied_embeddings && !own_head,
+            ..config.clone()
+        };
+        let pass = ForwardPass::of(config)?;
+        pass.check_names(config, weights)?;
         if options.sequences == 0 {
             return Err(EngineError::Usage(
                 "an engine needs room for at least one sequence".into(),
@@ -184,7 +101,7 @@ impl Engine {
         let (executor, info) = match options.backend {
             Backend::Cpu => {
                 let (cpu, info) =
-                    CpuExecutor::load(config, architecture, weights, options, progress).await?;
+                    CpuExecutor::load(config, pass, weights, options, progress).await?;
                 (Executor::Cpu(Box::new(cpu)), info)
             }
             #[cfg(target_family = "wasm")]
@@ -196,20 +113,13 @@ impl Engine {
             #[cfg(not(target_family = "wasm"))]
             Backend::Reference => {
                 let (reference, info) =
-                    ReferenceExecutor::load(config, architecture, weights, options, progress)
-                        .await?;
+                    ReferenceExecutor::load(config, pass, weights, options, progress).await?;
                 (Executor::Reference(Box::new(reference)), info)
             }
             Backend::Gpu => {
-                let (gpu, info) = GpuExecutor::load(
-                    config,
-                    architecture,
-                    weights,
-                    options,
-                    assumptions,
-                    progress,
-                )
-                .await?;
+                let (gpu, info) =
+                    GpuExecutor::load(config, &pass, weights, options, assumptions, progress)
+                        .await?;
                 (Executor::Gpu(Box::new(gpu)), info)
             }
         };
@@ -245,12 +155,6 @@ impl Engine {
         &self.config
     }
 
-    /// Whether this engine can tell how far two next-token distributions are apart: all logits of both
-    /// must be at hand, which the GPU's are not (they are reduced where they lie, and 200 KB a token are not read back).
-    pub fn compares(&self) -> bool {
-        !matches!(self.executor, Executor::Gpu(_))
-    }
-
     /// `L + 1`.
     pub fn layer_rows(&self) -> usize {
         self.config.layers + 1
@@ -264,43 +168,21 @@ impl Engine {
         on_executor!(&self.executor, executor => executor.limits())
     }
 
-    /// Dispatches that a GPU was given since loading; none on the CPU.
-    pub fn dispatches(&self) -> usize {
+    /// The GPU's executor, for its instruments; `None` on the CPU.
+    pub fn gpu(&self) -> Option<&GpuExecutor> {
         match &self.executor {
-            Executor::Gpu(gpu) => gpu.dispatches(),
-            _ => 0,
-        }
-    }
-
-    /// Which way a GPU goes about its work; none on the CPU.
-    pub fn variant(&self) -> Option<Variant> {
-        match &self.executor {
-            Executor::Gpu(gpu) => Some(gpu.variant()),
+            Executor::Gpu(gpu) => Some(gpu),
             _ => None,
         }
     }
 
-    /// What a GPU's short timing chooses among, the likely first; nothing on the CPU.
-    pub fn candidate_variants(&self) -> Vec<Variant> {
-        match &self.executor {
-            Executor::Gpu(gpu) => Variant::candidates(self.info.software)
-                .iter()
-                .copied()
-                .filter(|variant| variant.exists(self.info.precision, gpu.halves()))
-                .collect(),
-            _ => Vec::new(),
-        }
-    }
-
-    /// Where the time of a token after `context` others goes on a GPU, over `tokens` of them. Forgets sequence 0.
-    pub async fn profile(&mut self, context: usize, tokens: usize) -> Result<Profile, EngineError> {
+    /// As [`Self::gpu`], with nothing under way and sequence 0 forgotten, so that an instrument may use it.
+    pub(crate) async fn idle_gpu(&mut self) -> Result<Option<&mut GpuExecutor>, EngineError> {
         self.drain().await?;
         self.clear(SequenceIndex(0))?;
         match &mut self.executor {
-            Executor::Gpu(gpu) => gpu.profile(context, tokens).await,
-            _ => Err(EngineError::Usage(
-                "only the GPU executor has kernels to profile".into(),
-            )),
+            Executor::Gpu(gpu) => Ok(Some(gpu)),
+            _ => Ok(None),
         }
     }
 
@@ -390,6 +272,7 @@ impl Engine {
                 tokens: tokens.len(),
                 context: self.info.context,
                 windowed: self.config.sliding_window == Some(self.info.context),
+                longest: self.config.context <= self.info.context,
             });
         }
         Ok(())
@@ -474,19 +357,6 @@ impl Engine {
         Ok(())
     }
 
-    /// To be timed: a GPU does the work of `batch` so many times in one submission, the others do it once.
-    pub(crate) fn submit_passes(&mut self, batch: &Batch, passes: u32) -> Result<(), EngineError> {
-        match &mut self.executor {
-            Executor::Gpu(gpu) => {
-                self.slots.begin_batch();
-                gpu.submit_passes(batch, passes)?;
-                self.in_flight += 1;
-                Ok(())
-            }
-            _ => self.submit(batch),
-        }
-    }
-
     pub(crate) async fn collect(&mut self) -> Result<BatchRecord, EngineError> {
         let record = on_executor!(&mut self.executor, executor => executor.collect().await);
         self.in_flight = self.in_flight.saturating_sub(1);
@@ -499,6 +369,7 @@ impl Engine {
             {
                 return Err(EngineError::NotFinite {
                     position: token.position.0,
+                    backend: self.info.backend,
                 });
             }
         }

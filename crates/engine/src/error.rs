@@ -1,5 +1,6 @@
 //! What can go wrong, written for the person who meets it.
 
+use crate::Backend;
 use crate::sampling::SamplerError;
 use crate::steering::PlanError;
 use trimtab_checkpoint::{SourceError, WeightError};
@@ -40,22 +41,28 @@ pub enum EngineError {
     #[error(
         "{tokens} tokens do not fit: this engine holds {context}{reason}; shorten the conversation{remedy}",
         reason = if *windowed { ", because this model attends to a sliding window of so many" } else { "" },
-        remedy = if *windowed { "" } else { " or load the model with a longer context" }
+        remedy = if *longest { "" } else { " or load the model with a longer context" }
     )]
     ContextFull {
         tokens: usize,
         context: usize,
         /// Whether the model's sliding window is what bounds the context.
         windowed: bool,
+        /// Whether the model allows no longer context.
+        longest: bool,
     },
     #[error("token {token} is not in the vocabulary of {vocab}")]
     NoSuchToken { token: u32, vocab: usize },
     #[error("at most {max} directions can be read at once, {asked} were asked for")]
     TooManyDirections { asked: usize, max: usize },
     #[error(
-        "the model computed a number that is not finite at position {position}; this device computes wrongly, choose the CPU or the exact precision"
+        "the model computed a number that is not finite at position {position}; {cause}",
+        cause = match backend {
+            Backend::Gpu => "either this device computes wrongly or the model's weights are broken: choose the CPU, and where that says the same, get the model again",
+            Backend::Cpu | Backend::Reference => "its weights are broken, or too large for the form that they were converted to: get the model again, or convert it without quantising",
+        }
     )]
-    NotFinite { position: u32 },
+    NotFinite { position: u32, backend: Backend },
     #[error(
         "the graphics device{adapter} computes wrongly: in a test before the model was loaded, {what}; it is not used. Update the browser or the graphics driver, and choose the processor (CPU) until then"
     )]
@@ -66,4 +73,25 @@ pub enum EngineError {
     },
     #[error("{0}")]
     Usage(String),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_gpu_is_suspected_of_computing_wrongly() {
+        let sentence = |backend| {
+            EngineError::NotFinite {
+                position: 3,
+                backend,
+            }
+            .to_string()
+        };
+        assert!(sentence(Backend::Gpu).contains("this device computes wrongly or"));
+        for backend in [Backend::Cpu, Backend::Reference] {
+            assert!(!sentence(backend).contains("device"));
+            assert!(sentence(backend).contains("weights are broken"));
+        }
+    }
 }

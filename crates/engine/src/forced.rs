@@ -3,13 +3,13 @@
 
 use crate::engine::Engine;
 use crate::error::EngineError;
-use crate::executor::{Batch, Head, Row};
+use crate::executor::Head;
 use crate::generate::Segment;
 use crate::index::{SequenceIndex, TokenId};
 use crate::record::TokenRecord;
+use crate::run::{Run, Stream};
 use crate::sampling::Sampler;
-use crate::sequence::ActivePlan;
-use std::collections::VecDeque;
+use std::sync::Arc;
 
 /// Batches under way at once: the tokens are known, so nothing has to be waited for.
 const QUEUED: usize = 4;
@@ -29,16 +29,10 @@ pub struct ForcedRequest<'a> {
 /// A [`ForcedRequest`] under way. Dropped early, it leaves what it has read in the sequence's cache.
 #[derive(Debug)]
 pub struct Forced {
-    sequence: SequenceIndex,
     tokens: Vec<TokenId>,
-    prompt_length: usize,
     sampler: Sampler,
-    /// From which token on each plan holds.
-    plans: Vec<(usize, ActivePlan)>,
-    /// Of the next token to queue.
-    next: usize,
+    run: Run,
     done: usize,
-    queued: VecDeque<Vec<(Row, usize)>>,
 }
 
 impl Forced {
@@ -62,30 +56,21 @@ impl Forced {
                 "a forced run needs a prompt, and segments in order from the first token on".into(),
             ));
         }
+        let (sequence, tokens, length) = (request.sequence, request.tokens, request.prompt_length);
         let mut plans = Vec::with_capacity(request.segments.len());
         for segment in request.segments {
-            plans.push((segment.from.0 as usize, engine.activate(&segment.plan)?));
+            let plan = Arc::new(engine.activate(&segment.plan)?);
+            plans.push((segment.from.0 as usize, plan));
         }
-        // The last prompt token is computed again for its prediction, and so is all under later plans.
-        let usable =
-            (request.prompt_length - 1).min(plans.get(1).map_or(usize::MAX, |(from, _)| *from));
-        let next = engine.reuse(
-            request.sequence,
-            request.tokens,
-            request.prompt_length,
-            &plans[0].1,
-            |_, index| index < usable,
-        );
-        engine.set_seen(request.sequence, &request.tokens[..next])?;
+        // The last prompt token is computed again for its prediction.
+        let usable = |_: &_, index: usize| index + 1 < length;
+        let stream = Stream::after_cached(engine, sequence, tokens, length, plans, usable);
+        engine.set_seen(sequence, &tokens[..stream.next])?;
         Ok(Self {
-            sequence: request.sequence,
-            tokens: request.tokens.to_vec(),
-            prompt_length: request.prompt_length,
+            tokens: tokens.to_vec(),
             sampler: request.sampler,
-            plans,
-            next,
-            done: next,
-            queued: VecDeque::new(),
+            done: stream.next,
+            run: Run::new(vec![stream], false),
         })
     }
 
@@ -102,65 +87,41 @@ impl Forced {
     /// Reads the next batch; false when there was none left.
     pub async fn next(&mut self, engine: &mut Engine) -> Result<bool, EngineError> {
         let depth = QUEUED.min(engine.limits().in_flight);
-        while self.queued.len() < depth && self.next < self.tokens.len() {
-            self.queue(engine)?;
-        }
-        let Some(rows) = self.queued.pop_front() else {
-            return Ok(false);
-        };
-        let record = engine.collect().await?;
-        for ((row, plan), token) in rows.into_iter().zip(record.tokens) {
-            engine.cache(&row, token, self.prompt_length, &self.plans[plan].1);
-            self.done += 1;
-        }
-        Ok(true)
+        while self.run.under_way() < depth && self.queue(engine)? {}
+        let done = self.run.collect_and_cache(engine).await?;
+        self.done += done.as_ref().map_or(0, Vec::len);
+        Ok(done.is_some())
     }
 
     /// One for every token, once [`Self::next`] has said so. From the last prompt token on, `chosen`
     /// of an entry's prediction is what the sampler would have put after it.
     pub fn finish(self, engine: &Engine) -> Vec<TokenRecord> {
-        engine.records(self.sequence)
+        engine.records(self.run.streams[0].sequence)
     }
 
     /// Submits a batch of tokens under one plan. Executors count all of a batch's tokens as seen before
     /// they choose, so under a repetition penalty a batch ends with the first token that is asked.
-    fn queue(&mut self, engine: &mut Engine) -> Result<(), EngineError> {
-        let limits = engine.limits();
-        let plan_at = |index: usize| self.plans.partition_point(|(from, _)| *from <= index) - 1;
-        let plan = plan_at(self.next);
-        let mut rows = Vec::new();
-        let mut asked = 0;
-        while rows.len() < limits.rows && self.next < self.tokens.len() {
-            let index = self.next;
-            let asks = index + 1 >= self.prompt_length;
-            if plan_at(index) != plan || (asks && asked == limits.head_rows) {
+    fn queue(&mut self, engine: &mut Engine) -> Result<bool, EngineError> {
+        let plan_at = |run: &Run| Arc::clone(run.streams[0].plan_at(run.streams[0].next));
+        let plan = plan_at(&self.run);
+        while let Some(&token) = self.tokens.get(self.run.streams[0].next) {
+            let Stream {
+                next,
+                prompt_length,
+                ..
+            } = self.run.streams[0];
+            let asks = next + 1 >= prompt_length;
+            let head = match asks {
+                true => Head::Sample(self.sampler),
+                false => Head::Skip,
+            };
+            if !Arc::ptr_eq(&plan_at(&self.run), &plan) || !self.run.push(engine, 0, token, head)? {
                 break;
             }
-            let head = if asks {
-                Head::Sample(self.sampler)
-            } else {
-                Head::Skip
-            };
-            let row = engine.row(
-                self.sequence,
-                index,
-                self.tokens[index],
-                self.prompt_length,
-                &self.plans[plan].1,
-                head,
-            )?;
-            rows.push((row, plan));
-            self.next += 1;
-            asked += usize::from(asks);
             if asks && self.sampler.repetition_penalty != 1.0 {
                 break;
             }
         }
-        engine.submit(&Batch {
-            rows: rows.iter().map(|(row, _)| *row).collect(),
-            capture: false,
-        })?;
-        self.queued.push_back(rows);
-        Ok(())
+        self.run.submit(engine)
     }
 }

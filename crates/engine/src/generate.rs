@@ -8,15 +8,16 @@
 //! let answers = run.finish(&mut engine).await?;
 //! ```
 
-use crate::engine::{Backend, Engine};
+use crate::engine::Engine;
 use crate::error::EngineError;
-use crate::executor::{Batch, Head, Row, TokenSource};
+use crate::executor::{Head, TokenSource};
 use crate::index::{Position, SequenceIndex, TokenId};
 use crate::record::{Prediction, TokenRecord};
+use crate::run::{Done, Run, Stream};
 use crate::sampling::Sampler;
-use crate::sequence::ActivePlan;
 use crate::steering::SteeringPlan;
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 #[derive(Clone, Debug)]
 pub struct GenerateRequest {
@@ -89,39 +90,35 @@ pub struct Answer {
     pub reason: EndReason,
 }
 
+/// One request under way.
 #[derive(Debug)]
-struct Run {
+struct Text {
     request: GenerateRequest,
-    plan: ActivePlan,
     segments: Vec<Segment>,
-    /// From which token on which of [`Generation::plans`] holds.
-    plans: Vec<(usize, ActivePlanIndex)>,
-    /// Of the next token to queue.
-    next: usize,
     /// Tokens that were known when the run began, or when it was resumed.
     given: usize,
-    /// What was read is read again, for an engine that has not seen it.
+    /// True if the known tokens are read again, because this engine never saw them.
     resumed: bool,
     /// Tokens whose readings were reported.
     reported: usize,
-    /// Accepted so far.
+    /// The answer so far.
     tokens: Vec<TokenId>,
     ended: Option<EndReason>,
 }
 
-impl Run {
+impl Text {
     fn prompt_length(&self) -> usize {
         self.request.prompt.len()
     }
 
-    fn in_prompt(&self) -> bool {
-        self.next < self.given
+    /// Length of prompt and answer at which the answer ends.
+    fn longest(&self) -> usize {
+        self.prompt_length().saturating_add(self.request.max_tokens)
     }
 
     /// The token at `index` where it was given.
     fn given_token(&self, index: usize) -> Option<TokenId> {
-        let answer = index.checked_sub(self.prompt_length());
-        match answer {
+        match index.checked_sub(self.prompt_length()) {
             None => self.request.prompt.get(index).copied(),
             Some(at) if index < self.given => self.tokens.get(at).copied(),
             Some(_) => None,
@@ -133,20 +130,15 @@ impl Run {
         self.resumed && index < self.given
     }
 
-    fn plan_at(&self, index: usize) -> ActivePlanIndex {
-        let before = self.plans.iter().rev().find(|(from, _)| *from <= index);
-        before.map_or(0, |(_, plan)| *plan)
-    }
-
-    /// Whether another token is to be queued, given the context's length.
-    fn has_more(&self, context: usize) -> bool {
-        (self.ended.is_none() || self.again(self.next))
-            && self.next < context
-            && (self.in_prompt() || self.next < self.prompt_length() + self.request.max_tokens)
+    /// Whether the token at `index` is to be queued, given the context's length.
+    fn wants(&self, index: usize, context: usize) -> bool {
+        (self.ended.is_none() || self.again(index))
+            && index < context
+            && (index < self.given || index < self.longest())
     }
 
     fn head(&self, index: usize) -> Head {
-        let last = self.prompt_length() + self.request.max_tokens;
+        let last = self.longest();
         if index + 1 < self.prompt_length() {
             return Head::Skip;
         }
@@ -158,27 +150,14 @@ impl Run {
     }
 }
 
-/// A queued batch: its rows, each with the index of its request and the plan that it ran under.
-#[derive(Debug)]
-struct Queued {
-    rows: Vec<(usize, Row, ActivePlanIndex)>,
-    /// When, by the engine's clock.
-    submitted: Option<f64>,
-}
-
-/// Into [`Generation::plans`].
-type ActivePlanIndex = usize;
-
 #[derive(Debug)]
 pub struct Generation {
-    runs: Vec<Run>,
-    /// Every plan that any run has had, so that queued rows can name theirs.
-    plans: Vec<ActivePlan>,
-    queued: VecDeque<Queued>,
+    texts: Vec<Text>,
+    /// One stream for each text.
+    run: Run,
     events: VecDeque<Event>,
-    pace: Pace,
-    /// Rows of the residual stream that were captured and not yet taken; `None` where none are.
-    captured: Option<Vec<CapturedRow>>,
+    /// Rows that were captured and not yet taken.
+    captured: Vec<CapturedRow>,
 }
 
 /// The residual stream of one token.
@@ -186,45 +165,10 @@ pub struct Generation {
 pub struct CapturedRow {
     /// Index into the requests.
     pub request: usize,
-    /// Of the token, in prompt and answer.
+    /// Index of the token in prompt and answer.
     pub index: usize,
     /// `[L+1, d]`
     pub residual: Vec<f32>,
-}
-
-/// How long a batch takes, which says how many may be queued so that a slider still feels live.
-#[derive(Clone, Copy, Debug, Default)]
-struct Pace {
-    /// When the last batch came back.
-    collected: Option<f64>,
-    /// That it took; unknown without a clock.
-    seconds: Option<f64>,
-}
-
-impl Pace {
-    const MOST_AHEAD: usize = 4;
-    const SECONDS_AHEAD: f64 = 0.15;
-
-    /// Batches that may be under way at once.
-    fn ahead(self) -> usize {
-        let Some(seconds) = self.seconds else {
-            return 1;
-        };
-        // The cast saturates: a batch of no measurable length is as good as a very short one.
-        ((Self::SECONDS_AHEAD / seconds) as usize).clamp(1, Self::MOST_AHEAD)
-    }
-
-    /// Notes a batch that was submitted at one time and came back at another. It was not begun before the one in
-    /// front of it was done.
-    fn note(&mut self, submitted: Option<f64>, collected: Option<f64>) {
-        if let (Some(submitted), Some(collected)) = (submitted, collected) {
-            let begun = self
-                .collected
-                .map_or(submitted, |before| before.max(submitted));
-            self.seconds = Some((collected - begun).max(0.0));
-        }
-        self.collected = collected;
-    }
 }
 
 impl Generation {
@@ -250,45 +194,37 @@ impl Generation {
         capture: bool,
     ) -> Result<Self, EngineError> {
         engine.drain().await?;
-        let mut runs = Vec::with_capacity(requests.len());
+        let (mut texts, mut streams) = (Vec::<Text>::new(), Vec::new());
         for (index, request) in requests.into_iter().enumerate() {
-            engine.check_tokens(request.sequence, &request.prompt)?;
+            let sequence = request.sequence;
+            engine.check_tokens(sequence, &request.prompt)?;
             request.sampler.checked()?;
             if request.prompt.is_empty() {
                 return Err(EngineError::Usage(
                     "a prompt needs at least one token".into(),
                 ));
             }
-            if runs
-                .iter()
-                .any(|run: &Run| run.request.sequence == request.sequence)
-            {
+            if texts.iter().any(|text| text.request.sequence == sequence) {
                 return Err(EngineError::Usage(format!(
                     "request {index} shares its sequence with another"
                 )));
             }
-            let plan = engine.activate(&request.plan)?;
+            let plans = vec![(0, Arc::new(engine.activate(&request.plan)?))];
             let length = request.prompt.len();
             // The last prompt token is always computed: the answer begins with its prediction.
-            let next = engine.reuse(
-                request.sequence,
-                &request.prompt,
-                length,
-                &plan,
-                |_, index| !capture && index + 1 < length,
-            );
-            engine.set_seen(request.sequence, &request.prompt[..next])?;
+            let usable = |_: &_, index: usize| !capture && index + 1 < length;
+            let stream =
+                Stream::after_cached(engine, sequence, &request.prompt, length, plans, usable);
+            engine.set_seen(sequence, &request.prompt[..stream.next])?;
+            streams.push(stream);
             let segments = vec![Segment {
                 from: Position(0),
                 plan: request.plan.clone(),
             }];
             let ended = (request.max_tokens == 0).then_some(EndReason::MaxTokens);
-            runs.push(Run {
+            texts.push(Text {
                 request,
-                plan,
                 segments,
-                plans: vec![(0, index)],
-                next,
                 given: length,
                 resumed: false,
                 reported: 0,
@@ -296,23 +232,17 @@ impl Generation {
                 ended,
             });
         }
-        let plans = runs.iter().map(|run| run.plan.clone()).collect();
         Ok(Self {
-            runs,
-            plans,
-            queued: VecDeque::new(),
+            texts,
+            run: Run::new(streams, capture),
             events: VecDeque::new(),
-            pace: Pace::default(),
-            captured: capture.then(Vec::new),
+            captured: Vec::new(),
         })
     }
 
     /// What was captured since the last call: each token that became part of an answer or its prompt, once.
     pub fn take_captured(&mut self) -> Vec<CapturedRow> {
-        self.captured
-            .as_mut()
-            .map(std::mem::take)
-            .unwrap_or_default()
+        std::mem::take(&mut self.captured)
     }
 
     /// Advances until something happened; `None` when every answer has ended.
@@ -321,20 +251,15 @@ impl Generation {
             if let Some(event) = self.events.pop_front() {
                 return Ok(Some(event));
             }
-            let ahead = match engine.info().backend {
-                Backend::Gpu => self.pace.ahead().min(engine.limits().in_flight),
-                // The others compute a batch when it is queued: nothing is won by queueing more.
-                Backend::Cpu | Backend::Reference => 1,
-            };
-            while self.queued.len() < ahead {
+            while self.run.under_way() < self.run.ahead(engine) {
                 if !self.queue(engine)? {
                     break;
                 }
             }
-            if self.queued.is_empty() {
-                return Ok(None);
+            match self.run.collect(engine).await? {
+                Some(done) => self.accept(engine, done),
+                None => return Ok(None),
             }
-            self.accept(engine).await?;
         }
     }
 
@@ -345,22 +270,22 @@ impl Generation {
         request: usize,
         plan: SteeringPlan,
     ) -> Result<(), EngineError> {
-        let active = engine.activate(&plan)?;
-        let Some(run) = self.runs.get_mut(request) else {
+        let active = Arc::new(engine.activate(&plan)?);
+        let Some(text) = self.texts.get_mut(request) else {
             return Err(EngineError::Usage(format!("there is no request {request}")));
         };
-        let from = match run.resumed {
-            true => run.next.max(run.given),
-            false => run.next,
+        let stream = &mut self.run.streams[request];
+        let from = match text.resumed {
+            true => stream.next.max(text.given),
+            false => stream.next,
         };
-        run.plans.retain(|(earlier, _)| *earlier < from);
-        run.plans.push((from, self.plans.len()));
+        stream.plans.retain(|(earlier, _)| *earlier < from);
+        stream.plans.push((from, active));
         let from = Position(from as u32);
-        match run.segments.last_mut() {
+        match text.segments.last_mut() {
             Some(last) if last.from == from => last.plan = plan,
-            _ => run.segments.push(Segment { from, plan }),
+            _ => text.segments.push(Segment { from, plan }),
         }
-        self.plans.push(active);
         self.events.push_back(Event::Segment { request, from });
         Ok(())
     }
@@ -373,18 +298,18 @@ impl Generation {
     /// Waits for what is queued and returns the answers, in the order of the requests.
     /// Nothing is left of the generation afterwards, but where it fails it can be resumed.
     pub async fn finish(&mut self, engine: &mut Engine) -> Result<Vec<Answer>, EngineError> {
-        for request in 0..self.runs.len() {
+        for request in 0..self.texts.len() {
             self.end(request, EndReason::Stopped);
         }
         engine.drain().await?;
-        let runs = std::mem::take(&mut self.runs);
-        let answers = runs.into_iter().map(|run| Answer {
-            sequence: run.request.sequence,
-            prompt_length: run.request.prompt.len(),
-            records: engine.records(run.request.sequence),
-            tokens: run.tokens,
-            segments: run.segments,
-            reason: run.ended.unwrap_or(EndReason::Stopped),
+        let texts = std::mem::take(&mut self.texts);
+        let answers = texts.into_iter().map(|text| Answer {
+            sequence: text.request.sequence,
+            prompt_length: text.request.prompt.len(),
+            records: engine.records(text.request.sequence),
+            tokens: text.tokens,
+            segments: text.segments,
+            reason: text.ended.unwrap_or(EndReason::Stopped),
         });
         Ok(answers.collect())
     }
@@ -394,187 +319,110 @@ impl Generation {
     /// position alone, so that the same tokens follow.
     pub async fn resume(&mut self, engine: &mut Engine) -> Result<(), EngineError> {
         engine.drain().await?;
-        self.queued.clear();
-        self.pace = Pace::default();
-        for run in &mut self.runs {
-            let sequence = run.request.sequence;
-            engine.check_tokens(sequence, &run.request.prompt)?;
+        self.run.restart();
+        for text in &mut self.texts {
+            let sequence = text.request.sequence;
+            engine.check_tokens(sequence, &text.request.prompt)?;
             engine.clear(sequence)?;
             engine.set_seen(sequence, &[])?;
-            run.given = run.prompt_length() + run.tokens.len();
-            run.resumed = true;
-            run.next = 0;
+            text.given = text.prompt_length() + text.tokens.len();
+            text.resumed = true;
         }
         Ok(())
     }
 
     fn end(&mut self, request: usize, reason: EndReason) {
-        let run = &mut self.runs[request];
-        if run.ended.is_none() {
-            run.ended = Some(reason);
+        let text = &mut self.texts[request];
+        if text.ended.is_none() {
+            text.ended = Some(reason);
             self.events.push_back(Event::End { request, reason });
         }
     }
 
-    /// Submits the next batch: prompt tokens first, else one token of every running answer.
+    /// Submits the next batch: known tokens first, else one token of every running answer.
     fn queue(&mut self, engine: &mut Engine) -> Result<bool, EngineError> {
-        let (context, limits) = (engine.info().context, engine.limits());
-        let prompts = self
-            .runs
-            .iter()
-            .any(|run| run.in_prompt() && run.has_more(context));
-        let mut queued = Queued {
-            rows: Vec::new(),
-            submitted: None,
-        };
-        for (request, run) in self.runs.iter_mut().enumerate() {
-            while queued.rows.len() < limits.rows
-                && run.has_more(context)
-                && run.in_prompt() == prompts
-            {
-                let index = run.next;
-                let plan_index = run.plan_at(index);
-                let token = run
-                    .given_token(index)
-                    .map_or(TokenSource::Sampled, TokenSource::Id);
-                let (sequence, length) = (run.request.sequence, run.prompt_length());
-                // A resumed answer may have had more plans than there are slots for changes.
-                if !engine.has_room(index, length, &self.plans[plan_index]) {
+        let context = engine.info().context;
+        let Self { texts, run, .. } = self;
+        let known = |text: &Text, index: usize| index < text.given;
+        let mut nexts = texts.iter().zip(&run.streams);
+        let any_known = nexts
+            .any(|(text, stream)| known(text, stream.next) && text.wants(stream.next, context));
+        for (request, text) in texts.iter().enumerate() {
+            loop {
+                let index = run.streams[request].next;
+                if !text.wants(index, context) || known(text, index) != any_known {
                     break;
                 }
-                let row = engine.row(
-                    sequence,
-                    index,
-                    token,
-                    length,
-                    &self.plans[plan_index],
-                    run.head(index),
-                )?;
-                queued.rows.push((request, row, plan_index));
-                run.next += 1;
-                if !prompts {
+                let token = text
+                    .given_token(index)
+                    .map_or(TokenSource::Sampled, TokenSource::Id);
+                if !run.push(engine, request, token, text.head(index))? || !any_known {
                     break;
                 }
             }
         }
-        if queued.rows.is_empty() {
-            return Ok(false);
-        }
-        let batch = Batch {
-            rows: queued.rows.iter().map(|(_, row, _)| *row).collect(),
-            capture: self.captured.is_some(),
-        };
-        queued.submitted = engine.now();
-        engine.submit(&batch)?;
-        self.queued.push_back(queued);
-        Ok(true)
+        run.submit(engine)
     }
 
-    /// Collects the oldest batch and turns it into events.
-    async fn accept(&mut self, engine: &mut Engine) -> Result<(), EngineError> {
-        let record = engine.collect().await?;
-        let Some(queued) = self.queued.pop_front() else {
-            return Ok(());
-        };
-        self.pace.note(queued.submitted, engine.now());
+    /// Turns rows that came back into events.
+    fn accept(&mut self, engine: &mut Engine, rows: Vec<Done>) {
         let context = engine.info().context;
-        let mut prompt_rows = false;
-        let width = record.residual.len() / queued.rows.len();
-        for (at, ((request, row, plan), token)) in queued.rows.iter().zip(record.tokens).enumerate()
-        {
-            let run = &mut self.runs[*request];
-            let length = run.prompt_length();
-            let index = row.position.0 as usize;
-            let again = run.again(index);
-            if run.ended.is_some() && !again {
+        let mut known = false;
+        for done in rows {
+            let (request, index) = (done.stream, done.index);
+            let text = &mut self.texts[request];
+            let length = text.prompt_length();
+            let again = text.again(index);
+            if text.ended.is_some() && !again {
                 // Queued before the end was known; the cache forgets it.
                 continue;
             }
-            prompt_rows |= index < run.given;
-            if let Some(captured) = self.captured.as_mut().filter(|_| !again) {
-                captured.push(CapturedRow {
-                    request: *request,
+            known |= index < text.given;
+            done.cache(engine, length);
+            let Done {
+                record, residual, ..
+            } = done;
+            if self.run.capture && !again {
+                self.captured.push(CapturedRow {
+                    request,
                     index,
-                    residual: record.residual[at * width..][..width].to_vec(),
+                    residual,
                 });
             }
-            engine.cache(row, token.clone(), length, &self.plans[*plan]);
-            let prediction = token.prediction.clone();
-            if index >= length.max(run.reported) {
-                run.reported = index + 1;
-                self.events.push_back(Event::Read {
-                    request: *request,
-                    record: token,
-                });
+            let prediction = record.prediction.clone();
+            if index >= length.max(text.reported) {
+                text.reported = index + 1;
+                self.events.push_back(Event::Read { request, record });
             }
-            if again && (index + 1 < run.given || run.ended.is_some()) {
+            if again && (index + 1 < text.given || text.ended.is_some()) {
                 continue;
             }
             let Some(prediction) = prediction else {
-                if index + 1 == length + run.request.max_tokens {
-                    self.end(*request, EndReason::MaxTokens);
+                if index + 1 == text.longest() {
+                    self.end(request, EndReason::MaxTokens);
                 }
                 continue;
             };
-            if run.request.end_tokens.contains(&prediction.chosen) {
-                self.end(*request, EndReason::EndToken);
+            if text.request.end_tokens.contains(&prediction.chosen) {
+                self.end(request, EndReason::EndToken);
                 continue;
             }
-            run.tokens.push(prediction.chosen);
-            let position = Position(row.position.0 + 1);
+            text.tokens.push(prediction.chosen);
             self.events.push_back(Event::Token {
-                request: *request,
-                position,
+                request,
+                position: Position(index as u32 + 1),
                 prediction,
             });
             if index + 1 >= context {
-                self.end(*request, EndReason::ContextFull);
+                self.end(request, EndReason::ContextFull);
             }
         }
-        if prompt_rows {
-            let total = self.runs.iter().map(|run| run.given).sum();
-            let done = self.runs.iter().map(|run| run.next.min(run.given)).sum();
+        if known {
+            let given = self.texts.iter().map(|text| text.given);
+            let streams = given.clone().zip(&self.run.streams);
+            let done = streams.map(|(given, stream)| stream.next.min(given)).sum();
+            let total = given.sum();
             self.events.push_front(Event::Prompt { done, total });
         }
-        Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::Pace;
-
-    #[test]
-    fn four_batches_or_150_milliseconds_are_queued() {
-        let ahead = |seconds| {
-            let mut pace = Pace::default();
-            pace.note(Some(1.0), Some(1.0 + seconds));
-            pace.ahead()
-        };
-        assert_eq!(Pace::default().ahead(), 1, "nothing is known yet");
-        let cases = [
-            (0.0, 4),
-            (0.03, 4),
-            (0.04, 3),
-            (0.07, 2),
-            (0.1, 1),
-            (2.0, 1),
-        ];
-        for (seconds, want) in cases {
-            assert_eq!(ahead(seconds), want, "{seconds} s");
-        }
-    }
-
-    #[test]
-    fn what_was_queued_behind_another_batch_is_timed_from_its_end() {
-        let mut pace = Pace::default();
-        pace.note(Some(1.0), Some(1.05));
-        pace.note(Some(1.0), Some(1.1));
-        assert!((pace.seconds.unwrap() - 0.05).abs() < 1e-9);
-        pace.note(Some(5.0), Some(5.01));
-        assert!((pace.seconds.unwrap() - 0.01).abs() < 1e-9);
-        // Without a clock, what was known still holds.
-        pace.note(None, None);
-        assert_eq!(pace.ahead(), 4);
     }
 }

@@ -20,6 +20,47 @@ pub struct SequenceIndex(pub u32);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TokenId(pub u32);
 
+/// Where in a block a change, a reading or a capture acts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Place {
+    /// The residual stream after the block, or after the embedding: as wide as the model.
+    Residual,
+    /// The output of `W_o`, before a norm that may follow it and before it is added: as wide as the model.
+    AfterAttention,
+    /// The outputs of all heads before `W_o`: `heads · head_dim` wide.
+    Heads,
+}
+
+/// A place in the block whose output is `layer`. Layer 0 has a residual stream only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Site {
+    pub layer: Layer,
+    pub place: Place,
+}
+
+impl Site {
+    pub const fn residual(layer: Layer) -> Self {
+        Self {
+            layer,
+            place: Place::Residual,
+        }
+    }
+
+    pub const fn after_attention(layer: Layer) -> Self {
+        Self {
+            layer,
+            place: Place::AfterAttention,
+        }
+    }
+
+    pub const fn heads(layer: Layer) -> Self {
+        Self {
+            layer,
+            place: Place::Heads,
+        }
+    }
+}
+
 impl Layer {
     pub const fn index(self) -> usize {
         self.0 as usize

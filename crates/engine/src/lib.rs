@@ -5,30 +5,35 @@
 //! both are checked against. All take batches of rows and give back [`record::TokenRecord`]s;
 //! [`engine::Engine`] keeps the conversations' caches on top of any.
 
-pub mod architecture;
 pub mod compare;
 pub mod cpu;
+pub mod device;
 mod divergence;
 pub mod engine;
 pub mod error;
 pub mod executor;
+pub mod family;
 pub mod forced;
 pub mod generate;
 pub mod gpu;
-mod host_weights;
+mod host;
 pub mod index;
+pub mod op;
+mod positions;
 pub mod reading;
 pub mod record;
 pub mod reference;
+mod run;
 pub mod sampling;
 mod sequence;
-pub mod speed;
-pub mod stand_in;
 pub mod steering;
+pub mod types;
+mod weights;
 
-pub use engine::{Backend, Engine, EngineOptions, Precision};
+pub use engine::Engine;
 pub use error::EngineError;
-pub use index::{Layer, Position, SequenceIndex, TokenId};
+pub use index::{Layer, Place, Position, SequenceIndex, Site, TokenId};
 pub use record::{Prediction, Readings, TokenRecord};
 pub use sampling::{Sampler, SamplerError};
 pub use steering::{LayerTable, Operation, Scope, SteeringPlan, Term};
+pub use types::{Backend, EngineOptions, Precision};

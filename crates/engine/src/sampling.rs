@@ -49,6 +49,19 @@ impl Sampler {
         Ok(self)
     }
 
+    /// Number that logits are divided by; 0 where the choice is greedy.
+    ///
+    /// The ends of the range are cut off where nothing more changes: below `1e-8` the noise is lost in the rounding of
+    /// the divided logits, which would overflow in the end; above `1e30` only the noise is left, and the reciprocal
+    /// that the GPU multiplies by would be too small to be a normal number.
+    pub fn divisor(&self) -> f32 {
+        if self.temperature < 1e-8 {
+            0.0
+        } else {
+            self.temperature.min(1e30)
+        }
+    }
+
     pub const GREEDY: Self = Self {
         temperature: 0.0,
         top_k: 0,
@@ -124,6 +137,22 @@ mod tests {
             assert!(right.iter().all(|value| with(change, *value)));
             assert!(wrong.iter().all(|value| !with(change, *value)));
         }
+    }
+
+    #[test]
+    fn divided_logits_are_finite_at_every_temperature() {
+        let with = |temperature| Sampler {
+            temperature,
+            ..Sampler::GREEDY
+        };
+        for temperature in [0.0, f32::from_bits(1), f32::MIN_POSITIVE, 9e-9] {
+            assert_eq!(with(temperature).divisor(), 0.0, "{temperature}");
+        }
+        for temperature in [1e-8, 0.7, 1e10, f32::MAX] {
+            let divisor = with(temperature).divisor();
+            assert!((1e4 / divisor).is_finite() && (1.0 / divisor).is_normal());
+        }
+        assert_eq!(with(0.7).divisor(), 0.7);
     }
 
     #[test]

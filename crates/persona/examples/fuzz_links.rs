@@ -351,7 +351,7 @@ fn kind(error: &LinkError) -> &'static str {
     match error {
         LinkError::Nothing => "nothing there",
         LinkError::TooLong => "too long",
-        LinkError::Alphabet => "not base64url",
+        LinkError::Alphabet { .. } => "not base64url",
         LinkError::Damaged => "cut short or damaged",
         LinkError::Bomb => "inflates too far",
         LinkError::Json(_) => "not the JSON of a recipe",

@@ -3,10 +3,11 @@
 use crate::conversation::ChatText;
 use crate::extract::{Example, Side};
 use serde::Deserialize;
+use trimtab_checkpoint::text::as_utf8;
 use trimtab_checkpoint::{ChatError, Message};
 use trimtab_engine::{EngineError, TokenId};
 
-/// Most conversations in one set.
+/// Maximum number of conversations in one set.
 pub const MAX_PAIRS: usize = 20_000;
 /// Longest conversation in a pairs file, in tokens.
 pub const MAX_TOKENS: usize = 131_072;
@@ -40,14 +41,14 @@ struct Pair {
     prompt_ids: Option<Vec<u32>>,
     full_ids: Option<Vec<u32>>,
     messages: Option<Vec<Message>>,
-    /// In place of a last message by the assistant.
+    /// The response, in place of a last message by the assistant.
     response: Option<String>,
 }
 
 /// Reads a pairs file. `chat` is needed for pairs given as messages only.
 pub fn parse_pairs(bytes: &[u8], chat: Option<&ChatText>) -> Result<Vec<Example>, ContrastError> {
-    let file: PairsFile =
-        serde_json::from_slice(bytes).map_err(|error| ContrastError::Json(error.to_string()))?;
+    let file: PairsFile = serde_json::from_slice(&as_utf8(bytes))
+        .map_err(|error| ContrastError::Json(error.to_string()))?;
     if file.pairs.len() > MAX_PAIRS {
         return Err(ContrastError::TooMany {
             count: file.pairs.len(),

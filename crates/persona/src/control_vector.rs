@@ -117,6 +117,15 @@ impl ControlVector {
         })
     }
 
+    /// The layers, of `rows = L+1`, that the file says nothing about.
+    pub fn missing_layers(&self, rows: usize) -> Vec<usize> {
+        let has = |layer: &usize| {
+            let block = layer.checked_sub(LAYER_OF_BLOCK_0);
+            block.is_some_and(|block| self.directions.contains_key(&block))
+        };
+        (0..rows).filter(|layer| !has(layer)).collect()
+    }
+
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut out = Vec::new();
         out.extend(MAGIC);
@@ -377,6 +386,8 @@ mod tests {
         let read = ControlVector::parse(&bytes()).unwrap();
         assert_eq!(read.model_hint, "llama");
         assert_eq!(read.directions.keys().copied().collect::<Vec<_>>(), [1, 2]);
+        assert_eq!(read.missing_layers(4), [0, 1]);
+        assert_eq!(read.missing_layers(6), [0, 1, 4, 5]);
         let back = read.into_table(4, 5).unwrap();
         let zeros = [0.0; 5];
         assert_eq!(back.row(Layer(0)), zeros);

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
+use trimtab_checkpoint::text::as_utf8;
 
 /// Largest trait pack read, in bytes.
 pub const MAX_PACK_BYTES: usize = 256 << 10;
@@ -71,6 +72,7 @@ impl TraitPack {
         if bytes.len() > MAX_PACK_BYTES {
             return Err(TraitPackError::TooLarge { bytes: bytes.len() });
         }
+        let bytes = &*as_utf8(bytes);
         let mut json = serde_json::Deserializer::from_slice(bytes);
         let pack: Self = serde_path_to_error::deserialize(&mut json).map_err(wrong_field)?;
         json.end().map_err(not_json)?;
@@ -296,6 +298,8 @@ pub(crate) mod tests {
     fn a_pack_survives_its_own_json() {
         let bytes = serde_json::to_vec(&sample()).unwrap();
         assert_eq!(TraitPack::parse(&bytes).unwrap(), sample());
+        let marked = [b"\xef\xbb\xbf", bytes.as_slice()].concat();
+        assert_eq!(TraitPack::parse(&marked).unwrap(), sample());
     }
 
     #[test]

@@ -12,7 +12,7 @@ pub use crate::vector_metadata::{Recommended, VectorMetadata};
 
 /// Largest vector file read. The vectors of a 70B model (`[81, 8192]`) take 2.7 MB each.
 pub const MAX_FILE_BYTES: usize = 64 << 20;
-/// Most tensors in one file.
+/// Maximum number of tensors in one file.
 pub const MAX_TENSORS: usize = 64;
 /// The tensor that is meant where none is named.
 pub const DEFAULT_TENSOR: &str = "response_avg";
@@ -42,20 +42,56 @@ pub enum VectorFileError {
     #[error("the vector file's {key} is not usable: {reason}")]
     Metadata { key: &'static str, reason: String },
     #[error(
-        "the vector has shape [{rows}, {width}], this model needs [{want_rows}, {want_width}]: it was made for another model"
+        "the vector has shape {shape:?}, this model needs [{rows}, {width}]: {}",
+        if lacks_layers(shape, *rows, *width) {
+            "one row for each layer, from the embedding's output to that of the last block"
+        } else {
+            "it was made for another model"
+        }
     )]
-    WrongModel {
+    Shape {
+        shape: Vec<usize>,
         rows: usize,
         width: usize,
-        want_rows: usize,
-        want_width: usize,
     },
+}
+
+/// Fails unless `shape` is `[L+1, d]` of a model with `rows = L+1` and `width = d`.
+pub fn check_shape(shape: &[usize], rows: usize, width: usize) -> Result<(), VectorFileError> {
+    if shape == [rows, width] {
+        return Ok(());
+    }
+    Err(VectorFileError::Shape {
+        shape: shape.to_vec(),
+        rows,
+        width,
+    })
+}
+
+/// True if a tensor is as wide as the model and lacks rows, as a vector of one layer alone does.
+fn lacks_layers(shape: &[usize], rows: usize, width: usize) -> bool {
+    shape.last() == Some(&width) && shape.iter().rev().skip(1).product::<usize>() < rows
+}
+
+/// Layers in words, neighbours together: `0 to 10 and 22 to 30`.
+fn in_words(layers: &[usize]) -> String {
+    let runs: Vec<String> = layers
+        .chunk_by(|one, next| one + 1 == *next)
+        .flat_map(|run| match run {
+            [first, _, .., last] => vec![format!("{first} to {last}")],
+            few => few.iter().map(usize::to_string).collect(),
+        })
+        .collect();
+    match runs.split_last() {
+        Some((last, before)) if !before.is_empty() => format!("{} and {last}", before.join(", ")),
+        _ => runs.concat(),
+    }
 }
 
 /// A parsed vector file.
 #[derive(Clone, Debug)]
 pub struct VectorFile {
-    /// By name, each `[L+1, d]`, all of one shape.
+    /// Tensors by name, each `[L+1, d]`, all of one shape.
     pub tensors: BTreeMap<String, LayerTable>,
     pub metadata: VectorMetadata,
 }
@@ -85,6 +121,20 @@ impl VectorFile {
             |map| read_metadata(map, rows),
         )?;
         Ok(Self { tensors, metadata })
+    }
+
+    /// A file of one vector that was made elsewhere, `from` in words, without rows for `missing` layers.
+    pub fn imported(table: LayerTable, from: &str, missing: &[usize]) -> Self {
+        let missing = in_words(missing);
+        Self {
+            tensors: [(DEFAULT_TENSOR.to_owned(), table)].into(),
+            metadata: VectorMetadata {
+                made: Some(format!(
+                    "from {from}; layers that it has not ({missing}) are zero"
+                )),
+                ..VectorMetadata::default()
+            },
+        }
     }
 
     /// The file's bytes, the same for the same contents.
@@ -150,14 +200,7 @@ impl VectorFile {
         width: usize,
     ) -> Result<TraitVector, VectorFileError> {
         let (tensor_name, table) = self.choose(tensor)?;
-        if (table.rows(), table.width()) != (layer_rows, width) {
-            return Err(VectorFileError::WrongModel {
-                rows: table.rows(),
-                width: table.width(),
-                want_rows: layer_rows,
-                want_width: width,
-            });
-        }
+        check_shape(&[table.rows(), table.width()], layer_rows, width)?;
         Ok(TraitVector {
             name: name.to_owned(),
             opposite: self.metadata.opposite.clone().unwrap_or_default(),
@@ -316,6 +359,31 @@ mod tests {
                 .contains("aaaaaaaa…")
         );
         assert_eq!(vector.model_warning("aaaaaaaaaa"), None);
+    }
+
+    #[test]
+    fn a_vector_of_some_layers_is_not_called_another_models() {
+        let told = |shape: &[usize]| check_shape(shape, 31, 576).unwrap_err().to_string();
+        for shape in [&[576][..], &[1, 576], &[30, 576], &[3, 1, 576]] {
+            let sentence = told(shape);
+            assert!(
+                sentence.contains("one row for each layer") && !sentence.contains("another model"),
+                "{sentence}"
+            );
+        }
+        for shape in [&[25, 896][..], &[33, 576], &[31], &[576, 31]] {
+            assert!(told(shape).contains("another model"), "{}", told(shape));
+        }
+        assert!(check_shape(&[31, 576], 31, 576).is_ok());
+    }
+
+    #[test]
+    fn layers_in_words_are_all_named() {
+        let all: Vec<usize> = (0..=10).chain(22..=30).collect();
+        assert_eq!(in_words(&all), "0 to 10 and 22 to 30");
+        assert_eq!(in_words(&[0, 1]), "0 and 1");
+        assert_eq!(in_words(&[30]), "30");
+        assert_eq!(in_words(&[0, 1, 2, 7, 9, 10]), "0 to 2, 7, 9 and 10");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+pub mod chat_model;
 pub mod default_model;
 pub mod files;
 pub mod small_models;

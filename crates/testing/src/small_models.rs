@@ -34,6 +34,10 @@ pub enum Form {
 pub struct Noise(u32);
 
 impl Noise {
+    pub const fn new(seed: u32) -> Self {
+        Self(seed)
+    }
+
     pub fn next(&mut self) -> f32 {
         self.0 = self.0.wrapping_add(1);
         (pcg(self.0) >> 8) as f32 / (1 << 23) as f32 - 1.0
@@ -159,44 +163,93 @@ pub fn model_file(
     activation: &str,
     context: usize,
 ) -> (ModelConfig, File) {
-    let config = serde_json::json!({
-        "model_type": family, "hidden_size": D, "num_hidden_layers": LAYERS, "num_attention_heads": HEADS,
-        "num_key_value_heads": KV_HEADS, "head_dim": HEAD_DIM, "intermediate_size": FFN, "vocab_size": VOCAB,
-        "max_position_embeddings": context, "rms_norm_eps": 1e-5, "rope_theta": 10000.0, "tie_word_embeddings": false,
-        "hidden_act": activation, "eos_token_id": 2,
-    });
-    let config = ModelConfig::from_json(&serde_json::to_vec(&config).unwrap()).unwrap();
-    let mut noise = Noise(form as u32 * 1_000_003);
-    let mut file = File::default();
-    let gain =
-        |noise: &mut Noise| -> Vec<f32> { (0..D).map(|_| 1.0 + 0.5 * noise.next()).collect() };
-    file.matrix("model.embed_tokens.weight", VOCAB, D, form, &mut noise);
-    file.matrix("lm_head.weight", VOCAB, D, form, &mut noise);
-    file.vector("model.norm.weight", &gain(&mut noise));
-    for block in 0..LAYERS {
-        let name = |end: &str| format!("model.layers.{block}.{end}");
-        let (q, kv) = (HEADS * HEAD_DIM, KV_HEADS * HEAD_DIM);
-        file.vector(&name("input_layernorm.weight"), &gain(&mut noise));
-        file.vector(&name("post_attention_layernorm.weight"), &gain(&mut noise));
-        for (projection, rows) in [("q_proj", q), ("k_proj", kv), ("v_proj", kv)] {
-            file.matrix(
-                &name(&format!("self_attn.{projection}.weight")),
-                rows,
-                D,
-                form,
-                &mut noise,
-            );
-            if family == "qwen2" {
-                let bias: Vec<f32> = (0..rows).map(|_| noise.next()).collect();
-                file.vector(&name(&format!("self_attn.{projection}.bias")), &bias);
+    let shape = Shape {
+        context,
+        ..Shape::SMALL
+    };
+    let config = serde_json::to_vec(&shape.config(family, activation)).unwrap();
+    let file = shape.weights(form, family);
+    (ModelConfig::from_json(&config).unwrap(), file)
+}
+
+/// The widths of a random model.
+#[derive(Clone, Copy, Debug)]
+pub struct Shape {
+    pub vocabulary: usize,
+    pub width: usize,
+    pub feed_forward: usize,
+    pub blocks: usize,
+    pub heads: usize,
+    pub kv_heads: usize,
+    pub head_dim: usize,
+    pub context: usize,
+}
+
+impl Shape {
+    const SMALL: Self = Self {
+        vocabulary: VOCAB,
+        width: D,
+        feed_forward: FFN,
+        blocks: LAYERS,
+        heads: HEADS,
+        kv_heads: KV_HEADS,
+        head_dim: HEAD_DIM,
+        context: 160,
+    };
+
+    /// `config.json`.
+    pub fn config(&self, family: &str, activation: &str) -> serde_json::Value {
+        serde_json::json!({
+            "model_type": family, "hidden_size": self.width, "num_hidden_layers": self.blocks,
+            "num_attention_heads": self.heads, "num_key_value_heads": self.kv_heads, "head_dim": self.head_dim,
+            "intermediate_size": self.feed_forward, "vocab_size": self.vocabulary,
+            "max_position_embeddings": self.context, "rms_norm_eps": 1e-5, "rope_theta": 10000.0,
+            "tie_word_embeddings": false, "hidden_act": activation, "eos_token_id": 2,
+        })
+    }
+
+    /// The same numbers each time.
+    pub fn weights(&self, form: Form, family: &str) -> File {
+        let mut noise = Noise(form as u32 * 1_000_003);
+        let mut file = File::default();
+        let d = self.width;
+        let gain =
+            |noise: &mut Noise| -> Vec<f32> { (0..d).map(|_| 1.0 + 0.5 * noise.next()).collect() };
+        let embedding = "model.embed_tokens.weight";
+        file.matrix(embedding, self.vocabulary, d, form, &mut noise);
+        file.matrix("lm_head.weight", self.vocabulary, d, form, &mut noise);
+        file.vector("model.norm.weight", &gain(&mut noise));
+        let (q, kv) = (self.heads * self.head_dim, self.kv_heads * self.head_dim);
+        for block in 0..self.blocks {
+            let name = |end: &str| format!("model.layers.{block}.{end}");
+            file.vector(&name("input_layernorm.weight"), &gain(&mut noise));
+            file.vector(&name("post_attention_layernorm.weight"), &gain(&mut noise));
+            for (projection, rows) in [("q_proj", q), ("k_proj", kv), ("v_proj", kv)] {
+                file.matrix(
+                    &name(&format!("self_attn.{projection}.weight")),
+                    rows,
+                    d,
+                    form,
+                    &mut noise,
+                );
+                if family == "qwen2" {
+                    let bias: Vec<f32> = (0..rows).map(|_| noise.next()).collect();
+                    file.vector(&name(&format!("self_attn.{projection}.bias")), &bias);
+                }
+            }
+            let ffn = self.feed_forward;
+            for (matrix, rows, columns) in [
+                ("self_attn.o_proj", d, q),
+                ("mlp.gate_proj", ffn, d),
+                ("mlp.up_proj", ffn, d),
+                ("mlp.down_proj", d, ffn),
+            ] {
+                let name = name(&format!("{matrix}.weight"));
+                file.matrix(&name, rows, columns, form, &mut noise);
             }
         }
-        file.matrix(&name("self_attn.o_proj.weight"), D, q, form, &mut noise);
-        file.matrix(&name("mlp.gate_proj.weight"), FFN, D, form, &mut noise);
-        file.matrix(&name("mlp.up_proj.weight"), FFN, D, form, &mut noise);
-        file.matrix(&name("mlp.down_proj.weight"), D, FFN, form, &mut noise);
+        file
     }
-    (config, file)
 }
 
 /// What a graphics card would be given, in a browser whose WGSL has no packed dot product: the software adapter

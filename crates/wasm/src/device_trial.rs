@@ -3,10 +3,10 @@
 use crate::failure::Failure;
 use serde::Serialize;
 use trimtab_checkpoint::ModelConfig;
-use trimtab_engine::gpu::self_check::SelfCheck;
+use trimtab_engine::device::self_check::SelfCheck;
+use trimtab_engine::device::speed::Speeds;
+use trimtab_engine::device::stand_in::Forms;
 use trimtab_engine::gpu::variant::Variant;
-use trimtab_engine::speed::Speeds;
-use trimtab_engine::stand_in::Forms;
 use trimtab_engine::{Backend, Precision};
 use wasm_bindgen::prelude::wasm_bindgen;
 
@@ -74,7 +74,7 @@ impl Tried {
         };
         if timed {
             check.choose(self.precision, &seconds).await?;
-            self.variant = check.gpu.variant();
+            self.variant = check.variant();
             let SelfCheck { stand_in, gpu, .. } = &mut check;
             let speeds = Speeds::measure(stand_in, gpu, self.precision, &seconds).await?;
             let Speeds { gpu, cpu } = speeds;
@@ -83,7 +83,7 @@ impl Tried {
                 return Ok((None, outcome));
             }
         }
-        outcome.variant = check.gpu.variant().map(|variant| variant.to_string());
+        outcome.variant = check.variant().map(|variant| variant.to_string());
         let begun = now();
         check.run().await?;
         outcome.check_milliseconds = Some(now() - begun);

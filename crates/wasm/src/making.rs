@@ -23,7 +23,7 @@ use trimtab_persona::contrast_record::{ContrastRecord, ResponseSettings, Thresho
 use trimtab_persona::control_vector::ControlVector;
 use trimtab_persona::making::{Making, MakingEvent, MakingProgress, Phase};
 use trimtab_persona::trait_pack::TraitPack;
-use trimtab_persona::vector_file::{DEFAULT_TENSOR, VectorFile, VectorMetadata};
+use trimtab_persona::vector_file::VectorFile;
 use trimtab_persona::vector_making::{VectorMaking, sort};
 use wasm_bindgen::JsValue;
 use wasm_bindgen::prelude::wasm_bindgen;
@@ -87,15 +87,10 @@ pub fn export_control_vector(vector: &[u8], tensor: Option<String>) -> Result<Ve
 /// A GGUF control vector as a vector file for the loaded model.
 pub fn import_control_vector(model: &Model, gguf: &[u8]) -> Result<Vec<u8>, Failure> {
     let (rows, width) = (model.engine.layer_rows(), model.engine.config().hidden_size);
-    let table = ControlVector::parse(gguf)?.into_table(rows, width)?;
-    let file = VectorFile {
-        tensors: [(DEFAULT_TENSOR.to_owned(), table)].into(),
-        metadata: VectorMetadata {
-            made: Some("from a GGUF control vector; its layers 0 and 1 are zero".into()),
-            ..VectorMetadata::default()
-        },
-    };
-    Ok(file.to_bytes()?)
+    let control = ControlVector::parse(gguf)?;
+    let missing = control.missing_layers(rows);
+    let table = control.into_table(rows, width)?;
+    Ok(VectorFile::imported(table, "a GGUF control vector", &missing).to_bytes()?)
 }
 
 pub async fn write_responses(

@@ -12,10 +12,10 @@ use js_sys::Map;
 use std::collections::BTreeMap;
 use trimtab_checkpoint::manifest::{CHAT_TEMPLATE, CONFIG, TOKENIZER, TOKENIZER_CONFIG, WEIGHTS};
 use trimtab_checkpoint::{ByteSource, ChatTemplate, ModelConfig, Tokenizer, WeightFile};
+use trimtab_engine::device::stand_in::Forms;
 use trimtab_engine::engine::LoadProgress;
 use trimtab_engine::gpu::Assumptions;
 use trimtab_engine::record::MAX_DIRECTIONS;
-use trimtab_engine::stand_in::Forms;
 use trimtab_engine::steering::TokenRole;
 use trimtab_engine::{
     Backend, Engine, EngineError, EngineOptions, LayerTable, SteeringPlan, TokenId,
@@ -84,11 +84,12 @@ impl Model {
         tried: Option<&Tried>,
         progress: &mut dyn FnMut(LoadProgress),
     ) -> Result<Self, Failure> {
-        let config = ModelConfig::from_json(&whole(files, CONFIG).await?)?;
+        let mut config = ModelConfig::from_json(&whole(files, CONFIG).await?)?;
         let tokenizer = Tokenizer::from_json(&whole(files, TOKENIZER).await?)?;
         let template = optional(files, CHAT_TEMPLATE).await?;
         let tokenizer_config = optional(files, TOKENIZER_CONFIG).await?;
         let template = ChatTemplate::from_files(template.as_deref(), tokenizer_config.as_deref())?;
+        config.end_answers_with(template.end_tokens(&tokenizer));
         let weights = WeightFile::open(source(files, WEIGHTS)?).await?;
         let engine_options = engine_options(&options, options.backend);
         let engine = load(&config, &weights, engine_options, tried, progress).await?;

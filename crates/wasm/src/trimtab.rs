@@ -13,9 +13,9 @@ use js_sys::{Array, Float32Array, Function, Map, Promise, Uint32Array};
 use std::cell::{Cell, RefCell};
 use std::ops::{Deref, DerefMut};
 use trimtab_checkpoint::{Message, ModelConfig};
+use trimtab_engine::device::stand_in::Forms;
 use trimtab_engine::engine::{ReadOutcome, ReadRequest, Scoring};
 use trimtab_engine::reading::Reading;
-use trimtab_engine::stand_in::Forms;
 use trimtab_engine::{Backend, SteeringPlan, TokenId};
 use trimtab_persona::columns::REREADING;
 use trimtab_persona::extract::{Example, Side, extract};
@@ -182,7 +182,7 @@ impl Trimtab {
 
     async fn profile_tokens(&self, context: usize, tokens: usize) -> Result<JsValue, Failure> {
         let mut model = self.take()?;
-        let profile = model.engine.profile(context, tokens).await?;
+        let profile = trimtab_engine::device::profile(&mut model.engine, context, tokens).await?;
         to_js(&ProfileResult::from(profile))
     }
 

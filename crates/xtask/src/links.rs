@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 
+use crate::program::{Programs, trimtab};
 use crate::{model, process};
 
 /// A golden link and the arguments of `trimtab link make` that it comes from.
@@ -27,14 +28,13 @@ fn wanted(root: &Path) -> Result<Vec<Wanted>> {
 
 /// Makes the golden links that are missing. Those that are there stay: every link ever made has to open.
 pub fn make(root: &Path) -> Result<()> {
-    model::ensure_model(root)?;
+    model::ensure_model(root, Programs::Fresh)?;
     for wanted in wanted(root)? {
         let path = folder(root).join(format!("{}.json", wanted.name));
         if path.exists() {
             continue;
         }
-        let mut program = process::cargo(root);
-        program.args(["run", "--release", "--bin", "trimtab", "--"]);
+        let mut program = trimtab(root);
         program
             .args(["link", "make", "--json"])
             .args(&wanted.arguments);

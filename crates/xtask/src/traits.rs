@@ -5,23 +5,24 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
-use trimtab_persona::trait_vector::tensor_hash;
-use trimtab_persona::vector_file::VectorFile;
+use safetensors::SafeTensors;
+use serde_json::Value;
+use sha2::{Digest, Sha256};
 
-use crate::catalogue::Catalogue;
+use crate::catalogue::{Catalogue, FIRST};
+use crate::files::{hexadecimal, read};
+use crate::program::{self, Programs};
 use crate::{model, process};
 
 /// Where a vector is held against controls that no sweep found a layer and range for: the middle of those that a sweep tries.
 const UNRECOMMENDED_LAYER: &str = "17";
 const UNRECOMMENDED_DOSE: &str = "0.2";
-/// Traits that the page opens with: more responses, and one instruction pair instead of two to try them on.
-pub const FIRST: [&str; 3] = ["cheerful", "poetic", "villainous"];
 
 /// Makes the named traits, or all of `models/traits`, each in four steps: extract, sweep, controls, predict. What is there is
 /// used: a contrast set, and the answers of a step that was stopped. A vector whose tensor changes stays beside the new one
 /// under its hash, because links name it.
 pub fn make(root: &Path, names: &[String]) -> Result<()> {
-    model::ensure_model(root)?;
+    model::ensure_model(root, Programs::Fresh)?;
     let all = names_of_packs(&root.join("models/traits"))?;
     if let Some(unknown) = names.iter().find(|name| !all.contains(name)) {
         bail!(
@@ -69,18 +70,18 @@ impl Files {
 }
 
 /// *Exact*: what comes out does not depend on how an executor rounds activations.
-fn program(root: &Path, verb: &str, files: &Files) -> Command {
-    let mut program = process::cargo(root);
-    program.args(["run", "--release", "--bin", "trimtab", "--"]);
+fn trimtab(root: &Path, verb: &str, files: &Files) -> Command {
+    let mut program = program::trimtab(root);
     program.args([verb, "--precision", "exact", "--trait"]);
     program.arg(&files.pack).arg("--report").arg(&files.report);
     program
 }
 
 fn extract(root: &Path, files: &Files) -> Result<()> {
-    let mut extract = program(root, "extract", files);
+    let mut extract = trimtab(root, "extract", files);
     extract.arg("--out").arg(&files.vector);
     extract.args(["--neutral", "models/vectors/neutral.json"]);
+    // More responses, and one instruction pair instead of two to try them on.
     if FIRST.contains(&files.name.as_str()) {
         extract.args(["--instruction-pairs", "4"]);
     }
@@ -88,28 +89,43 @@ fn extract(root: &Path, files: &Files) -> Result<()> {
 }
 
 fn study(root: &Path, files: &Files, kept: &Path, verb: &str) -> Result<()> {
-    let mut study = program(root, verb, files);
+    let mut study = trimtab(root, verb, files);
     study.arg("--vector").arg(&files.vector);
-    let (file, hash) = read_vector(&files.vector)?;
+    let (recommends, hash) = read_vector(&files.vector)?;
     // Another vector answers otherwise.
     let keep = format!("{}.{}.{verb}.json", files.name, &hash[..8]);
     study.arg("--keep").arg(kept.join(keep));
     let layer = ["--layer", UNRECOMMENDED_LAYER];
-    match (verb, file.metadata.recommended) {
-        ("sweep", _) | ("controls", Some(_)) => study.arg("--store"),
-        ("controls", None) => study.args(layer).args(["--dose", UNRECOMMENDED_DOSE]),
-        (_, None) => study.args(layer),
+    match (verb, recommends) {
+        ("sweep", _) | ("controls", true) => study.arg("--store"),
+        ("controls", false) => study.args(layer).args(["--dose", UNRECOMMENDED_DOSE]),
+        (_, false) => study.args(layer),
         _ => &mut study,
     };
     process::run(&mut study)
 }
 
-/// The file and the sha256 of its default tensor.
-fn read_vector(path: &Path) -> Result<(VectorFile, String)> {
-    let bytes = fs::read(path).with_context(|| path.display().to_string())?;
-    let file = VectorFile::parse(&bytes).with_context(|| path.display().to_string())?;
-    let hash = tensor_hash(file.choose(None)?.1);
-    Ok((file, hash))
+/// The estimator that a vector file with several is read by.
+const DEFAULT_TENSOR: &str = "response_avg";
+
+/// Whether the file recommends a layer and a range, and the hash that links name its default tensor by: sha256 of the numbers of
+/// its rows and columns and its values, all in four bytes.
+fn read_vector(path: &Path) -> Result<(bool, String)> {
+    let bytes = read(path)?;
+    let broken = || format!("{} is no vector file", path.display());
+    let (_, header) = SafeTensors::read_metadata(&bytes).with_context(broken)?;
+    let metadata = header.metadata().clone().unwrap_or_default();
+    let recommended = metadata.get("recommended").filter(|json| {
+        serde_json::from_str::<Value>(json).is_ok_and(|recommended| !recommended.is_null())
+    });
+    let file = SafeTensors::deserialize(&bytes).with_context(broken)?;
+    let tensor = file.tensor(DEFAULT_TENSOR).with_context(broken)?;
+    let mut hasher = Sha256::new();
+    for &length in tensor.shape() {
+        hasher.update(u32::try_from(length)?.to_le_bytes());
+    }
+    hasher.update(tensor.data());
+    Ok((recommended.is_some(), hexadecimal(&hasher.finalize())))
 }
 
 /// Where a vector lies when another took its place.

@@ -1,20 +1,18 @@
-//! `crates/wasm` as the page's worker imports it: compiled, given its JavaScript glue, optimised.
+//! `crates/wasm` as the page's worker imports it: compiled, given its JavaScript glue, optimised for a release.
 
+use std::env::consts::EXE_SUFFIX;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
-use anyhow::{Context, Result, anyhow};
-use wasm_bindgen_cli_support::Bindgen;
+use anyhow::{Context, Result};
 
 use crate::digest::Stamp;
-use crate::ordering;
+use crate::files::{files_below, read, remove_folder, write};
 use crate::process;
 use crate::toolchain::{Memory, WasmToolchain};
 
 const PACKAGE: &str = "trimtab-wasm";
 const NAME: &str = "trimtab_wasm";
-const PROFILE: &str = "web";
 
 /// What every browser with WebGPU can run; wasm-opt refuses instructions it was not told of.
 const FEATURES: &[&str] = &[
@@ -31,6 +29,25 @@ const FEATURES: &[&str] = &[
 /// tenth larger (inlined functions and shared locals are alike no more), and answers no faster.
 const OPTIMISATION: &str = "-O1";
 
+/// What the modules are built for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Build {
+    /// Visitors: all modules, made fast and small.
+    Release,
+    /// Tests: one module, compiled quickly, in the place of those with memory of their own.
+    Test,
+}
+
+impl Build {
+    /// Cargo's profile.
+    fn profile(self) -> &'static str {
+        match self {
+            Self::Release => "web",
+            Self::Test => "web-test",
+        }
+    }
+}
+
 /// A module of the page, in a folder of `web/src/generated/`. A browser refuses a module with instructions that it
 /// does not know, so that there is one without relaxed SIMD and one with it; and one more whose memory workers share, for
 /// pages that are isolated from other origins.
@@ -41,98 +58,86 @@ struct Module {
     features: &'static [&'static str],
 }
 
-const MODULES: &[Module] = &[
-    Module {
-        folder: "simd",
-        memory: Memory::Own,
-        cargo_features: &[],
-        features: &[],
-    },
-    Module {
-        folder: "relaxed_simd",
-        memory: Memory::Own,
-        cargo_features: &["--features", "relaxed-simd"],
-        features: &["--enable-relaxed-simd"],
-    },
-    Module {
-        folder: "threads",
-        memory: Memory::Shared,
-        cargo_features: &["--features", "relaxed-simd,threads"],
-        features: &["--enable-relaxed-simd", "--enable-threads"],
-    },
-];
+const SIMD: Module = Module {
+    folder: "simd",
+    memory: Memory::Own,
+    cargo_features: &[],
+    features: &[],
+};
+const RELAXED_SIMD: Module = Module {
+    folder: "relaxed_simd",
+    memory: Memory::Own,
+    cargo_features: &["--features", "relaxed-simd"],
+    features: &["--enable-relaxed-simd"],
+};
+const THREADS: Module = Module {
+    folder: "threads",
+    memory: Memory::Shared,
+    cargo_features: &["--features", "relaxed-simd,threads"],
+    features: &["--enable-relaxed-simd", "--enable-threads"],
+};
 
 /// Builds `web/src/generated/`; needs the page's node packages for wasm-opt.
-pub fn build(root: &Path) -> Result<()> {
-    MODULES.iter().try_for_each(|module| module.build(root))
+pub fn build(root: &Path, build: Build) -> Result<()> {
+    let toolchain = WasmToolchain::ensure(root)?;
+    if build == Build::Test {
+        RELAXED_SIMD.build(root, toolchain, build)?;
+        remove_folder(&THREADS.generated(root))?;
+        return SIMD.copy_from(root, &RELAXED_SIMD);
+    }
+    SIMD.build(root, toolchain, build)?;
+    RELAXED_SIMD.build(root, toolchain, build)?;
+    if let Err(missing) = toolchain.ensure_shared_memory(root) {
+        eprintln!(
+            "The page is built without threads: {missing} cannot be had here. On every server it computes on one thread."
+        );
+        return remove_folder(&THREADS.generated(root));
+    }
+    THREADS.build(root, toolchain, build)
 }
 
 impl Module {
-    fn build(&self, root: &Path) -> Result<()> {
-        let generated = root.join("web/src/generated").join(self.folder);
-        let toolchain = WasmToolchain::ensure(root)?;
-        if self.memory == Memory::Shared
-            && let Err(missing) = toolchain.ensure_shared_memory(root)
-        {
-            eprintln!(
-                "The page is built without threads: {missing} cannot be had here. On every server it computes on one thread."
-            );
-            if generated.exists() {
-                fs::remove_dir_all(&generated)
-                    .with_context(|| format!("{} cannot be removed", generated.display()))?;
-            }
-            return Ok(());
-        }
+    fn generated(&self, root: &Path) -> PathBuf {
+        root.join("web/src/generated").join(self.folder)
+    }
+
+    fn build(&self, root: &Path, toolchain: WasmToolchain, build: Build) -> Result<()> {
+        let generated = self.generated(root);
         let mut cargo = toolchain.cargo(root, "build", self.memory)?;
-        cargo.args(["--package", PACKAGE, "--profile", PROFILE]);
+        cargo.args(["--package", PACKAGE, "--profile", build.profile()]);
         process::run(cargo.args(self.cargo_features))?;
         let compiled =
-            WasmToolchain::output(root, PROFILE, self.memory).join(format!("{NAME}.wasm"));
+            WasmToolchain::output(root, build.profile(), self.memory).join(format!("{NAME}.wasm"));
 
         fs::create_dir_all(&generated)
             .with_context(|| format!("{} cannot be made", generated.display()))?;
         let glue = generated.join(format!("{NAME}.js"));
         let features = self.features;
-        let version = format!("4 {OPTIMISATION} {FEATURES:?} {features:?}");
+        let version = format!("5 {build:?} {OPTIMISATION} {FEATURES:?} {features:?}");
         let lock = root.join("web/package-lock.json");
         let stamp = Stamp::new(generated.join(".inputs"), &version, &[&compiled, &lock])?;
         if stamp.current() && glue.is_file() {
             return Ok(());
         }
-        bind(&compiled, &generated, Names::Dropped)?;
-        optimise(root, &module_in(&generated), features, Names::Dropped)?;
-        reorder(root, &module_in(&generated), features)?;
+        bind(root, &compiled, &generated)?;
+        if build == Build::Release {
+            optimise(root, &generated.join(format!("{NAME}_bg.wasm")), features)?;
+        }
         stamp.write()
     }
-}
 
-/// The module with relaxed SIMD as the page has it, with its functions' names, in `folder`; [`build`], whose last
-/// module with memory of its own it is, comes before.
-pub fn with_names(root: &Path, folder: &Path) -> Result<PathBuf> {
-    let features = &["--enable-relaxed-simd"];
-    let compiled = WasmToolchain::output(root, PROFILE, Memory::Own).join(format!("{NAME}.wasm"));
-    let module = module_in(folder);
-    fs::create_dir_all(folder).with_context(|| format!("{} cannot be made", folder.display()))?;
-    let version = format!("3 {OPTIMISATION} {FEATURES:?} {features:?}");
-    let lock = root.join("web/package-lock.json");
-    let stamp = Stamp::new(folder.join(".inputs"), &version, &[&compiled, &lock])?;
-    if !stamp.current() || !module.is_file() {
-        bind(&compiled, folder, Names::Kept)?;
-        optimise(root, &module, features, Names::Kept)?;
-        stamp.write()?;
+    /// Another module's files under this one's name.
+    fn copy_from(&self, root: &Path, other: &Self) -> Result<()> {
+        let (from, to) = (other.generated(root), self.generated(root));
+        for file in files_below(&from)? {
+            let bytes = read(&from.join(&file))?;
+            // A file that is the same keeps its date, so that nothing is made of it again.
+            if fs::read(to.join(&file)).ok().as_ref() != Some(&bytes) {
+                write(&to.join(&file), &bytes)?;
+            }
+        }
+        Ok(())
     }
-    Ok(module)
-}
-
-/// Of functions, for whoever measures the module.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Names {
-    Kept,
-    Dropped,
-}
-
-fn module_in(folder: &Path) -> PathBuf {
-    folder.join(format!("{NAME}_bg.wasm"))
 }
 
 /// Clippy on the target itself, where `cfg(target_family = "wasm")` code is seen.
@@ -143,7 +148,7 @@ pub fn lint(root: &Path) -> Result<()> {
         "--package",
         PACKAGE,
         "--profile",
-        PROFILE,
+        Build::Test.profile(),
         // Only what threads add to the code; without shared memory they are never started.
         "--features",
         "threads",
@@ -153,60 +158,41 @@ pub fn lint(root: &Path) -> Result<()> {
     ]))
 }
 
-fn bind(compiled: &Path, generated: &Path, names: Names) -> Result<()> {
-    let mut bindgen = Bindgen::new();
-    bindgen
-        .input_path(compiled)
-        .web(true)
-        .map_err(|error| anyhow!("wasm-bindgen: {error}"))?
-        .typescript(true)
-        .remove_name_section(names == Names::Dropped)
-        // Whoever measures the module reads the compiler's own names.
-        .demangle(names == Names::Dropped)
-        .remove_producers_section(true)
-        // The glue finds the module beside itself, and the bundler sees the file it names.
-        .omit_default_module_path(false);
-    bindgen.generate(generated).map_err(|error| {
-        anyhow!(
-            "wasm-bindgen could not make the glue of {}: {error}",
-            compiled.display()
-        )
-    })
+/// Builds the program that makes the glue, in a folder of its own: the native build holds the other one for minutes.
+pub fn ensure_bindgen(root: &Path) -> Result<PathBuf> {
+    let folder = root.join("target/tools");
+    let mut cargo = process::cargo(root);
+    cargo
+        .args(["build", "--release", "--package", "trimtab-xtask"])
+        .args(["--bin", "trimtab-bindgen", "--features", "bindgen"])
+        .arg("--target-dir")
+        .arg(&folder);
+    process::run(&mut cargo)?;
+    Ok(folder
+        .join("release")
+        .join(format!("trimtab-bindgen{EXE_SUFFIX}")))
 }
 
-fn optimise(root: &Path, module: &Path, features: &[&str], names: Names) -> Result<()> {
+fn bind(root: &Path, compiled: &Path, generated: &Path) -> Result<()> {
+    let bindgen = ensure_bindgen(root)?;
+    process::run(process::command(bindgen, root).arg(compiled).arg(generated))
+}
+
+fn optimise(root: &Path, module: &Path, features: &[&str]) -> Result<()> {
     let before = size(module)?;
-    let mut command = wasm_opt(root, module, features);
-    command.arg(OPTIMISATION);
-    if names == Names::Kept {
-        command.arg("--debuginfo");
-    }
-    process::run(&mut command)?;
-    eprintln!("{NAME}: {before} bytes, {} after wasm-opt", size(module)?);
-    Ok(())
-}
-
-/// For whoever compresses the module; see [`ordering`].
-fn reorder(root: &Path, module: &Path, features: &[&str]) -> Result<()> {
-    let bytes = fs::read(module).with_context(|| format!("{} is missing", module.display()))?;
-    let named = ordering::with_ordinals(&bytes)?;
-    fs::write(module, named).with_context(|| format!("{} cannot be written", module.display()))?;
-    let mut command = wasm_opt(root, module, features);
-    process::run(command.args(["--reorder-functions-by-name", "--strip-debug"]))
-}
-
-/// wasm-opt from `module` to `module`, but for what it is to do.
-fn wasm_opt(root: &Path, module: &Path, features: &[&str]) -> Command {
     let web = root.join("web");
     let mut command = process::command("node", &web);
     command
         .arg(web.join("node_modules/binaryen/bin/wasm-opt"))
         .args(FEATURES)
         .args(features)
+        .arg(OPTIMISATION)
         .arg(module)
         .arg("-o")
         .arg(module);
-    command
+    process::run(&mut command)?;
+    eprintln!("{NAME}: {before} bytes, {} after wasm-opt", size(module)?);
+    Ok(())
 }
 
 fn size(file: &Path) -> Result<u64> {

@@ -10,6 +10,10 @@ use std::path::Path;
 pub const MAX_BYTES: u64 = 64 << 20;
 /// A pickle of one tensor is a few hundred bytes.
 const MAX_PICKLE_BYTES: u64 = 64 << 10;
+/// Start of a file before torch 1.6: a pickle, of protocol 2 and later, of the number `0x1950a86a20f9469cfc6c`.
+const OLD_FORM: [u8; 14] = [
+    0x80, 0x02, 0x8a, 0x0a, 0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19,
+];
 
 #[derive(Debug, thiserror::Error)]
 pub enum TorchTensorError {
@@ -17,6 +21,10 @@ pub enum TorchTensorError {
     TooLarge { bytes: u64 },
     #[error("this is not a file of torch.save ({0})")]
     NotTorch(String),
+    #[error(
+        "this is the form that torch.save wrote before version 1.6; save it anew with `torch.save(torch.load(FILE), FILE)`, without _use_new_zipfile_serialization"
+    )]
+    OldForm,
     #[error("this file of torch.save holds something else than one tensor; save the tensor alone")]
     NotOneTensor,
     #[error("the tensor cannot be read: {0}")]
@@ -27,13 +35,19 @@ pub enum TorchTensorError {
 pub fn read_torch_tensor(path: &Path) -> Result<(Vec<usize>, Vec<f32>), TorchTensorError> {
     let not_torch = |reason: String| TorchTensorError::NotTorch(reason);
     let unreadable = |error: candle_core::Error| TorchTensorError::Tensor(error.to_string());
-    let file = File::open(path).map_err(|error| not_torch(error.to_string()))?;
+    let mut file = File::open(path).map_err(|error| not_torch(error.to_string()))?;
     let bytes = file
         .metadata()
         .map_err(|error| not_torch(error.to_string()))?
         .len();
     if bytes > MAX_BYTES {
         return Err(TorchTensorError::TooLarge { bytes });
+    }
+    let mut start = [0; OLD_FORM.len()];
+    // A shorter file is no archive either, which is said below.
+    let _ = file.read_exact(&mut start);
+    if start == OLD_FORM {
+        return Err(TorchTensorError::OldForm);
     }
     let mut archive =
         zip::ZipArchive::new(BufReader::new(file)).map_err(|error| not_torch(error.to_string()))?;
@@ -110,6 +124,11 @@ mod tests {
             error.to_string().contains("not a file of torch.save"),
             "{error}"
         );
+        let old = std::env::temp_dir().join(format!("trimtab-old-{}.pt", std::process::id()));
+        std::fs::write(&old, [&OLD_FORM[..], b".\x80\x02M\xe9\x03."].concat()).unwrap();
+        let error = read_torch_tensor(&old).unwrap_err().to_string();
+        std::fs::remove_file(&old).unwrap();
+        assert!(error.contains("before version 1.6"), "{error}");
         let error = read_torch_tensor(Path::new("nowhere.pt")).unwrap_err();
         assert!(
             error.to_string().contains("not a file of torch.save"),

@@ -4,6 +4,7 @@ use crate::{printed, refused, trimtab};
 use serde_json::Value;
 use std::path::Path;
 use trimtab_engine::{Layer, LayerTable};
+use trimtab_persona::control_vector::ControlVector;
 use trimtab_persona::vector_file::{VectorFile, VectorMetadata};
 use trimtab_testing::files::bytes;
 
@@ -53,6 +54,22 @@ fn files_that_do_not_fit_are_refused_with_a_sentence() {
     let error = refused(&["import", "README.md", "--out", &out]);
     assert!(error.contains("neither a .gguf nor a .pt"), "{error}");
     assert!(!Path::new(&out).exists());
+}
+
+#[test]
+fn an_import_names_every_layer_that_the_file_has_not() {
+    let control = ControlVector {
+        directions: (10..=20).map(|block| (block, vec![1.0; 576])).collect(),
+        model_hint: "llama".to_owned(),
+    };
+    // As another system's programs write the ending.
+    let (gguf, out) = (scratch("SOME.GGUF"), scratch("some.safetensors"));
+    std::fs::write(&gguf, control.to_bytes()).unwrap();
+    let report = printed(&["import", &gguf, "--out", &out, "--json"]);
+    let missing: Vec<u64> = (0..=10).chain(22..=30).collect();
+    assert_eq!(report["zero_layers"], serde_json::json!(missing));
+    let made = read(&out).metadata.made.unwrap();
+    assert!(made.contains("(0 to 10 and 22 to 30)"), "{made}");
 }
 
 /// The same as a ready-made vector has of its own, which was calibrated on the same neutral answers.

@@ -71,6 +71,32 @@ fn score_prints_what_transformers_computed() {
     assert!(agree >= 78, "{agree} of 79");
 }
 
+/// Whoever reads the output may stop: nothing has gone wrong then.
+#[test]
+fn a_closed_pipe_ends_the_program_quietly() {
+    for line in [&["compare"][..], &["compare", "--json"], &["--help"]] {
+        let mut child = command(line)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        drop(child.stdout.take());
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{line:?}");
+        assert!(output.stderr.is_empty());
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_disk_is_told() {
+    let full = std::fs::File::create("/dev/full").unwrap();
+    let output = command(&["compare"]).stdout(full).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert!(told.contains("standard output cannot be written"), "{told}");
+}
+
 /// The readings that `generate` prints are the traced residual's projections, token by token.
 #[test]
 fn readings_are_projections_of_the_trace() {

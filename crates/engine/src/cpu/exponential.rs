@@ -1,6 +1,6 @@
 //! e^x in arithmetic that a compiler turns into vector instructions, and what is made of it.
 
-use crate::architecture::Activation;
+use crate::op::Activation;
 
 /// `e^x` to within two units in the last place, for finite `x`; below −87 and above 88 as at those ends
 /// (Cephes' `expf`: reduction by multiples of ln 2, then a polynomial).

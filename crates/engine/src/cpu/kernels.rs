@@ -4,8 +4,8 @@ use super::activations::{Inputs, Quantised};
 use super::attention::{self, KeyValueCache};
 use super::dot::DotProduct;
 use super::{exponential, project, transpose};
-use crate::architecture::Activation;
 use crate::executor::Row;
+use crate::op::Activation;
 use std::ops::Range;
 use trimtab_checkpoint::WeightRows;
 

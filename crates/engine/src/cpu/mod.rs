@@ -6,6 +6,7 @@ mod aligned;
 mod attention;
 mod dot;
 mod exponential;
+mod fuse;
 mod kernels;
 mod predict;
 mod project;
@@ -16,22 +17,23 @@ mod tasks;
 pub mod team;
 mod transpose;
 
-use crate::architecture::{Architecture, Norm, Positions};
-use crate::divergence::divergence;
-use crate::engine::{Backend, EngineInfo, EngineOptions, LoadProgress, Precision};
 use crate::error::EngineError;
-use crate::executor::{Batch, BatchRecord, ChangeSlot, Execute, Head, Limits, Row, TokenSource};
-use crate::host_weights::{BlockWeights, Weights};
-use crate::index::{Layer, SequenceIndex, TokenId};
-use crate::record::{Readings, TokenRecord};
-use crate::reference::rotation;
-use crate::steering::{ComposedChange, LayerChange, LayerTable, MAX_CLAMPS};
+use crate::executor::Row;
+use crate::host::{HostExecutor, HostModel, Observer, limits};
+use crate::index::TokenId;
+use crate::op::{Activation, Factor, ForwardPass, Op, Value};
+use crate::positions::rotation;
+use crate::record::Prediction;
+use crate::types::{Backend, EngineInfo, EngineOptions, LoadProgress, Precision};
+use crate::weights::Weights;
 use activations::{Inputs, Quantised};
 use aligned::Aligned;
 use attention::{CacheShape, KeyValueCache};
+use fuse::{Step, split_first};
 use kernels::Kernels;
 use predict::Predictors;
-use std::collections::VecDeque;
+use std::ops::{Index, IndexMut};
+use std::sync::Arc;
 use tasks::Tasks;
 use trimtab_checkpoint::{ByteSource, Encoding, ModelConfig, WeightFile, WeightRows};
 
@@ -45,83 +47,56 @@ const ROWS: usize = if cfg!(target_family = "wasm") {
 /// Rows whose logits are computed together: enough to reuse the head's weights, few enough for a browser tab's memory.
 const HEAD_ROWS: usize = if cfg!(target_family = "wasm") { 8 } else { 64 };
 
+pub type CpuExecutor = HostExecutor<CpuModel>;
+
 #[derive(Debug)]
-pub struct CpuExecutor {
+pub struct CpuModel {
     config: ModelConfig,
-    architecture: Architecture,
+    pass: Arc<ForwardPass>,
     precision: Precision,
-    limits: Limits,
     kernels: Kernels,
     tasks: Tasks,
     weights: Weights,
     cache: KeyValueCache,
-    directions: Vec<LayerTable>,
-    changes: Vec<Option<ComposedChange>>,
-    /// For each sequence, which tokens the repetition penalty counts: `[vocab]`.
-    seen: Vec<Vec<bool>>,
-    sampled: Vec<Option<TokenId>>,
     workspace: Workspace,
     predictors: Predictors,
-    /// `[vocab]`, of the row before those that are predicted together; empty unless needed.
-    last_logits: Vec<f32>,
-    finished: VecDeque<BatchRecord>,
 }
 
-/// What a batch is computed in, allocated once.
+/// The tensors of a batch and the room that computing them takes, allocated once.
 #[derive(Debug)]
 struct Workspace {
-    /// The residual stream, `[n, d]`.
-    h: Vec<f32>,
-    /// Whatever enters a projection, `[n, …]`.
-    x: Aligned<f32>,
+    /// Each `[n, its width]`.
+    values: [Aligned<f32>; Value::COUNT],
     quantised: Quantised,
-    /// Sines and cosines, `[n, head_dim / 2]`.
-    rotations: Vec<(f32, f32)>,
-    /// What a stack of matrices gives, `[their rows, n]`.
+    rotations: Rotations,
+    /// The product of a stack of matrices, `[their rows, n]`.
     projected: Vec<f32>,
-    /// `[n, heads · head_dim]`
-    q: Aligned<f32>,
-    k: Aligned<f32>,
-    v: Aligned<f32>,
     logits: Aligned<f32>,
-    /// The rows' tokens, `[n]`.
-    tokens: Vec<TokenId>,
-    /// Which rows ask for the head, and the residual stream of those that are predicted together.
-    headed: Vec<usize>,
-    headed_h: Vec<f32>,
+}
+
+/// Sines and cosines of a batch's positions, `[n, head_dim / 2]`, for the last `theta` that was asked for.
+#[derive(Debug)]
+struct Rotations {
+    theta: Option<f32>,
+    angles: Vec<(f32, f32)>,
 }
 
 impl CpuExecutor {
     pub async fn load<S: ByteSource>(
         config: &ModelConfig,
-        architecture: Architecture,
+        pass: ForwardPass,
         weights: &WeightFile<S>,
         options: EngineOptions,
         progress: &mut dyn FnMut(LoadProgress),
     ) -> Result<(Self, EngineInfo), EngineError> {
-        if architecture.norm != Norm::Rms || architecture.qk_norm {
-            return Err(EngineError::UnsupportedModel {
-                reason: "its normalisation is not supported yet".into(),
-            });
-        }
-        let weights = Weights::load(config, &architecture, weights, progress).await?;
-        let quantised = weights.matrices().all(|matrix| matrix.encoding.has_scale());
+        let weights = Weights::load(&pass, weights, progress).await?;
+        let mut matrices = weights.matrices.iter();
+        let quantised = matrices.all(|matrix| matrix.encoding.has_scale());
         let precision = match options.precision {
             Precision::Fast if quantised => Precision::Fast,
             _ => Precision::Exact,
         };
-        let sequences = options.sequences;
-        let limits = Limits {
-            rows: ROWS,
-            head_rows: ROWS,
-            sequences,
-            context: options
-                .context
-                .unwrap_or(config.context)
-                .min(config.context),
-            change_slots: 2 * sequences + 2,
-            in_flight: 4,
-        };
+        let limits = limits(config, options, ROWS);
         let kernels = Kernels::best();
         let tasks = Tasks::new();
         let info = EngineInfo {
@@ -130,7 +105,7 @@ impl CpuExecutor {
             adapter: format!("CPU, {}, {}", kernels.name, tasks),
             software: false,
             context: limits.context,
-            sequences,
+            sequences: limits.sequences,
             device_bytes: weights.bytes(),
         };
         let shape = CacheShape {
@@ -138,160 +113,243 @@ impl CpuExecutor {
             kv_heads: config.kv_heads,
             head_dim: config.head_dim,
         };
-        let executor = Self {
+        let model = CpuModel {
             config: config.clone(),
-            architecture,
+            pass: Arc::new(pass),
             precision,
-            limits,
             kernels,
             tasks,
             weights,
             // Rounding to f16 is far below that of 8-bit activations, and far above what "exact" promises.
-            cache: KeyValueCache::new(shape, sequences, precision == Precision::Fast),
-            directions: Vec::new(),
-            changes: vec![None; limits.change_slots],
-            seen: vec![vec![false; config.vocab_size]; sequences],
-            sampled: vec![None; sequences],
+            cache: KeyValueCache::new(shape, limits.sequences, precision == Precision::Fast),
             workspace: Workspace::new(config),
             predictors: Predictors::default(),
-            last_logits: Vec::new(),
-            finished: VecDeque::new(),
         };
-        Ok((executor, info))
+        Ok((Self::new(model, config, limits), info))
+    }
+}
+
+impl HostModel for CpuModel {
+    const ROWS: usize = ROWS;
+    const HEAD_ROWS: usize = HEAD_ROWS;
+
+    fn forward(&mut self, rows: &[Row], tokens: &[TokenId], observer: &mut Observer<'_>) {
+        rows.iter().for_each(|row| self.cache.reserve(row));
+        self.workspace.rotations.theta = None;
+        let pass = Arc::clone(&self.pass);
+        self.run(&pass.body, rows, tokens, Some(observer));
     }
 
-    /// Runs the blocks over `rows` with their `tokens`, leaves the residual stream after the last
-    /// block in the workspace and fills `records` and `residual` (`[n, L+1, d]`, where captured).
-    fn forward(
+    fn predict(&mut self, rows: &[Row], headed: &[usize], seen: &[Vec<bool>]) -> Vec<Prediction> {
+        let (pass, d) = (Arc::clone(&self.pass), self.config.hidden_size);
+        let residual = std::mem::take(&mut self.workspace[Value::Residual]);
+        self.workspace[Value::Residual].resize(headed.len() * d);
+        let inputs = self.workspace[Value::Residual].chunks_mut(d);
+        for (input, &index) in inputs.zip(headed) {
+            input.copy_from_slice(&residual[index * d..][..d]);
+        }
+        self.run(&pass.head, rows, &[], None);
+        self.workspace[Value::Residual] = residual;
+        let predictors = &mut self.predictors;
+        predictors.expect(headed.len());
+        let (kernels, vocab) = (&self.kernels, self.config.vocab_size);
+        let logits = &mut self.workspace.logits;
+        self.tasks.run(logits, vocab, true, |at, own| {
+            let row = &rows[headed[at]];
+            predictors.predict(at, kernels, own, row, &seen[row.sequence.index()]);
+        });
+        (0..headed.len())
+            .filter_map(|at| predictors.take(at))
+            .collect()
+    }
+
+    fn logits(&self) -> &[f32] {
+        &self.workspace.logits
+    }
+}
+
+impl CpuModel {
+    /// Goes through `ops`, from whose first the values that they read are known.
+    fn run(
         &mut self,
+        mut ops: &[Op],
         rows: &[Row],
         tokens: &[TokenId],
-        records: &mut [TokenRecord],
-        residual: &mut [f32],
+        mut observer: Option<&mut Observer<'_>>,
     ) {
-        let d = self.config.hidden_size;
-        let layers = self.config.layers;
-        let Positions::Rotary { theta } = self.architecture.positions;
-        let workspace = &mut self.workspace;
-        workspace.h.resize(rows.len() * d, 0.0);
-        workspace.rotations.clear();
-        for ((row, token), h) in rows.iter().zip(tokens).zip(workspace.h.chunks_mut(d)) {
-            self.weights.embedding.dequantise_row(token.0 as usize, h);
-            self.cache.reserve(row);
-            let head_dim = self.config.head_dim;
-            let angles =
-                (0..head_dim / 2).map(|pair| rotation(pair, head_dim, row.position.0, theta));
-            workspace.rotations.extend(angles);
+        let wants = |observer: &Option<&mut Observer<'_>>, site| {
+            observer
+                .as_ref()
+                .is_some_and(|observer| observer.wants(site))
+        };
+        while let Some((step, rest)) = split_first(ops, |site| wants(&observer, site)) {
+            match step {
+                Step::Gated { of, by, activation } => self.project_gated(of, by, activation),
+                Step::Added { of, by } => self.project_added(of, by),
+                Step::Alone(op) => self.one(op, rows, tokens, observer.as_deref_mut()),
+            }
+            ops = rest;
         }
-        for layer in 0..=layers {
-            for (index, (row, h)) in rows.iter().zip(self.workspace.h.chunks_mut(d)).enumerate() {
-                if let Some(change) = row
-                    .change
-                    .and_then(|slot| self.changes[slot.0 as usize].as_ref())
-                {
-                    apply(&self.kernels, &change.layers[layer], row.position.0 == 0, h);
-                }
-                for (direction, table) in self.directions.iter().enumerate() {
-                    let at = direction * (layers + 1) + layer;
-                    records[index].readings.values[at] =
-                        self.kernels.dot(h, table.row(Layer(layer as u32)));
-                }
-                if !residual.is_empty() {
-                    residual[(index * (layers + 1) + layer) * d..][..d].copy_from_slice(h);
+    }
+
+    fn one(
+        &mut self,
+        op: &Op,
+        rows: &[Row],
+        tokens: &[TokenId],
+        observer: Option<&mut Observer<'_>>,
+    ) {
+        let (config, kernels, weights) = (&self.config, &self.kernels, &self.weights);
+        let workspace = &mut self.workspace;
+        match op {
+            Op::Embed { matrix } => {
+                let matrix = &weights[*matrix];
+                let h = &mut workspace[Value::Residual];
+                h.resize(tokens.len() * matrix.cols);
+                for (token, h) in tokens.iter().zip(h.chunks_mut(matrix.cols)) {
+                    matrix.dequantise_row(token.0 as usize, h);
                 }
             }
-            if layer < layers {
-                self.block(layer, rows);
+            Op::Boundary { site, of } => {
+                if let Some(observer) = observer {
+                    observer.boundary(*site, &mut workspace[*of], |a, b| kernels.dot(a, b));
+                }
+            }
+            Op::Norm {
+                of,
+                gain,
+                epsilon,
+                to,
+            } => {
+                let mut out = std::mem::take(&mut workspace[*to]);
+                let x = &workspace[*of];
+                normalise(kernels, x, &weights[*gain], *epsilon, &mut out);
+                workspace[*to] = out;
+            }
+            Op::Project { of, by } => {
+                let count = self.project(*of, by);
+                let (projection, weights, workspace) = self.projection();
+                let mut projected = &workspace.projected[..];
+                for factor in by {
+                    let (own, others) = projected.split_at(weights[factor.matrix].rows * count);
+                    let to = &mut workspace.values[factor.to as usize];
+                    projection.transpose(own, count, to);
+                    if let Some(bias) = factor.bias {
+                        let bias = &weights[bias];
+                        to.chunks_mut(bias.len()).for_each(|row| add(row, bias));
+                    }
+                    projected = others;
+                }
+            }
+            Op::Rotate { of, theta } => {
+                let Workspace {
+                    values, rotations, ..
+                } = workspace;
+                let angles = rotations.of(rows, config.head_dim, *theta);
+                let x = &mut values[*of as usize];
+                let width = x.len() / rows.len();
+                let angles = angles.chunks(config.head_dim / 2);
+                for (x, angles) in x.chunks_mut(width).zip(angles) {
+                    rotate(x, angles);
+                }
+            }
+            Op::Attend { block } => self.attend(*block, rows),
+            Op::Gate { by } => {
+                let up = std::mem::take(&mut workspace[Value::Up]);
+                kernels.gated(*by, &mut workspace[Value::Gate], &up);
+                workspace[Value::Up] = up;
+            }
+            Op::Add { of } => {
+                let x = std::mem::take(&mut workspace[*of]);
+                add(&mut workspace[Value::Residual], &x);
+                workspace[*of] = x;
+            }
+            Op::Head { of, matrix } => {
+                let (projection, weights, workspace) = self.projection();
+                let Workspace {
+                    values,
+                    quantised,
+                    projected,
+                    logits,
+                    ..
+                } = workspace;
+                let (matrix, x) = (&weights[*matrix], &values[*of as usize]);
+                projection.run(&[matrix], x, quantised, projected);
+                projection.transpose(projected, x.len() / matrix.cols, logits);
             }
         }
     }
 
-    /// Zero-based block `block` on the residual stream.
-    fn block(&mut self, block: usize, rows: &[Row]) {
+    /// See [`Op::Attend`].
+    fn attend(&mut self, block: usize, rows: &[Row]) {
         let Self {
             config,
-            architecture,
-            precision,
             kernels,
             tasks,
-            weights,
             cache,
             workspace,
             ..
         } = self;
-        let BlockWeights {
-            attention_norm,
-            q,
-            k,
-            v,
-            qkv_bias,
-            o,
-            ffn_norm,
-            gate,
-            up,
-            down,
-        } = &weights.blocks[block];
-        let Workspace {
-            h,
-            x,
-            quantised,
-            rotations,
-            projected,
-            q: queries,
-            k: keys,
-            v: values,
-            ..
-        } = workspace;
-        let head_dim = config.head_dim;
-        let projection = Projection {
-            kernels,
-            tasks,
-            precision: *precision,
-        };
-
-        normalise(kernels, h, attention_norm, config.norm_epsilon, x);
-        projection.run(&[q, k, v], x, quantised, projected);
-        let count = rows.len();
-        let (of_q, rest) = projected.split_at(q.rows * count);
-        let (of_k, of_v) = rest.split_at(k.rows * count);
-        for (to, from) in [(&mut *queries, of_q), (keys, of_k), (values, of_v)] {
-            projection.transpose(from, count, to);
+        let (keys, values) = (&workspace[Value::Keys], &workspace[Value::Values]);
+        let width = keys.len() / rows.len();
+        let new = keys.chunks(width).zip(values.chunks(width));
+        for (row, (keys, values)) in rows.iter().zip(new) {
+            cache.write(block, row, keys, values);
         }
-        if let Some(biases) = qkv_bias {
-            for (x, bias) in [&mut *queries, keys, values].into_iter().zip(biases) {
-                x.chunks_mut(bias.len()).for_each(|row| add(row, bias));
-            }
-        }
-        for (index, row) in rows.iter().enumerate() {
-            let rotations = &rotations[index * head_dim / 2..][..head_dim / 2];
-            let keys = &mut keys[index * k.rows..][..k.rows];
-            rotate(&mut queries[index * q.rows..][..q.rows], rotations);
-            rotate(keys, rotations);
-            cache.write(block, row, keys, &values[index * v.rows..][..v.rows]);
-        }
-        let (kv_heads, group) = (config.kv_heads, config.heads / config.kv_heads);
-        x.resize(count * q.rows);
+        let mut heads = std::mem::take(&mut workspace[Value::Heads]);
+        let queries = &workspace[Value::Queries];
+        heads.resize(queries.len());
         // A short context is read sooner than a task is handed over.
         let keys_read: usize = rows.iter().map(|row| row.position.0 as usize + 1).sum();
-        let width = group * head_dim;
-        tasks.run(x, width, keys_read * q.rows > 1 << 15, |index, out| {
+        let shared = keys_read * (queries.len() / rows.len()) > 1 << 15;
+        let kv_heads = config.kv_heads;
+        let width = config.heads / kv_heads * config.head_dim;
+        tasks.run(&mut heads, width, shared, |index, out| {
             let (row, kv_head) = (&rows[index / kv_heads], index % kv_heads);
             let queries = &queries[index * width..][..width];
             kernels.attend(cache, block, kv_head, row, queries, out);
         });
-        projection.run(&[o], x, quantised, projected);
-        projection.add_transposed(projected, count, h);
+        workspace[Value::Heads] = heads;
+    }
 
-        normalise(kernels, h, ffn_norm, config.norm_epsilon, x);
-        projection.run(&[gate, up], x, quantised, projected);
-        let (of_gate, of_up) = projected.split_at_mut(gate.rows * count);
+    fn projection(&mut self) -> (Projection<'_>, &Weights, &mut Workspace) {
+        let projection = Projection {
+            kernels: &self.kernels,
+            tasks: &self.tasks,
+            precision: self.precision,
+        };
+        (projection, &self.weights, &mut self.workspace)
+    }
+
+    /// Multiplies `of` with the matrices of `by`, into the workspace's `projected`; says how many rows `of` has.
+    fn project(&mut self, of: Value, by: &[Factor]) -> usize {
+        let (projection, weights, workspace) = self.projection();
+        let matrices: Vec<_> = by.iter().map(|factor| &weights[factor.matrix]).collect();
+        let x = &workspace.values[of as usize];
+        let (quantised, projected) = (&mut workspace.quantised, &mut workspace.projected);
+        projection.run(&matrices, x, quantised, projected);
+        x.len() / matrices[0].cols
+    }
+
+    /// See [`Step::Gated`].
+    fn project_gated(&mut self, of: Value, by: &[Factor], activation: Activation) {
+        let count = self.project(of, by);
+        let (projection, _, workspace) = self.projection();
+        let half = workspace.projected.len() / 2;
+        let (gate, up) = workspace.projected.split_at_mut(half);
         // Element by element, so that the order does not matter.
-        tasks.zip(of_gate, of_up, count > 4, |gate, up| {
-            kernels.gated(architecture.activation, gate, up);
+        projection.tasks.zip(gate, up, count > 4, |gate, up| {
+            projection.kernels.gated(activation, gate, up);
         });
-        projection.transpose(of_gate, count, x);
-        projection.run(&[down], x, quantised, projected);
-        projection.add_transposed(projected, count, h);
+        projection.transpose(gate, count, &mut workspace.values[Value::Gate as usize]);
+    }
+
+    /// See [`Step::Added`].
+    fn project_added(&mut self, of: Value, by: &[Factor]) {
+        let count = self.project(of, by);
+        let (projection, _, workspace) = self.projection();
+        let residual = &mut workspace.values[Value::Residual as usize];
+        projection.add_transposed(&workspace.projected, count, residual);
     }
 }
 
@@ -378,210 +436,47 @@ impl Projection<'_> {
 
 impl Workspace {
     fn new(config: &ModelConfig) -> Self {
-        let (q_width, kv_width) = (
-            config.heads * config.head_dim,
-            config.kv_heads * config.head_dim,
-        );
-        let widest = config.hidden_size.max(q_width).max(config.ffn_size);
-        let stack = (q_width + 2 * kv_width).max(2 * config.ffn_size);
-        let floats = |width: usize| Vec::with_capacity(ROWS * width);
-        let aligned = |width: usize| Aligned::with_capacity(ROWS * width);
+        let widths = Value::ALL.map(|value| value.width(config));
+        let widest = widths.into_iter().max().unwrap_or(0);
         Self {
-            h: floats(config.hidden_size),
-            x: aligned(widest),
+            values: widths.map(|width| Aligned::with_capacity(ROWS * width)),
             quantised: Quantised::with_capacity(ROWS, widest),
-            rotations: Vec::with_capacity(ROWS * config.head_dim / 2),
-            projected: floats(stack),
-            q: aligned(q_width),
-            k: aligned(kv_width),
-            v: aligned(kv_width),
+            rotations: Rotations {
+                theta: None,
+                angles: Vec::with_capacity(ROWS * config.head_dim / 2),
+            },
+            projected: Vec::with_capacity(ROWS * 2 * widest),
             logits: Aligned::default(),
-            tokens: Vec::with_capacity(ROWS),
-            headed: Vec::with_capacity(ROWS),
-            headed_h: Vec::with_capacity(HEAD_ROWS * config.hidden_size),
         }
     }
 }
 
-impl Execute for CpuExecutor {
-    fn limits(&self) -> Limits {
-        self.limits
-    }
+impl Index<Value> for Workspace {
+    type Output = Aligned<f32>;
 
-    fn set_directions(&mut self, directions: &[LayerTable]) -> Result<(), EngineError> {
-        self.directions = directions.to_vec();
-        Ok(())
-    }
-
-    fn set_change(&mut self, slot: ChangeSlot, change: &ComposedChange) -> Result<(), EngineError> {
-        self.changes[slot.0 as usize] = Some(change.clone());
-        Ok(())
-    }
-
-    fn set_seen(&mut self, sequence: SequenceIndex, tokens: &[TokenId]) -> Result<(), EngineError> {
-        let seen = &mut self.seen[sequence.index()];
-        seen.fill(false);
-        for token in tokens {
-            seen[token.0 as usize] = true;
-        }
-        Ok(())
-    }
-
-    fn submit(&mut self, batch: &Batch) -> Result<(), EngineError> {
-        let record = self.compute(batch)?;
-        self.finished.push_back(record);
-        Ok(())
-    }
-
-    async fn collect(&mut self) -> Result<BatchRecord, EngineError> {
-        self.finished
-            .pop_front()
-            .ok_or_else(|| EngineError::Usage("nothing is queued".into()))
+    fn index(&self, value: Value) -> &Aligned<f32> {
+        &self.values[value as usize]
     }
 }
 
-impl CpuExecutor {
-    fn compute(&mut self, batch: &Batch) -> Result<BatchRecord, EngineError> {
-        let rows = &batch.rows;
-        if rows.len() > self.limits.rows {
-            return Err(EngineError::Usage("too much was queued at once".into()));
-        }
-        let layer_rows = self.config.layers + 1;
-        let mut tokens = std::mem::take(&mut self.workspace.tokens);
-        tokens.clear();
-        for row in rows {
-            tokens.push(match row.token {
-                TokenSource::Id(token) => token,
-                TokenSource::Sampled => self.sampled[row.sequence.index()].ok_or_else(|| {
-                    EngineError::Usage("nothing was sampled in this sequence yet".into())
-                })?,
-            });
-        }
-        let mut records: Vec<_> = rows
-            .iter()
-            .zip(&tokens)
-            .map(|(row, &token)| TokenRecord {
-                sequence: row.sequence,
-                position: row.position,
-                token,
-                readings: Readings {
-                    values: vec![0.0; self.directions.len() * layer_rows],
-                    layer_rows,
-                },
-                prediction: None,
-            })
-            .collect();
-        let captured = match batch.capture {
-            true => rows.len() * layer_rows * self.config.hidden_size,
-            false => 0,
-        };
-        let mut residual = vec![0.0; captured];
-        self.forward(rows, &tokens, &mut records, &mut residual);
-        for (row, token) in rows.iter().zip(&tokens) {
-            self.seen[row.sequence.index()][token.0 as usize] = true;
-        }
-        let mut headed = std::mem::take(&mut self.workspace.headed);
-        headed.clear();
-        headed.extend((0..rows.len()).filter(|&index| rows[index].head != Head::Skip));
-        self.last_logits.clear();
-        for headed in headed.chunks(HEAD_ROWS) {
-            self.predict(rows, headed, &mut records);
-        }
-        self.workspace.tokens = tokens;
-        self.workspace.headed = headed;
-        Ok(BatchRecord {
-            tokens: records,
-            residual,
-        })
+impl IndexMut<Value> for Workspace {
+    fn index_mut(&mut self, value: Value) -> &mut Aligned<f32> {
+        &mut self.values[value as usize]
     }
+}
 
-    /// Fills in the predictions after the rows `headed`, at most [`HEAD_ROWS`].
-    fn predict(&mut self, rows: &[Row], headed: &[usize], records: &mut [TokenRecord]) {
-        let d = self.config.hidden_size;
-        let Workspace {
-            h,
-            x,
-            quantised,
-            projected,
-            logits,
-            headed_h: inputs,
-            ..
-        } = &mut self.workspace;
-        inputs.clear();
-        for &index in headed {
-            inputs.extend_from_slice(&h[index * d..][..d]);
-        }
-        let epsilon = self.config.norm_epsilon;
-        normalise(&self.kernels, inputs, &self.weights.final_norm, epsilon, x);
-        let projection = Projection {
-            kernels: &self.kernels,
-            tasks: &self.tasks,
-            precision: self.precision,
-        };
-        let head = self
-            .weights
-            .head
-            .as_ref()
-            .unwrap_or(&self.weights.embedding);
-        projection.run(&[head], x, quantised, projected);
-        projection.transpose(projected, headed.len(), logits);
-        let vocab = self.config.vocab_size;
-        let predictors = &mut self.predictors;
-        predictors.expect(headed.len());
-        let (kernels, seen) = (&self.kernels, &self.seen);
-        self.tasks.run(logits, vocab, true, |at, own| {
-            let row = &rows[headed[at]];
-            predictors.predict(at, kernels, own, row, &seen[row.sequence.index()]);
-        });
-        for (at, (&index, own)) in headed.iter().zip(logits.chunks(vocab)).enumerate() {
-            let row = &rows[index];
-            let sequence = row.sequence.index();
-            let Some(mut prediction) = predictors.take(at) else {
-                continue;
-            };
-            if matches!(row.head, Head::Compare(_)) {
-                let before = match at {
-                    0 => &self.last_logits[..],
-                    _ => &logits[(at - 1) * vocab..][..vocab],
-                };
-                prediction.divergence = Some(divergence(before, own));
+impl Rotations {
+    fn of(&mut self, rows: &[Row], head_dim: usize, theta: f32) -> &[(f32, f32)] {
+        if self.theta != Some(theta) {
+            self.theta = Some(theta);
+            self.angles.clear();
+            for row in rows {
+                let pairs = 0..head_dim / 2;
+                let angle = |pair| rotation(pair, head_dim, row.position.0, theta);
+                self.angles.extend(pairs.map(angle));
             }
-            if matches!(row.head, Head::Sample(_)) {
-                self.sampled[sequence] = Some(prediction.chosen);
-            }
-            records[index].prediction = Some(prediction);
         }
-        // Only where the next row that asks for the head compares itself with the last of these.
-        let next = headed.last().and_then(|&last| {
-            let mut after = rows[last + 1..].iter();
-            after.find(|row| row.head != Head::Skip)
-        });
-        if next.is_some_and(|row| matches!(row.head, Head::Compare(_))) {
-            self.last_logits.clear();
-            let last = &logits[(headed.len() - 1) * vocab..];
-            self.last_logits.extend_from_slice(last);
-        }
-    }
-}
-
-/// One layer's change on one token's residual `h` (`[d]`).
-fn apply(kernels: &Kernels, change: &LayerChange, first_token: bool, h: &mut [f32]) {
-    if !change.add.is_empty() {
-        add(h, &change.add);
-    }
-    if first_token || change.clamps.is_empty() {
-        return;
-    }
-    // All components are measured before any of them is changed.
-    let mut components = [0.0; MAX_CLAMPS];
-    for (component, clamp) in components.iter_mut().zip(&change.clamps) {
-        *component = kernels.dot(h, &clamp.direction);
-    }
-    for (clamp, component) in change.clamps.iter().zip(components) {
-        let shift = component.clamp(clamp.low, clamp.high) - component;
-        h.iter_mut()
-            .zip(&clamp.direction)
-            .for_each(|(h, v)| *h += shift * v);
+        &self.angles
     }
 }
 

@@ -68,7 +68,7 @@ impl Predictor {
         let log_total = f64::from(largest) + kernels.sum_of_exponentials(logits, largest).ln();
         let logprob = |token: TokenId| (f64::from(logits[token.0 as usize]) - log_total) as f32;
         let (chosen, target) = match row.head {
-            Head::Sample(sampler) if sampler.temperature <= 0.0 => {
+            Head::Sample(sampler) if sampler.divisor() <= 0.0 => {
                 let penalised = |token| penalised(logits, seen, &sampler, token);
                 (
                     largest_of((0..logits.len()).map(|token| (token, penalised(token)))),
@@ -101,12 +101,13 @@ impl Predictor {
         seen: &[bool],
     ) -> TokenId {
         self.scaled.clear();
+        let divisor = sampler.divisor();
         if sampler.repetition_penalty == 1.0 {
-            let scaled = logits.iter().map(|logit| logit / sampler.temperature);
+            let scaled = logits.iter().map(|logit| logit / divisor);
             self.scaled.extend(scaled);
         } else {
-            let scaled = (0..logits.len())
-                .map(|token| penalised(logits, seen, sampler, token) / sampler.temperature);
+            let scaled =
+                (0..logits.len()).map(|token| penalised(logits, seen, sampler, token) / divisor);
             self.scaled.extend(scaled);
         }
         let threshold = self.threshold(kernels, sampler);
@@ -229,7 +230,7 @@ mod tests {
         #[test]
         fn predictions_are_the_references(
             logits in prop::collection::vec(-12.0_f32..12.0, 20..900),
-            temperature in prop::sample::select(vec![0.0_f32, 0.5, 1.3]),
+            temperature in prop::sample::select(vec![0.0_f32, 1e-45, 1e-38, 1e-10, 0.5, 1.3, 3e38]),
             top_k in prop::sample::select(vec![0_u32, 1, 12, 300]),
             top_p in prop::sample::select(vec![0.1_f32, 0.7, 0.99, 1.0]),
             repetition_penalty in prop::sample::select(vec![1.0_f32, 1.4]),

@@ -3,7 +3,7 @@
 use super::activations::{Inputs, Quantised};
 use super::aligned::Aligned;
 use super::kernels::Kernels;
-use crate::engine::Precision;
+use crate::types::Precision;
 use trimtab_checkpoint::{Encoding, WeightRows};
 
 /// Names of the instruction sets that this processor has, the fastest first.

@@ -1,6 +1,6 @@
 //! Which of the ways through its work an adapter is given: what a short timing chooses among.
 
-use crate::engine::Precision;
+use crate::types::Precision;
 use std::fmt;
 use std::str::FromStr;
 
@@ -36,7 +36,7 @@ pub enum Products {
 pub struct FewRows {
     pub workgroups: Workgroups,
     pub products: Products,
-    /// Four dispatches a block (`shaders/parts.wgsl`) or, apart, six.
+    /// Four dispatches a block (`shaders/include/parts.wgsl`) or, apart, six.
     pub merged: bool,
 }
 

@@ -1,7 +1,8 @@
-//! Rotary positions, the key/value cache, and grouped-query attention.
+//! The key/value cache, and grouped-query attention.
 
 use super::matrix::dot;
 use crate::executor::Row;
+use trimtab_checkpoint::ModelConfig;
 
 /// Keys (rotated) and values of every block and sequence; grows with the conversation.
 #[derive(Debug)]
@@ -38,26 +39,6 @@ impl KeyValueCache {
     }
 }
 
-/// Rotates every head of `x` (`[heads, head_dim]`) for `position`: element `i` pairs with
-/// `i + head_dim / 2` (Hugging Face's `rotate_half`).
-pub fn rotate(x: &mut [f32], head_dim: usize, position: u32, theta: f32) {
-    let half = head_dim / 2;
-    for pair in 0..half {
-        let (sin, cos) = rotation(pair, head_dim, position, theta);
-        for head in x.chunks_mut(head_dim) {
-            let (a, b) = (head[pair], head[pair + half]);
-            head[pair] = a * cos - b * sin;
-            head[pair + half] = b * cos + a * sin;
-        }
-    }
-}
-
-/// Sine and cosine of `position · theta^(−2·pair/head_dim)`, the angle in f32 as Hugging Face computes it.
-pub fn rotation(pair: usize, head_dim: usize, position: u32, theta: f32) -> (f32, f32) {
-    let frequency = 1.0 / theta.powf((2 * pair) as f32 / head_dim as f32);
-    (position as f32 * frequency).sin_cos()
-}
-
 /// Attention of `rows` with queries `q` (`[n, heads · head_dim]`, rotated) over everything in their
 /// sequences up to themselves. Returns `[n, heads · head_dim]`.
 pub fn attend(
@@ -65,12 +46,11 @@ pub fn attend(
     block: usize,
     rows: &[Row],
     q: &[f32],
-    heads: usize,
-    kv_heads: usize,
-    head_dim: usize,
+    config: &ModelConfig,
 ) -> Vec<f32> {
+    let (heads, head_dim) = (config.heads, config.head_dim);
     let scale = 1.0 / (head_dim as f32).sqrt();
-    let group = heads / kv_heads;
+    let group = heads / config.kv_heads;
     let mut out = vec![0.0; q.len()];
     let task = |(index, out): (usize, &mut [f32])| {
         let (row, head) = (&rows[index / heads], index % heads);

@@ -53,11 +53,12 @@ fn choose(logits: &[f32], sampler: &Sampler, position: u32, seen: &[bool]) -> To
             false => logit,
         }
     };
-    if sampler.temperature <= 0.0 {
+    let divisor = sampler.divisor();
+    if divisor <= 0.0 {
         return largest((0..logits.len()).map(|token| (token, penalised(token))));
     }
     let scaled: Vec<f32> = (0..logits.len())
-        .map(|token| penalised(token) / sampler.temperature)
+        .map(|token| penalised(token) / divisor)
         .collect();
     let threshold = threshold(&scaled, sampler);
     largest(

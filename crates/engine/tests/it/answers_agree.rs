@@ -4,7 +4,7 @@
 use pollster::block_on;
 use std::cell::Cell;
 use trimtab_engine::forced::{Forced, ForcedRequest};
-use trimtab_engine::generate::{Event, GenerateRequest, Generation};
+use trimtab_engine::generate::{EndReason, Event, GenerateRequest, Generation};
 use trimtab_engine::gpu::Assumptions;
 use trimtab_engine::{
     Backend, Engine, Layer, Operation, Precision, Sampler, Scope, SequenceIndex, SteeringPlan,
@@ -77,6 +77,64 @@ fn all_executors_choose_the_same_tokens() {
             }
         }
     }
+}
+
+/// Near 0 the greedy answer, whatever the logits overflow to; where only noise is left, the same text everywhere.
+#[test]
+fn temperatures_at_the_ends_of_their_range_choose_what_they_mean() {
+    let model = model(Form::Q4WithMin, "llama", "silu");
+    let mut engines = [
+        (Backend::Reference, Precision::Exact),
+        (Backend::Cpu, Precision::Exact),
+        (Backend::Gpu, Precision::Exact),
+    ]
+    .map(|(backend, precision)| engine(&model, backend, precision));
+    let noise = Sampler {
+        temperature: f32::MAX,
+        ..Sampler::GREEDY
+    };
+    let greedy = generate(&mut engines[0], Sampler::GREEDY, &[0]);
+    let random = generate(&mut engines[0], noise, &[0]);
+    assert_ne!(greedy, random);
+    for engine in &mut engines {
+        for temperature in [f32::from_bits(1), 1e-38, 1e-30, 1e-10] {
+            let cold = Sampler {
+                temperature,
+                ..Sampler::GREEDY
+            };
+            assert_eq!(generate(engine, cold, &[0]), greedy, "{temperature}");
+        }
+        assert_eq!(generate(engine, noise, &[0]), random);
+    }
+}
+
+/// Without a limit of its own an answer ends where the context does; a prompt that is longer is told both numbers.
+#[test]
+fn the_context_ends_an_answer_of_any_length() {
+    let model = model_with_context(Form::F32, "llama", "silu", 24);
+    let mut engine = engine(&model, Backend::Cpu, Precision::Exact);
+    let request = |length| GenerateRequest {
+        sequence: SequenceIndex(0),
+        prompt: tokens(length, 1),
+        plan: SteeringPlan::default(),
+        sampler: Sampler::GREEDY,
+        max_tokens: usize::MAX,
+        end_tokens: vec![],
+    };
+    let answer = block_on(async {
+        let mut run = Generation::start(&mut engine, vec![request(4)]).await?;
+        while run.next(&mut engine).await?.is_some() {}
+        run.finish(&mut engine).await
+    });
+    let answer = answer.unwrap().remove(0);
+    assert_eq!(answer.tokens.len(), 24 - 4 + 1);
+    assert_eq!(answer.reason, EndReason::ContextFull);
+    let refused = block_on(Generation::start(&mut engine, vec![request(30)]));
+    let sentence = refused.unwrap_err().to_string();
+    assert_eq!(
+        sentence,
+        "30 tokens do not fit: this engine holds 24; shorten the conversation"
+    );
 }
 
 /// Eight answers at once are those that each would be alone, by whichever kernels the wider batch goes.

@@ -154,7 +154,8 @@ fn quantised_weights_with_products_of_halves() {
         let label = format!("halves {form:?}");
         let model = model(form, "llama", "silu");
         let gpu = engine_assuming(&model, Backend::Gpu, Precision::Fast, assumptions, 3);
-        assert_eq!(gpu.variant(), assumptions.variant, "{label}");
+        let variant = gpu.gpu().map(|gpu| gpu.variant());
+        assert_eq!(variant, assumptions.variant, "{label}");
         compare_engine(&label, &model, gpu);
     }
 }
@@ -288,7 +289,7 @@ fn readings_and_a_plan_take_no_dispatch() {
             gpu.set_directions(directions).unwrap();
             let mut dispatches = |max_tokens| {
                 gpu.clear(SequenceIndex(0)).unwrap();
-                let before = gpu.dispatches();
+                let before = gpu.gpu().unwrap().dispatches();
                 let request = GenerateRequest {
                     sequence: SequenceIndex(0),
                     prompt: tokens(1, 3),
@@ -302,7 +303,7 @@ fn readings_and_a_plan_take_no_dispatch() {
                     while run.next(&mut gpu).await.unwrap().is_some() {}
                     run.finish(&mut gpu).await.unwrap();
                 });
-                gpu.dispatches() - before
+                gpu.gpu().unwrap().dispatches() - before
             };
             // The last token is read without being continued: no logits, no sampling.
             let one = 4 * LAYERS + 4;
@@ -337,9 +338,16 @@ fn a_push_is_compared_with_no_push() {
         scope: Scope::Response,
     };
     let plan = SteeringPlan { terms: vec![term] };
-    let mut cpu = engine(&model, Backend::Cpu, Precision::Exact);
     let mut reference = engine(&model, Backend::Reference, Precision::Exact);
-    let (got, want) = (compared(&mut cpu, &plan), compared(&mut reference, &plan));
+    let want = compared(&mut reference, &plan);
+    for backend in [Backend::Cpu, Backend::Gpu] {
+        let mut tested = engine(&model, backend, Precision::Exact);
+        compare_pushes(&mut tested, &plan, &want);
+    }
+}
+
+fn compare_pushes(tested: &mut Engine, plan: &SteeringPlan, want: &Compared) {
+    let got = compared(tested, plan);
     assert_eq!((got.logprobs.len(), got.divergences.len()), (50, 50));
     for (got, want) in got.divergences.iter().zip(&want.divergences) {
         assert!(*want > 1e-3 && (got - want).abs() < 1e-3 * want + 1e-5);
@@ -348,7 +356,7 @@ fn a_push_is_compared_with_no_push() {
         assert!((got - want).abs() < 1e-3);
     }
     // Without a plan both sides are the same, and what the reader says is what the comparison says.
-    let idle = compared(&mut cpu, &SteeringPlan::default());
+    let idle = compared(tested, &SteeringPlan::default());
     assert!(idle.divergences.iter().all(|divergence| *divergence < 1e-6));
     assert!(
         idle.logprobs

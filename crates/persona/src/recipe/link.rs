@@ -2,18 +2,22 @@
 
 use crate::recipe::document::{Document, VERSION};
 use crate::recipe::newer::Newer;
+use crate::recipe::pasted::{codes, is_of_code};
 use crate::recipe::{Recipe, RecipeError};
+use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use base64::{DecodeError, Engine as _};
 use miniz_oxide::inflate::TINFLStatus;
 use miniz_oxide::inflate::core::inflate_flags::TINFL_FLAG_USING_NON_WRAPPING_OUTPUT_BUF;
 use miniz_oxide::inflate::core::{DecompressorOxide, decompress};
 use serde::Deserialize;
 
-/// What stands before the code in an address.
+/// Marker before the code in an address.
 pub const MARKER: &str = "#r=";
 /// Longest code that is read or written, in characters.
 pub const MAX_CODE_CHARS: usize = 1 << 18;
+/// Longest text that is looked through for a code, in bytes: a code, its address, and the marks of programs that quote,
+/// wrap and escape it.
+const MAX_TEXT_BYTES: usize = MAX_CODE_CHARS + MAX_CODE_CHARS / 4 + (1 << 14);
 /// Longest JSON that a code may inflate to, in bytes.
 pub const MAX_JSON_BYTES: usize = 1 << 20;
 
@@ -24,9 +28,9 @@ pub enum LinkError {
     #[error("this link is more than {MAX_CODE_CHARS} characters long, which are all that are read")]
     TooLong,
     #[error(
-        "this link was damaged on its way (its code is not base64url); copy all of it, from {MARKER} to its end"
+        "this link was damaged on its way ({found:?} stands in its code, which is base64url); copy all of it, from {MARKER} to its end"
     )]
-    Alphabet,
+    Alphabet { found: char },
     #[error(
         "this link was cut short or damaged on its way; copy all of it, from {MARKER} to its end"
     )]
@@ -47,10 +51,15 @@ pub enum LinkError {
     TooLarge { chars: usize },
 }
 
-// By hand: the messages contain these errors, so they are not told again as sources.
+// Written by hand: the messages contain these errors, so they are not named again as sources.
 impl From<serde_json::Error> for LinkError {
     fn from(error: serde_json::Error) -> Self {
-        Self::Json(error)
+        // A text that is not JSON is another than the one that was deflated.
+        if error.is_data() {
+            Self::Json(error)
+        } else {
+            Self::Damaged
+        }
     }
 }
 
@@ -60,11 +69,11 @@ impl From<RecipeError> for LinkError {
     }
 }
 
-/// What a link held.
+/// The contents of a link.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Opened {
     Recipe(Box<Recipe>),
-    /// Of a later version of the format: what could be read of it.
+    /// What could be read of a later version of the format.
     Newer(Newer),
 }
 
@@ -88,9 +97,9 @@ pub fn encode(recipe: &Recipe) -> Result<String, LinkError> {
     Ok(code)
 }
 
-/// Opens a code, or an address with one; line breaks and spaces that mail programs put in are ignored.
+/// Opens a code, or an address with one, as mail and chat programs hand it on.
 pub fn decode(link: &str) -> Result<Opened, LinkError> {
-    let json = inflate(&code_of(link)?)?;
+    let json = json_of(link)?;
     #[derive(Deserialize)]
     struct Head {
         version: u32,
@@ -107,30 +116,30 @@ pub fn decode(link: &str) -> Result<Opened, LinkError> {
 
 /// The canonical JSON inside a code.
 pub fn json_of(link: &str) -> Result<Vec<u8>, LinkError> {
-    inflate(&code_of(link)?)
-}
-
-/// The code alone, decoded from base64url.
-fn code_of(link: &str) -> Result<Vec<u8>, LinkError> {
-    // An address before the code is longer than no sane address.
-    if link.len() > MAX_CODE_CHARS + (1 << 14) {
+    if link.len() > MAX_TEXT_BYTES {
         return Err(LinkError::TooLong);
     }
-    let link: String = link.chars().filter(|c| !c.is_whitespace()).collect();
-    let code = match link.rsplit_once(MARKER) {
-        Some((_, code)) => code,
-        None => link.strip_prefix(&MARKER[1..]).unwrap_or(&link),
-    };
-    if code.is_empty() || code.contains("://") {
-        return Err(LinkError::Nothing);
+    let mut refused = None;
+    for code in codes(link) {
+        match unpack(&code) {
+            Ok(json) => return Ok(json),
+            Err(error) => refused = refused.or(Some(error)),
+        }
     }
+    Err(refused.unwrap_or(LinkError::Nothing))
+}
+
+fn unpack(code: &str) -> Result<Vec<u8>, LinkError> {
     if code.len() > MAX_CODE_CHARS {
         return Err(LinkError::TooLong);
     }
-    URL_SAFE_NO_PAD.decode(code).map_err(|error| match error {
-        DecodeError::InvalidByte(..) => LinkError::Alphabet,
-        _ => LinkError::Damaged,
-    })
+    if let Some(found) = code.chars().find(|c| !is_of_code(*c)) {
+        return Err(LinkError::Alphabet { found });
+    }
+    let deflated = URL_SAFE_NO_PAD
+        .decode(code)
+        .map_err(|_| LinkError::Damaged)?;
+    inflate(&deflated)
 }
 
 /// Inflates to at most [`MAX_JSON_BYTES`]; nothing may follow the deflated bytes.
@@ -231,6 +240,9 @@ mod tests {
             format!("#r={code}"),
             format!("r={code}"),
             broken,
+            format!("<https://example.org/trimtab/#r={code}>,"),
+            format!("https%3A%2F%2Fexample.org%2F%23r%3D{code}"),
+            format!("> {}=\n> {} and so on", &code[..100], &code[100..]),
         ] {
             assert_eq!(opened(&link), samples::recipe());
         }
@@ -241,7 +253,7 @@ mod tests {
         assert!(refused("").contains("no recipe in this"));
         assert!(refused("https://example.org/trimtab/").contains("no recipe in this"));
         assert!(refused("#r=").contains("no recipe in this"));
-        assert!(refused("#r=ab$d").contains("base64url"));
+        assert!(refused("#r=ab$d").contains("'$' stands in its code"));
         let code = encode(&samples::recipe()).unwrap();
         assert!(refused(&code[..code.len() / 2]).contains("cut short"));
         let longer =

@@ -6,6 +6,7 @@ mod document;
 pub mod inline_vector;
 pub mod link;
 pub mod newer;
+mod pasted;
 pub mod replay;
 mod sextets;
 pub mod tokens;

@@ -10,9 +10,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::Arguments;
-use super::prompt::Prompt;
+use super::prompt::{Prompt, Vocabulary};
 use super::row::{Row, Sample};
-use crate::{process, server};
+use crate::process;
+use crate::program::Programs;
 
 /// The driver's report.
 #[derive(Debug, Deserialize)]
@@ -87,7 +88,7 @@ pub fn measure(
     arguments: &Arguments,
 ) -> Result<Measured> {
     let bench = root.join("tests/bench");
-    let address = server::serve_for_timing(
+    let timed = Programs::Fresh.serve_for_timing(
         root,
         &[
             ("/pages", bench.join("pages")),
@@ -95,7 +96,7 @@ pub fn measure(
             ("/files", folder.join("files")),
         ],
     )?;
-    let isolated = server::serve_in_background(root)?;
+    let isolated = Programs::AsBuilt.serve(root)?;
     let out = folder.join("browser.json");
     let job = json!({
         "question": long,
@@ -107,8 +108,11 @@ pub fn measure(
     let mut driver = process::command("node", &bench);
     driver
         .args(["--import", "tsx", "main.ts"])
-        .env("TRIMTAB_URL", format!("http://{address}"))
-        .env("TRIMTAB_ISOLATED_URL", format!("http://{isolated}"))
+        .env("TRIMTAB_URL", format!("http://{}", timed.address))
+        .env(
+            "TRIMTAB_ISOLATED_URL",
+            format!("http://{}", isolated.address),
+        )
         .env("CHROMIUM", browser);
     process::announce(&driver);
     let mut child = driver
@@ -127,16 +131,16 @@ pub fn measure(
 }
 
 impl Measured {
-    pub fn rows(&self, prompt: &Prompt) -> Result<Vec<Row>> {
+    pub fn rows(&self, prompt: &Prompt, vocabulary: Vocabulary<'_>) -> Result<Vec<Row>> {
         self.outcomes
             .iter()
-            .map(|outcome| outcome.row(prompt))
+            .map(|outcome| outcome.row(prompt, vocabulary))
             .collect()
     }
 }
 
 impl Outcome {
-    fn row(&self, prompt: &Prompt) -> Result<Row> {
+    fn row(&self, prompt: &Prompt, vocabulary: Vocabulary<'_>) -> Result<Row> {
         let mut row = Row {
             runtime: self.runtime.clone(),
             environment: "browser",
@@ -154,14 +158,14 @@ impl Outcome {
             same_characters: None,
             failure: self.failure.clone(),
         };
-        let samples = self.answers.iter().map(|answer| answer.sample(prompt));
+        let samples = self.answers.iter().map(|answer| answer.sample(vocabulary));
         row.summarise(&samples.collect::<Result<Vec<_>>>()?);
         Ok(row)
     }
 }
 
 impl Answer {
-    fn sample(&self, prompt: &Prompt) -> Result<Sample> {
+    fn sample(&self, vocabulary: Vocabulary<'_>) -> Result<Sample> {
         ensure!(
             !self.times.is_empty(),
             "an answer without a token was reported"
@@ -176,7 +180,7 @@ impl Answer {
             tokens: self.times.len(),
             text: match (&self.text, &self.ids) {
                 (Some(text), _) => text.clone(),
-                (None, Some(ids)) => prompt.tokenizer.decode(ids),
+                (None, Some(ids)) => vocabulary.decode(ids)?,
                 (None, None) => String::new(),
             },
         })

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::prompt::Prompt;
+use super::prompt::{Prompt, Vocabulary};
 use super::row::median;
 use crate::process;
 
@@ -130,7 +130,7 @@ pub fn steering(root: &Path, model: &Path, precision: &str, pairs: usize) -> Res
     if pairs < 2 {
         bail!("an interval needs at least two pairs");
     }
-    let prompt = Prompt::short(model)?;
+    let prompt = Prompt::short(&Vocabulary { root, model })?;
     let measured: Measured<Vec<[f64; 2]>> = ask(
         root,
         &json!({

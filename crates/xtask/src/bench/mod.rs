@@ -1,6 +1,5 @@
 //! `cargo xtask bench`: what the page costs and how fast it answers, beside other runtimes in the same run.
 
-mod breakdown;
 mod browser;
 mod gpu;
 mod growth;
@@ -18,9 +17,8 @@ use anyhow::{Context, Result};
 use clap::Args;
 
 use crate::{node, page, system};
-use prompt::Prompt;
+use prompt::{Prompt, Vocabulary};
 use report::Report;
-use trimtab_checkpoint::manifest;
 
 /// Longest answer that is timed.
 const ANSWER_TOKENS: usize = 64;
@@ -64,6 +62,10 @@ pub struct Arguments {
 
 pub fn run(root: &Path, arguments: &Arguments) -> Result<()> {
     let model = root.join("models/smollm2-135m-instruct");
+    let vocabulary = Vocabulary {
+        root,
+        model: &model,
+    };
     if arguments.profile {
         return gpu::profile(root, &model, &arguments.precision);
     }
@@ -71,7 +73,7 @@ pub fn run(root: &Path, arguments: &Arguments) -> Result<()> {
         return growth::measure(root, &model, arguments.rounds);
     }
     if let Some(backend) = &arguments.batch {
-        let prompt = Prompt::short(&model)?;
+        let prompt = Prompt::short(&vocabulary)?;
         return native::batches(root, &model, &prompt, backend, arguments.rounds);
     }
     if arguments.gpu {
@@ -83,7 +85,7 @@ pub fn run(root: &Path, arguments: &Arguments) -> Result<()> {
     let folder = root.join("target/bench");
     fs::create_dir_all(&folder).with_context(|| format!("{} cannot be made", folder.display()))?;
     page::build(root, &page::PublicAddress::default())?;
-    let weight = weight::weigh(root, &folder)?;
+    let weight = weight::weigh(root)?;
     if arguments.weight {
         print!("{weight}");
         return Ok(());
@@ -92,8 +94,8 @@ pub fn run(root: &Path, arguments: &Arguments) -> Result<()> {
     let browser = system::ensure_browser()?;
     node::ensure_packages(&root.join("tests"))?;
     node::ensure_packages(&root.join("tests/bench"))?;
-    let long = Prompt::long(&model)?;
-    let short = Prompt::short(&model)?;
+    let long = Prompt::long(&vocabulary)?;
+    let short = Prompt::short(&vocabulary)?;
     let peers = arguments
         .peers
         .then(|| peer_files::ensure(root, &folder))
@@ -101,9 +103,9 @@ pub fn run(root: &Path, arguments: &Arguments) -> Result<()> {
 
     let mut rows = native::time(root, &model, &long, arguments.rounds, peers.as_ref())?;
     let measured = browser::measure(root, &folder, &browser, &long, &short, arguments)?;
-    rows.extend(measured.rows(&long)?);
+    rows.extend(measured.rows(&long, vocabulary)?);
     row::compare_texts(&mut rows);
-    let weights = fs::metadata(model.join(manifest::WEIGHTS))?.len();
+    let weights = fs::metadata(model.join("model.safetensors"))?.len();
     let report = Report::new(rows, measured, weight, weights);
     let path = folder.join("peers.json");
     fs::write(&path, report.rows_json()?)

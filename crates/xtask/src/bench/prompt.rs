@@ -1,11 +1,14 @@
 //! The questions that are asked: the same token ids for every runtime.
 
-use std::fs;
+use std::io::Write;
 use std::path::Path;
+use std::process::Stdio;
 
 use anyhow::{Context, Result, ensure};
-use serde::Serialize;
-use trimtab_checkpoint::{ChatTemplate, Message, ModelConfig, Tokenizer, manifest};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::process;
 
 /// Its greedy answer is longer than any that is timed.
 const STORY: &str = "Tell me a long story about an old sailor who finds a small boat on the beach, \
@@ -22,42 +25,52 @@ pub struct Prompt {
     pub ids: Vec<u32>,
     pub end_tokens: Vec<u32>,
     pub max_tokens: usize,
-    #[serde(skip)]
-    pub tokenizer: Tokenizer,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub struct Message {
+    pub role: &'static str,
+    pub content: &'static str,
+}
+
+#[derive(Deserialize)]
+struct Rendered {
+    text: String,
+    ids: Vec<u32>,
+    end_tokens: Vec<u32>,
 }
 
 impl Prompt {
     /// 64 tokens.
-    pub fn long(model: &Path) -> Result<Self> {
-        Self::new(model, &[("user", STORY)], 64)
+    pub fn long(vocabulary: &Vocabulary) -> Result<Self> {
+        Self::new(vocabulary, &[("user", STORY)], 64)
     }
 
     /// 30 tokens, which is what the default system prompt alone would take.
-    pub fn short(model: &Path) -> Result<Self> {
+    pub fn short(vocabulary: &Vocabulary) -> Result<Self> {
         let question = "What is a good way to spend a Sunday at home?";
         Self::new(
-            model,
+            vocabulary,
             &[("system", "You are kind."), ("user", question)],
             30,
         )
     }
 
-    fn new(model: &Path, messages: &[(&str, &str)], expected: usize) -> Result<Self> {
-        let file = |name: &str| {
-            let path = model.join(name);
-            fs::read(&path).with_context(|| format!("{} cannot be read", path.display()))
-        };
-        let tokenizer = Tokenizer::from_json(&file(manifest::TOKENIZER)?)?;
-        let template = ChatTemplate::from_files(Some(&file(manifest::CHAT_TEMPLATE)?), None)?;
+    fn new(
+        vocabulary: &Vocabulary,
+        messages: &[(&'static str, &'static str)],
+        expected: usize,
+    ) -> Result<Self> {
         let messages: Vec<Message> = messages
             .iter()
-            .map(|&(role, content)| Message {
-                role: role.to_owned(),
-                content: content.to_owned(),
-            })
+            .map(|&(role, content)| Message { role, content })
             .collect();
-        let rendered = template.encode(&tokenizer, &messages, true)?;
-        let ids = rendered.ids;
+        let answer = vocabulary.ask("messages", &json!(messages))?;
+        let Rendered {
+            text,
+            ids,
+            end_tokens,
+        } = serde_json::from_slice(&answer)?;
         ensure!(
             ids.len() == expected,
             "the prompt has {} tokens with this model's tokenizer, not {expected}; change its text in {}",
@@ -66,11 +79,48 @@ impl Prompt {
         );
         Ok(Self {
             messages,
-            text: rendered.text,
+            text,
             ids,
-            end_tokens: ModelConfig::from_json(&file(manifest::CONFIG)?)?.end_tokens,
+            end_tokens,
             max_tokens: super::ANSWER_TOKENS,
-            tokenizer,
         })
+    }
+}
+
+/// The model's tokens, by `crates/checkpoint/examples/tokens.rs`.
+#[derive(Debug, Clone, Copy)]
+pub struct Vocabulary<'a> {
+    pub root: &'a Path,
+    pub model: &'a Path,
+}
+
+impl Vocabulary<'_> {
+    pub fn decode(&self, ids: &[u32]) -> Result<String> {
+        let answer: Value = serde_json::from_slice(&self.ask("ids", &json!(ids))?)?;
+        let text = answer["text"]
+            .as_str()
+            .context("the example printed no text")?;
+        Ok(text.to_owned())
+    }
+
+    fn ask(&self, key: &str, value: &Value) -> Result<Vec<u8>> {
+        let mut example = process::cargo(self.root);
+        example.args(["run", "--release", "--quiet", "--example", "tokens"]);
+        let mut child = example
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .context("cargo could not be started")?;
+        if let Some(mut input) = child.stdin.take() {
+            let request = json!({"model": self.model, key: value});
+            input.write_all(request.to_string().as_bytes())?;
+        }
+        let output = child.wait_with_output()?;
+        ensure!(
+            output.status.success(),
+            "the example `tokens` ended with {}",
+            output.status
+        );
+        Ok(output.stdout)
     }
 }

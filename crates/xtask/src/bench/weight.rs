@@ -1,4 +1,4 @@
-//! What a visitor downloads before the model: the built page, gzipped, and what its module is made of.
+//! What a visitor downloads before the model: the built page, gzipped.
 
 use std::fmt;
 use std::fs;
@@ -10,31 +10,20 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use serde::Serialize;
 
-use super::breakdown::{self, Breakdown};
-use crate::wasm;
-
-/// Crates below this are one line, in bytes of code.
-const SMALL: usize = 12_000;
-
 #[derive(Debug, Serialize)]
 pub struct Weight {
     /// Gzipped bytes.
     pub wasm: usize,
     pub javascript: usize,
     pub css: usize,
-    pub breakdown: Breakdown,
 }
 
 /// Weighs `web/dist`, which must be built.
-pub fn weigh(root: &Path, folder: &Path) -> Result<Weight> {
-    let module = wasm::with_names(root, &folder.join("module"))?;
-    let bytes =
-        fs::read(&module).with_context(|| format!("{} cannot be read", module.display()))?;
+pub fn weigh(root: &Path) -> Result<Weight> {
     let mut weight = Weight {
         wasm: 0,
         javascript: 0,
         css: 0,
-        breakdown: breakdown::breakdown(&bytes)?,
     };
     add(&root.join("web/dist"), &mut weight)?;
     Ok(weight)
@@ -66,7 +55,7 @@ fn add(folder: &Path, weight: &mut Weight) -> Result<()> {
 }
 
 /// Length after gzip at its best.
-pub fn gzipped(bytes: &[u8]) -> Result<usize> {
+fn gzipped(bytes: &[u8]) -> Result<usize> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
     encoder.write_all(bytes)?;
     Ok(encoder.finish()?.len())
@@ -78,28 +67,6 @@ impl fmt::Display for Weight {
         writeln!(f, "| the page, gzipped | kB |\n| --- | --- |")?;
         writeln!(f, "| WebAssembly | {:.1} |", kilobytes(self.wasm))?;
         writeln!(f, "| JavaScript | {:.1} |", kilobytes(self.javascript))?;
-        writeln!(f, "| CSS | {:.1} |\n", kilobytes(self.css))?;
-
-        writeln!(
-            f,
-            "| in the module | kB | gzipped by itself, kB |\n| --- | --- | --- |"
-        )?;
-        let (large, small): (Vec<_>, Vec<_>) = self
-            .breakdown
-            .crates
-            .iter()
-            .partition(|size| size.bytes >= SMALL);
-        let mut line = |name: &str, bytes, gzipped| {
-            let (bytes, gzipped) = (kilobytes(bytes), kilobytes(gzipped));
-            writeln!(f, "| {name} | {bytes:.1} | {gzipped:.1} |")
-        };
-        for size in large {
-            line(&size.name, size.bytes, size.gzipped)?;
-        }
-        let total = |of: fn(&&breakdown::CrateSize) -> usize| small.iter().map(of).sum();
-        let name = format!("{} smaller crates", small.len());
-        line(&name, total(|size| size.bytes), total(|size| size.gzipped))?;
-        let data = &self.breakdown.data;
-        line(&data.name, data.bytes, data.gzipped)
+        writeln!(f, "| CSS | {:.1} |", kilobytes(self.css))
     }
 }

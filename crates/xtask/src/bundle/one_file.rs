@@ -13,7 +13,8 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
-use super::{files_below, gzip, megabytes, read};
+use super::{gzip, megabytes};
+use crate::files::{files_below, read};
 use crate::page::{self, PublicAddress};
 use crate::process;
 
@@ -41,17 +42,35 @@ struct Listed {
     path: String,
 }
 
+/// Which models go in, and where the file is written.
+#[derive(Debug)]
+pub struct Contents {
+    pub models: PathBuf,
+    pub out: PathBuf,
+}
+
+impl Contents {
+    pub fn published(root: &Path) -> Self {
+        Self {
+            models: root.join("models"),
+            out: root.join("dist/trimtab-offline.html"),
+        }
+    }
+}
+
 /// Needs what [`crate::page::prepare`] makes.
-pub fn make(root: &Path, address: &PublicAddress) -> Result<()> {
+pub fn make(root: &Path, address: &PublicAddress, contents: &Contents) -> Result<()> {
     process::run(&mut page::script(root, "build:one-file", address)?)?;
     let built = root.join("target/one-file");
     let page = Page::split(&built)?;
-    let out = root.join("dist/trimtab-offline.html");
-    fs::create_dir_all(root.join("dist")).context("dist cannot be made")?;
-    let file =
-        File::create(&out).with_context(|| format!("{} cannot be written", out.display()))?;
+    let out = &contents.out;
+    if let Some(folder) = out.parent() {
+        fs::create_dir_all(folder)
+            .with_context(|| format!("{} cannot be made", folder.display()))?;
+    }
+    let file = File::create(out).with_context(|| format!("{} cannot be written", out.display()))?;
     let mut file = BufWriter::new(file);
-    let files = embedded(root, &built)?;
+    let files = embedded(&contents.models, &built)?;
     page.write_head(&mut file, files.iter().map(|file| file.bytes).sum())?;
     for Embedded { path, from, .. } in files {
         write_pieces(&mut file, &path, &read(&from)?)?;
@@ -63,7 +82,7 @@ pub fn make(root: &Path, address: &PublicAddress) -> Result<()> {
     println!(
         "{}: {}. Copy it anywhere and open it in Chrome or Edge",
         out.display(),
-        megabytes(fs::metadata(&out)?.len())
+        megabytes(fs::metadata(out)?.len())
     );
     Ok(())
 }
@@ -167,8 +186,7 @@ impl Embedded {
 }
 
 /// Everything that the page would fetch, small files first.
-fn embedded(root: &Path, built: &Path) -> Result<Vec<Embedded>> {
-    let models = root.join("models");
+fn embedded(models: &Path, built: &Path) -> Result<Vec<Embedded>> {
     let catalogue = models.join("catalog.json");
     let listed: Catalogue =
         serde_json::from_slice(&read(&catalogue)?).context("models/catalog.json is broken")?;

@@ -6,13 +6,17 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use super::{files_below, gzip, megabytes, read, site, write};
+use super::{gzip, megabytes, site};
+use crate::files::{files_below, read, write};
 use crate::process;
 
 /// From the built page: `dist/program-page` is what goes in, compressed twins included.
 pub fn make(root: &Path) -> Result<()> {
     let inside = root.join("dist/program-page");
-    site::fill(root, &inside)?;
+    site::fill(&site::Contents {
+        site: inside.clone(),
+        ..site::Contents::published(root)
+    })?;
     for file in files_below(&inside)? {
         // Weights hardly get smaller; and a download that goes on in the middle must not meet a compressed file.
         if file.starts_with("models/") && file != "models/catalog.json" {

@@ -1,21 +1,45 @@
 //! `dist/site`: the page and the models as a folder for any host of static files, whatever headers it sends.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
-use super::{files_below, megabytes, read, write};
+use super::megabytes;
+use crate::files::{files_below, read, remove_folder, sha256, write};
 
 /// Hosts that cost nothing take files of 25 MB at most.
 const LARGEST: usize = 24_000_000;
 
-/// From the built page and the models of the catalogue.
-pub fn make(root: &Path) -> Result<()> {
-    let site = root.join("dist/site");
-    fill(root, &site)?;
-    let sizes = files_below(&site)?
+/// What the folder is made from, and where.
+#[derive(Clone, Debug)]
+pub struct Contents {
+    /// The built page.
+    pub page: PathBuf,
+    /// The models and their catalogue.
+    pub models: PathBuf,
+    /// Bytes of the largest file; longer ones are put there in parts.
+    pub largest: usize,
+    pub site: PathBuf,
+}
+
+impl Contents {
+    pub fn published(root: &Path) -> Self {
+        Self {
+            page: root.join("web/dist"),
+            models: root.join("models"),
+            largest: LARGEST,
+            site: root.join("dist/site"),
+        }
+    }
+}
+
+/// Makes the folder and says how large it is.
+pub fn make(contents: &Contents) -> Result<()> {
+    fill(contents)?;
+    let site = &contents.site;
+    let sizes = files_below(site)?
         .iter()
         .map(|file| Ok(fs::metadata(site.join(file))?.len()))
         .collect::<Result<Vec<u64>>>()?;
@@ -30,17 +54,15 @@ pub fn make(root: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Empties `site` and fills it.
-pub fn fill(root: &Path, site: &Path) -> Result<()> {
-    if site.exists() {
-        fs::remove_dir_all(site)
-            .with_context(|| format!("{} cannot be replaced", site.display()))?;
-    }
-    let page = root.join("web/dist");
-    for file in files_below(&page)? {
+/// Empties the folder and fills it.
+pub fn fill(contents: &Contents) -> Result<()> {
+    let Contents {
+        page, models, site, ..
+    } = contents;
+    remove_folder(site)?;
+    for file in files_below(page)? {
         write(&site.join(&file), &read(&page.join(&file))?)?;
     }
-    let models = root.join("models");
     let mut catalogue: Value = serde_json::from_slice(&read(&models.join("catalog.json"))?)
         .context("models/catalog.json is broken")?;
     for model in items(&mut catalogue, "models")? {
@@ -49,7 +71,7 @@ pub fn fill(root: &Path, site: &Path) -> Result<()> {
             let path = format!("{id}/{}", text(file, "path")?);
             let bytes = read(&models.join(&path))?;
             check(file, &path, &bytes)?;
-            place(file, &site.join("models"), &path, &bytes)?;
+            place(file, contents, &path, &bytes)?;
         }
         for list in ["vectors", "reports", "replaced"] {
             for file in items(model, list)? {
@@ -67,13 +89,14 @@ pub fn fill(root: &Path, site: &Path) -> Result<()> {
 }
 
 /// Whole, or in parts that the catalogue's entry then lists.
-fn place(entry: &mut Value, models: &Path, path: &str, bytes: &[u8]) -> Result<()> {
-    if bytes.len() <= LARGEST {
+fn place(entry: &mut Value, contents: &Contents, path: &str, bytes: &[u8]) -> Result<()> {
+    let models = contents.site.join("models");
+    if bytes.len() <= contents.largest {
         return write(&models.join(path), bytes);
     }
     let name = text(entry, "path")?;
     let mut parts = Vec::new();
-    for (index, part) in bytes.chunks(LARGEST).enumerate() {
+    for (index, part) in bytes.chunks(contents.largest).enumerate() {
         let end = format!(".part{index:03}");
         write(&models.join(format!("{path}{end}")), part)?;
         parts.push(json!({"path": format!("{name}{end}"), "bytes": part.len()}));
@@ -84,9 +107,7 @@ fn place(entry: &mut Value, models: &Path, path: &str, bytes: &[u8]) -> Result<(
 
 /// A page with other files than its catalogue promises would refuse them only at its visitors'.
 fn check(entry: &Value, path: &str, bytes: &[u8]) -> Result<()> {
-    if entry["bytes"].as_u64() != Some(bytes.len() as u64)
-        || entry["sha256"] != super::sha256(bytes)
-    {
+    if entry["bytes"].as_u64() != Some(bytes.len() as u64) || entry["sha256"] != sha256(bytes) {
         bail!("models/{path} is not the file that models/catalog.json lists");
     }
     Ok(())

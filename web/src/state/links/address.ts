@@ -1,4 +1,4 @@
-/** Where links lead. */
+/** Addresses that links lead to, and what was pasted as one. */
 
 /**
  * The page's public address, set when it was built (`cargo xtask build --public-url`). Without one, the page may be a
@@ -19,17 +19,20 @@ export function lessonLink(place: string, address: string | null, here: string):
   return `${address ?? own}#${place}`;
 }
 
-/** What a visitor sends: a link where there is an address, else the code alone. */
+/** The text that a visitor sends: a link where there is an address, else the code alone. */
 export function sendable(code: string, address: string | null): string {
   return address === null ? code : `${address}#r=${code}`;
 }
 
 /**
- * What is after the `#` of whatever was pasted: a link to a run or a lesson, a code, or one of these with the spaces and line
- * breaks of a mail program. Empty where nothing was pasted.
+ * The part after the `#` for a pasted text: a link to a run or a lesson, a code, or one of these as mail and
+ * chat programs hand them on. Empty where nothing was pasted. What is not plainly a link to a run or its code goes as it is
+ * to the engine, which finds the code in it.
  */
 export function placeIn(pasted: string): string {
-  const text = pasted.replace(/\s+/g, "");
-  const place = /#((?:r=|lessons\/l=).*)$/.exec(text)?.[1];
-  return place ?? (text === "" ? "" : `r=${text}`);
+  const text = pasted.trim();
+  const lesson = /#(lessons\/l=[\w-]*)/.exec(text.replace(/[\s>\u00ad\u200b-\u200f\u2060\ufeff]/g, ""))?.[1];
+  if (lesson !== undefined) return lesson;
+  const code = /^(?:\S*#r=)?([\w-]+)$/.exec(text)?.[1];
+  return text === "" ? "" : `r=${code ?? encodeURIComponent(text)}`;
 }

@@ -95,10 +95,14 @@ describe("addresses", () => {
   });
 
   it("are found in what a mail program made of them", () => {
-    expect(placeIn(" https://example.org/\n#r=ab\n cd ")).toBe("r=abcd");
+    expect(placeIn(" https://example.org/#r=ab-_ \n")).toBe("r=ab-_");
+    // The engine finds the code in what programs add.
+    const pasted = "> <https://example.org/\n> #r=ab\n> cd>.";
+    expect(decodeURIComponent(placeIn(pasted).replace("r=", ""))).toBe(pasted);
     expect(placeIn("abcd")).toBe("r=abcd");
     expect(placeIn("https://example.org/x/#lessons/l=ab cd")).toBe("lessons/l=abcd");
     expect(placeIn("#lessons/l=abcd")).toBe("lessons/l=abcd");
+    expect(placeIn("> (https://example.org/x/#lessons/l=ab\n> cd).")).toBe("lessons/l=abcd");
     expect(placeIn(" ")).toBe("");
   });
 

@@ -1,0 +1,363 @@
+//! A small random model with the shapes and stored forms of a real one: what an executor is checked and timed
+//! with before the real one's weights are there.
+
+use crate::engine::Engine;
+use crate::error::EngineError;
+use crate::gpu::Assumptions;
+use crate::gpu::variant::Variant;
+use crate::op::{ForwardPass, Tensor};
+use crate::sampling::pcg;
+use crate::types::{Backend, EngineOptions, Precision};
+use half::{bf16, f16};
+use trimtab_checkpoint::encoding::BLOCK;
+use trimtab_checkpoint::{ByteSource, Encoding, ModelConfig, WeightFile};
+
+/// Blocks, where the real model does not have more kinds of them.
+const BLOCKS: usize = 2;
+/// Kinds of blocks that are told apart.
+const MAX_KINDS: usize = 8;
+const VOCAB: usize = 1024;
+const CONTEXT: usize = 64;
+/// Sequences of an engine that holds a stand-in.
+const SEQUENCES: usize = 3;
+/// Weights of one block. A model with larger ones is stood in for by narrower ones, with the same heads' width and
+/// as many query heads to a key/value head.
+const BLOCK_WEIGHTS: usize = 4_000_000;
+
+/// How the matrices of a model are stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Forms {
+    embedding: Encoding,
+    head: Encoding,
+    /// One entry for each kind of block: its matrices, in the order of their use.
+    blocks: Vec<Vec<Encoding>>,
+}
+
+impl Forms {
+    /// Of models as `trimtab convert --quant q4` writes them: what is likely before the file's header is there.
+    pub fn usual() -> Self {
+        Self {
+            embedding: Encoding::Q8_0,
+            head: Encoding::Q8_0,
+            blocks: vec![vec![Encoding::Q4_1; 7]],
+        }
+    }
+
+    pub fn of<S: ByteSource>(
+        file: &WeightFile<S>,
+        config: &ModelConfig,
+    ) -> Result<Self, EngineError> {
+        let pass = ForwardPass::of(config)?;
+        let encoding = |tensor: &Tensor| file.tensor(&tensor.name).map(|stored| stored.encoding);
+        let (embedding, in_blocks, head) = parts(&pass, config);
+        let mut blocks = Vec::new();
+        for block in in_blocks {
+            let kind = block.iter().map(encoding).collect::<Result<_, _>>()?;
+            if !blocks.contains(&kind) && blocks.len() < MAX_KINDS {
+                blocks.push(kind);
+            }
+        }
+        Ok(Self {
+            embedding: encoding(embedding)?,
+            head: encoding(head)?,
+            blocks,
+        })
+    }
+}
+
+/// The embedding, the matrices of each block, and the head, which may be the embedding again.
+fn parts<'a>(
+    pass: &'a ForwardPass,
+    config: &ModelConfig,
+) -> (&'a Tensor, impl Iterator<Item = &'a [Tensor]>, &'a Tensor) {
+    let untied = usize::from(!config.tied_embeddings);
+    let last = pass.matrices.len() - 1;
+    let in_blocks = &pass.matrices[1..=last - untied];
+    let blocks = in_blocks.chunks(in_blocks.len() / config.layers);
+    (&pass.matrices[0], blocks, &pass.matrices[untied * last])
+}
+
+#[derive(Debug)]
+pub struct StandIn {
+    pub config: ModelConfig,
+    pub weights: WeightFile<Vec<u8>>,
+    /// How many times as many multiply-adds a token of the real model takes.
+    pub work: f64,
+}
+
+/// Published shapes of the llama family, by the name of a model that has them: hidden size, layers, heads, key/value heads,
+/// feed-forward size, vocabulary.
+const SHAPES: [(&str, [usize; 6]); 4] = [
+    ("SmolLM2-135M", [576, 30, 9, 3, 1536, 49_152]),
+    ("SmolLM2-360M", [960, 32, 15, 5, 2560, 49_152]),
+    ("Qwen2.5-0.5B", [896, 24, 14, 2, 4864, 151_936]),
+    ("TinyLlama-1.1B", [2048, 22, 32, 4, 5632, 32_000]),
+];
+
+/// Models to compare sizes by, the smallest first; only the widths are theirs.
+pub fn published_shapes() -> impl Iterator<Item = (&'static str, ModelConfig)> {
+    SHAPES.into_iter().map(|(name, shape)| {
+        let [hidden_size, layers, heads, kv_heads, ffn_size, vocab_size] = shape;
+        let config = ModelConfig {
+            hidden_size,
+            layers,
+            heads,
+            kv_heads,
+            head_dim: hidden_size / heads,
+            ffn_size,
+            vocab_size,
+            ..ModelConfig::from_json(ANY_LLAMA).expect("the constant below is a llama's")
+        };
+        (name, config)
+    })
+}
+
+const ANY_LLAMA: &[u8] = br#"{"model_type": "llama", "architectures": ["LlamaForCausalLM"], "hidden_act": "silu",
+    "hidden_size": 576, "num_hidden_layers": 30, "num_attention_heads": 9, "num_key_value_heads": 3, "intermediate_size": 1536,
+    "vocab_size": 49152, "rms_norm_eps": 1e-5, "rope_theta": 1e5, "max_position_embeddings": 2112, "tie_word_embeddings": true,
+    "eos_token_id": 2}"#;
+
+impl StandIn {
+    /// Of the real model's own size, for timing what is not at hand.
+    pub async fn whole(real: &ModelConfig, forms: &Forms) -> Result<Self, EngineError> {
+        let weights = write(real, &ForwardPass::of(real)?, forms);
+        Ok(Self {
+            weights: WeightFile::open(weights).await?,
+            config: real.clone(),
+            work: 1.0,
+        })
+    }
+
+    /// The same for the same arguments, everywhere.
+    pub async fn new(real: &ModelConfig, forms: &Forms) -> Result<Self, EngineError> {
+        let config = smaller(real, forms.blocks.len());
+        let weights = write(&config, &ForwardPass::of(&config)?, forms);
+        Ok(Self {
+            work: multiply_adds(real) / multiply_adds(&config),
+            weights: WeightFile::open(weights).await?,
+            config,
+        })
+    }
+
+    /// An engine that holds it.
+    pub(super) async fn load(
+        &self,
+        backend: Backend,
+        precision: Precision,
+        variant: Option<Variant>,
+    ) -> Result<Engine, EngineError> {
+        let options = EngineOptions {
+            backend,
+            precision,
+            context: None,
+            sequences: SEQUENCES,
+        };
+        let assumptions = Assumptions {
+            variant,
+            ..Assumptions::default()
+        };
+        let (config, weights) = (&self.config, &self.weights);
+        Engine::load_assuming(config, weights, options, assumptions, &mut |_| {}).await
+    }
+}
+
+fn smaller(real: &ModelConfig, kinds: usize) -> ModelConfig {
+    let mut config = ModelConfig {
+        layers: BLOCKS.max(kinds).min(real.layers),
+        vocab_size: VOCAB.min(real.vocab_size),
+        context: CONTEXT.min(real.context),
+        end_tokens: Vec::new(),
+        ..real.clone()
+    };
+    let half = |width: usize| (width / 2).next_multiple_of(BLOCK);
+    while block_weights(&config) > BLOCK_WEIGHTS && config.hidden_size > BLOCK {
+        let group = config.heads / config.kv_heads;
+        config.kv_heads = config.kv_heads.div_ceil(2);
+        config.heads = config.kv_heads * group;
+        config.hidden_size = half(config.hidden_size);
+        config.ffn_size = half(config.ffn_size);
+    }
+    config
+}
+
+fn block_weights(config: &ModelConfig) -> usize {
+    let attention = 2 * (config.heads + config.kv_heads) * config.head_dim;
+    config.hidden_size * (attention + 3 * config.ffn_size)
+}
+
+fn multiply_adds(config: &ModelConfig) -> f64 {
+    let head = config.vocab_size * config.hidden_size;
+    config.layers as f64 * block_weights(config) as f64 + head as f64
+}
+
+/// Pseudo-random words and numbers.
+struct Noise(u32);
+
+impl Noise {
+    fn word(&mut self) -> u32 {
+        self.0 = self.0.wrapping_add(1);
+        pcg(self.0)
+    }
+
+    /// In −1..1.
+    fn number(&mut self) -> f32 {
+        (self.word() >> 8) as f32 / (1 << 23) as f32 - 1.0
+    }
+
+    fn bytes(&mut self, count: usize) -> Vec<u8> {
+        (0..count.div_ceil(4))
+            .flat_map(|_| self.word().to_le_bytes())
+            .take(count)
+            .collect()
+    }
+
+    fn numbers<const N: usize>(
+        &mut self,
+        count: usize,
+        encode: impl Fn(f32) -> [u8; N],
+    ) -> Vec<u8> {
+        (0..count).flat_map(|_| encode(self.number())).collect()
+    }
+
+    /// f16 numbers near `base`.
+    fn halves(&mut self, count: usize, base: f32) -> Vec<u8> {
+        self.numbers(count, |x| {
+            f16::from_f32(base * (1.0 + 0.3 * x)).to_le_bytes()
+        })
+    }
+}
+
+/// A safetensors file in the making. Names are the program's own, so that JSON needs no escapes.
+struct File {
+    header: String,
+    data: Vec<u8>,
+    noise: Noise,
+}
+
+impl File {
+    fn part(&mut self, name: &str, dtype: &str, shape: &[usize], bytes: &[u8]) {
+        let start = self.data.len();
+        self.data.extend_from_slice(bytes);
+        let end = self.data.len();
+        self.header += &format!(
+            r#","{name}":{{"dtype":"{dtype}","shape":{shape:?},"data_offsets":[{start},{end}]}}"#
+        );
+    }
+
+    /// Gains around one, biases around zero.
+    fn vector(&mut self, tensor: &Tensor) {
+        let (centre, half) = match tensor.name.ends_with(".bias") {
+            true => (0.0, 1.0),
+            false => (1.0, 0.5),
+        };
+        let bytes = self
+            .noise
+            .numbers(tensor.cols, |x| (centre + half * x).to_le_bytes());
+        self.part(&tensor.name, "F32", &[tensor.cols], &bytes);
+    }
+
+    /// Entries have a deviation near `1 / √cols`, so that no layer's output vanishes or overflows.
+    fn matrix(&mut self, tensor: &Tensor, encoding: Encoding) {
+        let (name, rows, cols) = (&tensor.name, tensor.rows, tensor.cols);
+        let spread = 1.7 / (cols as f32).sqrt();
+        let shape = [rows, cols];
+        let blocks = rows * cols / BLOCK;
+        let noise = &mut self.noise;
+        let count = rows * cols;
+        match encoding {
+            Encoding::F32 => {
+                let bytes = noise.numbers(count, |x| (x * spread).to_le_bytes());
+                self.part(name, "F32", &shape, &bytes);
+            }
+            Encoding::F16 => {
+                let bytes = noise.numbers(count, |x| f16::from_f32(x * spread).to_le_bytes());
+                self.part(name, "F16", &shape, &bytes);
+            }
+            Encoding::Bf16 => {
+                let bytes = noise.numbers(count, |x| bf16::from_f32(x * spread).to_le_bytes());
+                self.part(name, "BF16", &shape, &bytes);
+            }
+            Encoding::Q8_0 => {
+                let bytes = noise.bytes(rows * cols);
+                let scales = noise.halves(blocks, spread / 127.0);
+                self.part(&format!("{name}.q8"), "U8", &shape, &bytes);
+                self.scales(name, "scale", rows, cols, &scales);
+            }
+            Encoding::Q4_0 | Encoding::Q4_1 => {
+                let bytes = noise.bytes(rows * cols / 2);
+                let scales = noise.halves(blocks, spread / 8.0);
+                let minima = noise.halves(blocks, -spread);
+                self.part(&format!("{name}.q4"), "U8", &[rows, cols / 2], &bytes);
+                self.scales(name, "scale", rows, cols, &scales);
+                if encoding.has_min() {
+                    self.scales(name, "min", rows, cols, &minima);
+                }
+            }
+        }
+    }
+
+    fn scales(&mut self, name: &str, part: &str, rows: usize, cols: usize, halves: &[u8]) {
+        self.part(
+            &format!("{name}.{part}"),
+            "F16",
+            &[rows, cols / BLOCK],
+            halves,
+        );
+    }
+
+    fn bytes(self) -> Vec<u8> {
+        let header = self.header + "}";
+        let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
+        bytes.extend(header.as_bytes());
+        bytes.extend(self.data);
+        bytes
+    }
+}
+
+fn write(config: &ModelConfig, pass: &ForwardPass, forms: &Forms) -> Vec<u8> {
+    let mut file = File {
+        header: r#"{"__metadata__":{"trimtab_layout":"1"}"#.to_owned(),
+        data: Vec::new(),
+        noise: Noise(0),
+    };
+    let (embedding, blocks, head) = parts(pass, config);
+    file.matrix(embedding, forms.embedding);
+    if !config.tied_embeddings {
+        file.matrix(head, forms.head);
+    }
+    for (block, kind) in blocks.zip(forms.blocks.iter().cycle()) {
+        for (matrix, encoding) in block.iter().zip(kind) {
+            file.matrix(matrix, *encoding);
+        }
+    }
+    pass.vectors.iter().for_each(|vector| file.vector(vector));
+    file.bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wide_models_are_stood_in_for_by_narrow_ones_with_the_same_heads() {
+        let config = ModelConfig::from_json(
+            br#"{"model_type": "llama", "hidden_size": 2048, "num_hidden_layers": 16, "num_attention_heads": 32,
+            "num_key_value_heads": 8, "head_dim": 64, "intermediate_size": 8192, "vocab_size": 128256,
+            "max_position_embeddings": 131072, "rms_norm_eps": 1e-5, "rope_theta": 500000.0, "hidden_act": "silu"}"#,
+        )
+        .unwrap();
+        let forms = Forms {
+            blocks: [Encoding::Q4_0, Encoding::Q8_0, Encoding::F16]
+                .map(|form| vec![form; 7])
+                .into(),
+            ..Forms::usual()
+        };
+        let stand_in = pollster::block_on(StandIn::new(&config, &forms)).unwrap();
+        let small = &stand_in.config;
+        assert!(block_weights(small) <= BLOCK_WEIGHTS);
+        assert_eq!((small.head_dim, small.heads / small.kv_heads), (64, 4));
+        assert_eq!(small.layers, 3, "one block of every kind");
+        assert_eq!(Forms::of(&stand_in.weights, small).unwrap(), forms);
+        assert!(stand_in.work > 100.0, "{}", stand_in.work);
+    }
+}

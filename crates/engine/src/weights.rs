@@ -1,0 +1,120 @@
+//! The weights of a forward pass in host memory, as stored. What is read, and of which shape, its operations say.
+
+use crate::error::EngineError;
+use crate::op::{ForwardPass, MatrixId, VectorId};
+use crate::types::LoadProgress;
+use std::ops::Index;
+use trimtab_checkpoint::{ByteSource, WeightError, WeightFile, WeightRows};
+
+/// Bytes of data read at once.
+const PIECE: usize = 4 << 20;
+
+/// All weights, by their numbers in the [`ForwardPass`].
+#[derive(Debug)]
+pub struct Weights {
+    pub matrices: Vec<WeightRows>,
+    vectors: Vec<Vec<f32>>,
+}
+
+impl Index<MatrixId> for Weights {
+    type Output = WeightRows;
+
+    fn index(&self, id: MatrixId) -> &WeightRows {
+        &self.matrices[id.0]
+    }
+}
+
+impl Index<VectorId> for Weights {
+    type Output = [f32];
+
+    fn index(&self, id: VectorId) -> &[f32] {
+        &self.vectors[id.0]
+    }
+}
+
+impl Weights {
+    pub async fn load<S: ByteSource>(
+        pass: &ForwardPass,
+        file: &WeightFile<S>,
+        progress: &mut dyn FnMut(LoadProgress),
+    ) -> Result<Self, EngineError> {
+        let bytes_total = file.tensors().map(|tensor| tensor.stored_bytes()).sum();
+        let mut reader = Reader {
+            file,
+            progress,
+            bytes_done: 0,
+            bytes_total,
+        };
+        let mut matrices = Vec::with_capacity(pass.matrices.len());
+        for tensor in &pass.matrices {
+            let (rows, cols) = (tensor.rows, tensor.cols);
+            matrices.push(reader.matrix(&tensor.name, rows, cols).await?);
+        }
+        let mut vectors = Vec::with_capacity(pass.vectors.len());
+        for tensor in &pass.vectors {
+            vectors.push(reader.vector(&tensor.name, tensor.cols).await?);
+        }
+        Ok(Self { matrices, vectors })
+    }
+
+    /// Bytes of all matrices.
+    pub fn bytes(&self) -> u64 {
+        self.matrices
+            .iter()
+            .map(|m| (m.data.len() + m.scale.len() + m.min.len()) as u64)
+            .sum()
+    }
+}
+
+/// Reads tensors, checks their shapes and reports how far it is.
+struct Reader<'a, S> {
+    file: &'a WeightFile<S>,
+    progress: &'a mut dyn FnMut(LoadProgress),
+    bytes_done: u64,
+    bytes_total: u64,
+}
+
+impl<S: ByteSource> Reader<'_, S> {
+    async fn matrix(
+        &mut self,
+        name: &str,
+        rows: usize,
+        cols: usize,
+    ) -> Result<WeightRows, WeightError> {
+        let tensor = self.file.tensor(name)?;
+        tensor.check_shape(rows, cols)?;
+        let width = tensor.encoding.data_bytes(cols);
+        let mut whole = WeightRows {
+            encoding: tensor.encoding,
+            rows,
+            cols,
+            data: Vec::new(),
+            scale: Vec::new(),
+            min: Vec::new(),
+        };
+        whole.data.reserve_exact(rows * width);
+        let step = (PIECE / width).max(1);
+        for start in (0..rows).step_by(step) {
+            let piece = self
+                .file
+                .read_rows(tensor, start..rows.min(start + step))
+                .await?;
+            whole.data.extend_from_slice(&piece.data);
+            whole.scale.extend_from_slice(&piece.scale);
+            whole.min.extend_from_slice(&piece.min);
+            self.bytes_done += (piece.data.len() + piece.scale.len() + piece.min.len()) as u64;
+            (self.progress)(LoadProgress {
+                bytes_done: self.bytes_done,
+                bytes_total: self.bytes_total,
+            });
+        }
+        Ok(whole)
+    }
+
+    async fn vector(&mut self, name: &str, length: usize) -> Result<Vec<f32>, WeightError> {
+        let rows = self.matrix(name, 1, length).await?;
+        let mut values = vec![0.0; length];
+        rows.dequantise_row(0, &mut values);
+        Ok(values)
+    }
+}

@@ -1,0 +1,147 @@
+//! How long each file of tests took, beside how long it took the last time.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use serde_json::Value;
+
+use crate::files::{read, write};
+
+/// A file that is slower than the last time by this share and by so many seconds is marked.
+const SLOWER: f64 = 1.25;
+const SECONDS: f64 = 2.0;
+/// Files that took less are one line together.
+const SHORT: f64 = 1.0;
+
+/// Seconds by file.
+#[derive(Debug, Default)]
+pub struct TestTimes(BTreeMap<String, f64>);
+
+impl TestTimes {
+    pub fn add(&mut self, file: &str, seconds: f64) {
+        *self.0.entry(file.to_owned()).or_default() += seconds;
+    }
+
+    pub fn append(&mut self, other: Self) {
+        for (file, seconds) in other.0 {
+            self.add(&file, seconds);
+        }
+    }
+
+    /// From the report that vitest's `json` reporter writes.
+    pub fn add_vitest(&mut self, root: &Path, report: &Path) -> Result<()> {
+        let report: Value = serde_json::from_slice(&read(report)?)?;
+        for file in list(&report, "testResults")? {
+            let name = file["name"].as_str().context("a file has no name")?;
+            let end = file["endTime"].as_f64().context("a file has no end")?;
+            let start = file["startTime"].as_f64().context("a file has no start")?;
+            let name = Path::new(name)
+                .strip_prefix(root)
+                .unwrap_or(Path::new(name));
+            self.add(&name.to_string_lossy(), (end - start) / 1000.0);
+        }
+        Ok(())
+    }
+
+    /// From the report that Playwright's `json` reporter writes.
+    pub fn add_playwright(&mut self, report: &Path) -> Result<()> {
+        let report: Value = serde_json::from_slice(&read(report)?)?;
+        for file in list(&report, "suites")? {
+            let name = file["file"].as_str().context("a suite has no file")?;
+            self.add(&format!("tests/e2e/{name}"), milliseconds(file) / 1000.0);
+        }
+        Ok(())
+    }
+
+    /// The table, longest first, and the new figures kept in `target/test-times.json`.
+    pub fn report(&self, root: &Path) -> Result<String> {
+        let path = kept(root);
+        let last: BTreeMap<String, f64> = read(&path)
+            .ok()
+            .and_then(|json| serde_json::from_slice(&json).ok())
+            .unwrap_or_default();
+        let mut all = last.clone();
+        all.extend(self.0.clone());
+        write(&path, serde_json::to_string_pretty(&all)?.as_bytes())?;
+        Ok(self.table(&last))
+    }
+
+    fn table(&self, last: &BTreeMap<String, f64>) -> String {
+        let mut files: Vec<_> = self.0.iter().collect();
+        files.sort_by(|a, b| b.1.total_cmp(a.1));
+        let mut table = String::new();
+        let (mut short, mut seconds_of_short) = (0, 0.0);
+        for (file, &seconds) in files {
+            let before = last.get(file).copied();
+            let slower =
+                before.is_some_and(|last| seconds > last * SLOWER && seconds > last + SECONDS);
+            if seconds < SHORT && !slower {
+                short += 1;
+                seconds_of_short += seconds;
+                continue;
+            }
+            let note = match before {
+                Some(last) if slower => format!("  SLOWER: {last:.1} s the last time"),
+                _ => String::new(),
+            };
+            table += &format!("{seconds:>8.1} s  {file}{note}\n");
+        }
+        if short > 0 {
+            table += &format!("{seconds_of_short:>8.1} s  {short} files of less than a second\n");
+        }
+        table
+    }
+}
+
+fn kept(root: &Path) -> PathBuf {
+    root.join("target/test-times.json")
+}
+
+fn list<'a>(value: &'a Value, key: &str) -> Result<&'a Vec<Value>> {
+    value[key]
+        .as_array()
+        .with_context(|| format!("the report has no list of {key}"))
+}
+
+/// All results below a suite.
+fn milliseconds(suite: &Value) -> f64 {
+    let parts = |key: &str| suite[key].as_array().into_iter().flatten();
+    let below: f64 = ["suites", "specs", "tests"]
+        .into_iter()
+        .flat_map(parts)
+        .map(milliseconds)
+        .sum();
+    let own: f64 = parts("results")
+        .filter_map(|result| result["duration"].as_f64())
+        .sum();
+    below + own
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn what_is_slower_than_the_last_time_is_marked() {
+        let mut times = TestTimes::default();
+        for (file, seconds) in [("slow", 10.0), ("slow", 5.0), ("same", 9.0), ("tiny", 0.1)] {
+            times.add(file, seconds);
+        }
+        let last = [("slow".to_owned(), 11.0), ("same".to_owned(), 8.5)].into();
+        let table = times.table(&last);
+        assert_eq!(
+            table,
+            "    15.0 s  slow  SLOWER: 11.0 s the last time\n     9.0 s  same\n     0.1 s  1 files of less than a second\n"
+        );
+    }
+
+    #[test]
+    fn a_browser_reports_nested_suites() {
+        let suite = json!({"file": "a.spec.ts",
+            "specs": [{"tests": [{"results": [{"duration": 1000}]}]}],
+            "suites": [{"specs": [{"tests": [{"results": [{"duration": 500}, {"duration": 250}]}]}]}]});
+        assert!((milliseconds(&suite) - 1750.0).abs() < 1e-9);
+    }
+}
