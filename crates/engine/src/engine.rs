@@ -3,10 +3,10 @@
 use crate::architecture::Architecture;
 use crate::cpu::CpuExecutor;
 use crate::error::EngineError;
-use crate::executor::{Batch, BatchRecord, Execute, Head, Limits, Row, TokenSource};
+use crate::executor::{Batch, BatchRecord, Execute, Head, Limits, Row, TokenSource, Want};
 use crate::gpu::{Assumptions, GpuExecutor};
 use crate::index::{Layer, Position, SequenceIndex, TokenId};
-use crate::op::ForwardPass;
+use crate::op::{ForwardPass, Value};
 use crate::reading::Reading;
 use crate::record::{MAX_DIRECTIONS, TokenRecord};
 #[cfg(not(target_family = "wasm"))]
@@ -198,7 +198,7 @@ impl Engine {
             });
         }
         for vector in vectors {
-            vector.check_shape(self.layer_rows(), self.config.hidden_size)?;
+            self.check_table(vector)?;
         }
         let normalised: Vec<_> = vectors.iter().map(LayerTable::normalised).collect();
         on_executor!(&mut self.executor, executor => executor.set_directions(&normalised))?;
@@ -227,6 +227,42 @@ impl Engine {
     pub fn clear(&mut self, sequence: SequenceIndex) -> Result<(), EngineError> {
         self.sequence(sequence)?;
         self.sequences[sequence.index()].truncate(0);
+        match self.limits().forks {
+            true => self.share(sequence, sequence, 0),
+            false => Ok(()),
+        }
+    }
+
+    /// Makes `to` hold what `from` holds, without computing or copying it. What is then added to either does not concern
+    /// the other.
+    ///
+    /// # Errors
+    /// Where the executor cannot, see [`Limits::forks`].
+    pub async fn fork(
+        &mut self,
+        from: SequenceIndex,
+        to: SequenceIndex,
+    ) -> Result<(), EngineError> {
+        self.drain().await?;
+        self.sequence(to)?;
+        let length = self.sequence(from)?.tokens.len();
+        self.share(from, to, length)
+    }
+
+    /// Makes `to` hold the first `length` tokens of `from`.
+    fn share(
+        &mut self,
+        from: SequenceIndex,
+        to: SequenceIndex,
+        length: usize,
+    ) -> Result<(), EngineError> {
+        on_executor!(&mut self.executor, executor => executor.fork(from, to, length))?;
+        let mut shared = self.sequences[from.index()].clone();
+        shared.truncate(length);
+        for token in &mut shared.tokens {
+            token.record.sequence = to;
+        }
+        self.sequences[to.index()] = shared;
         Ok(())
     }
 
@@ -248,7 +284,16 @@ impl Engine {
             .collect()
     }
 
+    /// Fails unless the table has a vector of the right width for every layer.
+    fn check_table(&self, table: &LayerTable) -> Result<(), EngineError> {
+        let value = Value::at(table.place());
+        Ok(table.check_shape(self.layer_rows(), value.width(&self.config))?)
+    }
+
     pub(crate) fn activate(&self, plan: &SteeringPlan) -> Result<ActivePlan, EngineError> {
+        for term in &plan.terms {
+            self.check_table(&term.vector)?;
+        }
         Ok(ActivePlan::new(
             plan,
             self.layer_rows(),
@@ -280,8 +325,8 @@ impl Engine {
         Ok(())
     }
 
-    /// Shortens the sequence's cache to what can be used again for `tokens`, and says how much that
-    /// is. `usable` may veto a cached token.
+    /// Makes the sequence's cache hold what can be used again for `tokens`, of itself or of another sequence that begins
+    /// alike, and says how much that is. `usable` may veto a cached token.
     pub(crate) fn reuse(
         &mut self,
         sequence: SequenceIndex,
@@ -289,18 +334,29 @@ impl Engine {
         prompt_length: usize,
         plan: &ActivePlan,
         usable: impl Fn(&Sequence, usize) -> bool,
-    ) -> usize {
-        let cached = &mut self.sequences[sequence.index()];
-        let reused = (0..tokens.len().min(cached.tokens.len()))
-            .take_while(|&index| {
+    ) -> Result<usize, EngineError> {
+        let reusable = |cached: &Sequence| {
+            let common = 0..tokens.len().min(cached.tokens.len());
+            let fits = |&index: &usize| {
                 let token = &cached.tokens[index];
                 token.record.token == tokens[index]
                     && token.fingerprint == plan.effect(index, prompt_length).fingerprint()
                     && usable(cached, index)
-            })
-            .count();
-        cached.truncate(reused);
-        reused
+            };
+            common.take_while(fits).count()
+        };
+        let own = reusable(&self.sequences[sequence.index()]);
+        let others = (0..).map(SequenceIndex).zip(&self.sequences);
+        let longest = others
+            .filter(|(other, _)| *other != sequence && self.limits().forks)
+            .map(|(other, cached)| (reusable(cached), other))
+            .max_by_key(|(length, _)| *length);
+        if let Some((length, other)) = longest.filter(|(length, _)| *length > own) {
+            self.share(other, sequence, length)?;
+            return Ok(length);
+        }
+        self.sequences[sequence.index()].truncate(own);
+        Ok(own)
     }
 
     /// Whether the batch in the making can take the token at `index`, too, for the changes that its rows name.
@@ -317,7 +373,7 @@ impl Engine {
         token: impl Into<TokenSource>,
         prompt_length: usize,
         plan: &ActivePlan,
-        head: Head,
+        want: Want,
     ) -> Result<Row, EngineError> {
         let change = match plan.effect(index, prompt_length).change() {
             None => None,
@@ -339,7 +395,7 @@ impl Engine {
             position: Position(index as u32),
             token: token.into(),
             change,
-            head,
+            want,
         })
     }
 
@@ -396,7 +452,7 @@ impl Engine {
         plan: &ActivePlan,
     ) {
         let index = row.position.0 as usize;
-        let scored = match (row.head, &mut record.prediction) {
+        let scored = match (row.want.head, &mut record.prediction) {
             (Head::Score(target) | Head::Compare(target), _) => Some(target),
             // What was sampled has been scored by the way.
             (Head::Sample(_), Some(prediction)) => {

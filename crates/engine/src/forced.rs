@@ -3,7 +3,7 @@
 
 use crate::engine::Engine;
 use crate::error::EngineError;
-use crate::executor::Head;
+use crate::executor::{Capture, Head};
 use crate::generate::Segment;
 use crate::index::{SequenceIndex, TokenId};
 use crate::record::TokenRecord;
@@ -64,13 +64,13 @@ impl Forced {
         }
         // The last prompt token is computed again for its prediction.
         let usable = |_: &_, index: usize| index + 1 < length;
-        let stream = Stream::after_cached(engine, sequence, tokens, length, plans, usable);
+        let stream = Stream::after_cached(engine, sequence, tokens, length, plans, usable)?;
         engine.set_seen(sequence, &tokens[..stream.next])?;
         Ok(Self {
             tokens: tokens.to_vec(),
             sampler: request.sampler,
             done: stream.next,
-            run: Run::new(vec![stream], false),
+            run: Run::new(vec![stream], Capture::NOTHING),
         })
     }
 

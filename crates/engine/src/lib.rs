@@ -6,6 +6,7 @@
 //! [`engine::Engine`] keeps the conversations' caches on top of any.
 
 mod architecture;
+mod cache;
 pub mod compare;
 pub mod cpu;
 pub mod device;

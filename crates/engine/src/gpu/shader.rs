@@ -233,6 +233,7 @@ mod tests {
             context: 128,
             change_slots: 6,
             in_flight: 4,
+            forks: false,
         };
         let mut validated = 0;
         let mut faults = sabotage::all();
