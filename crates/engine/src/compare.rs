@@ -70,7 +70,7 @@ impl Comparison {
                 length,
                 plans,
                 usable,
-            )?);
+            ));
         }
         Ok(Self {
             run: Run::new(streams, Capture::NOTHING),

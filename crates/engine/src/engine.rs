@@ -325,8 +325,8 @@ impl Engine {
         Ok(())
     }
 
-    /// Makes the sequence's cache hold what can be used again for `tokens`, of itself or of another sequence that begins
-    /// alike, and says how much that is. `usable` may veto a cached token.
+    /// Shortens the sequence's cache to what can be used again for `tokens`, and says how much that
+    /// is. `usable` may veto a cached token.
     pub(crate) fn reuse(
         &mut self,
         sequence: SequenceIndex,
@@ -334,29 +334,18 @@ impl Engine {
         prompt_length: usize,
         plan: &ActivePlan,
         usable: impl Fn(&Sequence, usize) -> bool,
-    ) -> Result<usize, EngineError> {
-        let reusable = |cached: &Sequence| {
-            let common = 0..tokens.len().min(cached.tokens.len());
-            let fits = |&index: &usize| {
+    ) -> usize {
+        let cached = &mut self.sequences[sequence.index()];
+        let reused = (0..tokens.len().min(cached.tokens.len()))
+            .take_while(|&index| {
                 let token = &cached.tokens[index];
                 token.record.token == tokens[index]
                     && token.fingerprint == plan.effect(index, prompt_length).fingerprint()
                     && usable(cached, index)
-            };
-            common.take_while(fits).count()
-        };
-        let own = reusable(&self.sequences[sequence.index()]);
-        let others = (0..).map(SequenceIndex).zip(&self.sequences);
-        let longest = others
-            .filter(|(other, _)| *other != sequence && self.limits().forks)
-            .map(|(other, cached)| (reusable(cached), other))
-            .max_by_key(|(length, _)| *length);
-        if let Some((length, other)) = longest.filter(|(length, _)| *length > own) {
-            self.share(other, sequence, length)?;
-            return Ok(length);
-        }
-        self.sequences[sequence.index()].truncate(own);
-        Ok(own)
+            })
+            .count();
+        cached.truncate(reused);
+        reused
     }
 
     /// Whether the batch in the making can take the token at `index`, too, for the changes that its rows name.

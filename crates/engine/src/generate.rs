@@ -214,7 +214,7 @@ impl Generation {
             // The last prompt token is always computed: the answer begins with its prediction.
             let usable = |_: &_, index: usize| !capture && index + 1 < length;
             let stream =
-                Stream::after_cached(engine, sequence, &request.prompt, length, plans, usable)?;
+                Stream::after_cached(engine, sequence, &request.prompt, length, plans, usable);
             engine.set_seen(sequence, &request.prompt[..stream.next])?;
             streams.push(stream);
             let segments = vec![Segment {

@@ -32,17 +32,17 @@ impl Stream {
         prompt_length: usize,
         plans: Vec<(usize, Arc<ActivePlan>)>,
         usable: impl Fn(&Sequence, usize) -> bool,
-    ) -> Result<Self, EngineError> {
+    ) -> Self {
         let first = plans.get(1).map_or(usize::MAX, |(from, _)| *from);
         let next = engine.reuse(sequence, tokens, prompt_length, &plans[0].1, |at, index| {
             index < first && usable(at, index)
-        })?;
-        Ok(Self {
+        });
+        Self {
             sequence,
             prompt_length,
             plans,
             next,
-        })
+        }
     }
 
     pub fn plan_at(&self, index: usize) -> &Arc<ActivePlan> {

@@ -83,21 +83,3 @@ fn a_fork_goes_on_where_its_sequence_was() {
         assert_eq!(read(&mut engine, 1, &other).reused, other.len(), "{label}");
     }
 }
-
-#[test]
-fn a_text_that_begins_like_another_is_not_read_twice() {
-    let model = small_models::model(Form::F32, "llama", "silu");
-    let text = small_models::tokens(70, 4);
-    let mut longer = text[..66].to_vec();
-    longer.extend(small_models::tokens(10, 5));
-    for backend in [Backend::Reference, Backend::Cpu] {
-        let mut engine = small_models::engine(&model, backend, Precision::Exact);
-        let alone = read(&mut engine, 2, &longer);
-        engine.clear(SequenceIndex(2)).unwrap();
-        read(&mut engine, 0, &text);
-        let shared = read(&mut engine, 2, &longer);
-        assert!(shared.reused >= 65, "{backend:?}: {}", shared.reused);
-        assert_alike(&format!("{backend:?}"), &shared, &alone);
-        assert_eq!(read(&mut engine, 0, &text).reused, text.len());
-    }
-}
