@@ -1,4 +1,4 @@
-/** Token ids in the browser, whose regular expressions they are cut with, against the Python package `tokenizers`. */
+/** Token ids in the browser against the Python package `tokenizers`. */
 import { readFileSync } from "node:fs";
 import { expect, pageWithModel, test } from "./browser.ts";
 import type { Message } from "./golden.ts";

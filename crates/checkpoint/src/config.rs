@@ -1,6 +1,8 @@
 //! `config.json`, as Hugging Face writes it, reduced to what a decoder-only transformer needs.
 
+use crate::published_file::{LfsPointer, plain_text};
 use serde::Deserialize;
+use serde_json::{Map, Value};
 use std::ops::RangeInclusive;
 
 /// Longest `config.json` that is read, in bytes.
@@ -15,6 +17,8 @@ pub enum ConfigError {
     TooLong { bytes: usize },
     #[error("config.json is not the configuration of a decoder-only transformer: {0}")]
     Json(#[from] serde_json::Error),
+    #[error("config.json cannot be read: {0}")]
+    Pointer(#[from] LfsPointer),
     #[error("config.json (model_type {model_type}): {field} {reason}")]
     Field {
         model_type: String,
@@ -40,7 +44,7 @@ pub struct ModelConfig {
     pub vocab_size: usize,
     /// Longest sequence the model was trained for, in tokens; at most its sliding window.
     pub context: usize,
-    /// How many tokens back a token attends, where that is what bounds `context`: within it, windowed attention is
+    /// The number of tokens that a token attends to, where it bounds `context`: within it, windowed attention is
     /// ordinary attention, and beyond it no engine here computes what the model was trained to.
     pub sliding_window: Option<usize>,
     pub norm_epsilon: f32,
@@ -72,14 +76,17 @@ struct Published {
     use_sliding_window: Option<bool>,
     rms_norm_eps: Option<f64>,
     rope_theta: Option<f64>,
-    rope_scaling: Option<Rope>,
-    /// Where transformers 5 keeps what `rope_theta` and `rope_scaling` said before.
-    rope_parameters: Option<Rope>,
+    rope_scaling: Option<Map<String, Value>>,
+    /// The place in which transformers 5 keeps what `rope_theta` and `rope_scaling` said before.
+    rope_parameters: Option<Map<String, Value>>,
+    partial_rotary_factor: Option<f64>,
+    /// Which blocks attend to a window; absent: none, but for what `sliding_window` says.
+    layer_types: Option<Vec<String>>,
     tie_word_embeddings: Option<bool>,
     hidden_act: Option<String>,
     attention_bias: Option<bool>,
     mlp_bias: Option<bool>,
-    eos_token_id: Option<EndTokens>,
+    eos_token_id: Option<Value>,
 }
 
 /// A size whose absence is not the same as a stated `null`.
@@ -96,18 +103,83 @@ fn stated<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Stated, D
     Ok(value.map_or(Stated::None, Stated::Size))
 }
 
-#[derive(Deserialize)]
-struct Rope {
-    rope_theta: Option<f64>,
-    #[serde(alias = "type")]
-    rope_type: Option<String>,
+/// The base of the rotary positions that one of the `rope_…` fields states, if it does. Every key in it has to be
+/// understood: a base that counts as absent would make every number a little wrong.
+fn stated_rope_theta(rope: &Map<String, Value>) -> Result<Option<f64>, String> {
+    if rope.values().any(Value::is_object) {
+        return rope_theta_of_the_only_kind(rope);
+    }
+    let mut theta = None;
+    for (key, value) in rope.iter().filter(|(_, value)| !value.is_null()) {
+        match (key.as_str(), value.as_str(), value.as_f64()) {
+            ("rope_theta", _, Some(number)) => theta = Some(number),
+            ("rope_type" | "type", Some("default"), _) => {}
+            ("factor" | "partial_rotary_factor", _, Some(1.0)) => {}
+            ("rope_type" | "type", Some(kind), _) => {
+                let kind: String = kind.chars().take(64).collect();
+                return Err(format!(
+                    "is `{kind}`, which is not supported (only `default` is)"
+                ));
+            }
+            _ => {
+                return Err(format!("has {}, which is not supported", shown(key, value)));
+            }
+        }
+    }
+    Ok(theta)
 }
 
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum EndTokens {
-    One(u32),
-    Several(Vec<u32>),
+/// The stated base where the parameters are nested by kind of block, and there is one kind.
+fn rope_theta_of_the_only_kind(rope: &Map<String, Value>) -> Result<Option<f64>, String> {
+    let mut kinds = rope.iter().filter(|(_, value)| !value.is_null());
+    match (kinds.next(), kinds.next()) {
+        (Some((kind, Value::Object(only))), None) if kind == FULL_ATTENTION => {
+            stated_rope_theta(only)
+        }
+        (Some((key, value)), None) => {
+            Err(format!("has {}, which is not supported", shown(key, value)))
+        }
+        _ => Err("differs from block to block, which is not supported".into()),
+    }
+}
+
+const FULL_ATTENTION: &str = "full_attention";
+const SLIDING_ATTENTION: &str = "sliding_attention";
+
+/// A key and its value for a sentence.
+fn shown(key: &str, value: &Value) -> String {
+    format!("{key}: {value}").chars().take(100).collect()
+}
+
+/// The ids of `eos_token_id`: one, several or none. Converters write −1 for none.
+fn end_tokens(stated: &Value, vocab_size: usize) -> Result<Vec<u32>, String> {
+    let listed = match stated {
+        Value::Array(ids) => ids.as_slice(),
+        id => std::slice::from_ref(id),
+    };
+    if listed.len() > 64 {
+        return Err(format!("lists {} tokens, more than 64", listed.len()));
+    }
+    let mut tokens = Vec::new();
+    for id in listed {
+        let number = match id {
+            Value::Null => continue,
+            id => id.as_i64().ok_or_else(|| {
+                let id: String = id.to_string().chars().take(64).collect();
+                format!("is {id}, which is no token's number")
+            })?,
+        };
+        match u32::try_from(number) {
+            Ok(token) if (token as usize) < vocab_size => tokens.push(token),
+            Err(_) if number < 0 => {}
+            _ => {
+                return Err(format!(
+                    "is {number}, but the vocabulary has {vocab_size} tokens"
+                ));
+            }
+        }
+    }
+    Ok(tokens)
 }
 
 impl ModelConfig {
@@ -120,7 +192,7 @@ impl ModelConfig {
         if json.len() > MAX_CONFIG_BYTES {
             return Err(ConfigError::TooLong { bytes: json.len() });
         }
-        let published: Published = serde_json::from_slice(json)?;
+        let published: Published = serde_json::from_slice(&plain_text(json)?)?;
         let fail = |field: &'static str, reason: String| ConfigError::Field {
             model_type: published.model_type.chars().take(64).collect(),
             field,
@@ -161,12 +233,32 @@ impl ModelConfig {
             published.max_position_embeddings,
             1..=1 << 24,
         )?;
+        let layer_types = published.layer_types.iter().flatten();
+        if let Some(unknown) = layer_types
+            .clone()
+            .find(|kind| ![FULL_ATTENTION, SLIDING_ATTENTION].contains(&kind.as_str()))
+        {
+            let unknown: String = unknown.chars().take(64).collect();
+            return Err(fail(
+                "layer_types",
+                format!("has {unknown:?}, which is not supported"),
+            ));
+        }
+        let slides = layer_types.clone().any(|kind| kind == SLIDING_ATTENTION);
         let window = match (published.model_type.as_str(), published.sliding_window) {
-            // What transformers' MistralConfig takes where the file says nothing.
+            // The default of transformers' MistralConfig.
             ("mistral", Stated::Absent) => Some(4096),
             ("mistral", Stated::Size(window)) => Some(window),
-            ("qwen2", Stated::Size(window)) if published.use_sliding_window == Some(true) => {
+            ("qwen2", Stated::Size(window))
+                if published.use_sliding_window == Some(true) || slides =>
+            {
                 Some(window)
+            }
+            _ if slides && published.model_type != "llama" => {
+                return Err(fail(
+                    "layer_types",
+                    format!("has {SLIDING_ATTENTION}, and sliding_window does not say how far"),
+                ));
             }
             _ => None,
         };
@@ -198,26 +290,23 @@ impl ModelConfig {
             ));
         }
 
-        for rope in [&published.rope_scaling, &published.rope_parameters]
-            .into_iter()
-            .flatten()
-        {
-            if let Some(kind) = rope.rope_type.as_deref()
-                && kind != "default"
-            {
-                let kind: String = kind.chars().take(64).collect();
-                return Err(fail(
-                    "rope_scaling",
-                    format!("is `{kind}`, which is not supported (only `default` is)"),
-                ));
+        let mut rope_theta = published.rope_theta;
+        for (field, rope) in [
+            ("rope_scaling", &published.rope_scaling),
+            ("rope_parameters", &published.rope_parameters),
+        ] {
+            if let Some(rope) = rope {
+                let stated = stated_rope_theta(rope).map_err(|reason| fail(field, reason))?;
+                rope_theta = stated.or(rope_theta);
             }
         }
-        let rope_theta = published
-            .rope_parameters
-            .as_ref()
-            .and_then(|rope| rope.rope_theta)
-            .or(published.rope_theta)
-            .unwrap_or(10_000.0);
+        if let Some(factor) = published.partial_rotary_factor.filter(|f| *f != 1.0) {
+            return Err(fail(
+                "partial_rotary_factor",
+                format!("is {factor}, and only heads that are rotated whole are supported"),
+            ));
+        }
+        let rope_theta = rope_theta.unwrap_or(10_000.0);
         if !(1.0..=1e12).contains(&rope_theta) {
             return Err(fail(
                 "rope_theta",
@@ -234,21 +323,10 @@ impl ModelConfig {
 
         let end_tokens = match &published.eos_token_id {
             None => Vec::new(),
-            Some(EndTokens::One(id)) => vec![*id],
-            Some(EndTokens::Several(ids)) => ids.clone(),
+            Some(stated) => {
+                end_tokens(stated, vocab_size).map_err(|reason| fail("eos_token_id", reason))?
+            }
         };
-        if end_tokens.len() > 64 {
-            return Err(fail(
-                "eos_token_id",
-                format!("lists {} tokens, more than 64", end_tokens.len()),
-            ));
-        }
-        if let Some(id) = end_tokens.iter().find(|&&id| id as usize >= vocab_size) {
-            return Err(fail(
-                "eos_token_id",
-                format!("is {id}, but the vocabulary has {vocab_size} tokens"),
-            ));
-        }
 
         Ok(Self {
             hidden_size,
@@ -271,5 +349,17 @@ impl ModelConfig {
             end_tokens,
             model_type: published.model_type,
         })
+    }
+
+    /// Lets answers end with `tokens`, too: those of the chat template ([`ChatTemplate::end_tokens`]), which fine-tunes often
+    /// leave out of their configuration. Tokens that the model cannot write change nothing.
+    ///
+    /// [`ChatTemplate::end_tokens`]: crate::ChatTemplate::end_tokens
+    pub fn end_answers_with(&mut self, tokens: impl IntoIterator<Item = u32>) {
+        for token in tokens {
+            if (token as usize) < self.vocab_size && !self.end_tokens.contains(&token) {
+                self.end_tokens.push(token);
+            }
+        }
     }
 }

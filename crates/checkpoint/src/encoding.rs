@@ -1,4 +1,4 @@
-//! How the numbers of one weight matrix are stored.
+//! The forms in which the numbers of a weight matrix are stored.
 
 /// Weights a quantised block covers, for every quantised encoding here (llama.cpp's `QK`).
 pub const BLOCK: usize = 32;

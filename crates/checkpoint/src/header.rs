@@ -1,7 +1,8 @@
 //! The header of a safetensors file, read alone and distrusted.
 
+use crate::error::WeightError;
+use crate::published_file::{LFS_POINTER_BYTES, LfsPointer, is_lfs_pointer};
 use crate::source::ByteSource;
-use crate::weights::WeightError;
 use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
@@ -19,7 +20,7 @@ const LENGTH_BYTES: u64 = 8;
 pub struct Part {
     pub dtype: Dtype,
     pub shape: Vec<usize>,
-    /// Where its bytes lie in the file.
+    /// The range of its bytes in the file.
     pub bytes: Range<u64>,
 }
 
@@ -43,7 +44,13 @@ pub async fn read_header<S: ByteSource>(source: &S) -> Result<Header, WeightErro
             "the file is {file_length} bytes long, too short for any safetensors file"
         )));
     }
-    let prefix = source.read(0, LENGTH_BYTES as usize).await?;
+    let beginning = source
+        .read(0, file_length.min(LFS_POINTER_BYTES as u64) as usize)
+        .await?;
+    if is_lfs_pointer(&beginning) {
+        return Err(header_error(LfsPointer.to_string()));
+    }
+    let prefix = &beginning[..LENGTH_BYTES as usize];
     let header_length = prefix
         .first_chunk::<8>()
         .map(|bytes| u64::from_le_bytes(*bytes))

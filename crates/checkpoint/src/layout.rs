@@ -1,11 +1,12 @@
-//! How the tensors of a model lie in a safetensors file: plain ones by themselves, quantised ones in
+//! The tensors of a model in a safetensors file: plain ones lie by themselves, quantised ones in
 //! parts that are joined here.
 
 use crate::encoding::{BLOCK, Encoding};
+use crate::error::WeightError;
 use crate::header::{Header, Part, Shape};
-use crate::weights::{StoredTensor, WeightError};
 use safetensors::tensor::Dtype;
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 /// Key of the file's metadata under which the version of the quantised layout stands.
 pub const LAYOUT_KEY: &str = "trimtab_layout";
@@ -13,6 +14,42 @@ pub const LAYOUT_KEY: &str = "trimtab_layout";
 pub const LAYOUT: &str = "1: NAME.q8 (U8 [rows, cols]) is a signed byte q a weight; NAME.q4 (U8 [rows, cols/2]) is 4 bits q a weight, \
 blocks of 32 weights in 16 bytes, weight j low and weight j+16 high in byte j; NAME.scale, NAME.min: F16 [rows, cols/32]; \
 q8: w = scale*q; q4 with min: w = scale*q + min; q4 without: w = scale*(q-8)";
+
+/// One logical weight matrix or vector and where its parts lie. A vector has one row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredTensor {
+    pub name: String,
+    pub encoding: Encoding,
+    pub rows: usize,
+    pub cols: usize,
+    /// Byte ranges in the file.
+    pub(crate) data: Range<u64>,
+    pub(crate) scale: Option<Range<u64>>,
+    pub(crate) min: Option<Range<u64>>,
+}
+
+impl StoredTensor {
+    /// Bytes of data, scales and minima together.
+    pub fn stored_bytes(&self) -> u64 {
+        let length = |range: &Range<u64>| range.end - range.start;
+        let halves = self.scale.iter().chain(&self.min).map(length);
+        length(&self.data) + halves.sum::<u64>()
+    }
+
+    /// Fails unless the tensor is `[rows, cols]`.
+    pub fn check_shape(&self, rows: usize, cols: usize) -> Result<(), WeightError> {
+        if (self.rows, self.cols) == (rows, cols) {
+            return Ok(());
+        }
+        Err(WeightError::Tensor {
+            tensor: self.name.clone(),
+            reason: format!(
+                "has shape [{}, {}], the configuration needs [{rows}, {cols}]",
+                self.rows, self.cols
+            ),
+        })
+    }
+}
 
 type Assembled = (BTreeMap<String, StoredTensor>, BTreeMap<String, String>);
 

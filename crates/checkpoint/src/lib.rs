@@ -1,4 +1,4 @@
-//! What a model directory is: configuration, weights, tokenizer and chat template.
+//! Model directories: configuration, weights, tokenizer and chat template.
 //!
 //! Nothing here knows a GPU or a browser. Weights are read header first and then tensor by
 //! tensor through a [`ByteSource`], so that a caller never holds the whole file.
@@ -8,10 +8,12 @@ pub mod config;
 #[cfg(all(feature = "convert", not(target_arch = "wasm32")))]
 pub mod convert;
 pub mod encoding;
+mod error;
+pub mod family;
 pub mod header;
 pub mod layout;
 pub mod manifest;
-pub mod pieces;
+pub mod published_file;
 pub mod source;
 pub mod text;
 pub mod tokenizer;
@@ -20,8 +22,10 @@ pub mod weights;
 pub use chat::{ChatError, ChatTemplate, ChatTokens, Message, Part};
 pub use config::{ConfigError, ModelConfig};
 pub use encoding::{BLOCK, Encoding};
+pub use error::WeightError;
+pub use layout::StoredTensor;
 #[cfg(not(target_arch = "wasm32"))]
 pub use source::FileSource;
 pub use source::{ByteSource, SourceError};
-pub use tokenizer::{Tokenizer, TokenizerError};
-pub use weights::{StoredTensor, WeightError, WeightFile, WeightRows};
+pub use tokenizer::{Pieces, Tokenizer, TokenizerError};
+pub use weights::{WeightFile, WeightRows};

@@ -1,5 +1,6 @@
 //! `manifest.json`: what a model directory contains, where it came from and under which licence.
 
+use crate::text::as_utf8;
 use serde::{Deserialize, Serialize};
 
 /// Longest manifest that is read, in bytes.
@@ -30,7 +31,7 @@ pub enum ManifestError {
     Content(String),
 }
 
-/// What a model directory contains.
+/// The contents and the origin of a model directory.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Manifest {
     /// 1.
@@ -38,11 +39,11 @@ pub struct Manifest {
     pub name: String,
     /// SPDX identifier, or the publisher's words where there is none.
     pub licence: String,
-    /// Where the weights came from, in words and addresses.
+    /// The origin of the weights, in words and addresses.
     pub source: String,
     /// Every file but the manifest itself.
     pub files: Vec<ManifestFile>,
-    /// What the conversion changed or could not keep.
+    /// Remarks on what the conversion changed or could not keep.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
 }
@@ -66,7 +67,7 @@ impl Manifest {
         if json.len() > MAX_MANIFEST_BYTES {
             return Err(ManifestError::TooLong { bytes: json.len() });
         }
-        let manifest: Self = serde_json::from_slice(json)?;
+        let manifest: Self = serde_json::from_slice(&as_utf8(json))?;
         manifest.check()?;
         Ok(manifest)
     }

@@ -1,58 +1,14 @@
 //! The weight file: a safetensors header, then rows of tensors on demand.
 
 use crate::encoding::{BLOCK, Encoding};
+use crate::error::WeightError;
+use crate::family::{Family, WeightRole};
 use crate::header::read_header;
-use crate::layout::assemble;
-use crate::source::{ByteSource, SourceError};
+use crate::layout::{StoredTensor, assemble};
+use crate::source::ByteSource;
 use half::{bf16, f16};
 use std::collections::BTreeMap;
 use std::ops::Range;
-
-#[derive(Debug, thiserror::Error)]
-pub enum WeightError {
-    #[error("the weight file's header is not usable: {reason}")]
-    Header { reason: String },
-    #[error("tensor {tensor}: {reason}")]
-    Tensor { tensor: String, reason: String },
-    #[error(transparent)]
-    Source(#[from] SourceError),
-}
-
-/// One logical weight matrix or vector and where its parts lie. A vector has one row.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StoredTensor {
-    pub name: String,
-    pub encoding: Encoding,
-    pub rows: usize,
-    pub cols: usize,
-    /// Byte ranges in the file.
-    pub(crate) data: Range<u64>,
-    pub(crate) scale: Option<Range<u64>>,
-    pub(crate) min: Option<Range<u64>>,
-}
-
-impl StoredTensor {
-    /// Bytes of data, scales and minima together.
-    pub fn stored_bytes(&self) -> u64 {
-        let length = |range: &Range<u64>| range.end - range.start;
-        let halves = self.scale.iter().chain(&self.min).map(length);
-        length(&self.data) + halves.sum::<u64>()
-    }
-
-    /// Fails unless the tensor is `[rows, cols]`.
-    pub fn check_shape(&self, rows: usize, cols: usize) -> Result<(), WeightError> {
-        if (self.rows, self.cols) == (rows, cols) {
-            return Ok(());
-        }
-        Err(WeightError::Tensor {
-            tensor: self.name.clone(),
-            reason: format!(
-                "has shape [{}, {}], the configuration needs [{rows}, {cols}]",
-                self.rows, self.cols
-            ),
-        })
-    }
-}
 
 /// A run of consecutive rows of one tensor as stored, little-endian.
 #[derive(Clone, Debug)]
@@ -70,6 +26,33 @@ pub struct WeightRows {
 }
 
 impl WeightRows {
+    /// The first row with a number that is NaN or infinite.
+    pub fn row_not_finite(&self) -> Option<usize> {
+        // All bits of the exponent are set.
+        let f16s = |part: &[u8], exponent: u16| {
+            part.as_chunks::<2>()
+                .0
+                .iter()
+                .position(|bytes| u16::from_le_bytes(*bytes) & exponent == exponent)
+        };
+        const F16: u16 = 0x7c00;
+        let number = match self.encoding {
+            Encoding::F32 => self
+                .data
+                .as_chunks::<4>()
+                .0
+                .iter()
+                .position(|bytes| !f32::from_le_bytes(*bytes).is_finite()),
+            Encoding::F16 => f16s(&self.data, F16),
+            Encoding::Bf16 => f16s(&self.data, 0x7f80),
+            Encoding::Q8_0 | Encoding::Q4_0 | Encoding::Q4_1 => {
+                let block = f16s(&self.scale, F16).or_else(|| f16s(&self.min, F16));
+                block.map(|block| block * BLOCK)
+            }
+        };
+        number.map(|number| number / self.cols.max(1))
+    }
+
     /// Writes row `row` as f32 into `out` (`[cols]`). Exact: every encoding's values are f32 values
     /// or sums and products rounded once, as llama.cpp rounds them.
     pub fn dequantise_row(&self, row: usize, out: &mut [f32]) {
@@ -122,12 +105,6 @@ impl WeightRows {
             }
         }
     }
-}
-
-/// Whether a tensor that no engine reads may be left out without changing what the model computes: a table
-/// of rotary frequencies, which follows from the configuration, or a copy of a tied output head.
-pub fn is_redundant(name: &str, tied_embeddings: bool) -> bool {
-    name.ends_with(".rotary_emb.inv_freq") || (tied_embeddings && name == "lm_head.weight")
 }
 
 /// A checked header over a byte source.
@@ -195,6 +172,10 @@ impl<S: ByteSource> WeightFile<S> {
     }
 
     /// Reads rows `rows` of `tensor`.
+    ///
+    /// # Errors
+    /// A source that does not answer, and rows with a number that is not finite: nothing computed from them would be, and
+    /// it would look like a fault of the device.
     pub async fn read_rows(
         &self,
         tensor: &StoredTensor,
@@ -215,13 +196,67 @@ impl<S: ByteSource> WeightFile<S> {
             }
         }
         let [scale, min] = halves;
-        Ok(WeightRows {
+        let read = WeightRows {
             encoding: tensor.encoding,
             rows: count,
             cols: tensor.cols,
             data,
             scale,
             min,
-        })
+        };
+        match read.row_not_finite() {
+            None => Ok(read),
+            Some(row) => Err(not_finite(&tensor.name, rows.start + row)),
+        }
+    }
+
+    /// Whether the file has an output head with other numbers than the embedding. Beside tied embeddings, a head with the
+    /// same numbers says nothing new; one with others was trained, and is what transformers computes with, too.
+    ///
+    /// # Errors
+    /// As [`Self::read_rows`].
+    pub async fn has_own_head(&self, family: &Family) -> Result<bool, WeightError> {
+        let [embedding, head] = [WeightRole::Embedding, WeightRole::OutputHead]
+            .map(|role| self.tensors.get(&family.name(role, 0)));
+        let (Some(embedding), Some(head)) = (embedding, head) else {
+            return Ok(head.is_some());
+        };
+        Ok(!same_numbers((self, embedding), (self, head)).await?)
+    }
+}
+
+/// Whether two tensors have the same shape and numbers, however they are stored.
+pub(crate) async fn same_numbers<S: ByteSource>(
+    (one_file, one): (&WeightFile<S>, &StoredTensor),
+    (other_file, other): (&WeightFile<S>, &StoredTensor),
+) -> Result<bool, WeightError> {
+    const ROWS: usize = 256;
+    if (one.rows, one.cols) != (other.rows, other.cols) {
+        return Ok(false);
+    }
+    let mut values = [vec![0.0; one.cols], vec![0.0; one.cols]];
+    for start in (0..one.rows).step_by(ROWS) {
+        let rows = start..(start + ROWS).min(one.rows);
+        let these = one_file.read_rows(one, rows.clone()).await?;
+        let those = other_file.read_rows(other, rows.clone()).await?;
+        for row in 0..rows.len() {
+            these.dequantise_row(row, &mut values[0]);
+            those.dequantise_row(row, &mut values[1]);
+            if values[0] != values[1] {
+                return Ok(false);
+            }
+        }
+    }
+    Ok(true)
+}
+
+/// The error of a tensor with a number that is none in that row.
+pub(crate) fn not_finite(tensor: &str, row: usize) -> WeightError {
+    WeightError::Tensor {
+        tensor: tensor.into(),
+        reason: format!(
+            "row {row} holds a number that is not finite (NaN or infinite); the checkpoint is broken, so get another copy or \
+             convert the model again from its source"
+        ),
     }
 }

@@ -144,7 +144,10 @@ impl ModelArguments {
 
     /// Loads the engine with room for `sequences` conversations of `context` tokens.
     pub fn engine(&self, context: Option<usize>, sequences: usize) -> Result<Engine> {
-        let config = self.config()?;
+        let mut config = self.config()?;
+        if let Ok(chat) = self.chat() {
+            config.end_answers_with(chat.template.end_tokens(&chat.tokenizer));
+        }
         let path = self.directory()?.join(manifest::WEIGHTS);
         let options = EngineOptions {
             backend: match self.backend.unwrap_or(BackendArgument::Cpu) {

@@ -17,6 +17,7 @@ pub use crate::types::{
     Backend, Clock, EngineInfo, EngineOptions, LoadProgress, Precision, ReadOutcome, ReadRequest,
     Scoring,
 };
+use trimtab_checkpoint::family::Family;
 use trimtab_checkpoint::{ByteSource, ModelConfig, WeightFile};
 
 #[derive(Debug)]
@@ -81,6 +82,16 @@ impl Engine {
         assumptions: Assumptions,
         progress: &mut dyn FnMut(LoadProgress),
     ) -> Result<Self, EngineError> {
+        // The head of the file, where it is another than the embedding that the configuration names.
+        let own_head = match Family::of(config) {
+            Ok(family) => config.tied_embeddings && weights.has_own_head(family).await?,
+            // The forward pass says why there is none.
+            Err(_) => false,
+        };
+        let config = &ModelConfig {
+            tied_embeddings: config.tied_embeddings && !own_head,
+            ..config.clone()
+        };
         let pass = ForwardPass::of(config)?;
         pass.check_names(config, weights)?;
         if options.sequences == 0 {

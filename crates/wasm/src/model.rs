@@ -84,11 +84,12 @@ impl Model {
         tried: Option<&Tried>,
         progress: &mut dyn FnMut(LoadProgress),
     ) -> Result<Self, Failure> {
-        let config = ModelConfig::from_json(&whole(files, CONFIG).await?)?;
+        let mut config = ModelConfig::from_json(&whole(files, CONFIG).await?)?;
         let tokenizer = Tokenizer::from_json(&whole(files, TOKENIZER).await?)?;
         let template = optional(files, CHAT_TEMPLATE).await?;
         let tokenizer_config = optional(files, TOKENIZER_CONFIG).await?;
         let template = ChatTemplate::from_files(template.as_deref(), tokenizer_config.as_deref())?;
+        config.end_answers_with(template.end_tokens(&tokenizer));
         let weights = WeightFile::open(source(files, WEIGHTS)?).await?;
         let engine_options = engine_options(&options, options.backend);
         let engine = load(&config, &weights, engine_options, tried, progress).await?;

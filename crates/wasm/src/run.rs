@@ -9,7 +9,7 @@ use crate::protocol::{
 use crate::trimtab::Trimtab;
 use js_sys::{Date, Float32Array, Function};
 use std::collections::VecDeque;
-use trimtab_checkpoint::pieces::Pieces;
+use trimtab_checkpoint::Pieces;
 use trimtab_engine::engine::LoadProgress;
 use trimtab_engine::{EngineError, TokenId};
 use trimtab_persona::columns::{

@@ -1,9 +1,11 @@
 //! GGUF files: metadata to `config.json`, tensors to rows as we store them.
 
 use super::ConvertError;
-use super::names::{ExpectedTensor, Family};
-use super::quantise::to_q8_0;
+use super::gguf_types;
+use super::quantise::{Loss, to_q8_0};
 use crate::encoding::{BLOCK, Encoding};
+use crate::family::{Family, ModelWeight};
+use crate::published_file::{LFS_POINTER_BYTES, LfsPointer, is_lfs_pointer};
 use crate::source::FileSource;
 use crate::weights::WeightRows;
 use candle_core::Device;
@@ -11,7 +13,7 @@ use candle_core::quantized::GgmlDType;
 use candle_core::quantized::gguf_file::{Content, TensorInfo, Value};
 use serde::Serialize;
 use std::fs::File;
-use std::io::BufReader;
+use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
 
 /// An opened GGUF file: its header in memory, its tensors on disk.
@@ -22,12 +24,12 @@ pub struct GgufFile {
     bytes: FileSource,
 }
 
-/// How a tensor of a GGUF file becomes ours.
+/// The way in which a tensor of a GGUF file becomes ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Carried {
-    /// The same numbers in the same blocks.
+    /// The numbers and blocks stay the same.
     AsStored(Encoding),
-    /// Dequantised, and stored again in 8 bits (vectors: as f32).
+    /// The tensor is dequantised, and stored again in 8 bits (a vector as f32).
     Dequantised(Encoding),
 }
 
@@ -69,9 +71,34 @@ impl GgufFile {
             path: path.into(),
             reason,
         };
-        let file = File::open(path).map_err(|error| unreadable(error.to_string()))?;
-        let content = Content::read(&mut BufReader::new(file))
-            .map_err(|error| unreadable(format!("is not a GGUF file that can be read: {error}")))?;
+        let open = || File::open(path).map_err(|error| unreadable(error.to_string()));
+        let mut beginning = Vec::new();
+        open()?
+            .take(LFS_POINTER_BYTES as u64)
+            .read_to_end(&mut beginning)
+            .map_err(|error| unreadable(error.to_string()))?;
+        if is_lfs_pointer(&beginning) {
+            return Err(unreadable(LfsPointer.to_string()));
+        }
+        if !beginning.starts_with(b"GGUF") {
+            return Err(unreadable(
+                "is not a GGUF file; of a model in safetensors files, name the folder".into(),
+            ));
+        }
+        let unknown = |error: candle_core::Error| {
+            let file = open().ok().map(BufReader::new);
+            match file.and_then(|mut file| gguf_types::first_unknown(&mut file)) {
+                Some((tensor, kind)) => ConvertError::Tensor {
+                    tensor,
+                    reason: format!(
+                        "is stored as {kind}, which is not read here; a file of the same model in {} works",
+                        gguf_types::KNOWN
+                    ),
+                },
+                None => unreadable(format!("is not a GGUF file that can be read: {error}")),
+            }
+        };
+        let content = Content::read(&mut BufReader::new(open()?)).map_err(unknown)?;
         Ok(Self {
             path: path.into(),
             content,
@@ -83,28 +110,84 @@ impl GgufFile {
         &self.path
     }
 
-    pub fn value(&self, key: &str) -> Option<&Value> {
+    fn value(&self, key: &str) -> Option<&Value> {
         self.content.metadata.get(key)
     }
 
-    pub fn text(&self, key: &str) -> Option<&str> {
+    /// A key that is there with a value of a kind that is not expected. It never counts as absent.
+    fn misunderstood(&self, key: &str, expected: &str) -> ConvertError {
+        let value = self.value(key).map(|value| format!("{value:?}"));
+        let value: String = value.unwrap_or_default().chars().take(60).collect();
+        self.unsupported(format!("its {key} is {value}, which is no {expected}"))
+    }
+
+    pub fn text(&self, key: &str) -> Result<Option<&str>, ConvertError> {
         match self.value(key) {
-            Some(Value::String(text)) => Some(text),
-            _ => None,
+            None => Ok(None),
+            Some(Value::String(text)) => Ok(Some(text)),
+            Some(_) => Err(self.misunderstood(key, "text")),
         }
     }
 
-    pub fn number(&self, key: &str) -> Option<u64> {
-        match self.value(key)? {
-            Value::I32(number) => u64::try_from(*number).ok(),
-            value => value.to_u64().ok(),
+    pub fn number(&self, key: &str) -> Result<Option<u64>, ConvertError> {
+        let Some(value) = self.value(key) else {
+            return Ok(None);
+        };
+        let number = match *value {
+            Value::U8(n) => Some(n.into()),
+            Value::U16(n) => Some(n.into()),
+            Value::U32(n) => Some(n.into()),
+            Value::U64(n) => Some(n),
+            Value::I8(n) => n.try_into().ok(),
+            Value::I16(n) => n.try_into().ok(),
+            Value::I32(n) => n.try_into().ok(),
+            Value::I64(n) => n.try_into().ok(),
+            _ => None,
+        };
+        number
+            .map(Some)
+            .ok_or_else(|| self.misunderstood(key, "number of things"))
+    }
+
+    /// A number with decimals. Of an f32, the shortest decimal, so that 1e-5 does not become 9.999999747378752e-6.
+    fn decimal(&self, key: &str) -> Result<Option<f64>, ConvertError> {
+        match self.value(key) {
+            Some(Value::F32(number)) => Ok(number.to_string().parse().ok()),
+            Some(Value::F64(number)) => Ok(Some(*number)),
+            Some(Value::String(_) | Value::Bool(_) | Value::Array(_)) => {
+                Err(self.misunderstood(key, "number"))
+            }
+            _ => Ok(self.number(key)?.map(|number| number as f64)),
         }
     }
 
-    pub fn array(&self, key: &str) -> Option<&[Value]> {
+    /// The id under `tokenizer.ggml.NAME_token_id`, where it is one: −1 means none.
+    fn token(&self, name: &str) -> Result<Option<u64>, ConvertError> {
+        let key = format!("tokenizer.ggml.{name}_token_id");
+        match self.value(&key) {
+            Some(Value::I8(-1) | Value::I16(-1) | Value::I32(-1) | Value::I64(-1)) => Ok(None),
+            Some(Value::U32(u32::MAX)) => Ok(None),
+            _ => self.number(&key),
+        }
+    }
+
+    /// The spelling of that token.
+    pub fn token_text(&self, name: &str) -> Result<Option<&str>, ConvertError> {
+        let Some(id) = self.token(name)? else {
+            return Ok(None);
+        };
+        let tokens = self.array("tokenizer.ggml.tokens")?.unwrap_or_default();
+        let token = usize::try_from(id).ok().and_then(|id| tokens.get(id));
+        Ok(token
+            .and_then(|token| token.to_string().ok())
+            .map(String::as_str))
+    }
+
+    pub fn array(&self, key: &str) -> Result<Option<&[Value]>, ConvertError> {
         match self.value(key) {
-            Some(Value::Array(values)) => Some(values),
-            _ => None,
+            None => Ok(None),
+            Some(Value::Array(values)) => Ok(Some(values)),
+            Some(_) => Err(self.misunderstood(key, "list")),
         }
     }
 
@@ -130,30 +213,33 @@ impl GgufFile {
     /// The model's shape and constants as a `config.json`.
     ///
     /// # Errors
-    /// Missing keys, and what no engine here computes: experts, scaled or partial rotary positions.
-    pub fn config(&self, family: Family) -> Result<ConfigJson, ConvertError> {
+    /// Missing keys, keys with a value that is not understood, and what no engine here computes: experts, scaled or partial rotary positions.
+    pub fn config(&self, family: &Family) -> Result<ConfigJson, ConvertError> {
         let unsupported = |reason: String| Err(self.unsupported(reason));
         let own = |key: &str| format!("{}.{key}", family.model_type);
+        let number = |key: &str| self.number(&own(key));
         let needed = |key: &str| {
-            let key = own(key);
-            self.number(&key).ok_or_else(|| ConvertError::Read {
+            number(key)?.ok_or_else(|| ConvertError::Read {
                 path: self.path.clone(),
-                reason: format!("lacks {key}"),
+                reason: format!("lacks {}", own(key)),
             })
         };
-        if self
-            .number(&own("expert_count"))
-            .is_some_and(|count| count > 0)
-        {
+        if number("expert_count")?.is_some_and(|count| count > 0) {
             return unsupported("it is a mixture of experts".into());
         }
-        if self.number(&own("attention.sliding_window")).is_some() {
+        if number("attention.sliding_window")?.is_some() {
             return unsupported("its attention slides over a window".into());
         }
-        let scaling = self
-            .text(&own("rope.scaling.type"))
-            .is_some_and(|kind| kind != "none");
-        if scaling || self.content.tensor_infos.contains_key("rope_freqs.weight") {
+        let scaling = self.text(&own("rope.scaling.type"))?;
+        // llama.cpp scales by a factor whose kind is not named, too.
+        let mut factor = false;
+        for key in ["rope.scaling.factor", "rope.scale_linear"] {
+            factor |= self
+                .decimal(&own(key))?
+                .is_some_and(|factor| factor != 0.0 && factor != 1.0);
+        }
+        let scaled = scaling.map_or(factor, |kind| kind != "none");
+        if scaled || self.content.tensor_infos.contains_key("rope_freqs.weight") {
             return unsupported("its rotary positions are scaled".into());
         }
         let (hidden_size, heads) = (needed("embedding_length")?, needed("attention.head_count")?);
@@ -162,28 +248,25 @@ impl GgufFile {
                 "{heads} heads do not divide a width of {hidden_size}"
             ));
         }
-        let head_dim = self
-            .number(&own("attention.key_length"))
-            .unwrap_or(hidden_size / heads);
-        if let Some(rotated) = self.number(&own("rope.dimension_count"))
+        let head_dim = number("attention.key_length")?.unwrap_or(hidden_size / heads);
+        if let Some(rotated) = number("rope.dimension_count")?
             && rotated != head_dim
         {
             return unsupported(format!(
                 "only {rotated} of {head_dim} dimensions of a head are rotated"
             ));
         }
-        let vocab_size = match self.array("tokenizer.ggml.tokens") {
+        let vocab_size = match self.array("tokenizer.ggml.tokens")? {
             Some(tokens) => tokens.len() as u64,
             None => needed("vocab_size")?,
         };
-        // The shortest decimal of the f32, so that 1e-5 does not become 9.999999747378752e-6.
-        let decimal = |key: &str| match self.value(&own(key)) {
-            Some(Value::F32(number)) => number.to_string().parse::<f64>().ok(),
-            _ => None,
-        };
-        let token = |key: &str| self.number(&format!("tokenizer.ggml.{key}_token_id"));
-        let mut end_tokens: Vec<u64> = ["eos", "eot"].into_iter().filter_map(token).collect();
-        end_tokens.dedup();
+        let mut end_tokens = Vec::new();
+        for name in ["eos", "eot", "eom"] {
+            let token = self
+                .token(name)?
+                .filter(|token| !end_tokens.contains(token));
+            end_tokens.extend(token);
+        }
         let has = |name: &str| self.content.tensor_infos.contains_key(name);
         Ok(ConfigJson {
             architectures: [family.class],
@@ -192,26 +275,29 @@ impl GgufFile {
             intermediate_size: needed("feed_forward_length")?,
             num_hidden_layers: needed("block_count")?,
             num_attention_heads: heads,
-            num_key_value_heads: self
-                .number(&own("attention.head_count_kv"))
-                .unwrap_or(heads),
+            num_key_value_heads: number("attention.head_count_kv")?.unwrap_or(heads),
             head_dim,
             vocab_size,
             max_position_embeddings: needed("context_length")?,
-            rms_norm_eps: decimal("attention.layer_norm_rms_epsilon").unwrap_or(1e-5),
-            rope_theta: decimal("rope.freq_base").unwrap_or(10_000.0),
+            rms_norm_eps: self
+                .decimal(&own("attention.layer_norm_rms_epsilon"))?
+                .unwrap_or(1e-5),
+            rope_theta: self.decimal(&own("rope.freq_base"))?.unwrap_or(10_000.0),
             hidden_act: "silu",
             attention_bias: family.qkv_bias,
             mlp_bias: false,
             tie_word_embeddings: !has("output.weight"),
-            bos_token_id: token("bos"),
+            bos_token_id: self.token("bos")?,
             eos_token_id: end_tokens,
-            pad_token_id: token("padding"),
+            pad_token_id: self.token("padding")?,
         })
     }
 
-    /// How `tensor` will be stored, once its name and shape are found right.
-    pub fn carried(&self, tensor: &ExpectedTensor) -> Result<Carried, ConvertError> {
+    /// The form in which `tensor` will be stored.
+    ///
+    /// # Errors
+    /// A tensor that is missing or has another shape than the configuration asks for.
+    pub fn carried(&self, tensor: &ModelWeight) -> Result<Carried, ConvertError> {
         let info = self.info(tensor)?;
         let as_stored = |encoding| Ok(Carried::AsStored(encoding));
         match info.ggml_dtype {
@@ -228,16 +314,20 @@ impl GgufFile {
     }
 
     /// llama.cpp's name of the tensor's type, for the manifest.
-    pub fn type_name(&self, tensor: &ExpectedTensor) -> String {
+    pub fn type_name(&self, tensor: &ModelWeight) -> String {
         self.content
             .tensor_infos
             .get(&tensor.gguf)
             .map_or_else(String::new, |info| format!("{:?}", info.ggml_dtype))
     }
 
-    /// Reads a whole tensor in the encoding that [`Self::carried`] names, q and k in Hugging Face's
-    /// order of rows.
-    pub fn read(&self, tensor: &ExpectedTensor) -> Result<WeightRows, ConvertError> {
+    /// Reads a whole tensor in the encoding that [`Self::carried`] names. `interleaved_heads` is the number of heads whose
+    /// rows are put in Hugging Face's order.
+    pub fn read(
+        &self,
+        tensor: &ModelWeight,
+        interleaved_heads: Option<usize>,
+    ) -> Result<WeightRows, ConvertError> {
         let info = self.info(tensor)?;
         let rows = match self.carried(tensor)? {
             Carried::AsStored(encoding) => {
@@ -266,6 +356,14 @@ impl GgufFile {
                     .and_then(|stored| stored.flatten_all())
                     .and_then(|stored| stored.to_vec1::<f32>())
                     .map_err(failed)?;
+                if encoding == Encoding::Q8_0 && Loss::of(&values, encoding) == Some(Loss::TooLarge)
+                {
+                    return Err(wrong(
+                        tensor,
+                        "has numbers that are too large for blocks of 8 bits; get a file of the same model in F16 or BF16"
+                            .into(),
+                    ));
+                }
                 match encoding {
                     Encoding::Q8_0 => to_q8_0(&values, tensor.rows, tensor.cols),
                     _ => split_blocks(
@@ -277,13 +375,13 @@ impl GgufFile {
                 }
             }
         };
-        Ok(match tensor.rotary_heads {
+        Ok(match interleaved_heads {
             Some(heads) => rotate_half_order(rows, heads, tensor.vector),
             None => rows,
         })
     }
 
-    fn info(&self, tensor: &ExpectedTensor) -> Result<&TensorInfo, ConvertError> {
+    fn info(&self, tensor: &ModelWeight) -> Result<&TensorInfo, ConvertError> {
         let info = self.content.tensor_infos.get(&tensor.gguf).ok_or_else(|| {
             wrong(
                 tensor,
@@ -316,7 +414,7 @@ impl GgufFile {
     }
 }
 
-fn wrong(tensor: &ExpectedTensor, reason: String) -> ConvertError {
+fn wrong(tensor: &ModelWeight, reason: String) -> ConvertError {
     ConvertError::Tensor {
         tensor: tensor.name.clone(),
         reason,

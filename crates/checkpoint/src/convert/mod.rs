@@ -2,19 +2,20 @@
 //! safetensors directory. Native only.
 
 mod gguf;
-mod names;
+mod gguf_types;
 pub mod quantise;
 mod safetensors_directory;
 mod tokenizer_json;
 pub mod torch_tensor;
+mod weight_files;
 mod writer;
 
 use crate::config::{ConfigError, ModelConfig};
+use crate::error::WeightError;
+use crate::family::Family;
 use crate::manifest::{self, Manifest, ManifestError, ManifestFile};
 use crate::source::SourceError;
-use crate::weights::WeightError;
 use gguf::{Carried, GgufFile};
-use names::{expected_tensors, family};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
@@ -46,7 +47,7 @@ pub enum ConvertError {
     Source(#[from] SourceError),
 }
 
-/// To what weights of a safetensors directory are quantised.
+/// The form that weights of a safetensors directory are quantised to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Quantisation {
     /// `Q4_1`; the embedding and the output head `Q8_0`, which need the precision most.
@@ -55,18 +56,18 @@ pub enum Quantisation {
     Q8,
 }
 
-/// What a conversion is told besides its input.
+/// The choices of a conversion.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
-    /// Safetensors input only; absent: kept as it is.
+    /// The form of the weights, for safetensors input only; without it, weights are kept as they are.
     pub quantisation: Option<Quantisation>,
-    /// For the manifest; absent: from the input where it says so, else what is known of it.
+    /// The model's name in the manifest; without it, the one that the input states, or its file's name.
     pub name: Option<String>,
     pub licence: Option<String>,
     pub source: Option<String>,
 }
 
-/// How far a conversion is.
+/// The bytes of the weight file that are written, and all of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Progress {
     pub bytes_done: u64,
@@ -139,7 +140,7 @@ fn convert_into(
     finish(directory, described, options)
 }
 
-/// What a converter says about its input, for the manifest.
+/// The part of the manifest that is known from the input.
 #[derive(Debug, Default)]
 struct Described {
     name: String,
@@ -154,12 +155,11 @@ fn convert_gguf(
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Described, ConvertError> {
     let gguf = GgufFile::open(input)?;
-    let architecture = gguf.text("general.architecture");
-    let family = match architecture.map(family) {
-        Some(Ok(family)) => family,
-        Some(Err(reason)) => return Err(gguf.unsupported(reason)),
-        None => return Err(gguf.unsupported("it does not name its architecture".into())),
+    let Some(architecture) = gguf.text("general.architecture")? else {
+        return Err(gguf.unsupported("it does not name its architecture".into()));
     };
+    let family =
+        Family::named(architecture).map_err(|error| gguf.unsupported(error.to_string()))?;
     let config_json = pretty(&gguf.config(family)?)?;
     let config = ModelConfig::from_json(&config_json)?;
     write_file(directory, manifest::CONFIG, &config_json)?;
@@ -173,32 +173,24 @@ fn convert_gguf(
             reason: error.to_string(),
         })?
     } else {
-        tokenizer_json::tokenizer_json(&gguf)?
+        tokenizer_json::tokenizer_json(&gguf, &mut notes)?
     };
     write_file(directory, manifest::TOKENIZER, &tokenizer)?;
-    let token_text = |key: &str| {
-        let id = gguf.number(&format!("tokenizer.ggml.{key}_token_id"))?;
-        gguf.array("tokenizer.ggml.tokens")?
-            .get(usize::try_from(id).ok()?)?
-            .to_string()
-            .ok()
-            .cloned()
-    };
     let tokenizer_config = BTreeMap::from([
-        ("bos_token", token_text("bos")),
-        ("eos_token", token_text("eos")),
+        ("bos_token", gguf.token_text("bos")?),
+        ("eos_token", gguf.token_text("eos")?),
     ]);
     write_file(
         directory,
         manifest::TOKENIZER_CONFIG,
         &pretty(&tokenizer_config)?,
     )?;
-    match gguf.text("tokenizer.chat_template") {
+    match gguf.text("tokenizer.chat_template")? {
         Some(template) => write_file(directory, manifest::CHAT_TEMPLATE, template.as_bytes())?,
         None => notes.push("the GGUF file has no chat template".into()),
     }
 
-    let expected = expected_tensors(&config, family);
+    let expected = family.weights(&config);
     if let Some(unknown) = gguf
         .tensor_names()
         .into_iter()
@@ -238,7 +230,10 @@ fn convert_gguf(
     write_weights(
         &directory.join(manifest::WEIGHTS),
         &outputs,
-        |output| gguf.read(sources[output.name.as_str()]),
+        |output| {
+            let tensor = sources[output.name.as_str()];
+            gguf.read(tensor, family.gguf_interleaved_heads(tensor.role, &config))
+        },
         |bytes_done| {
             progress(Progress {
                 bytes_done,
@@ -247,8 +242,8 @@ fn convert_gguf(
         },
     )?;
     Ok(Described {
-        name: gguf.text("general.name").unwrap_or("unnamed").into(),
-        licence: gguf.text("general.license").map(Into::into),
+        name: gguf.text("general.name")?.unwrap_or("unnamed").into(),
+        licence: gguf.text("general.license")?.map(Into::into),
         source: file_name(input),
         notes,
     })

@@ -1,19 +1,21 @@
 //! Hugging Face directories: `config.json`, `tokenizer.json`, one or several safetensors files.
 
-use super::names::{ExpectedTensor, expected_tensors, family};
-use super::quantise::{to_q4_1, to_q8_0};
+use super::quantise::{Loss, to_q4_1, to_q8_0};
+use super::weight_files::WeightFiles;
 use super::writer::{OutputTensor, write_weights};
 use super::{
     ConvertError, Described, Options, Progress, Quantisation, file_name, pretty, write_file,
 };
 use crate::config::ModelConfig;
 use crate::encoding::{BLOCK, Encoding};
+use crate::error::WeightError;
+use crate::family::{Family, ModelWeight, WeightRole, is_redundant};
 use crate::manifest;
-use crate::source::FileSource;
-use crate::weights::{StoredTensor, WeightError, WeightFile, WeightRows, is_redundant};
-use std::collections::BTreeMap;
+use crate::published_file::plain_text;
+use crate::weights::{WeightRows, same_numbers};
+use serde_json::{Map, Value};
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 pub(super) fn convert(
     input: &Path,
@@ -21,20 +23,14 @@ pub(super) fn convert(
     options: &Options,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Described, ConvertError> {
-    let config_json = with_generation_end_tokens(input, read(input, manifest::CONFIG)?)?;
-    let config = ModelConfig::from_json(&config_json)?;
+    let mut published = read_json(input, manifest::CONFIG)?;
+    add_generation_end_tokens(input, &mut published)?;
+    let mut config = ModelConfig::from_json(&pretty(&published)?)?;
     let unsupported = |reason: String| ConvertError::Unsupported {
         path: input.into(),
         reason,
     };
-    let family = family(&config.model_type).map_err(unsupported)?;
-    if config.mlp_bias || (config.attention_bias && !family.qkv_bias) {
-        return Err(unsupported(
-            "its config.json asks for biases (attention_bias, mlp_bias) that are not computed here"
-                .into(),
-        ));
-    }
-    write_file(directory, manifest::CONFIG, &config_json)?;
+    let family = Family::of(&config).map_err(|error| unsupported(error.to_string()))?;
     let mut notes = Vec::new();
     for name in [
         manifest::TOKENIZER,
@@ -42,7 +38,12 @@ pub(super) fn convert(
         manifest::CHAT_TEMPLATE,
     ] {
         if input.join(name).is_file() {
-            write_file(directory, name, &read(input, name)?)?;
+            let bytes = read(input, name)?;
+            let text = plain_text(&bytes).map_err(|pointer| ConvertError::Read {
+                path: input.join(name),
+                reason: pointer.to_string(),
+            })?;
+            write_file(directory, name, &text)?;
         } else if name == manifest::TOKENIZER {
             notes.push(
                 "there is no tokenizer.json: the model reads and writes token ids only".into(),
@@ -50,25 +51,33 @@ pub(super) fn convert(
         }
     }
 
-    let files = weight_files(input)?;
-    let mut found: BTreeMap<&str, (&WeightFile<FileSource>, &StoredTensor)> = BTreeMap::new();
-    for file in &files {
-        for tensor in file.tensors() {
-            if found.insert(&tensor.name, (file, tensor)).is_some() {
-                return Err(ConvertError::Tensor {
-                    tensor: tensor.name.clone(),
-                    reason: "is in two of the files".into(),
-                });
-            }
+    let files = WeightFiles::open(input, &mut notes)?;
+    let found = files.tensors()?;
+    let [embedding, head] =
+        [WeightRole::Embedding, WeightRole::OutputHead].map(|role| family.name(role, 0));
+    if config.tied_embeddings
+        && let (Some(embedding), Some(own)) =
+            (found.get(embedding.as_str()), found.get(head.as_str()))
+    {
+        if now(same_numbers(*embedding, *own))? {
+            notes.push(format!(
+                "{head} has the numbers of the embedding and was left out"
+            ));
+        } else {
+            config.tied_embeddings = false;
+            published.insert("tie_word_embeddings".into(), false.into());
+            notes.push(format!(
+                "config.json says that the output head is the embedding, but {head} has other numbers: it was kept, and \
+                 tie_word_embeddings is false now"
+            ));
         }
     }
-    let expected = expected_tensors(&config, family);
+    write_file(directory, manifest::CONFIG, &pretty(&published)?)?;
+    let expected = family.weights(&config);
     let mut outputs = Vec::with_capacity(expected.len());
     for tensor in &expected {
-        let stored = match found.get(tensor.name.as_str()) {
-            Some((_, stored)) => stored,
-            // Asked again only for its reason.
-            None => files[0].tensor(&tensor.name)?,
+        let Some((file, stored)) = found.get(tensor.name.as_str()) else {
+            return Err(files.missing(&tensor.name).into());
         };
         if (stored.rows, stored.cols) != (tensor.rows, tensor.cols) {
             return Err(ConvertError::Tensor {
@@ -79,16 +88,29 @@ pub(super) fn convert(
                 ),
             });
         }
-        let encoding = target(tensor, stored.encoding, options.quantisation);
-        if options.quantisation.is_some()
-            && !tensor.vector
-            && encoding == stored.encoding
-            && !encoding.has_scale()
-        {
+        let mut encoding = target(tensor, stored.encoding, options.quantisation);
+        if options.quantisation.is_some() && !tensor.vector && !encoding.has_scale() {
             notes.push(format!(
                 "{} has rows of {}, no multiple of {BLOCK}, and was kept",
                 tensor.name, tensor.cols
             ));
+        }
+        if encoding != stored.encoding {
+            let values = dequantised(&now(file.read_rows(stored, 0..stored.rows))?);
+            let kept = match Loss::of(&values, encoding) {
+                None => None,
+                Some(Loss::TooLarge) => Some("too large"),
+                // Rows of tokens that no text of the training had are next to zero, and may be.
+                Some(Loss::TooSmall) if tensor.is_token_table() => None,
+                Some(Loss::TooSmall) => Some("too small"),
+            };
+            if let Some(size) = kept {
+                encoding = stored.encoding;
+                notes.push(format!(
+                    "{} has blocks of numbers that are {size} for quantised blocks, and was kept",
+                    tensor.name
+                ));
+            }
         }
         outputs.push(OutputTensor {
             name: tensor.name.clone(),
@@ -98,9 +120,12 @@ pub(super) fn convert(
             vector: tensor.vector,
         });
     }
-    let unknown = files.iter().flat_map(WeightFile::names);
-    for name in unknown.filter(|name| expected.iter().all(|tensor| tensor.name != **name)) {
-        if !is_redundant(name, config.tied_embeddings) {
+    let unknown = files.names().filter(|name| {
+        let known = |tensor: &ModelWeight| tensor.name == *name;
+        !expected.iter().any(known) && *name != head
+    });
+    for name in unknown {
+        if !is_redundant(name) {
             return Err(ConvertError::Tensor {
                 tensor: name.into(),
                 reason: format!(
@@ -126,7 +151,11 @@ pub(super) fn convert(
             Ok(if rows.encoding == output.encoding {
                 rows
             } else {
-                quantise(&rows, output.encoding)
+                let values = dequantised(&rows);
+                match output.encoding {
+                    Encoding::Q4_1 => to_q4_1(&values, rows.rows, rows.cols),
+                    _ => to_q8_0(&values, rows.rows, rows.cols),
+                }
             })
         },
         |bytes_done| {
@@ -152,88 +181,61 @@ pub(super) fn convert(
     })
 }
 
-fn target(
-    tensor: &ExpectedTensor,
-    stored: Encoding,
-    quantisation: Option<Quantisation>,
-) -> Encoding {
-    let outermost = matches!(
-        tensor.name.as_str(),
-        "model.embed_tokens.weight" | "lm_head.weight"
-    );
+fn target(tensor: &ModelWeight, stored: Encoding, quantisation: Option<Quantisation>) -> Encoding {
     match quantisation {
         Some(_) if tensor.vector || !tensor.cols.is_multiple_of(BLOCK) || stored.has_scale() => {
             stored
         }
-        Some(Quantisation::Q4) if !outermost => Encoding::Q4_1,
+        Some(Quantisation::Q4) if !tensor.is_token_table() => Encoding::Q4_1,
         Some(_) => Encoding::Q8_0,
         None => stored,
     }
 }
 
-fn quantise(rows: &WeightRows, encoding: Encoding) -> WeightRows {
+fn dequantised(rows: &WeightRows) -> Vec<f32> {
     let mut values = vec![0.0; rows.rows * rows.cols];
     for (row, out) in values.chunks_exact_mut(rows.cols).enumerate() {
         rows.dequantise_row(row, out);
     }
-    match encoding {
-        Encoding::Q4_1 => to_q4_1(&values, rows.rows, rows.cols),
-        _ => to_q8_0(&values, rows.rows, rows.cols),
-    }
-}
-
-/// The directory's `*.safetensors`, opened, in the order of their names.
-fn weight_files(input: &Path) -> Result<Vec<WeightFile<FileSource>>, ConvertError> {
-    let unreadable = |error: std::io::Error| ConvertError::Read {
-        path: input.into(),
-        reason: error.to_string(),
-    };
-    let mut paths: Vec<PathBuf> = Vec::new();
-    for entry in fs::read_dir(input).map_err(unreadable)? {
-        let path = entry.map_err(unreadable)?.path();
-        if path
-            .extension()
-            .is_some_and(|extension| extension == "safetensors")
-        {
-            paths.push(path);
-        }
-    }
-    paths.sort();
-    if paths.is_empty() {
-        return Err(ConvertError::Read {
-            path: input.into(),
-            reason: "has no *.safetensors file".into(),
-        });
-    }
-    paths
-        .iter()
-        .map(|path| Ok(now(WeightFile::open(FileSource::open(path)?))?))
-        .collect()
+    values
 }
 
 /// Hugging Face lists further end tokens in `generation_config.json`; ours has them in one place.
-fn with_generation_end_tokens(input: &Path, config: Vec<u8>) -> Result<Vec<u8>, ConvertError> {
-    let path = input.join("generation_config.json");
-    if !path.is_file() {
-        return Ok(config);
+fn add_generation_end_tokens(
+    input: &Path,
+    config: &mut Map<String, Value>,
+) -> Result<(), ConvertError> {
+    const GENERATION: &str = "generation_config.json";
+    if !input.join(GENERATION).is_file() {
+        return Ok(());
     }
-    let parse = |json: &[u8], path: &Path| {
-        serde_json::from_slice::<BTreeMap<String, serde_json::Value>>(json).map_err(|error| {
-            ConvertError::Read {
-                path: path.into(),
-                reason: error.to_string(),
-            }
-        })
+    let stated = |fields: &Map<String, Value>| match fields.get("eos_token_id") {
+        None | Some(Value::Null) => Vec::new(),
+        Some(Value::Array(tokens)) => tokens.clone(),
+        Some(token) => vec![token.clone()],
     };
-    let generation = parse(&read(input, "generation_config.json")?, &path)?;
-    let mut merged = parse(&config, &input.join(manifest::CONFIG))?;
-    match generation.get("eos_token_id") {
-        Some(tokens) if merged.get("eos_token_id") != Some(tokens) && !tokens.is_null() => {
-            merged.insert("eos_token_id".into(), tokens.clone());
-            pretty(&merged)
-        }
-        _ => Ok(config),
+    let mut tokens = stated(&read_json(input, GENERATION)?);
+    if tokens.is_empty() {
+        return Ok(());
     }
+    for token in stated(config) {
+        if !tokens.contains(&token) {
+            tokens.push(token);
+        }
+    }
+    config.insert("eos_token_id".into(), tokens.into());
+    Ok(())
+}
+
+fn read_json(input: &Path, name: &str) -> Result<Map<String, Value>, ConvertError> {
+    let bytes = read(input, name)?;
+    plain_text(&bytes)
+        .map_err(|pointer| pointer.to_string())
+        .and_then(|json| serde_json::from_slice(&json).map_err(|error| error.to_string()))
+        .map_err(|reason| ConvertError::Read {
+            path: input.join(name),
+            reason,
+        })
 }
 
 fn read(input: &Path, name: &str) -> Result<Vec<u8>, ConvertError> {

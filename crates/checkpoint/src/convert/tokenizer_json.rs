@@ -60,11 +60,12 @@ fn in_id_order<S: Serializer>(tokens: &[&str], serializer: S) -> Result<S::Ok, S
 }
 
 /// Byte-level BPE as Hugging Face's `tokenizers` reads it: the file's vocabulary and merges, the
-/// pre-tokenizer that its `tokenizer.ggml.pre` names, control tokens special.
+/// pre-tokenizer that its `tokenizer.ggml.pre` names, control tokens special. Where it names none, `notes` say which was
+/// taken.
 ///
 /// # Errors
 /// Other kinds of tokenizer, pre-tokenizers that are not known here, inconsistent lists.
-pub fn tokenizer_json(gguf: &GgufFile) -> Result<Vec<u8>, ConvertError> {
+pub fn tokenizer_json(gguf: &GgufFile, notes: &mut Vec<String>) -> Result<Vec<u8>, ConvertError> {
     let unsupported = |what: String| ConvertError::Unsupported {
         path: gguf.path().into(),
         reason: format!(
@@ -75,7 +76,7 @@ pub fn tokenizer_json(gguf: &GgufFile) -> Result<Vec<u8>, ConvertError> {
         path: gguf.path().into(),
         reason: reason.into(),
     };
-    match gguf.text("tokenizer.ggml.model") {
+    match gguf.text("tokenizer.ggml.model")? {
         Some("gpt2") => {}
         other => {
             return Err(unsupported(format!(
@@ -83,29 +84,8 @@ pub fn tokenizer_json(gguf: &GgufFile) -> Result<Vec<u8>, ConvertError> {
             )));
         }
     }
-    let pre = gguf.text("tokenizer.ggml.pre");
-    let (pre_tokenizer, ignore_merges) = match pre {
-        Some("smollm") => (
-            json!({"type": "Sequence", "pretokenizers": [
-                {"type": "Digits", "individual_digits": true},
-                {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true}]}),
-            false,
-        ),
-        Some("gpt-2" | "default") | None => (
-            json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true}),
-            false,
-        ),
-        Some("llama-bpe" | "llama3" | "llama-v3") => (split_then_bytes(LLAMA_3), true),
-        Some("qwen2") => (split_then_bytes(QWEN_2), false),
-        Some(other) => {
-            return Err(unsupported(format!(
-                "its pre-tokenizer `{other}` is not known here"
-            )));
-        }
-    };
-
     let texts = |key: &str| -> Result<Vec<&str>, ConvertError> {
-        gguf.array(key)
+        gguf.array(key)?
             .ok_or_else(|| broken(&format!("lacks {key}")))?
             .iter()
             .map(|value| match value {
@@ -115,6 +95,38 @@ pub fn tokenizer_json(gguf: &GgufFile) -> Result<Vec<u8>, ConvertError> {
             .collect()
     };
     let tokens = texts("tokenizer.ggml.tokens")?;
+    let pre = match gguf.text("tokenizer.ggml.pre")? {
+        // Converters wrote no name before llama.cpp knew them, and write `default` for pre-tokenizers that it does not know.
+        None | Some("default") => {
+            let pre = guessed_pre_tokenizer(gguf, &tokens)?;
+            notes.push(format!(
+                "the GGUF file does not name its pre-tokenizer; that of {pre} was taken. If answers are poor, put the model's \
+                 own tokenizer.json beside the GGUF file and convert it again"
+            ));
+            pre
+        }
+        Some(pre) => pre,
+    };
+    let (pre_tokenizer, ignore_merges) = match pre {
+        "smollm" => (
+            json!({"type": "Sequence", "pretokenizers": [
+                {"type": "Digits", "individual_digits": true},
+                {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true}]}),
+            false,
+        ),
+        "gpt-2" => (
+            json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true}),
+            false,
+        ),
+        "llama-bpe" | "llama3" | "llama-v3" => (split_then_bytes(LLAMA_3), true),
+        "qwen2" => (split_then_bytes(QWEN_2), false),
+        other => {
+            return Err(unsupported(format!(
+                "its pre-tokenizer `{other}` is not known here"
+            )));
+        }
+    };
+
     let merges = texts("tokenizer.ggml.merges")?
         .into_iter()
         .map(|merge| {
@@ -124,17 +136,17 @@ pub fn tokenizer_json(gguf: &GgufFile) -> Result<Vec<u8>, ConvertError> {
         })
         .collect::<Result<Vec<_>, _>>()?;
     let types: Vec<i64> = gguf
-        .array("tokenizer.ggml.token_type")
+        .array("tokenizer.ggml.token_type")?
         .unwrap_or_default()
         .iter()
-        .map(|value| {
-            value
-                .to_i32()
-                .map(i64::from)
-                .or_else(|_| value.to_i64())
-                .unwrap_or(1)
+        .map(|value| match *value {
+            Value::I32(kind) => Ok(kind.into()),
+            Value::U32(kind) => Ok(kind.into()),
+            Value::I64(kind) => Ok(kind),
+            Value::U8(kind) => Ok(kind.into()),
+            _ => Err(broken("has token types that are no numbers")),
         })
-        .collect();
+        .collect::<Result<_, _>>()?;
     if !types.is_empty() && types.len() != tokens.len() {
         return Err(broken("has another number of token types than of tokens"));
     }
@@ -158,7 +170,7 @@ pub fn tokenizer_json(gguf: &GgufFile) -> Result<Vec<u8>, ConvertError> {
         truncation: (),
         padding: (),
         added_tokens,
-        normalizer: (pre == Some("qwen2")).then(|| json!({"type": "NFC"})),
+        normalizer: (pre == "qwen2").then(|| json!({"type": "NFC"})),
         pre_tokenizer,
         post_processor: (),
         decoder: json!({"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true}),
@@ -183,6 +195,19 @@ const LLAMA_3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p
 
 /// Qwen 2's, from the tokenizer.json that Alibaba published; it normalises to NFC before.
 const QWEN_2: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+
+/// The pre-tokenizer of a file that does not name it, by its architecture and its special tokens.
+fn guessed_pre_tokenizer(gguf: &GgufFile, tokens: &[&str]) -> Result<&'static str, ConvertError> {
+    Ok(
+        if tokens.contains(&"<|begin_of_text|>") && tokens.contains(&"<|eot_id|>") {
+            "llama-bpe"
+        } else if gguf.text("general.architecture")? == Some("qwen2") {
+            "qwen2"
+        } else {
+            "gpt-2"
+        },
+    )
+}
 
 fn split_then_bytes(pattern: &str) -> serde_json::Value {
     json!({"type": "Sequence", "pretokenizers": [

@@ -3,14 +3,14 @@
 use super::ConvertError;
 use crate::encoding::{BLOCK, Encoding};
 use crate::layout::{LAYOUT, LAYOUT_KEY};
-use crate::weights::WeightRows;
+use crate::weights::{WeightRows, not_finite};
 use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 use serde::ser::{SerializeMap, Serializer};
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::Path;
 
-/// What a tensor will be in the file.
+/// The description of a tensor in the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OutputTensor {
     pub name: String,
@@ -123,6 +123,9 @@ pub fn write_weights(
                     rows.encoding
                 ),
             });
+        }
+        if let Some(row) = rows.row_not_finite() {
+            return Err(not_finite(&tensor.name, row).into());
         }
         for part in [&rows.data, &rows.scale, &rows.min] {
             file.write_all(part).map_err(failed)?;

@@ -14,17 +14,17 @@ use trimtab_checkpoint::convert::{ConvertError, Options, convert};
 use trimtab_checkpoint::manifest::Manifest;
 use trimtab_checkpoint::{FileSource, ModelConfig, Tokenizer, WeightFile};
 
-const D: usize = 64;
+pub const D: usize = 64;
 const HEADS: usize = 2;
 const KV: usize = 32;
-const FFN: usize = 96;
+pub const FFN: usize = 96;
 const VOCAB: usize = 262;
 
 /// A directory of its own for one test, removed at its end.
-struct Scratch(PathBuf);
+pub struct Scratch(PathBuf);
 
 impl Scratch {
-    fn new(test: &str) -> Self {
+    pub fn new(test: &str) -> Self {
         let name = format!("trimtab-families-{test}-{}", std::process::id());
         let path = std::env::temp_dir().join(name);
         let _ = fs::remove_dir_all(&path);
@@ -32,7 +32,7 @@ impl Scratch {
         Self(path)
     }
 
-    fn join(&self, name: &str) -> PathBuf {
+    pub fn join(&self, name: &str) -> PathBuf {
         self.0.join(name)
     }
 }
@@ -44,7 +44,7 @@ impl Drop for Scratch {
 }
 
 /// Hugging Face's name, GGUF's name, shape.
-fn shapes(biases: bool) -> Vec<(String, String, Vec<usize>)> {
+pub fn shapes(biases: bool) -> Vec<(String, String, Vec<usize>)> {
     let block = |name: &str| format!("model.layers.0.{name}");
     let mut shapes = vec![
         (
@@ -126,14 +126,14 @@ fn shapes(biases: bool) -> Vec<(String, String, Vec<usize>)> {
 }
 
 /// Different for every tensor and every element.
-fn numbers(seed: usize, count: usize) -> Vec<f32> {
+pub fn numbers(seed: usize, count: usize) -> Vec<f32> {
     let number = |i: usize| ((i * 7919 + seed * 104_729) % 10_007) as f32 / 10_007.0 - 0.5;
     (0..count).map(number).collect()
 }
 
-type Weights = BTreeMap<String, (Vec<usize>, Vec<f32>)>;
+pub type Weights = BTreeMap<String, (Vec<usize>, Vec<f32>)>;
 
-fn random_weights(biases: bool) -> Weights {
+pub fn random_weights(biases: bool) -> Weights {
     let shapes = shapes(biases).into_iter().enumerate();
     shapes
         .map(|(seed, (name, _, shape))| {
@@ -143,7 +143,7 @@ fn random_weights(biases: bool) -> Weights {
         .collect()
 }
 
-fn config(model_type: &str) -> Value {
+pub fn config(model_type: &str) -> Value {
     json!({
         "model_type": model_type, "hidden_size": D, "num_hidden_layers": 1, "num_attention_heads": HEADS,
         "num_key_value_heads": 1, "intermediate_size": FFN, "vocab_size": VOCAB, "max_position_embeddings": 256,
@@ -151,26 +151,32 @@ fn config(model_type: &str) -> Value {
     })
 }
 
-fn hugging_face(directory: &Path, config: &Value, weights: &Weights) {
+pub fn hugging_face(directory: &Path, config: &Value, weights: &Weights) {
     let _ = fs::remove_dir_all(directory);
     fs::create_dir(directory).unwrap();
     fs::write(directory.join("config.json"), config.to_string()).unwrap();
-    let views = weights.iter().map(|(name, (shape, values))| {
+    write_weights(&directory.join("model.safetensors"), weights);
+}
+
+pub fn write_weights<'a>(
+    path: &Path,
+    weights: impl IntoIterator<Item = (&'a String, &'a (Vec<usize>, Vec<f32>))>,
+) {
+    let views = weights.into_iter().map(|(name, (shape, values))| {
         let bytes = bytemuck::cast_slice(values);
         let view = TensorView::new(Dtype::F32, shape.clone(), bytes).unwrap();
         (name, view)
     });
-    let file = serialize(views, None).unwrap();
-    fs::write(directory.join("model.safetensors"), file).unwrap();
+    fs::write(path, serialize(views, None).unwrap()).unwrap();
 }
 
-fn run(input: &Path, output: &Path) -> Result<Manifest, ConvertError> {
+pub fn run(input: &Path, output: &Path) -> Result<Manifest, ConvertError> {
     let _ = fs::remove_dir_all(output);
     convert(input, output, &Options::default(), &mut |_| {})
 }
 
 /// Fails unless the model directory holds these weights and no others.
-fn assert_holds(directory: &Path, weights: &Weights) -> ModelConfig {
+pub fn assert_holds(directory: &Path, weights: &Weights) -> ModelConfig {
     let source = FileSource::open(&directory.join("model.safetensors")).unwrap();
     let file = block_on(WeightFile::open(source)).unwrap();
     assert_eq!(file.names().count(), weights.len());
@@ -258,10 +264,12 @@ fn byte_letters() -> Vec<String> {
         .collect()
 }
 
-#[test]
-fn a_qwen2_gguf_keeps_its_order_of_rows_and_its_biases() {
-    let scratch = Scratch::new("qwen2");
-    let weights = random_weights(true);
+/// A GGUF file of a qwen2 model with these weights; `change` sees its metadata.
+pub fn write_gguf(
+    path: &Path,
+    weights: &Weights,
+    change: impl FnOnce(&mut BTreeMap<&'static str, Field>),
+) {
     let stored: Vec<(String, QTensor)> = shapes(true)
         .into_iter()
         .map(|(name, gguf, shape)| {
@@ -279,7 +287,7 @@ fn a_qwen2_gguf_keeps_its_order_of_rows_and_its_biases() {
         vocabulary.chain(["<|im_start|>", "<|im_end|>", "11", "é", "Ã©", "Ġ1"].map(Into::into));
     let count = |value: usize| Field::U32(value as u32);
     let text = |value: &str| Field::String(value.into());
-    let fields = [
+    let mut fields = BTreeMap::from([
         ("general.architecture", text("qwen2")),
         ("general.name", text("Tiny")),
         ("qwen2.block_count", count(1)),
@@ -298,10 +306,18 @@ fn a_qwen2_gguf_keeps_its_order_of_rows_and_its_biases() {
             texts(["1 1", "Ã ©", "Ġ 1"].map(Into::into)),
         ),
         ("tokenizer.ggml.eos_token_id", count(257)),
-    ];
+    ]);
+    change(&mut fields);
     let fields: Vec<_> = fields.iter().map(|(key, value)| (*key, value)).collect();
+    write(&mut fs::File::create(path).unwrap(), &fields, &tensors).unwrap();
+}
+
+#[test]
+fn a_qwen2_gguf_keeps_its_order_of_rows_and_its_biases() {
+    let scratch = Scratch::new("qwen2");
+    let weights = random_weights(true);
     let input = scratch.join("tiny.gguf");
-    write(&mut fs::File::create(&input).unwrap(), &fields, &tensors).unwrap();
+    write_gguf(&input, &weights, |_| ());
     run(&input, &scratch.join("out")).unwrap();
 
     let made = assert_holds(&scratch.join("out"), &weights);

@@ -286,7 +286,7 @@ fn consistent_header(entries: &[(String, &'static str, Vec<u64>)]) -> (Value, us
     (header, end as usize)
 }
 
-/// Whatever was opened can be read to its last row, and the library reads it too.
+/// A file that was opened can be read to its last row, and the library reads it too.
 fn holds(bytes: &[u8]) {
     if let Ok(weights) = open(bytes.to_vec()) {
         SafeTensors::deserialize(bytes).unwrap();
@@ -442,7 +442,24 @@ fn configurations_name_the_field_that_is_wrong() {
             json!({"rope_type": "llama3", "factor": 8.0}),
         ),
         ("rope_scaling", json!({"type": "linear"})),
+        (
+            "rope_scaling",
+            json!({"rope_type": "default", "beta_fast": 32}),
+        ),
+        ("rope_scaling", json!({"rope_type": 3})),
+        (
+            "rope_parameters",
+            json!({"sliding_attention": {"rope_theta": 1e4}, "full_attention": {"rope_theta": 1e6}}),
+        ),
+        (
+            "rope_parameters",
+            json!({"linear_attention": {"rope_theta": 1e4}}),
+        ),
+        ("rope_parameters", json!({"rope_theta": "1e4"})),
+        ("partial_rotary_factor", json!(0.5)),
+        ("layer_types", json!(["linear_attention"])),
         ("eos_token_id", json!([2, 100])),
+        ("eos_token_id", json!("</s>")),
     ] {
         let mut wrong = right.clone();
         wrong[field] = value.clone();
@@ -454,6 +471,29 @@ fn configurations_name_the_field_that_is_wrong() {
             "{field} = {value}: {error}"
         );
     }
+}
+
+#[test]
+fn keys_that_are_there_are_understood() {
+    let read = |changes: Value| {
+        let mut config = json!({
+            "model_type": "llama", "hidden_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2,
+            "intermediate_size": 64, "vocab_size": 10, "max_position_embeddings": 128, "rope_theta": 1e4,
+        });
+        let fields = changes.as_object().unwrap().clone();
+        config.as_object_mut().unwrap().extend(fields);
+        ModelConfig::from_json(config.to_string().as_bytes()).unwrap()
+    };
+    let nested = json!({"full_attention": {"rope_theta": 5e5, "rope_type": "default"}});
+    let flat = json!({"rope_theta": 5e5, "rope_type": "default", "factor": null});
+    for parameters in [nested, flat] {
+        let config =
+            read(json!({"rope_parameters": parameters, "layer_types": ["full_attention"]}));
+        assert_eq!(config.rope_theta, 5e5);
+    }
+    assert_eq!(read(json!({"rope_parameters": null})).rope_theta, 1e4);
+    assert!(read(json!({"eos_token_id": -1})).end_tokens.is_empty());
+    assert_eq!(read(json!({"eos_token_id": [3, null, -1]})).end_tokens, [3]);
 }
 
 #[test]

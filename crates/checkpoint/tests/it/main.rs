@@ -7,3 +7,5 @@ mod convert_families;
 mod golden;
 mod hostile;
 mod memory;
+mod published_files;
+mod templates;

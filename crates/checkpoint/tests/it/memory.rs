@@ -1,4 +1,4 @@
-//! What reading a model costs in memory, counted at the allocator. A browser's wasm heap never shrinks, so the peaks are what counts.
+//! The memory that reading a model takes, counted at the allocator. A browser's wasm heap never shrinks, so the peaks are what counts.
 //! Each thread has its own count, because other tests run beside this one.
 
 use pollster::block_on;

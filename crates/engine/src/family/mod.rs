@@ -6,7 +6,7 @@ pub mod qwen2;
 use crate::error::EngineError;
 use crate::op::{Activation, ForwardPass};
 use std::collections::HashSet;
-use trimtab_checkpoint::weights::is_redundant;
+use trimtab_checkpoint::family::{self, WeightRole, is_redundant};
 use trimtab_checkpoint::{ByteSource, ModelConfig, WeightFile};
 
 impl ForwardPass {
@@ -53,9 +53,12 @@ impl ForwardPass {
         file: &WeightFile<S>,
     ) -> Result<(), EngineError> {
         let known: HashSet<&str> = self.tensors().map(|tensor| tensor.name.as_str()).collect();
+        // A head beside tied embeddings has their numbers (`WeightFile::has_own_head`).
+        let head = family::Family::of(config).map(|family| family.name(WeightRole::OutputHead, 0));
+        let copy = |name: &str| head.as_ref().is_ok_and(|head| head == name);
         let unknown = file
             .names()
-            .find(|name| !known.contains(name) && !is_redundant(name, config.tied_embeddings));
+            .find(|name| !known.contains(name) && !is_redundant(name) && !copy(name));
         match unknown {
             None => Ok(()),
             Some(name) => Err(EngineError::UnsupportedModel {

@@ -1,0 +1,180 @@
+//! Which safetensors files of a Hugging Face folder are the model's.
+
+use super::ConvertError;
+use crate::error::WeightError;
+use crate::layout::StoredTensor;
+use crate::manifest;
+use crate::published_file::plain_text;
+use crate::source::FileSource;
+use crate::weights::WeightFile;
+use serde::Deserialize;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
+
+const INDEX: &str = "model.safetensors.index.json";
+
+/// Beginnings of files that lie beside a model in many folders: an adapter that was merged into it, and the same model under
+/// its publisher's own names of tensors.
+const OTHERS: [&str; 2] = ["adapter_", "consolidated"];
+
+/// The model's files, opened.
+#[derive(Debug)]
+pub struct WeightFiles {
+    files: Vec<(String, WeightFile<FileSource>)>,
+    /// The file of each tensor, where the folder has an index.
+    index: BTreeMap<String, String>,
+}
+
+#[derive(Deserialize)]
+struct Index {
+    weight_map: BTreeMap<String, String>,
+}
+
+/// A tensor and the file that has it.
+pub type Found<'a> = (&'a WeightFile<FileSource>, &'a StoredTensor);
+
+impl WeightFiles {
+    /// Opens the files that transformers would: `model.safetensors`, or else those of the index; without either, all but
+    /// [`OTHERS`]. `notes` hear of files that are left out.
+    ///
+    /// # Errors
+    /// A folder without weights, a missing file by its name, an index or a header that is not usable.
+    pub fn open(input: &Path, notes: &mut Vec<String>) -> Result<Self, ConvertError> {
+        let unreadable = |path: &Path, reason: String| ConvertError::Read {
+            path: path.into(),
+            reason,
+        };
+        let mut present = BTreeSet::new();
+        let mut index = BTreeMap::new();
+        for entry in fs::read_dir(input).map_err(|error| unreadable(input, error.to_string()))? {
+            let entry = entry.map_err(|error| unreadable(input, error.to_string()))?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if name.to_lowercase().ends_with(".safetensors") {
+                present.insert(name);
+            } else if name.eq_ignore_ascii_case(INDEX) {
+                let broken = |reason: String| unreadable(&input.join(INDEX), reason);
+                let json = fs::read(entry.path()).map_err(|error| broken(error.to_string()))?;
+                let json = plain_text(&json).map_err(|pointer| broken(pointer.to_string()))?;
+                let read: Index =
+                    serde_json::from_slice(&json).map_err(|error| broken(error.to_string()))?;
+                index = read.weight_map;
+            }
+        }
+        let whole = present
+            .iter()
+            .find(|name| name.eq_ignore_ascii_case(manifest::WEIGHTS));
+        let chosen: BTreeSet<String> = match whole {
+            Some(whole) => {
+                index.clear();
+                [whole.clone()].into()
+            }
+            None if !index.is_empty() => index.values().cloned().collect(),
+            None => {
+                let other = |name: &&String| {
+                    let name = name.to_lowercase();
+                    !OTHERS.iter().any(|other| name.starts_with(other))
+                };
+                let parts: BTreeSet<String> = present.iter().filter(other).cloned().collect();
+                let missing = parts.iter().flat_map(|name| siblings(name)).collect();
+                &parts | &missing
+            }
+        };
+        if chosen.is_empty() {
+            return Err(unreadable(
+                input,
+                "has no *.safetensors file of a model".into(),
+            ));
+        }
+        if let Some(missing) = chosen.iter().find(|name| !present.contains(*name)) {
+            let shown: String = missing.chars().take(200).collect();
+            return Err(unreadable(
+                &input.join(shown),
+                "is missing: the model's other files name it as one of theirs; download it into the same folder".into(),
+            ));
+        }
+        notes.extend(present.difference(&chosen).map(|name| {
+            format!("{name} is not one of the model's own weight files and was left out")
+        }));
+        let mut files = Vec::with_capacity(chosen.len());
+        for name in chosen {
+            let path = input.join(&name);
+            let opened = pollster::block_on(WeightFile::open(FileSource::open(&path)?));
+            let file = opened.map_err(|error| unreadable(&path, error.to_string()))?;
+            files.push((name, file));
+        }
+        Ok(Self { files, index })
+    }
+
+    /// Every usable tensor by its name.
+    ///
+    /// # Errors
+    /// A tensor in two files, where no index says which counts.
+    pub fn tensors(&self) -> Result<BTreeMap<&str, Found<'_>>, ConvertError> {
+        let mut found: BTreeMap<&str, (&str, Found<'_>)> = BTreeMap::new();
+        for (name, file) in &self.files {
+            let own = |tensor: &&StoredTensor| {
+                self.index
+                    .get(&tensor.name)
+                    .is_none_or(|named| named == name)
+            };
+            for tensor in file.tensors().filter(own) {
+                if let Some((other, _)) = found.insert(&tensor.name, (name, (file, tensor))) {
+                    return Err(ConvertError::Tensor {
+                        tensor: tensor.name.clone(),
+                        reason: format!(
+                            "is in two of the files, {other} and {name}; move the one away that is not the model's"
+                        ),
+                    });
+                }
+            }
+        }
+        Ok(found
+            .into_iter()
+            .map(|(name, (_, found))| (name, found))
+            .collect())
+    }
+
+    /// Names of all tensors, those of unknown types included.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.files.iter().flat_map(|(_, file)| file.names())
+    }
+
+    /// Why there is no usable tensor of that name.
+    pub fn missing(&self, tensor: &str) -> WeightError {
+        let reasons = self
+            .files
+            .iter()
+            .filter_map(|(_, file)| file.tensor(tensor).err());
+        let named = self.names().any(|name| name == tensor);
+        let mut reasons =
+            reasons.filter(|reason| !named || !reason.to_string().contains("is missing"));
+        reasons.next().unwrap_or_else(|| WeightError::Tensor {
+            tensor: tensor.into(),
+            reason: "is not in the file that the index names".into(),
+        })
+    }
+}
+
+/// All names of a set of shards, by the name of one of them: `model-00001-of-00003.safetensors`.
+fn siblings(name: &str) -> Vec<String> {
+    let parsed = || {
+        let (stem, ending) = name.split_at_checked(name.len().checked_sub(12)?)?;
+        let (stem, total) = stem.rsplit_once("-of-")?;
+        let (stem, number) = stem.rsplit_once('-')?;
+        let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+        let count: usize = total.parse().ok().filter(|count| *count <= 4096)?;
+        (digits(number) && digits(total)).then_some((stem, total, ending, count))
+    };
+    let Some((stem, total, ending, count)) = parsed() else {
+        return Vec::new();
+    };
+    (1..=count)
+        .map(|number| {
+            format!(
+                "{stem}-{number:0width$}-of-{total}{ending}",
+                width = total.len()
+            )
+        })
+        .collect()
+}
