@@ -1,7 +1,7 @@
 // The boundary between two blocks: steers layer l, reads its directions, captures it, and normalises it
 // for what comes next. One kernel, because all of it needs the whole row.
 //
-//   residual       [rows, d] f32, changed in place{% if parts is defined %}: the block's parts, which lie behind it (see parts.wgsl), are added{% else %} where a steering change acts{% endif %}
+//   residual       [rows, d] f32, changed in place: where it lies in parts (see parts.wgsl) they are added, then steering acts
 //   changes        [slots, L+1] of CHANGE words: additions?, clamps, -, -, add[d], then MAX_CLAMPS of low, high, direction[d]
 //   directions     [L+1, d, 4] vec4 of f32, sixteen directions of unit length along d
 //   gain           [d] f32, of the norm that follows
@@ -9,10 +9,11 @@
 //   records        [rows, RECORD] f32 bits: word READINGS + 16 l + k is the reading of direction k
 //   captured       [L+1, MAX_ROWS, d] f32, written when asked for
 //
-// One workgroup of {{ lanes }} a row; a lane has every {{ lanes }}th column.
-{% import "outputs.wgsl" as outputs %}
-{% import "parts.wgsl" as residual_parts %}
-{% include "step.wgsl" %}
+// One workgroup of LANES a row; a lane has every LANES-th column.
+// include step.wgsl
+// include weights.wgsl
+// include records.wgsl
+
 struct LayerIndex {
     layer: u32,
     pad0: u32,
@@ -20,23 +21,23 @@ struct LayerIndex {
     pad2: u32,
 }
 
-// Of what is added up over a workgroup.
+// What is added up over a workgroup.
 struct Sums {
     four: vec4<f32>,
     one: f32,
 }
 
-const D: u32 = {{ d }}u;
-{%- if parts is defined %}
-{{ residual_parts.declarations() }}
-{%- endif %}
-const BLOCKS: u32 = {{ d // 32 }}u;
-const LAYER_ROWS: u32 = {{ layer_rows }}u;
-const MAX_ROWS: u32 = {{ max_rows }}u;
-const RECORD: u32 = {{ record_words }}u;
-const READINGS: u32 = {{ readings_at }}u;
-const CHANGE: u32 = {{ change_words }}u;
-const EPSILON: f32 = {{ epsilon }};
+const D: u32 = {{d}};
+const LANES: u32 = {{lanes}};
+// Rows of a workgroup.
+const PART_ROWS: u32 = 1u;
+const BLOCKS: u32 = D / 32u;
+const LAYER_ROWS: u32 = {{layer_rows}};
+const CHANGE: u32 = {{change_words}};
+const MAX_CLAMPS: u32 = {{max_clamps}};
+const EPSILON: f32 = {{epsilon}};
+// Lanes that add up in a first step; none where there are few enough for one.
+const ADDERS: u32 = {{adders}};
 
 @group(0) @binding(0) var<uniform> step: Step;
 @group(0) @binding(1) var<uniform> here: LayerIndex;
@@ -49,42 +50,41 @@ const EPSILON: f32 = {{ epsilon }};
 @group(0) @binding(8) var<storage, read_write> records: array<u32>;
 @group(0) @binding(9) var<storage, read_write> captured: array<f32>;
 
-var<workgroup> values: array<f32, D>;
-var<workgroup> partial: array<Sums, {{ lanes }}>;
-{%- if lanes > 32 %}
-var<workgroup> subtotals: array<Sums, 16>;
-{%- endif %}
-{%- if parts is defined %}
-{{ residual_parts.reading(1) }}
-{%- endif %}
+// The row.
+var<workgroup> numbers: array<f32, D>;
+var<workgroup> lane_sums: array<Sums, LANES>;
+var<workgroup> subtotals: array<Sums, max(ADDERS, 1u)>;
+
+// include {{residual}}.wgsl
+// include encode.wgsl
 
 // The sums of every lane's own, for all of them.
 fn over_workgroup(lane: u32, four: vec4<f32>, one: f32) -> Sums {
     // Somebody may still be reading the last ones.
     workgroupBarrier();
-    partial[lane] = Sums(four, one);
+    lane_sums[lane] = Sums(four, one);
     workgroupBarrier();
     var total = Sums(vec4<f32>(0.0), 0.0);
-{%- if lanes > 32 %}
-    if (lane < 16u) {
-        for (var i = lane; i < {{ lanes }}u; i += 16u) {
-            total.four += partial[i].four;
-            total.one += partial[i].one;
+    if (ADDERS > 0u) {
+        if (lane < ADDERS) {
+            for (var i = lane; i < LANES; i += ADDERS) {
+                total.four += lane_sums[i].four;
+                total.one += lane_sums[i].one;
+            }
+            subtotals[lane] = total;
         }
-        subtotals[lane] = total;
+        workgroupBarrier();
+        total = Sums(vec4<f32>(0.0), 0.0);
+        for (var i = 0u; i < ADDERS; i++) {
+            total.four += subtotals[i].four;
+            total.one += subtotals[i].one;
+        }
+    } else {
+        for (var i = 0u; i < LANES; i++) {
+            total.four += lane_sums[i].four;
+            total.one += lane_sums[i].one;
+        }
     }
-    workgroupBarrier();
-    total = Sums(vec4<f32>(0.0), 0.0);
-    for (var i = 0u; i < 16u; i++) {
-        total.four += subtotals[i].four;
-        total.one += subtotals[i].one;
-    }
-{%- else %}
-    for (var i = 0u; i < {{ lanes }}u; i++) {
-        total.four += partial[i].four;
-        total.one += partial[i].one;
-    }
-{%- endif %}
     return total;
 }
 
@@ -95,7 +95,7 @@ fn record(index: u32, lane: u32, quad: u32, readings: vec4<f32>) {
     }
 }
 
-@compute @workgroup_size({{ lanes }})
+@compute @workgroup_size(LANES)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let index = group.x;
     let position = step.row[index].position;
@@ -105,37 +105,31 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     // Ablation and clamping leave the first token alone.
     let clamps = select(0u, u32(changes[change + 1u]), slot != 0u && position != 0u);
 
-{% if parts is defined %}
     let splits = splits_at(position);
     if (splits > 1u) {
         weigh_splits(lane, 0u, index, splits);
         workgroupBarrier();
     }
-{%- endif %}
-    for (var first = lane; first < D; first += {{ columns * lanes }}u) {
+    for (var first = lane; first < D; first += COLUMNS * LANES) {
         // Asked for before the parts, so that they come meanwhile.
-{%- for c in range(columns) %}
-        var added{{ c }} = 0.0;
-{%- endfor %}
+        var added: array<f32, COLUMNS>;
+        // unroll
+        for (var c = 0u; c < COLUMNS; c++) {
+            added[c] = 0.0;
+        }
         if (adds) {
-{%- for c in range(columns) %}
-            added{{ c }} = changes[change + 4u + min(first + {{ c * lanes }}u, D - 1u)];
-{%- endfor %}
+            // unroll
+            for (var c = 0u; c < COLUMNS; c++) {
+                added[c] = changes[change + 4u + min(first + c * LANES, D - 1u)];
+            }
         }
-{%- if parts is defined %}
-{{- residual_parts.columns_of("0u", "index", "splits", columns, true) }}
-{%- else %}
-    {%- for c in range(columns) %}
-            let column{{ c }} = min(first + {{ c * lanes }}u, D - 1u);
-            var value{{ c }} = residual[index * D + column{{ c }}];
-    {%- endfor %}
-{%- endif %}
-{%- for c in range(columns) %}
-        value{{ c }} += added{{ c }};
-        {% if d % (lanes * columns) != 0 %}if (first + {{ c * lanes }}u < D) {% endif %}{
-            values[column{{ c }}] = value{{ c }};
+        let sums = columns_of(first, 0u, index, splits, true);
+        // unroll
+        for (var c = 0u; c < COLUMNS; c++) {
+            if (first + c * LANES < D) {
+                numbers[first + c * LANES] = sums[c] + added[c];
+            }
         }
-{%- endfor %}
     }
     workgroupBarrier();
 
@@ -143,29 +137,30 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         // All components are measured before any is changed.
         let at = change + 4u + D;
         var own = vec4<f32>(0.0);
-        for (var i = lane; i < D; i += {{ lanes }}u) {
-{%- for c in range(max_clamps) %}
-            if ({{ c }}u < clamps) {
-                own.{{ "xyzw"[c] }} += values[i] * changes[at + {{ c }}u * (D + 2u) + 2u + i];
+        for (var i = lane; i < D; i += LANES) {
+            // unroll
+            for (var c = 0u; c < MAX_CLAMPS; c++) {
+                if (c < clamps) {
+                    own[c] += numbers[i] * changes[at + c * (D + 2u) + 2u + i];
+                }
             }
-{%- endfor %}
         }
         let components = over_workgroup(lane, own, 0.0).four;
         for (var c = 0u; c < clamps; c++) {
             let bounds = at + c * (D + 2u);
             let shift = clamp(components[c], changes[bounds], changes[bounds + 1u]) - components[c];
-            for (var i = lane; i < D; i += {{ lanes }}u) {
-                values[i] += shift * changes[bounds + 2u + i];
+            for (var i = lane; i < D; i += LANES) {
+                numbers[i] += shift * changes[bounds + 2u + i];
             }
         }
         workgroupBarrier();
     }
 
-    if ({{ "true" if parts is defined else "slot != 0u || step.capture != 0u" }}) {
-        for (var i = lane; i < D; i += {{ lanes }}u) {
-            residual[index * D + i] = values[i];
+    if (IN_PARTS || slot != 0u || step.capture != 0u) {
+        for (var i = lane; i < D; i += LANES) {
+            residual[index * D + i] = numbers[i];
             if (step.capture != 0u) {
-                captured[(here.layer * MAX_ROWS + index) * D + i] = values[i];
+                captured[(here.layer * MAX_ROWS + index) * D + i] = numbers[i];
             }
         }
     }
@@ -173,8 +168,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     // Four directions at once, as they lie together; the first of them with the row's length.
     var squares = 0.0;
     var own = vec4<f32>(0.0);
-    for (var i = lane; i < D; i += {{ lanes }}u) {
-        let value = values[i];
+    for (var i = lane; i < D; i += LANES) {
+        let value = numbers[i];
         squares += value * value;
         if (step.directions > 0u) {
             own += value * directions[(here.layer * D + i) * 4u];
@@ -184,17 +179,24 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     record(index, lane, 0u, sums.four);
     for (var quad = 1u; quad * 4u < step.directions; quad++) {
         own = vec4<f32>(0.0);
-        for (var i = lane; i < D; i += {{ lanes }}u) {
-            own += values[i] * directions[(here.layer * D + i) * 4u + quad];
+        for (var i = lane; i < D; i += LANES) {
+            own += numbers[i] * directions[(here.layer * D + i) * 4u + quad];
         }
         record(index, lane, quad, over_workgroup(lane, own, 0.0).four);
     }
     let scale = inverseSqrt(sums.one / f32(D) + EPSILON);
-    for (var i = lane; i < D; i += {{ lanes }}u) {
-        values[i] *= scale * gain[i];
+    for (var i = lane; i < D; i += LANES) {
+        numbers[i] *= scale * gain[i];
     }
     workgroupBarrier();
-    for (var block = lane; block < BLOCKS; block += {{ lanes }}u) {
-{{ outputs.write_block(precision, "values", "block * 32u", "index * BLOCKS + block") }}
+    for (var block = lane; block < BLOCKS; block += LANES) {
+        let coded = encoded(block * 32u);
+        let at = index * BLOCKS + block;
+        // unroll
+        for (var v = 0u; v < INPUT_VEC4S; v++) {
+            outputs[at * INPUT_VEC4S + v] = coded.words[v];
+        }
+        output_scales[at * 2u] = coded.units;
+        output_scales[at * 2u + 1u] = vec4<f32>(coded.total, 0.0, 0.0, 0.0);
     }
 }

@@ -7,12 +7,13 @@
 //   records           [rows, RECORD] word 0 of a row: the token it consumed
 //
 // One invocation a weight; workgroups of 64 along d, one row of them a row of the batch.
-{% import "weights.wgsl" as weights %}
-{% include "step.wgsl" %}
-const D: u32 = {{ d }}u;
-const BLOCKS: u32 = {{ d // 32 }}u;
-const RECORD: u32 = {{ record_words }}u;
-const SEEN_WORDS: u32 = {{ seen_words }}u;
+// include step.wgsl
+// include weights.wgsl
+// include records.wgsl
+
+const D: u32 = {{d}};
+const BLOCKS: u32 = D / 32u;
+const SEEN_WORDS: u32 = {{seen_words}};
 
 @group(0) @binding(0) var<uniform> step: Step;
 @group(0) @binding(1) var<storage, read> weights: array<vec4<u32>>;
@@ -22,7 +23,34 @@ const SEEN_WORDS: u32 = {{ seen_words }}u;
 @group(0) @binding(5) var<storage, read_write> sampled: array<u32>;
 @group(0) @binding(6) var<storage, read_write> records: array<u32>;
 
-{{ weights.functions() }}
+// Weight `within` of block `at` of row `lane` of its tile, in each form.
+fn weight_q4(at: u32, lane: u32, within: u32) -> f32 {
+    let word = weights[at * 64u + lane][(within % 16u) / 4u];
+    let scale = unpack2x16float(scales[at * 64u + lane]);
+    return f32((word >> ((within % 4u) * 8u + (within / 16u) * 4u)) & 15u) * scale.x + scale.y;
+}
+
+fn weight_q8(at: u32, lane: u32, within: u32) -> f32 {
+    let word = weights[(at * 2u + within / 16u) * 64u + lane][(within % 16u) / 4u];
+    let scale = unpack2x16float(scales[at * 64u + lane]);
+    return f32(bitcast<i32>(word << (24u - 8u * (within % 4u))) >> 24u) * scale.x;
+}
+
+fn weight_f16(at: u32, lane: u32, within: u32) -> f32 {
+    let words = weights[(at * 4u + within / 8u) * 64u + lane];
+    let pair = select(words.xy, words.zw, (within / 4u) % 2u == 1u);
+    return f16_pair(pair.x, pair.y)[within % 4u];
+}
+
+fn weight_bf16(at: u32, lane: u32, within: u32) -> f32 {
+    let words = weights[(at * 4u + within / 8u) * 64u + lane];
+    let pair = select(words.xy, words.zw, (within / 4u) % 2u == 1u);
+    return bf16_pair(pair.x, pair.y)[within % 4u];
+}
+
+fn weight_f32(at: u32, lane: u32, within: u32) -> f32 {
+    return bitcast<f32>(weights[(at * 8u + within / 4u) * 64u + lane][within % 4u]);
+}
 
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
@@ -37,26 +65,9 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         token = sampled[sequence];
     }
     if (column == 0u) {
-        records[index * RECORD] = token;
+        records[index * RECORD + TOKEN] = token;
         atomicOr(&seen[sequence * SEEN_WORDS + token / 32u], 1u << (token % 32u));
     }
     let at = ((token / 64u) * BLOCKS + column / 32u);
-    let lane = token % 64u;
-    let within = column % 32u;
-{%- if form == "q4" %}
-    let word = weights[at * 64u + lane][(within % 16u) / 4u];
-    let scale = unpack2x16float(scales[at * 64u + lane]);
-    let value = f32((word >> ((within % 4u) * 8u + (within / 16u) * 4u)) & 15u) * scale.x + scale.y;
-{%- elif form == "q8" %}
-    let word = weights[(at * 2u + within / 16u) * 64u + lane][(within % 16u) / 4u];
-    let scale = unpack2x16float(scales[at * 64u + lane]);
-    let value = f32(bitcast<i32>(word << (24u - 8u * (within % 4u))) >> 24u) * scale.x;
-{%- elif form == "f32" %}
-    let value = bitcast<f32>(weights[(at * 8u + within / 4u) * 64u + lane][within % 4u]);
-{%- else %}
-    let words = weights[(at * 4u + within / 8u) * 64u + lane];
-    let pair = select(words.xy, words.zw, (within / 4u) % 2u == 1u);
-    let value = {{ form }}_pair(pair)[within % 4u];
-{%- endif %}
-    residual[index * D + column] = value;
+    residual[index * D + column] = weight_{{form}}(at, token % 64u, column % 32u);
 }

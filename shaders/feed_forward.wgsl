@@ -7,158 +7,210 @@
 //   weights, scales         gate and up stacked: tile 2t holds rows 64t..64t+63 of gate, tile 2t+1 the same of up
 //   down, down_scales       [d, ffn] in tiles (see weights.wgsl)
 //
-// Workgroups of {{ lanes }} along x, one for {{ tiles }} tile{{ "s" if tiles > 1 }} of gate and as many of up; batch rows in {{ tokens }}s along y. A lane is a pair of matrix rows of
-// gate and up in each strip of them (see weights.wgsl), then a matrix row of every strip of down.
-{% import "parts.wgsl" as residual_parts %}
-{% import "weights.wgsl" as weights %}
-{% import "outputs.wgsl" as outputs %}
-{{ weights.directives(half_products) }}
-{% include "step.wgsl" %}
-const D: u32 = {{ d }}u;
-{{ residual_parts.declarations() }}
-const FFN: u32 = {{ ffn }}u;
-const BLOCKS: u32 = {{ d // 32 }}u;
-{%- set tile_strips = 64 // lanes %}
-// Pairs of strips, all and of a workgroup; strips of down.
-const PAIR_STRIPS: u32 = {{ matrix_tiles // 2 * tile_strips }}u;
-const OWN_STRIPS: u32 = {{ tiles * tile_strips }}u;
-const DOWN_STRIPS: u32 = {{ (d + 63) // 64 * tile_strips }}u;
-const DOWN_BLOCKS: u32 = {{ ffn // 32 }}u;
-// Blocks of hidden values that a workgroup makes.
-const OWN_BLOCKS: u32 = {{ tiles * 2 }}u;
-const EPSILON: f32 = {{ epsilon }};
-const TOKENS: u32 = {{ tokens }}u;
+// Workgroups of LANES along x, one for TILES tiles of gate and as many of up; batch rows in groups of TOKENS along y. A lane is a
+// pair of matrix rows of gate and up in each strip of them (see strips.wgsl), STRIPS of them at once, then a matrix row of every
+// strip of down, DOWN_STRIPS at once.
+// include step.wgsl
+// include weights.wgsl
+
+const D: u32 = {{d}};
+const LANES: u32 = {{lanes}};
+const TOKENS: u32 = {{tokens}};
+const PART_ROWS: u32 = {{tokens}};
+const TILES: u32 = {{tiles}};
+const STRIPS: u32 = {{strips}};
+const DOWN_STRIPS: u32 = {{down_strips}};
+const DOWN_VEC4S: u32 = {{down_vec4s}};
+const DOWN_SCALED: bool = {{down_scaled}};
+const DOWN_TILES: u32 = {{down_tiles}};
+const DOWN_BLOCKS: u32 = {{down_blocks}};
+const DOWN_SCALE_WORDS: u32 = {{down_scale_words}};
+const EPSILON: f32 = {{epsilon}};
 
 @group(0) @binding(0) var<uniform> step: Step;
 @group(0) @binding(1) var<storage, read_write> residual: array<f32>;
 @group(0) @binding(2) var<storage, read> gain: array<f32>;
-@group(0) @binding(3) var<storage, read> weights: {{ weights.weights_type(form, d // 32, matrix_tiles) }};
-@group(0) @binding(4) var<storage, read> scales: {{ weights.scales_type(form, d // 32, matrix_tiles) }};
-@group(0) @binding(5) var<storage, read> down: {{ weights.weights_type(down_form, ffn // 32, (d + 63) // 64) }};
-@group(0) @binding(6) var<storage, read> down_scales: {{ weights.scales_type(down_form, ffn // 32, (d + 63) // 64) }};
+@group(0) @binding(3) var<storage, read> weights: array<vec4<u32>, MATRIX_TILES * BLOCKS * VEC4S * 64u>;
+@group(0) @binding(4) var<storage, read> scales: array<u32, SCALE_WORDS>;
+@group(0) @binding(5) var<storage, read> down: array<vec4<u32>, DOWN_TILES * DOWN_BLOCKS * DOWN_VEC4S * 64u>;
+@group(0) @binding(6) var<storage, read> down_scales: array<u32, DOWN_SCALE_WORDS>;
 
-{%- set block_words = 2 if precision == "fast" else 8 %}
-// The residual times the gain, then the hidden values.
-var<workgroup> numbers: array<f32, {{ tokens * [d, tiles * 64] | max }}>;
-var<workgroup> squares: array<f32, {{ tokens * lanes }}>;
-var<workgroup> norms: array<f32, {{ tokens }}>;
-// Of either, in blocks.
-var<workgroup> own_inputs: array<vec4<u32>, {{ tokens * block_words * [d // 32, tiles * 2] | max }}>;
-var<workgroup> own_input_scales: array<vec4<f32>, {{ 2 * tokens * [d // 32, tiles * 2] | max }}>;
-{{ residual_parts.reading(tokens) }}
+// Blocks of hidden values that a workgroup makes.
+const OWN_BLOCKS: u32 = TILES * 2u;
 
-{{ weights.functions(half_products) }}
+// The residual times the gain, then the hidden values; either in blocks.
+var<workgroup> numbers: array<f32, TOKENS * 32u * max(BLOCKS, OWN_BLOCKS)>;
+var<workgroup> inputs: array<vec4<u32>, TOKENS * INPUT_VEC4S * max(BLOCKS, OWN_BLOCKS)>;
+var<workgroup> input_scales: array<vec4<f32>, TOKENS * 2u * max(BLOCKS, OWN_BLOCKS)>;
+var<workgroup> squares: array<f32, TOKENS * LANES>;
+var<workgroup> norms: array<f32, TOKENS>;
 
-fn activate(x: f32) -> f32 {
-{%- if activation == "silu" %}
-    return x / (1.0 + exp(-x));
-{%- else %}
-    // tanh overflows on some adapters beyond this.
-    let inner = clamp(0.7978845608028654 * (x + 0.044715 * x * x * x), -20.0, 20.0);
-    return 0.5 * x * (1.0 + tanh(inner));
-{%- endif %}
+// include sum_of_parts.wgsl
+// include encode.wgsl
+// include inputs_direct.wgsl
+// include products_{{products}}.wgsl
+// include matrix.wgsl
+// include strips.wgsl
+// include activate.wgsl
+
+// As `weights_at`, of the down matrix.
+fn down_at(tile: u32, row: u32, block: u32) -> Weights {
+    let at = tile * DOWN_BLOCKS + block;
+    var words: array<vec4<u32>, DOWN_VEC4S>;
+    // unroll
+    for (var v = 0u; v < DOWN_VEC4S; v++) {
+        words[v] = down[(at * DOWN_VEC4S + v) * 64u + row];
+    }
+    var scale = vec2<f32>(1.0, 0.0);
+    if (DOWN_SCALED) {
+        scale = unpack2x16float(down_scales[at * 64u + row]);
+    }
+    return weights_{{down_form}}(words, scale);
 }
 
-@compute @workgroup_size({{ lanes }})
+// Makes `inputs` of the first `blocks` blocks of `numbers`.
+fn encode_all(lane: u32, blocks: u32) {
+    for (var block = lane; block < blocks; block += LANES) {
+        let coded = encoded(block * 32u);
+        // unroll
+        for (var v = 0u; v < INPUT_VEC4S; v++) {
+            inputs[block * INPUT_VEC4S + v] = coded.words[v];
+        }
+        input_scales[block * 2u] = coded.units;
+        input_scales[block * 2u + 1u] = vec4<f32>(coded.total, 0.0, 0.0, 0.0);
+    }
+}
+
+@compute @workgroup_size(LANES)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let first_row = group.y * TOKENS;
     var any_splits = false;
-{%- for t in range(tokens) %}
-    let source{{ t }} = min(first_row + {{ t }}u, step.rows - 1u);
-    let splits{{ t }} = splits_at(step.row[source{{ t }}].position);
-    any_splits = any_splits || splits{{ t }} > 1u;
-{%- endfor %}
+    var source: array<u32, TOKENS>;
+    var splits: array<u32, TOKENS>;
+    // unroll
+    for (var t = 0u; t < TOKENS; t++) {
+        source[t] = min(first_row + t, step.rows - 1u);
+        splits[t] = splits_at(step.row[source[t]].position);
+        any_splits = any_splits || splits[t] > 1u;
+    }
     if (any_splits) {
-{%- for t in range(tokens) %}
-        weigh_splits(lane, {{ t }}u, source{{ t }}, splits{{ t }});
-{%- endfor %}
+        // unroll
+        for (var t = 0u; t < TOKENS; t++) {
+            weigh_splits(lane, t, source[t], splits[t]);
+        }
         workgroupBarrier();
     }
-{%- for t in range(tokens) %}
-    {
+    // unroll
+    for (var t = 0u; t < TOKENS; t++) {
         var square = 0.0;
-        for (var first = lane; first < D; first += {{ columns * lanes }}u) {
-{{- residual_parts.columns_of(t ~ "u", "source" ~ t, "splits" ~ t, columns, false) }}
-    {%- for c in range(columns) %}
-            {% if d % (lanes * columns) != 0 %}if (first + {{ c * lanes }}u < D) {% endif %}{
-                numbers[{{ t }}u * D + column{{ c }}] = value{{ c }} * gain[column{{ c }}];
-                square += value{{ c }} * value{{ c }};
+        for (var first = lane; first < D; first += COLUMNS * LANES) {
+            let sums = columns_of(first, t, source[t], splits[t], false);
+            // unroll
+            for (var c = 0u; c < COLUMNS; c++) {
+                let column = first + c * LANES;
+                if (column < D) {
+                    numbers[t * D + column] = sums[c] * gain[column];
+                    square += sums[c] * sums[c];
+                }
             }
-    {%- endfor %}
         }
-        squares[{{ t * lanes }}u + lane] = square;
+        squares[t * LANES + lane] = square;
     }
-{%- endfor %}
     workgroupBarrier();
-    for (var block = lane; block < TOKENS * BLOCKS; block += {{ lanes }}u) {
-{{ outputs.write_block(precision, "numbers", "block * 32u", "block", "own_inputs") }}
-    }
+    encode_all(lane, TOKENS * BLOCKS);
     if (lane < TOKENS) {
         var total = 0.0;
-        for (var i = 0u; i < {{ lanes }}u; i++) {
-            total += squares[lane * {{ lanes }}u + i];
+        for (var i = 0u; i < LANES; i++) {
+            total += squares[lane * LANES + i];
         }
         norms[lane] = inverseSqrt(total / f32(D) + EPSILON);
     }
     workgroupBarrier();
-{%- for t in range(tokens) %}
-    let row{{ t }} = {{ t }}u;
-{%- endfor %}
     // Numbers were last read before the barrier above; blocks are still being read by slower lanes.
-    for (var strip = 0u; strip < OWN_STRIPS; strip += {{ strips }}u) {
-{%- for r in range(strips) %}
-{{- weights.place("pair" ~ r, "min(group.x * OWN_STRIPS + strip + " ~ r ~ "u, PAIR_STRIPS - 1u)") }}
-    {%- for t in range(tokens) %}
-        var sum_gate{{ r }}_{{ t }} = 0.0;
-        var sum_up{{ r }}_{{ t }} = 0.0;
-    {%- endfor %}
-{%- endfor %}
+    for (var strip = 0u; strip < TILES * TILE_STRIPS; strip += STRIPS) {
+        var places: array<vec2<u32>, STRIPS>;
+        var gate: array<f32, STRIPS * TOKENS>;
+        var up: array<f32, STRIPS * TOKENS>;
+        // unroll
+        for (var r = 0u; r < STRIPS; r++) {
+            let own = group.x * TILES * TILE_STRIPS + strip + r;
+            places[r] = place_in(min(own, MATRIX_TILES / 2u * TILE_STRIPS - 1u), lane);
+            // unroll
+            for (var t = 0u; t < TOKENS; t++) {
+                gate[r * TOKENS + t] = 0.0;
+                up[r * TOKENS + t] = 0.0;
+            }
+        }
         for (var block = 0u; block < BLOCKS; block++) {
-{%- for r in range(strips) %}
-{{- weights.load("gate" ~ r ~ "_", form, "(pair" ~ r ~ "_tile * 2u)", row="pair" ~ r ~ "_row") }}
-{{- weights.load("up" ~ r ~ "_", form, "(pair" ~ r ~ "_tile * 2u + 1u)", row="pair" ~ r ~ "_row") }}
-{%- endfor %}
-{{- weights.accumulate(row_names, form, precision, tokens, unpacked, inputs="own_inputs") }}
+            var gate_weights: array<Weights, STRIPS>;
+            var up_weights: array<Weights, STRIPS>;
+            // unroll
+            for (var r = 0u; r < STRIPS; r++) {
+                gate_weights[r] = weights_at(places[r].x * 2u, places[r].y, block);
+                up_weights[r] = weights_at(places[r].x * 2u + 1u, places[r].y, block);
+            }
+            // unroll
+            for (var t = 0u; t < TOKENS; t++) {
+                let input = input_at(t * BLOCKS + block, PLACES_{{form}});
+                // unroll
+                for (var r = 0u; r < STRIPS; r++) {
+                    gate[r * TOKENS + t] += product(gate_weights[r], input);
+                    up[r * TOKENS + t] += product(up_weights[r], input);
+                }
+            }
         }
-{%- for t in range(tokens) %}
-        let norm{{ t }} = norms[{{ t }}];
-    {%- for r in range(strips) %}
-        if (strip + {{ r }}u < OWN_STRIPS) {
-            numbers[{{ t }}u * OWN_BLOCKS * 32u + (strip + {{ r }}u) * {{ lanes }}u + lane] = activate(sum_gate{{ r }}_{{ t }} * norm{{ t }}) * (sum_up{{ r }}_{{ t }} * norm{{ t }});
+        // unroll
+        for (var t = 0u; t < TOKENS; t++) {
+            let norm = norms[t];
+            // unroll
+            for (var r = 0u; r < STRIPS; r++) {
+                if (strip + r < TILES * TILE_STRIPS) {
+                    let at = t * OWN_BLOCKS * 32u + (strip + r) * LANES + lane;
+                    numbers[at] = activate(gate[r * TOKENS + t] * norm) * (up[r * TOKENS + t] * norm);
+                }
+            }
         }
-    {%- endfor %}
-{%- endfor %}
     }
     workgroupBarrier();
-    for (var block = lane; block < TOKENS * OWN_BLOCKS; block += {{ lanes }}u) {
-{{ outputs.write_block(precision, "numbers", "block * 32u", "block", "own_inputs") }}
-    }
+    encode_all(lane, TOKENS * OWN_BLOCKS);
     workgroupBarrier();
     let first_block = group.x * OWN_BLOCKS;
     let blocks = min(OWN_BLOCKS, DOWN_BLOCKS - min(first_block, DOWN_BLOCKS));
-    for (var strip = 0u; strip < DOWN_STRIPS; strip += {{ down_strips }}u) {
-{%- for name in down_names %}
-{{- weights.place("down" ~ loop.index0, "min(strip + " ~ loop.index0 ~ "u, DOWN_STRIPS - 1u)") }}
-    {%- for t in range(tokens) %}
-        var sum_{{ name }}{{ t }} = 0.0;
-    {%- endfor %}
-{%- endfor %}
-        for (var block = 0u; block < blocks; block++) {
-{%- for name in down_names %}
-    {%- set own = "down" ~ loop.index0 %}
-{{- weights.load(name, down_form, own ~ "_tile", "(first_block + block)", "DOWN_BLOCKS", "down", "down_scales", own ~ "_row") }}
-{%- endfor %}
-{{- weights.accumulate(down_names, down_form, precision, tokens, unpacked, stride="OWN_BLOCKS", inputs="own_inputs") }}
-        }
-{%- for name in down_names %}
-        {
-            let column = (strip + {{ loop.index0 }}u) * {{ lanes }}u + lane;
-    {%- for t in range(tokens) %}
-            if (column < D && first_row + {{ t }}u < step.rows) {
-                residual[PARTS_AT + (source{{ t }} * PARTS + FEED_FORWARD + group.x) * D + column] = sum_{{ name }}{{ t }};
+    for (var strip = 0u; strip < DOWN_TILES * TILE_STRIPS; strip += DOWN_STRIPS) {
+        var places: array<vec2<u32>, DOWN_STRIPS>;
+        var sums: array<f32, DOWN_STRIPS * TOKENS>;
+        // unroll
+        for (var r = 0u; r < DOWN_STRIPS; r++) {
+            places[r] = place_in(min(strip + r, DOWN_TILES * TILE_STRIPS - 1u), lane);
+            // unroll
+            for (var t = 0u; t < TOKENS; t++) {
+                sums[r * TOKENS + t] = 0.0;
             }
-    {%- endfor %}
         }
-{%- endfor %}
+        for (var block = 0u; block < blocks; block++) {
+            var down_weights: array<Weights, DOWN_STRIPS>;
+            // unroll
+            for (var r = 0u; r < DOWN_STRIPS; r++) {
+                down_weights[r] = down_at(places[r].x, places[r].y, first_block + block);
+            }
+            // unroll
+            for (var t = 0u; t < TOKENS; t++) {
+                let input = input_at(t * OWN_BLOCKS + block, PLACES_{{down_form}});
+                // unroll
+                for (var r = 0u; r < DOWN_STRIPS; r++) {
+                    sums[r * TOKENS + t] += product(down_weights[r], input);
+                }
+            }
+        }
+        // unroll
+        for (var r = 0u; r < DOWN_STRIPS; r++) {
+            let column = (strip + r) * LANES + lane;
+            // unroll
+            for (var t = 0u; t < TOKENS; t++) {
+                if (column < D && first_row + t < step.rows) {
+                    residual[PARTS_AT + (source[t] * PARTS + FEED_FORWARD + group.x) * D + column] = sums[r * TOKENS + t];
+                }
+            }
+        }
     }
 }

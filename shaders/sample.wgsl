@@ -4,15 +4,15 @@
 //   logits    [head rows, vocab] f32; replaced by penalised, tempered logits where a row is sampled
 //   seen      [sequences, vocab / 32] bits: tokens that the repetition penalty counts
 //   sampled   [sequences] the last sampled token, written
-//   records   [rows, RECORD] words 1..: chosen, its log-probability, the target's, ids and log-probabilities of the most likely
+//   records   [rows, RECORD] words 1..: see records.wgsl
 //
-// One workgroup of {{ sample_lanes }} a head row; lane i owns tokens i, i + {{ sample_lanes }}, …
-{% include "step.wgsl" %}
-const VOCAB: u32 = {{ vocab }}u;
-const RECORD: u32 = {{ record_words }}u;
-const SEEN_WORDS: u32 = {{ seen_words }}u;
-const LANES: u32 = {{ sample_lanes }}u;
-const ALTERNATIVES: u32 = {{ alternatives }}u;
+// One workgroup of LANES a head row; lane i owns tokens i, i + LANES, …
+// include step.wgsl
+// include records.wgsl
+
+const VOCAB: u32 = {{vocab}};
+const SEEN_WORDS: u32 = {{seen_words}};
+const LANES: u32 = {{sample_lanes}};
 const LOWEST: f32 = -3.4e38;
 
 @group(0) @binding(0) var<uniform> step: Step;
@@ -107,6 +107,31 @@ fn value_of(key: u32) -> f32 {
     return bitcast<f32>(select(~key, key & 0x7fffffffu, (key & 0x80000000u) != 0u));
 }
 
+// KL(p ‖ q) in nats of the distributions with the logits at `p` and at `q`, whose logarithm of the sum of exp(logit) is `q_total`.
+// Each term is p · (q/p − 1 − log(q/p)): these add up to the same and are never negative, so that nothing cancels.
+fn divergence(lane: u32, p: u32, q: u32, q_total: f32) -> f32 {
+    var own = Candidate(LOWEST, lane);
+    for (var token = lane; token < VOCAB; token += LANES) {
+        own.value = max(own.value, logits[p + token]);
+    }
+    let largest = first_of_lanes(lane, own).value;
+    var sum = 0.0;
+    for (var token = lane; token < VOCAB; token += LANES) {
+        sum += exp(logits[p + token] - largest);
+    }
+    let p_total = largest + log(sum_of_lanes(lane, sum));
+    sum = 0.0;
+    for (var token = lane; token < VOCAB; token += LANES) {
+        let log_p = logits[p + token] - p_total;
+        let log_q = logits[q + token] - q_total;
+        let apart = log_q - log_p;
+        // exp(apart) − 1 − apart loses its digits where the two are nearly equal: there by its series.
+        let series = apart * apart * (0.5 + apart * (0.16666667 + apart * 0.041666667));
+        sum += select(exp(log_q) - exp(log_p) * (1.0 + apart), exp(log_p) * series, abs(apart) < 0.05);
+    }
+    return max(sum_of_lanes(lane, sum), 0.0);
+}
+
 // How many tokens (by_mass: how much probability, relative to the largest) have at least this value.
 fn measure(lane: u32, base: u32, threshold: f32, largest: f32, by_mass: bool) -> f32 {
     var own = 0.0;
@@ -134,7 +159,7 @@ fn search(lane: u32, base: u32, floor: f32, largest: f32, wanted: f32, by_mass: 
     return value_of(low);
 }
 
-@compute @workgroup_size({{ sample_lanes }})
+@compute @workgroup_size(LANES)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let index = step.row[group.x].head_row;
     let row = step.row[index];
@@ -159,8 +184,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let likeliest = best;
     for (var place = 0u; place < ALTERNATIVES; place++) {
         if (lane == 0u) {
-            records[record + 4u + place] = best.token;
-            records[record + 4u + ALTERNATIVES + place] = bitcast<u32>(best.value - log_total);
+            records[record + LIKELIEST + place] = best.token;
+            records[record + LIKELIEST_LOGPROBS + place] = bitcast<u32>(best.value - log_total);
         }
         if (own.token == best.token) {
             // This lane's best is taken: its next one.
@@ -176,11 +201,17 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         best = first_of_lanes(lane, own);
     }
 
-    if (row.head != 1u) {
+    if (row.head != SAMPLE) {
         if (lane == 0u) {
-            records[record + 1u] = likeliest.token;
-            records[record + 2u] = bitcast<u32>(likeliest.value - log_total);
-            records[record + 3u] = bitcast<u32>(logits[base + row.wanted] - log_total);
+            records[record + CHOSEN] = likeliest.token;
+            records[record + CHOSEN_LOGPROB] = bitcast<u32>(likeliest.value - log_total);
+            records[record + WANTED_LOGPROB] = bitcast<u32>(logits[base + row.wanted] - log_total);
+        }
+        if (row.head == COMPARE && group.x > 0u) {
+            let found = divergence(lane, base - VOCAB, base, log_total);
+            if (lane == 0u) {
+                records[record + DIVERGENCE] = bitcast<u32>(found);
+            }
         }
         return;
     }
@@ -227,9 +258,9 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         if (row.repetition_penalty != 1.0 && (seen[row.sequence * SEEN_WORDS + chosen / 32u] & (1u << (chosen % 32u))) != 0u) {
             logit = select(logit / row.repetition_penalty, logit * row.repetition_penalty, logit > 0.0);
         }
-        records[record + 1u] = chosen;
-        records[record + 2u] = bitcast<u32>(logit - log_total);
-        records[record + 3u] = bitcast<u32>(0.0);
+        records[record + CHOSEN] = chosen;
+        records[record + CHOSEN_LOGPROB] = bitcast<u32>(logit - log_total);
+        records[record + WANTED_LOGPROB] = bitcast<u32>(0.0);
         sampled[row.sequence] = chosen;
     }
 }

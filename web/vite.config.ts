@@ -52,7 +52,7 @@ const app = () =>
       ],
     },
     workbox: {
-      // Without the WebAssembly modules, of which each browser runs one: src/engine/kept_files.ts keeps that.
+      // Without the WebAssembly modules, of which each browser runs one: src/engine/offline_files.ts keeps that.
       globPatterns: ["**/*.{html,js,css,svg,png,json,webmanifest}"],
       maximumFileSizeToCacheInBytes: 8 << 20,
       clientsClaim: true,

@@ -13,8 +13,7 @@ use std::sync::Arc;
 pub struct CompareRequest<'a> {
     /// Read without a plan.
     pub unsteered: SequenceIndex,
-    /// Read under a plan, to compare with; another sequence than `unsteered`. Ignored where the engine
-    /// does not compare ([`Engine::compares`]).
+    /// Read under a plan, to compare with; another sequence than `unsteered`.
     pub steered: Option<(SequenceIndex, &'a SteeringPlan)>,
     /// Prompt and answer.
     pub tokens: &'a [TokenId],
@@ -56,9 +55,12 @@ impl Comparison {
             ));
         }
         let idle = SteeringPlan::default();
-        let steered = request.steered.filter(|_| engine.compares());
         let mut streams = Vec::with_capacity(2);
-        for (sequence, plan) in steered.into_iter().chain([(request.unsteered, &idle)]) {
+        for (sequence, plan) in request
+            .steered
+            .into_iter()
+            .chain([(request.unsteered, &idle)])
+        {
             engine.check_tokens(sequence, request.tokens)?;
             let plans = vec![(0, Arc::new(engine.activate(plan)?))];
             // The last prompt token is computed again for its prediction.

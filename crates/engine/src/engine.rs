@@ -1,6 +1,5 @@
 //! The engine: an executor, and the conversations whose caches it holds.
 
-use crate::architecture::Architecture;
 use crate::cpu::CpuExecutor;
 use crate::error::EngineError;
 use crate::executor::{Batch, BatchRecord, Execute, Head, Limits, Row, TokenSource};
@@ -118,15 +117,9 @@ impl Engine {
                 (Executor::Reference(Box::new(reference)), info)
             }
             Backend::Gpu => {
-                let (gpu, info) = GpuExecutor::load(
-                    config,
-                    Architecture::of(config)?,
-                    weights,
-                    options,
-                    assumptions,
-                    progress,
-                )
-                .await?;
+                let (gpu, info) =
+                    GpuExecutor::load(config, &pass, weights, options, assumptions, progress)
+                        .await?;
                 (Executor::Gpu(Box::new(gpu)), info)
             }
         };
@@ -160,12 +153,6 @@ impl Engine {
 
     pub fn config(&self) -> &ModelConfig {
         &self.config
-    }
-
-    /// Whether this engine can tell how far two next-token distributions are apart: all logits of both
-    /// must be at hand, which the GPU's are not (they are reduced where they lie, and 200 KB a token are not read back).
-    pub(crate) fn compares(&self) -> bool {
-        !matches!(self.executor, Executor::Gpu(_))
     }
 
     /// `L + 1`.

@@ -27,7 +27,7 @@ pub enum Head {
     /// Report the log-probability of this token, and the most likely ones.
     Score(TokenId),
     /// As [`Head::Score`], and report the divergence of the row before, which asks for the head too,
-    /// from this one; see [`crate::Engine::compares`].
+    /// from this one.
     Compare(TokenId),
 }
 

@@ -19,7 +19,7 @@ interface GpuNavigator {
 
 export interface Choice {
   backend: Backend;
-  /** What the browser says of the graphics device; wgpu is told no name. */
+  /** The graphics device's name, as the browser gives it; wgpu gets none. */
   adapter: string;
   notices: string[];
   trial?: DeviceTrial;
@@ -30,7 +30,7 @@ export interface Choice {
 export interface Trials {
   /** Checks the device with `variant`, or chooses one and times it and the processor where that is wanted. Rejects with a `Failure`. */
   run(timed: boolean, variant?: string): Promise<DeviceTrial>;
-  /** What was measured with this adapter at an earlier visit. */
+  /** Figures that an earlier visit measured with this adapter. */
   recall(adapter: string): Promise<DeviceFigures | null>;
   remember(adapter: string, measured: DeviceFigures): Promise<void>;
 }

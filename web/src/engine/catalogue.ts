@@ -8,19 +8,19 @@ export interface ModelEntry {
   licence: string;
   /** Where the weights were published, for people. */
   source: string;
-  /** Under `models/ID/`. */
+  /** Files under `models/ID/`. */
   files: FileEntry[];
-  /** Vectors that are ready-made for it, under `models/vectors/`; a trait is called as its file. */
+  /** Ready-made vectors under `models/vectors/`; a trait has the name of its file. */
   vectors: FileEntry[];
-  /** What is known about these traits, in the same folder, under `NAME.report.json`. */
+  /** Reports about these traits, in the same folder, under `NAME.report.json`. */
   reports: FileEntry[];
-  /** Vectors that others took the place of, in the same folder, called by their tensor's hash: links name them so. */
+  /** Replaced vectors, in the same folder, named by their tensor's hash, as links name them. */
   replaced: FileEntry[];
 }
 
 export const CONFIG = "config.json";
 export const WEIGHTS = "model.safetensors";
-/** What {@link ModelEntry.files} may name; nothing else is fetched. */
+/** Names that {@link ModelEntry.files} may have; nothing else is fetched. */
 export const MODEL_FILES: ReadonlySet<string> = new Set([
   CONFIG,
   "tokenizer.json",
@@ -79,7 +79,7 @@ function filePart(url: string, part: unknown): FilePart {
   return { name: path, bytes };
 }
 
-/** The parts of a file of so many bytes; none where it lies there whole. */
+/** The parts of a file of `bytes` bytes, checked; undefined where the file lies there whole. */
 function fileParts(url: string, path: string, bytes: number, parts: unknown): FilePart[] | undefined {
   if (parts === undefined) return undefined;
   if (!Array.isArray(parts) || parts.length > MAX_PARTS) throw unusable(url, `${path} has no list of parts, or too many`);

@@ -30,7 +30,7 @@ function isFailure(value: unknown): value is Failure {
   return typeof kind === "string" && kinds.has(kind) && typeof message === "string";
 }
 
-/** Whatever was thrown, as a plain object that can be posted between threads. */
+/** The thrown value as a plain object that can be posted between threads. */
 export function toFailure(thrown: unknown): Failure {
   if (isFailure(thrown)) return { kind: thrown.kind, message: thrown.message };
   if (thrown instanceof DOMException && thrown.name === "QuotaExceededError") {

@@ -1,27 +1,27 @@
-/** What was measured of each graphics device, kept in the origin private file system: workers have no localStorage. */
+/** FiguresKey speeds of graphics devices, kept in the origin private file system: workers have no localStorage. */
 import type { DeviceFigures, Precision } from "./protocol.ts";
 
 const FILE = "device-speeds.json";
-/** Another measure, or an engine of another speed, starts anew. */
+/** Raised when the measurement or the engine's speed changes, so that old figures are dropped. */
 const VERSION = 2;
 const MOST = 20;
 const MAX_BYTES = 100_000;
-/** Of a variant's name. */
+/** Longest name of a variant. */
 const MAX_LETTERS = 100;
 
-/** Everything that the figures are of. */
-export interface Measured {
+/** The device, model and arithmetic that figures belong to. */
+export interface FiguresKey {
   adapter: string;
-  /** The model's `config.json`. */
+  /** Text of the model's `config.json`. */
   model: string;
   precision: Precision;
 }
 
 type Figures = Record<string, DeviceFigures>;
 
-const keyOf = ({ adapter, model, precision }: Measured) => JSON.stringify([VERSION, adapter, model, precision]);
+const keyOf = ({ adapter, model, precision }: FiguresKey) => JSON.stringify([VERSION, adapter, model, precision]);
 
-/** What storage holds may be old, foreign or broken: anything unfit is forgotten. */
+/** Reads stored figures. They may be old, foreign or broken: whatever is unfit is dropped. */
 export function parseFigures(text: string): Figures {
   let found: unknown;
   try {
@@ -44,19 +44,19 @@ async function read(): Promise<Figures> {
   return file.size > MAX_BYTES ? {} : parseFigures(await file.text());
 }
 
-export async function recall(what: Measured): Promise<DeviceFigures | null> {
+export async function recall(what: FiguresKey): Promise<DeviceFigures | null> {
   try {
     return (await read())[keyOf(what)] ?? null;
   } catch {
-    // No storage, or nothing in it.
+    // There is no storage, or nothing in it.
     return null;
   }
 }
 
-export async function remember(what: Measured, figures: DeviceFigures): Promise<void> {
+export async function remember(what: FiguresKey, figures: DeviceFigures): Promise<void> {
   try {
     const known = await read().catch((): Figures => ({}));
-    // The newest last, where it is kept longest.
+    // The newest entry comes last, where it is kept longest.
     const others = Object.entries(known).filter(([key]) => key !== keyOf(what));
     const root = await navigator.storage.getDirectory();
     const writable = await (await root.getFileHandle(FILE, { create: true })).createWritable();

@@ -2,12 +2,12 @@ import type { LoadProgress } from "./protocol.ts";
 
 /** Reports at most this often, in milliseconds. */
 const INTERVAL = 100;
-/** The rate is that of the last so many milliseconds. */
+/** Milliseconds over which the rate is measured. */
 const WINDOW = 5_000;
 
 /** Turns byte counts into {@link LoadProgress}, with the time left at the present rate. */
 export class Meter {
-  /** Bytes that cost time, and when they were there. */
+  /** Bytes that took time to get, and when they had arrived. */
   readonly #samples: { at: number; bytes: number }[] = [];
   #reported = Number.NEGATIVE_INFINITY;
 
@@ -18,7 +18,7 @@ export class Meter {
     private readonly now: () => number = () => performance.now(),
   ) {}
 
-  /** `bytesDone` in all; `bytesWorked` of them were not simply there already. */
+  /** Takes the bytes that are there, `bytesWorked` of which had to be fetched. */
   update(bytesDone: number, bytesWorked: number, fromCache: boolean): void {
     const at = this.now();
     this.#samples.push({ at, bytes: bytesWorked });

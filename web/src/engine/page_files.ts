@@ -1,5 +1,5 @@
 /** Where the page's own files come from: beside it on a server, or out of the page itself (`one_file`). */
-import { KeptFiles } from "./kept_files.ts";
+import { OfflineFiles } from "./offline_files.ts";
 import { embeddedPageFiles } from "./one_file/embedded_page_files.ts";
 import type { Hasher } from "./download.ts";
 import { openStores } from "./model_files.ts";
@@ -11,16 +11,16 @@ export interface PageFiles {
   readonly fetch: (url: string, init?: RequestInit) => Promise<Response>;
   /** Drops a file that is not what its address promised, so that it is fetched anew. */
   forget(url: string): Promise<void>;
-  /** Where model files are, or will be kept. */
+  /** Opens the store of model files. */
   openStores(hasher: () => Promise<Hasher>): Promise<StoreChain>;
 }
 
-/** For the worker. */
+/** The page's files, as the worker gets them. */
 export function pageFiles(): PageFiles {
   if (import.meta.env.MODE === "one-file") return embeddedPageFiles();
-  const kept = new KeptFiles((url, init) => fetch(url, init), globalThis.caches);
+  const kept = new OfflineFiles((url, init) => fetch(url, init), globalThis.caches);
   return {
-    // A built worker lies in a folder of its own.
+    // A built worker lies in a folder of its own, so that paths begin one folder up.
     models: new URL(import.meta.env.DEV ? "/models/" : "../models/", self.location.href).href,
     fetch: kept.fetch,
     forget: (url) => kept.forget(url),

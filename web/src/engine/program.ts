@@ -17,7 +17,7 @@ export interface OpenProgram {
 
 export type Fetch = (url: string) => Promise<Response>;
 
-/** `onThread` gets the port on which a thread says that it broke. */
+/** Loads the program. `onThread` gets the port on which a thread says that it broke. */
 export async function openProgram(fetch: Fetch, onThread: (port: MessagePort) => void): Promise<OpenProgram> {
   if (await relaxedSimd()) {
     const threaded = await openThreaded(fetch, onThread);

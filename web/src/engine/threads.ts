@@ -4,27 +4,27 @@
  */
 import type { Fetch, OpenProgram, Program } from "./program.ts";
 
-/** The module for shared memory has a function more. */
+/** The module for shared memory, which has one function more. */
 export interface ThreadedProgram extends Program {
-  /** Makes the calling worker a thread; does not return. */
+  /** Makes the calling worker a thread, and does not return. */
   runThread(): void;
 }
 
-/** What a thread is started with; it says `null` when it is about to run. */
+/** First message to a thread, which answers `null` when it is about to run. */
 export interface ThreadStart {
   module: WebAssembly.Module;
   memory: WebAssembly.Memory;
   alarms: MessagePort;
 }
 
-/** A token's work is cut into pieces too short for more. */
+/** Most threads: the work of one token has too few pieces for more. */
 const MOST_THREADS = 4;
 
-// Empty where it was not built.
+// The list is empty where the module was not built.
 const [glue] = Object.values(import.meta.glob<ThreadedProgram>("../generated/threads/trimtab_wasm.js"));
 const [address] = Object.values(import.meta.glob<string>("../generated/threads/trimtab_wasm_bg.wasm", { query: "?url", import: "default" }));
 
-/** Null where there is to be one thread. */
+/** Loads the program on several threads; null where there is to be one. */
 export async function openThreaded(fetch: Fetch, onThread: (port: MessagePort) => void): Promise<OpenProgram | null> {
   const threads = Math.min(navigator.hardwareConcurrency, MOST_THREADS);
   if (!glue || !address || !globalThis.crossOriginIsolated || threads < 2) return null;

@@ -1,7 +1,7 @@
-/** What is known about a ready-made trait, from the file beside its vector: `crates/persona/src/trait_report.rs` wrote it. */
+/** Reads the report about a ready-made trait from the file beside its vector, which `crates/persona/src/trait_report.rs` wrote. */
 import type { LayerCurve, TraitReport } from "./traits_protocol.ts";
 
-/** JSON has no NaN: a number that is not known is null there. */
+/** NaN for null: JSON has no NaN. */
 type Numbers<T> = { [K in keyof T]: T[K] extends number ? number | null : T[K] };
 
 interface WrittenCurve {
@@ -18,7 +18,7 @@ function curve({ name, values, low, high }: WrittenCurve): LayerCurve {
   return { name, values: numbers(values), ...(low && { low: numbers(low) }), ...(high && { high: numbers(high) }) };
 }
 
-/** `fields` of an object that are not known become NaN. */
+/** The object with NaN for null in `fields`. */
 function withNaN<T extends object, K extends keyof T>(row: Numbers<T>, fields: readonly K[]): T {
   const known = { ...row } as T;
   for (const field of fields) if (known[field] === null) known[field] = NaN as T[K];

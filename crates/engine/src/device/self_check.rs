@@ -8,6 +8,7 @@
 
 use super::speed::{Clock, fastest_variant};
 use super::stand_in::{Forms, StandIn};
+use crate::compare::{CompareRequest, Comparison};
 use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::generate::{Answer, GenerateRequest, Generation};
@@ -136,6 +137,13 @@ impl SelfCheck {
             readings_as_said(&got, &directions, width).map_err(&wrong)?;
         }
         let prompt = self.tokens(0, READS[0]);
+        let got = compared(&mut self.gpu, &prompt, &plan).await?;
+        let want = compared(&mut self.oracle, &prompt, &plan).await?;
+        for (want, got) in want.iter().zip(&got) {
+            if !within(want - got, tolerance.logprob * (1.0 + want)) {
+                return Err(wrong(format!("a divergence was {got}, not {want}")));
+            }
+        }
         // Below one, the penalty is a reward: one of the few tokens that were seen is chosen.
         let rewarding = Sampler {
             repetition_penalty: 0.01,
@@ -229,6 +237,23 @@ async fn read(
         capture: true,
     };
     engine.read(&request, &mut |_, _| {}).await
+}
+
+/// How far the prediction of each token under the plan is from the one without.
+async fn compared(
+    engine: &mut Engine,
+    tokens: &[TokenId],
+    plan: &SteeringPlan,
+) -> Result<Vec<f32>, EngineError> {
+    let request = CompareRequest {
+        unsteered: SequenceIndex(1),
+        steered: Some((SequenceIndex(0), plan)),
+        tokens,
+        prompt_length: 1,
+    };
+    let mut comparison = Comparison::start(engine, &request).await?;
+    while comparison.next(engine).await? {}
+    Ok(comparison.finish().divergences)
 }
 
 async fn answer(

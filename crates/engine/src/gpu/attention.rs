@@ -1,11 +1,11 @@
-//! How attention goes about its work: what the cache holds, and how many heads a workgroup takes (`shaders/attend.wgsl`).
+//! How attention goes about its work: the numbers that the cache holds, and the heads of a workgroup (`shaders/include/attend.wgsl`).
 
+use super::shader::{Constants, constants};
 use super::variant::Workgroups;
 use crate::types::Precision;
-use minijinja::{Value, context};
 use trimtab_checkpoint::ModelConfig;
 
-/// What WebGPU promises a workgroup, less what the kernels keep there beside attention.
+/// Bytes that WebGPU promises a workgroup, less those that the kernels keep there beside attention.
 const WORKGROUP_BYTES: usize = 16_384 - 512;
 /// Keys between two looks at the largest score. Browsers clear workgroup memory before a workgroup begins, which a software
 /// adapter does number by number for every few invocations: it is given less.
@@ -82,14 +82,20 @@ impl AttentionShape {
         }
     }
 
-    pub fn variables(&self) -> Value {
-        context! {
-            together => self.together,
-            lanes => self.lanes,
-            lane_keys => self.lane_keys,
-            chunk => self.chunk,
-            half_cache => self.half_cache,
+    /// The constants of `shaders/include/cache.wgsl`.
+    pub fn cache_constants(&self) -> Constants {
+        constants! { half_cache: self.half_cache, spread: if self.half_cache { 2 } else { 1 } }
+    }
+
+    /// The constants of `shaders/include/attend.wgsl`.
+    pub fn constants(&self) -> Constants {
+        constants! {
+            together: self.together,
+            lanes: self.lanes,
+            lane_keys: self.lane_keys,
+            chunk: self.chunk,
         }
+        .and(self.cache_constants())
     }
 }
 

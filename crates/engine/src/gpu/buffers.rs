@@ -1,6 +1,40 @@
-//! Buffer creation that keeps count.
+//! The buffers of one model: made here and counted, filled once, and found by the slot that a kernel names.
 
+use super::attention::AttentionShape;
+use super::graph::Slot;
+use super::layout::TILE;
+use super::parts::Parts;
+use super::step::{READINGS_AT, STEP_HEADER, StepRow};
+use crate::executor::Limits;
+use crate::record::MAX_DIRECTIONS;
+use crate::steering::MAX_CLAMPS;
 use std::cell::Cell;
+use trimtab_checkpoint::ModelConfig;
+
+/// Words of a layer's change before its addition: whether it adds, how many clamps, two unused.
+pub const CHANGE_HEADER: usize = 4;
+
+/// 32-bit words of the records that host and kernels exchange.
+#[derive(Clone, Copy, Debug)]
+pub struct Words {
+    /// One layer's change.
+    pub change: usize,
+    /// One row's record.
+    pub record: usize,
+    /// The bits of one sequence's seen tokens.
+    pub seen: usize,
+}
+
+impl Words {
+    pub fn of(config: &ModelConfig) -> Self {
+        let d = config.hidden_size;
+        Self {
+            change: CHANGE_HEADER + d + MAX_CLAMPS * (2 + d),
+            record: READINGS_AT + MAX_DIRECTIONS * (config.layers + 1),
+            seen: config.vocab_size.div_ceil(32),
+        }
+    }
+}
 
 /// Creates buffers on one device and adds up their bytes.
 #[derive(Debug)]
@@ -56,6 +90,131 @@ impl<'a> Buffers<'a> {
             size,
             usage,
             mapped_at_creation: false,
+        })
+    }
+}
+
+/// Buffers that the host writes or reads, and those that live between dispatches.
+#[derive(Debug)]
+pub struct StateBuffers {
+    pub step: wgpu::Buffer,
+    pub residual: wgpu::Buffer,
+    pub changes: wgpu::Buffer,
+    pub directions: wgpu::Buffer,
+    pub records: wgpu::Buffer,
+    pub captured: wgpu::Buffer,
+    pub seen: wgpu::Buffer,
+    sampled: wgpu::Buffer,
+    logits: wgpu::Buffer,
+    rotations: wgpu::Buffer,
+    queries: wgpu::Buffer,
+    /// Blocks and their scales.
+    normalised: [wgpu::Buffer; 2],
+    attended: [wgpu::Buffer; 2],
+    gated: [wgpu::Buffer; 2],
+    /// The number of each layer.
+    layers: Vec<wgpu::Buffer>,
+    /// One for each block.
+    keys: Vec<wgpu::Buffer>,
+    values: Vec<wgpu::Buffer>,
+}
+
+/// Activations `[rows, cols]`: their blocks, sized for exact ones, which are the larger, and the blocks' scales, with room for a
+/// sum of squares a tile after them.
+fn activations(buffers: &Buffers<'_>, label: &str, rows: usize, cols: usize) -> [wgpu::Buffer; 2] {
+    let scales = rows * (2 * cols / 32 + cols.div_ceil(TILE));
+    [rows * cols, scales * 4].map(|words| buffers.storage(label, words))
+}
+
+impl StateBuffers {
+    pub fn new(
+        buffers: &Buffers<'_>,
+        config: &ModelConfig,
+        limits: &Limits,
+        shape: AttentionShape,
+        parts: Option<Parts>,
+    ) -> Self {
+        let (d, layer_rows, rows) = (config.hidden_size, config.layers + 1, limits.rows);
+        let words = Words::of(config);
+        let attention = config.heads * config.head_dim;
+        let cache = limits.sequences * limits.context * config.kv_heads * config.head_dim;
+        let cache = shape.cache_words(cache);
+        let per_block = |label: &str| {
+            let one = |_| buffers.storage(label, cache);
+            (0..config.layers).map(one).collect()
+        };
+        let parts = parts.map_or(0, |parts| parts.words());
+        let changes = limits.change_slots * layer_rows * words.change;
+        Self {
+            step: buffers.uniform("step", STEP_HEADER + rows * size_of::<StepRow>()),
+            residual: buffers.storage("residual", rows * d + parts),
+            changes: buffers.storage("changes", changes),
+            directions: buffers.storage("directions", layer_rows * d * MAX_DIRECTIONS),
+            records: buffers.storage("records", rows * words.record),
+            captured: buffers.storage("captured", layer_rows * rows * d),
+            seen: buffers.storage("seen", limits.sequences * words.seen),
+            sampled: buffers.storage("sampled", limits.sequences),
+            logits: buffers.storage("logits", limits.head_rows * config.vocab_size),
+            rotations: buffers.storage("rotations", limits.context * config.head_dim),
+            queries: buffers.storage("queries", rows * attention),
+            normalised: activations(buffers, "normalised", rows, d),
+            attended: activations(buffers, "attended", rows, attention),
+            gated: activations(buffers, "gated", rows, config.ffn_size),
+            layers: (0..layer_rows)
+                .map(|_| buffers.uniform("layer", 16))
+                .collect(),
+            keys: per_block("keys"),
+            values: per_block("values"),
+        }
+    }
+
+    /// Fills the buffers that never change: layer numbers and rotations.
+    pub fn initialise(
+        &self,
+        queue: &wgpu::Queue,
+        config: &ModelConfig,
+        theta: f32,
+        context: usize,
+    ) {
+        for (layer, buffer) in (0_u32..).zip(&self.layers) {
+            queue.write_buffer(buffer, 0, bytemuck::cast_slice(&[layer, 0, 0, 0]));
+        }
+        let half = config.head_dim / 2;
+        let mut rotations = Vec::with_capacity(context * config.head_dim);
+        for position in 0..context {
+            for pair in 0..half {
+                let (sin, cos) =
+                    crate::positions::rotation(pair, config.head_dim, position as u32, theta);
+                rotations.extend([cos, sin]);
+            }
+        }
+        queue.write_buffer(&self.rotations, 0, bytemuck::cast_slice(&rotations));
+    }
+
+    /// The buffer in a slot; `None` where it belongs to the weights.
+    pub fn slot(&self, slot: Slot) -> Option<&wgpu::Buffer> {
+        Some(match slot {
+            Slot::Step => &self.step,
+            Slot::Layer(layer) => &self.layers[layer],
+            Slot::Residual => &self.residual,
+            Slot::Changes => &self.changes,
+            Slot::Directions => &self.directions,
+            Slot::Records => &self.records,
+            Slot::Captured => &self.captured,
+            Slot::Seen => &self.seen,
+            Slot::Sampled => &self.sampled,
+            Slot::Logits => &self.logits,
+            Slot::Rotations => &self.rotations,
+            Slot::Queries => &self.queries,
+            Slot::Normalised => &self.normalised[0],
+            Slot::NormalisedScales => &self.normalised[1],
+            Slot::Attended => &self.attended[0],
+            Slot::AttendedScales => &self.attended[1],
+            Slot::Gated => &self.gated[0],
+            Slot::GatedScales => &self.gated[1],
+            Slot::Keys(block) => &self.keys[block],
+            Slot::Values(block) => &self.values[block],
+            Slot::Weights(_) | Slot::Scales(_) | Slot::Gain(_) => return None,
         })
     }
 }

@@ -1,5 +1,6 @@
-//! How matrices lie in GPU memory: tiles of 64 rows, blocks of 32 columns (see `shaders/weights.wgsl`).
+//! How matrices lie in GPU memory: tiles of 64 rows, blocks of 32 columns (see `shaders/include/weights.wgsl`).
 
+use super::shader::{Constants, constants};
 use half::f16;
 use trimtab_checkpoint::encoding::BLOCK;
 use trimtab_checkpoint::{Encoding, WeightRows};
@@ -28,7 +29,7 @@ impl Form {
         }
     }
 
-    /// As the templates call it.
+    /// As the shaders call it.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Q4 => "q4",
@@ -43,13 +44,71 @@ impl Form {
         matches!(self, Self::Q4 | Self::Q8)
     }
 
-    /// `u32` words of one block's data.
-    pub const fn block_words(self) -> usize {
+    /// `vec4<u32>`s of one block's data.
+    pub const fn vec4s(self) -> usize {
         match self {
-            Self::Q4 => 4,
-            Self::Q8 => 8,
-            Self::F16 | Self::Bf16 => 16,
-            Self::F32 => 32,
+            Self::Q4 => 1,
+            Self::Q8 => 2,
+            Self::F16 | Self::Bf16 => 4,
+            Self::F32 => 8,
+        }
+    }
+}
+
+/// A matrix's form and size on the GPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MatrixShape {
+    pub form: Form,
+    /// Rows, or pairs of them.
+    pub rows: usize,
+    /// Padding included.
+    pub tiles: usize,
+    /// Blocks of a row.
+    pub blocks: usize,
+    pub biases: usize,
+}
+
+impl MatrixShape {
+    pub fn new(form: Form, order: &RowOrder, cols: usize, biases: usize) -> Self {
+        Self {
+            form,
+            rows: order.rows(),
+            tiles: order.tiles(),
+            blocks: cols / BLOCK,
+            biases,
+        }
+    }
+
+    /// `u32` words of one tile's data, and of its scales.
+    pub fn tile_words(&self) -> [usize; 2] {
+        let scales = if self.form.is_quantised() {
+            self.blocks * TILE
+        } else {
+            0
+        };
+        [self.blocks * self.form.vec4s() * 4 * TILE, scales]
+    }
+
+    /// `u32` words of all scales, after which the biases lie.
+    pub fn scale_words(&self) -> usize {
+        self.tiles * self.tile_words()[1]
+    }
+
+    /// The same with the biases; a binding has at least one.
+    pub fn all_scale_words(&self) -> usize {
+        (self.scale_words() + self.biases).max(1)
+    }
+
+    /// The constants of `shaders/include/matrix.wgsl`, and of `project.wgsl` about its matrix.
+    pub fn constants(&self) -> Constants {
+        constants! {
+            form: self.form.name(),
+            vec4s: self.form.vec4s(),
+            scaled: self.form.is_quantised(),
+            matrix_tiles: self.tiles,
+            matrix_rows: self.rows,
+            blocks: self.blocks,
+            scale_words: self.all_scale_words(),
         }
     }
 }
@@ -74,18 +133,23 @@ pub enum RowOrder {
 }
 
 impl RowOrder {
-    /// Tiles, padding included.
-    pub fn tiles(&self) -> usize {
+    /// Rows, or pairs of them.
+    pub fn rows(&self) -> usize {
         match self {
-            Self::Plain { rows } => rows.div_ceil(TILE),
-            Self::Interleaved { rows } => 2 * rows.div_ceil(TILE),
-            Self::RotaryPairs { heads, head_dim } => {
-                2 * (heads.iter().sum::<usize>() * head_dim / 2).div_ceil(TILE)
-            }
+            Self::Plain { rows } | Self::Interleaved { rows } => *rows,
+            Self::RotaryPairs { heads, head_dim } => heads.iter().sum::<usize>() * head_dim / 2,
         }
     }
 
-    /// What lies in `lane` of `tile`.
+    /// Tiles, padding included.
+    pub fn tiles(&self) -> usize {
+        match self {
+            Self::Plain { .. } => self.rows().div_ceil(TILE),
+            Self::Interleaved { .. } | Self::RotaryPairs { .. } => 2 * self.rows().div_ceil(TILE),
+        }
+    }
+
+    /// The row in `lane` of `tile`.
     pub fn source(&self, tile: usize, lane: usize) -> Option<SourceRow> {
         match self {
             Self::Plain { rows } => {
@@ -121,7 +185,7 @@ pub fn place_row(rows: &WeightRows, row: usize, lane: usize, data: &mut [u32], s
     let form = Form::of(rows.encoding);
     let width = rows.encoding.data_bytes(rows.cols);
     let bytes = &rows.data[row * width..][..width];
-    let block_words = form.block_words();
+    let block_words = 4 * form.vec4s();
     for (word, source) in bytes.as_chunks::<4>().0.iter().enumerate() {
         let (block, within) = (word / block_words, word % block_words);
         let vec4 = block * (block_words / 4) + within / 4;

@@ -5,31 +5,35 @@
 
 mod attention;
 mod buffers;
+mod compile;
+#[cfg(test)]
+mod contracts;
 mod device;
+mod fuse;
 mod graph;
 mod layout;
-mod model;
 mod parts;
 mod profile;
 pub(crate) mod shader;
 mod step;
 mod upload;
 pub mod variant;
+mod weights;
 
-use crate::architecture::Architecture;
 use crate::error::EngineError;
 use crate::executor::{Batch, BatchRecord, ChangeSlot, Execute, Limits};
 use crate::index::{Layer, SequenceIndex, TokenId};
+use crate::op::ForwardPass;
 use crate::record::MAX_DIRECTIONS;
 use crate::steering::{ComposedChange, LayerTable};
 use crate::types::{Backend, EngineInfo, EngineOptions, LoadProgress, Precision};
 use attention::AttentionShape;
-use buffers::Buffers;
+use buffers::{Buffers, CHANGE_HEADER, StateBuffers, Words};
+use compile::Dispatch;
 pub use device::Assumptions;
 use device::Device;
 use futures_channel::oneshot;
-use graph::Extent;
-use model::{CHANGE_HEADER, GpuWeights, Graph, GraphParts, StateBuffers, change_words, seen_words};
+use graph::{Extent, Graph, GraphShape, Matrix};
 use parts::Parts;
 use profile::Moved;
 pub use profile::{KernelTime, Profile, Work};
@@ -37,6 +41,7 @@ use std::collections::VecDeque;
 use trimtab_checkpoint::{ByteSource, ModelConfig, WeightFile};
 use upload::Uploader;
 use variant::Variant;
+use weights::GpuWeights;
 
 /// Rows of a batch. A software adapter takes a second or two for sixteen, which is as long as a
 /// progress bar may stand still.
@@ -51,7 +56,7 @@ pub struct GpuExecutor {
     device: Device,
     limits: Limits,
     state: StateBuffers,
-    graph: Graph,
+    graph: Graph<Dispatch>,
     precision: Precision,
     variant: Variant,
     parts: Option<Parts>,
@@ -60,11 +65,12 @@ pub struct GpuExecutor {
     layer_rows: usize,
     width: usize,
     vocab: usize,
+    words: Words,
     /// Query heads, key/value heads, width of each.
     head_shape: [usize; 3],
     /// The data of the output head, the largest buffer there is.
     head: wgpu::Buffer,
-    /// What the kernels that multiply with no matrix have to move.
+    /// Sizes of the numbers that kernels without a matrix have to move.
     moved: Moved,
     queued: VecDeque<Queued>,
     /// Batches submitted so far; names the staging buffer of the next one.
@@ -91,13 +97,14 @@ struct Queued {
 impl GpuExecutor {
     pub async fn load<S: ByteSource>(
         config: &ModelConfig,
-        architecture: Architecture,
+        pass: &ForwardPass,
         weights: &WeightFile<S>,
         options: EngineOptions,
         assumptions: Assumptions,
         progress: &mut dyn FnMut(LoadProgress),
     ) -> Result<(Self, EngineInfo), EngineError> {
         check_shape(config)?;
+        let fused = fuse::fuse(pass)?;
         let device = Device::open(assumptions).await?;
         let rows = if device.software { SOFTWARE_ROWS } else { ROWS };
         let mut limits = Limits {
@@ -113,7 +120,7 @@ impl GpuExecutor {
         };
         let buffers = Buffers::new(&device.device);
         let mut uploader = Uploader::new(&device, &buffers, weights, progress);
-        let gpu_weights = GpuWeights::upload(&mut uploader, config, &architecture).await?;
+        let gpu_weights = GpuWeights::upload(&mut uploader, config, pass, &fused).await?;
         let weight_bytes = buffers.bytes();
         let precision = if gpu_weights.all_quantised() {
             options.precision
@@ -151,24 +158,34 @@ impl GpuExecutor {
                 Err(_) => limits.context /= 2,
             }
         };
-        state.initialise(&device.queue, config, &architecture, limits.context);
-        let graph = GraphParts {
-            device: &device,
+        state.initialise(&device.queue, config, fused.theta, limits.context);
+        let plan = GraphShape {
             config,
-            architecture: &architecture,
+            activation: fused.activation,
             limits: &limits,
             precision,
-            state: &state,
             variant,
             parts,
+            packed_dot: device.packed_dot,
+            matrix: &|matrix| gpu_weights.matrix(matrix).shape,
         }
-        .build(&gpu_weights)?;
+        .plan();
+        let graph = plan.compile(&device.device, |planned| {
+            let slots = planned.slots.iter();
+            let buffers =
+                slots.filter_map(|&slot| state.slot(slot).or_else(|| gpu_weights.slot(slot)));
+            let mut work = Work::default();
+            for matrix in planned.matrices() {
+                work += gpu_weights.matrix(matrix).work();
+            }
+            (buffers.collect(), work)
+        })?;
         device.check("the kernels")?;
         let staging_buffers = Buffers::new(&device.device);
         let layer_rows = config.layers + 1;
-        let record_words = limits.rows * step::record_words(layer_rows);
+        let words = Words::of(config);
         let staging = (0..IN_FLIGHT)
-            .map(|_| staging_buffers.staging("staging", record_words))
+            .map(|_| staging_buffers.staging("staging", limits.rows * words.record))
             .collect();
         let info = EngineInfo {
             backend: Backend::Gpu,
@@ -192,12 +209,13 @@ impl GpuExecutor {
             layer_rows,
             width: config.hidden_size,
             vocab: config.vocab_size,
+            words,
             head_shape: [config.heads, config.kv_heads, config.head_dim],
-            head: gpu_weights.head().data.clone(),
+            head: gpu_weights.matrix(Matrix::Head).data.clone(),
             moved: Moved {
                 cached_number: attention.number_bytes(),
                 activation: match precision {
-                    // A number, or a byte, and its share of what lies beside a block (`shaders/outputs.wgsl`).
+                    // A number, or a byte, and its share of what lies beside a block (`shaders/include/encode.wgsl`).
                     Precision::Exact => 4.0 + 0.5,
                     Precision::Fast => 1.0 + 1.0,
                 },
@@ -206,7 +224,7 @@ impl GpuExecutor {
             queued: VecDeque::new(),
             submitted: 0,
             dispatches: 0,
-            step: Vec::with_capacity(step::step_bytes(rows)),
+            step: Vec::new(),
         };
         Ok((executor, info))
     }
@@ -254,7 +272,7 @@ impl GpuExecutor {
             }
         }
         let staging = self.submitted % self.staging.len();
-        let bytes = batch.rows.len() as u64 * step::record_words(self.layer_rows) as u64 * 4;
+        let bytes = (batch.rows.len() * self.words.record * 4) as u64;
         encoder.copy_buffer_to_buffer(&self.state.records, 0, &self.staging[staging], 0, bytes);
         let captured = batch.capture.then(|| {
             let bytes = self.state.captured.size();
@@ -309,7 +327,7 @@ impl Execute for GpuExecutor {
     }
 
     fn set_change(&mut self, slot: ChangeSlot, change: &ComposedChange) -> Result<(), EngineError> {
-        let (d, words) = (self.width, change_words(self.width));
+        let (d, words) = (self.width, self.words.change);
         for (layer, change) in change.layers.iter().enumerate() {
             let at = (slot.0 as usize * self.layer_rows + layer) * words;
             let adds = f32::from(u8::from(!change.add.is_empty()));
@@ -329,7 +347,7 @@ impl Execute for GpuExecutor {
     }
 
     fn set_seen(&mut self, sequence: SequenceIndex, tokens: &[TokenId]) -> Result<(), EngineError> {
-        let words = seen_words(self.vocab);
+        let words = self.words.seen;
         let mut seen = vec![0_u32; words];
         for token in tokens {
             seen[token.0 as usize / 32] |= 1 << (token.0 % 32);
@@ -359,11 +377,10 @@ impl Execute for GpuExecutor {
             });
         }
         self.mapped(queued.records).await?;
-        let layer_rows = self.layer_rows;
         let staging = &self.staging[queued.staging];
-        let bytes = queued.batch.rows.len() as u64 * step::record_words(layer_rows) as u64 * 4;
+        let bytes = (queued.batch.rows.len() * self.words.record * 4) as u64;
         let tokens = read(staging, bytes, |words| {
-            step::decode(&queued.batch, words, queued.directions, layer_rows)
+            step::decode(&queued.batch, words, queued.directions, self.words.record)
         })?;
         let mut residual = Vec::new();
         if let Some((buffer, mapped)) = queued.captured {
@@ -374,7 +391,7 @@ impl Execute for GpuExecutor {
                     bytemuck::cast_slice(words),
                     rows,
                     self.limits.rows,
-                    layer_rows,
+                    self.layer_rows,
                     self.width,
                 )
             })?;

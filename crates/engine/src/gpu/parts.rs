@@ -1,11 +1,11 @@
-//! How a batch of few rows is taken apart, so that a block needs four dispatches (`shaders/parts.wgsl`).
+//! How a batch of few rows is taken apart, so that a block needs four dispatches (`shaders/include/parts.wgsl`).
 
 use super::attention::AttentionShape;
 use super::layout::TILE;
+use super::shader::{Constants, constants};
 use super::variant::Workgroups;
 use crate::executor::Batch;
 use crate::types::Precision;
-use minijinja::{Value, context};
 use trimtab_checkpoint::ModelConfig;
 
 /// Splits of a head's keys at most, and the keys at which there is one more. A software adapter has none: its few threads
@@ -18,7 +18,7 @@ const FEED_FORWARD_PARTS: usize = 24;
 const NARROW_FEED_FORWARD_PARTS: usize = 8;
 /// Pairs of tiles that a wide workgroup of the feed-forward part may make; its accumulators lie in registers.
 const MOST_TILES: usize = 4;
-/// What WebGPU promises.
+/// Bytes of workgroup memory that WebGPU promises.
 pub const WORKGROUP_BYTES: usize = 16_384;
 
 /// Rows of the widest such batch, and of one workgroup of its feed-forward part.
@@ -93,14 +93,14 @@ impl Parts {
         FEW_ROWS * ((attention + self.feed_forward) * self.d + attention)
     }
 
-    pub fn variables(&self) -> Value {
-        context! { parts => context! {
-            groups => self.groups,
-            splits => self.splits,
-            split_keys => SPLIT_KEYS,
-            rows => FEW_ROWS,
-            feed_forward => self.feed_forward,
-        }}
+    pub fn constants(&self) -> Constants {
+        constants! {
+            groups: self.groups,
+            splits: self.splits,
+            split_keys: SPLIT_KEYS,
+            feed_forward_parts: self.feed_forward,
+            few_rows: FEW_ROWS,
+        }
     }
 
     /// Numbers by which readers weigh the parts of attention of a row.

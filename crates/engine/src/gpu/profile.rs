@@ -1,13 +1,13 @@
 //! Where a decoded token's time goes on an adapter, kernel by kernel, beside what the adapter can do at most.
 
-use super::graph::{Dispatch, Extent, Over, Pipelines};
-use super::shader::{Kernel, ShaderSources};
+use super::compile::{Dispatch, Pipelines};
+use super::graph::{Extent, Over};
+use super::shader::{Kernel, constants};
 use super::{Buffers, Device, GpuExecutor, map, read, step};
 use crate::error::EngineError;
 use crate::executor::{Batch, Execute, Head, Row, TokenSource};
 use crate::index::{Position, SequenceIndex, TokenId};
 use crate::sampling::Sampler;
-use minijinja::context;
 use std::ops::AddAssign;
 
 /// Multiply-adds of one invocation of `shaders/peak.wgsl`, and workgroups of 64 of them.
@@ -15,14 +15,14 @@ const ROUNDS: u32 = 256;
 const PEAK_WORKGROUPS: u32 = 1024;
 const PEAK_RUNS: usize = 3;
 
-/// What a dispatch has to read and to multiply at least.
+/// The least that a dispatch has to read and to multiply.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Work {
     pub bytes: f64,
     pub products: f64,
 }
 
-/// Sizes in bytes of what is moved beside matrices.
+/// Sizes in bytes of the numbers that are moved beside matrices.
 #[derive(Clone, Copy, Debug)]
 pub struct Moved {
     pub cached_number: f64,
@@ -40,7 +40,7 @@ impl AddAssign for Work {
 /// All dispatches of one kernel in one decoded token, means over the tokens.
 #[derive(Clone, Debug, PartialEq)]
 pub struct KernelTime {
-    /// As its file in `shaders/`.
+    /// Its file in `shaders/`, and its epilogue where it has one.
     pub kernel: &'static str,
     pub dispatches: usize,
     pub seconds: f64,
@@ -203,7 +203,7 @@ impl GpuExecutor {
             let times = watch.time(&dispatches).await?;
             seconds += times.last().map_or(0.0, |[_, end]| *end) / tokens as f64;
             for ((dispatch, _), [start, end]) in dispatches.iter().zip(times) {
-                let kernel = dispatch.kernel.file();
+                let kernel = dispatch.kernel.label();
                 let place = kernels.iter().position(|known| known.kernel == kernel);
                 let place = place.unwrap_or_else(|| {
                     kernels.push(KernelTime {
@@ -219,7 +219,7 @@ impl GpuExecutor {
             }
         }
         for (index, (dispatch, _)) in dispatches.iter().enumerate() {
-            let kernel = dispatch.kernel.file();
+            let kernel = dispatch.kernel.label();
             if let Some(known) = kernels.iter_mut().find(|known| known.kernel == kernel) {
                 known.dispatches += 1;
                 known.work += dispatch.work;
@@ -291,19 +291,15 @@ impl GpuExecutor {
 
     /// Bytes and multiply-adds a second, the best of a few runs.
     async fn peaks(&self) -> Result<[f64; 2], EngineError> {
-        let sources = ShaderSources::new(context! { rounds => ROUNDS }, self.device.packed_dot)?;
-        let mut pipelines = Pipelines::new(&self.device.device, &sources);
+        let mut pipelines = Pipelines::new(&self.device.device);
         let result = Buffers::new(&self.device.device).storage("peak", 1);
         let mut peak = |work: &str| {
-            pipelines.dispatch(
-                Kernel::Peak,
-                context! { work },
-                &[&self.head, &result],
-                PEAK_WORKGROUPS,
-                Over::Rows(1),
-            )
+            let constants = constants! { rounds: ROUNDS, work: work };
+            let extent = (PEAK_WORKGROUPS, Over::Rows(1));
+            let buffers = [&self.head, &result];
+            pipelines.dispatch(Kernel::Peak, &constants, &buffers, extent, Work::default())
         };
-        let (reads, multiplies) = (peak("read")?, peak("multiply")?);
+        let (reads, multiplies) = (peak("reads")?, peak("multiplies")?);
         self.device.check("the kernels of the profile")?;
         let workgroups = [PEAK_WORKGROUPS, 1];
         let both = [(&reads, workgroups), (&multiplies, workgroups)];

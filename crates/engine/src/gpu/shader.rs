@@ -1,23 +1,35 @@
-//! The kernels' source: templates of `shaders/`, rendered for one model and one adapter.
+//! The kernels' source: the WGSL of `shaders/`, made for one model and one adapter.
+//!
+//! Three things are done to a file, each on lines that are WGSL comments or constants to an editor: `// include NAME` becomes that
+//! file of `shaders/include`, `{{name}}` the constant of that name, and the `for` loop after `// unroll` as many copies of
+//! its body as it has turns. The last is for software adapters, to which a dynamic index into an array of sums costs more than the sum.
 
 use crate::error::EngineError;
-use minijinja::{Environment, Value, context};
+use std::collections::{BTreeMap, HashMap};
+use std::fmt::Display;
 
 /// Kernels, one WGSL file each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kernel {
     Embed,
     Boundary,
-    ProjectQkv,
+    Project(Epilogue),
     Attention,
     AttentionOutput,
-    ProjectResidual,
-    ProjectGated,
     FeedForward,
-    ProjectLogits,
     Sample,
     /// Measures the adapter, not a model.
     Peak,
+}
+
+/// What becomes of a projection's sums (`shaders/include/epilogue_*.wgsl`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Epilogue {
+    Add,
+    AddGain,
+    Gate,
+    Rotate,
+    Logits,
 }
 
 impl Kernel {
@@ -25,114 +37,224 @@ impl Kernel {
         match self {
             Self::Embed => "embed.wgsl",
             Self::Boundary => "boundary.wgsl",
-            Self::ProjectQkv => "project_qkv.wgsl",
+            Self::Project(_) => "project.wgsl",
             Self::Attention => "attention.wgsl",
             Self::AttentionOutput => "attention_output.wgsl",
-            Self::ProjectResidual => "project_residual.wgsl",
-            Self::ProjectGated => "project_gated.wgsl",
             Self::FeedForward => "feed_forward.wgsl",
-            Self::ProjectLogits => "project_logits.wgsl",
             Self::Sample => "sample.wgsl",
             Self::Peak => "peak.wgsl",
         }
     }
-}
 
-const SOURCES: [(&str, &str); 16] = [
-    ("step.wgsl", include_str!("../../../../shaders/step.wgsl")),
-    (
-        "weights.wgsl",
-        include_str!("../../../../shaders/weights.wgsl"),
-    ),
-    (
-        "outputs.wgsl",
-        include_str!("../../../../shaders/outputs.wgsl"),
-    ),
-    ("parts.wgsl", include_str!("../../../../shaders/parts.wgsl")),
-    (
-        "attend.wgsl",
-        include_str!("../../../../shaders/attend.wgsl"),
-    ),
-    ("embed.wgsl", include_str!("../../../../shaders/embed.wgsl")),
-    (
-        "boundary.wgsl",
-        include_str!("../../../../shaders/boundary.wgsl"),
-    ),
-    (
-        "project_qkv.wgsl",
-        include_str!("../../../../shaders/project_qkv.wgsl"),
-    ),
-    (
-        "attention.wgsl",
-        include_str!("../../../../shaders/attention.wgsl"),
-    ),
-    (
-        "attention_output.wgsl",
-        include_str!("../../../../shaders/attention_output.wgsl"),
-    ),
-    (
-        "project_residual.wgsl",
-        include_str!("../../../../shaders/project_residual.wgsl"),
-    ),
-    (
-        "project_gated.wgsl",
-        include_str!("../../../../shaders/project_gated.wgsl"),
-    ),
-    (
-        "feed_forward.wgsl",
-        include_str!("../../../../shaders/feed_forward.wgsl"),
-    ),
-    (
-        "project_logits.wgsl",
-        include_str!("../../../../shaders/project_logits.wgsl"),
-    ),
-    (
-        "sample.wgsl",
-        include_str!("../../../../shaders/sample.wgsl"),
-    ),
-    ("peak.wgsl", include_str!("../../../../shaders/peak.wgsl")),
-];
-
-/// The templates with what is common to every kernel of one engine.
-#[derive(Debug)]
-pub struct ShaderSources {
-    environment: Environment<'static>,
-    common: Value,
-}
-
-impl ShaderSources {
-    /// `common` is visible to every kernel; `packed_dot` says whether the adapter's WGSL has
-    /// `dot4I8Packed` (otherwise the same sum is spelled out).
-    pub fn new(common: Value, packed_dot: bool) -> Result<Self, EngineError> {
-        let mut environment = Environment::new();
-        environment.set_undefined_behavior(minijinja::UndefinedBehavior::Strict);
-        for (name, source) in SOURCES {
-            environment
-                .add_template(name, source)
-                .map_err(|error| broken(name, &error))?;
+    /// The name of its pipelines, by which profiles and tests tell kernels apart: the file, and the epilogue where it has one.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Project(Epilogue::Add) => "project.wgsl, add",
+            Self::Project(Epilogue::AddGain) => "project.wgsl, add_gain",
+            Self::Project(Epilogue::Gate) => "project.wgsl, gate",
+            Self::Project(Epilogue::Rotate) => "project.wgsl, rotate",
+            Self::Project(Epilogue::Logits) => "project.wgsl, logits",
+            _ => self.file(),
         }
-        environment.add_global("packed_dot", packed_dot);
-        Ok(Self {
-            environment,
-            common,
-        })
+    }
+}
+
+impl Epilogue {
+    /// Matrix rows that one sum of it is made of, MEMBERS of its file.
+    pub const fn members(self) -> u32 {
+        match self {
+            Self::Gate | Self::Rotate => 2,
+            Self::Add | Self::AddGain | Self::Logits => 1,
+        }
     }
 
-    /// The WGSL of `kernel` with `own` added to what is common.
-    pub fn render(&self, kernel: Kernel, own: Value) -> Result<String, EngineError> {
-        let name = kernel.file();
-        let template = self
-            .environment
-            .get_template(name)
-            .map_err(|error| broken(name, &error))?;
-        let context = context! { ..own, ..self.common.clone() };
-        let source = template
-            .render(context)
-            .map_err(|error| broken(name, &error))?;
-        #[cfg(test)]
-        let source = sabotage::apply(kernel, source);
-        Ok(source)
+    /// As its file is called.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Add => "add",
+            Self::AddGain => "add_gain",
+            Self::Gate => "gate",
+            Self::Rotate => "rotate",
+            Self::Logits => "logits",
+        }
     }
+}
+
+macro_rules! sources {
+    ($($file:literal)*) => {
+        &[$(($file, include_str!(concat!("../../../../shaders/", $file)))),*]
+    };
+}
+
+const SOURCES: &[(&str, &str)] = sources!(
+    "embed.wgsl" "boundary.wgsl" "project.wgsl" "attention.wgsl" "attention_output.wgsl" "feed_forward.wgsl" "sample.wgsl" "peak.wgsl"
+    "include/activate.wgsl" "include/attend.wgsl" "include/cache.wgsl" "include/dots_half.wgsl" "include/dots_packed.wgsl"
+    "include/dots_spelled.wgsl" "include/encode.wgsl" "include/epilogue_add.wgsl" "include/epilogue_add_gain.wgsl"
+    "include/epilogue_gate.wgsl" "include/epilogue_logits.wgsl" "include/epilogue_rotate.wgsl" "include/inputs_direct.wgsl"
+    "include/inputs_staged.wgsl" "include/inputs_stored.wgsl" "include/matrix.wgsl" "include/no_parts.wgsl" "include/parts.wgsl"
+    "include/products_float.wgsl" "include/products_packed.wgsl" "include/records.wgsl" "include/step.wgsl" "include/strips.wgsl"
+    "include/sum_of_parts.wgsl" "include/weights.wgsl"
+);
+
+/// Constants of a kernel's source by name.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Constants(BTreeMap<&'static str, String>);
+
+impl Constants {
+    pub fn with(mut self, name: &'static str, value: impl Display) -> Self {
+        self.0.insert(name, value.to_string());
+        self
+    }
+
+    /// Both; the value in `more` where both have one.
+    pub fn and(mut self, more: Self) -> Self {
+        self.0.extend(more.0);
+        self
+    }
+}
+
+macro_rules! constants {
+    ($($name:ident: $value:expr),* $(,)?) => {
+        $crate::gpu::shader::Constants::default()$(.with(stringify!($name), $value))*
+    };
+}
+pub(super) use constants;
+
+/// The WGSL of `kernel` with these constants.
+pub fn render(kernel: Kernel, constants: &Constants) -> Result<String, EngineError> {
+    let broken = |reason| EngineError::Device {
+        what: format!("the shader {}", kernel.label()),
+        reason,
+    };
+    let (mut directives, mut body) = (String::new(), String::new());
+    assemble(kernel.file(), constants, &mut directives, &mut body).map_err(broken)?;
+    let mut source = directives;
+    unroll(&body, &counts(&body), &mut source).map_err(broken)?;
+    #[cfg(test)]
+    let source = sabotage::apply(kernel, source);
+    Ok(source)
+}
+
+/// Appends a file with what it includes; `enable` lines, which stand before everything else, go to `directives`.
+fn assemble(
+    name: &str,
+    constants: &Constants,
+    directives: &mut String,
+    body: &mut String,
+) -> Result<(), String> {
+    let file = SOURCES.iter().find(|(file, _)| *file == name);
+    let (_, text) = file.ok_or_else(|| format!("there is no file {name}"))?;
+    for line in text.lines() {
+        let line = substitute(line, constants)?;
+        if let Some(included) = line.strip_prefix("// include ") {
+            assemble(&format!("include/{included}"), constants, directives, body)?;
+            continue;
+        }
+        let part = if line.starts_with("enable ") {
+            &mut *directives
+        } else {
+            &mut *body
+        };
+        part.push_str(&line);
+        part.push('\n');
+    }
+    Ok(())
+}
+
+fn substitute(line: &str, constants: &Constants) -> Result<String, String> {
+    let mut done = String::with_capacity(line.len());
+    let mut rest = line;
+    while let Some((before, after)) = rest.split_once("{{") {
+        let (name, after) = after
+            .split_once("}}")
+            .ok_or("a constant's name does not end")?;
+        let value = constants
+            .0
+            .get(name)
+            .ok_or_else(|| format!("there is no constant {name}"))?;
+        done.push_str(before);
+        done.push_str(value);
+        rest = after;
+    }
+    done.push_str(rest);
+    Ok(done)
+}
+
+/// The numbers that the source's own constants name.
+fn counts(source: &str) -> HashMap<&str, u32> {
+    let constant = |line: &'_ str| -> Option<(usize, usize, u32)> {
+        let rest = line.strip_prefix("const ")?;
+        let (name, value) = rest.split_once(": u32 = ")?;
+        let value = value.strip_suffix(';')?.parse().ok()?;
+        Some((6, 6 + name.len(), value))
+    };
+    let lines = source.lines();
+    lines
+        .filter_map(|line| constant(line).map(|(from, to, value)| (&line[from..to], value)))
+        .collect()
+}
+
+const UNROLL: &str = "// unroll\n";
+
+/// Appends `source` with every loop after [`UNROLL`] written out. Such a loop reads `for (var i = 0u; i < COUNT; i++) {`.
+fn unroll(source: &str, counts: &HashMap<&str, u32>, done: &mut String) -> Result<(), String> {
+    let mut rest = source;
+    while let Some((before, after)) = rest.split_once(UNROLL) {
+        done.push_str(before);
+        let (header, after) = after.split_once('{').ok_or("nothing to unroll")?;
+        let words: Vec<_> = header
+            .split([' ', ';', '(', ')'])
+            .filter(|word| !word.trim().is_empty())
+            .collect();
+        let ["for", "var", index, "=", "0u", _, "<", count, _] = words[..] else {
+            return Err(format!("not a loop that can be unrolled: {header}"));
+        };
+        let count = counts.get(count).copied().or_else(|| count.parse().ok());
+        let count = count.ok_or_else(|| format!("no number of turns is known: {header}"))?;
+        let (body, after) = after.split_at(end_of_block(after).ok_or("a loop does not end")?);
+        for turn in 0..count {
+            done.push('{');
+            unroll(&with_index(body, index, turn), counts, done)?;
+            done.push_str("}\n");
+        }
+        rest = &after[1..];
+    }
+    done.push_str(rest);
+    Ok(())
+}
+
+/// Where the brace is that closes the block in which `text` begins.
+fn end_of_block(text: &str) -> Option<usize> {
+    let mut depth = 1_usize;
+    text.char_indices().find_map(|(at, letter)| {
+        match letter {
+            '{' => depth += 1,
+            '}' => depth -= 1,
+            _ => {}
+        }
+        (depth == 0).then_some(at)
+    })
+}
+
+/// `body` with the number of the turn in the place of the variable `index`.
+fn with_index(body: &str, index: &str, turn: u32) -> String {
+    let mut done = String::with_capacity(body.len());
+    let mut rest = body;
+    let part_of_name = |letter: char| letter.is_ascii_alphanumeric() || letter == '_';
+    while let Some(start) = rest.find(part_of_name) {
+        let word = &rest[start..];
+        let word = &word[..word
+            .find(|letter| !part_of_name(letter))
+            .unwrap_or(word.len())];
+        done.push_str(&rest[..start]);
+        match word == index && !rest[..start].ends_with('.') {
+            true => done.push_str(&format!("{turn}u")),
+            false => done.push_str(word),
+        }
+        rest = &rest[start + word.len()..];
+    }
+    done.push_str(rest);
+    done
 }
 
 /// For tests: the deliberate faults of `shaders/sabotage.json`, which the browser's tests read, too.
@@ -141,7 +263,7 @@ pub mod sabotage {
     use super::Kernel;
     use std::cell::RefCell;
 
-    /// In sources of the kernel in file `kernel`, `from` becomes `to`; noticed at each of `precisions`.
+    /// In sources of the kernel with the label `kernel`, `from` becomes `to`; noticed at each of `precisions`.
     #[derive(Clone, Debug, serde::Deserialize)]
     #[serde(deny_unknown_fields)]
     pub struct Sabotage {
@@ -173,196 +295,12 @@ pub mod sabotage {
     pub fn apply(kernel: Kernel, source: String) -> String {
         UNDER_WAY.with_borrow_mut(|under_way| match under_way {
             Some((fault, applied))
-                if fault.kernel == kernel.file() && source.contains(&fault.from) =>
+                if fault.kernel == kernel.label() && source.contains(&fault.from) =>
             {
                 *applied += 1;
                 source.replace(&fault.from, &fault.to)
             }
             _ => source,
         })
-    }
-}
-
-fn broken(name: &str, error: &minijinja::Error) -> EngineError {
-    EngineError::Device {
-        what: format!("the template {name}"),
-        reason: format!("{error:#}"),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::architecture::Architecture;
-    use crate::executor::Limits;
-    use crate::gpu::attention::AttentionShape;
-    use crate::gpu::graph::widths;
-    use crate::gpu::model::{ProjectionShape, Rows, shader_sources};
-    use crate::gpu::parts::{Parts, columns};
-    use crate::gpu::variant::{ManyRows, Products, Workgroups};
-    use crate::types::Precision;
-    use trimtab_checkpoint::ModelConfig;
-
-    const CONFIG: &[u8] = br#"{"model_type": "qwen2", "hidden_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4,
-        "num_key_value_heads": 2, "head_dim": 96, "intermediate_size": 160, "vocab_size": 300, "max_position_embeddings": 128,
-        "rms_norm_eps": 1e-6, "rope_theta": 10000.0, "tie_word_embeddings": true, "hidden_act": "silu", "eos_token_id": 2}"#;
-
-    fn validate(label: &str, source: &str) {
-        let module = naga::front::wgsl::parse_str(source)
-            .unwrap_or_else(|error| panic!("{label}: {}", error.emit_to_string(source)));
-        // WebGPU's core and nothing else, unless halves are asked for; naga counts packing them as a capability, too.
-        let mut capabilities = naga::valid::Capabilities::SHADER_FLOAT16_IN_FLOAT32;
-        capabilities.set(
-            naga::valid::Capabilities::SHADER_FLOAT16,
-            source.contains("\nenable f16;"),
-        );
-        let mut validator =
-            naga::valid::Validator::new(naga::valid::ValidationFlags::all(), capabilities);
-        validator
-            .validate(&module)
-            .unwrap_or_else(|error| panic!("{label}: {}", error.emit_to_string(source)));
-    }
-
-    #[test]
-    fn every_kernel_in_every_variant_is_valid_portable_wgsl() {
-        let config = ModelConfig::from_json(CONFIG).unwrap();
-        let limits = Limits {
-            rows: 16,
-            head_rows: 16,
-            sequences: 2,
-            context: 128,
-            change_slots: 6,
-            in_flight: 4,
-        };
-        let mut validated = 0;
-        let mut faults = sabotage::all();
-        for activation in ["silu", "gelu_pytorch_tanh"] {
-            let config = ModelConfig {
-                activation: activation.into(),
-                ..config.clone()
-            };
-            let architecture = Architecture::of(&config).unwrap();
-            for precision in [Precision::Exact, Precision::Fast] {
-                let mut validate = |label: &str, source: &str| {
-                    super::tests::validate(label, source);
-                    for fault in &mut faults {
-                        if label.starts_with(&fault.kernel) && source.contains(&fault.from) {
-                            fault
-                                .precisions
-                                .retain(|found| *found != format!("{precision:?}").to_lowercase());
-                        }
-                    }
-                };
-                for (packed_dot, workgroups) in
-                    [(true, Workgroups::Wide), (false, Workgroups::Narrow)]
-                {
-                    let attention = AttentionShape::of(&config, precision, workgroups);
-                    let sources =
-                        shader_sources(&config, &architecture, &limits, precision, packed_dot)
-                            .unwrap();
-                    for work in ["read", "multiply"] {
-                        let own = context! { work, rounds => 8 };
-                        validate(work, &sources.render(Kernel::Peak, own).unwrap());
-                    }
-                    let parts = Parts::of(&config, precision, workgroups, attention).unwrap();
-                    let parts = context! { ..parts.variables(), ..attention.variables() };
-                    for (kernel, own) in [
-                        (Kernel::Boundary, context! { lanes => 256, columns => 1 }),
-                        (
-                            Kernel::Boundary,
-                            context! { lanes => 16, columns => 6, ..parts.clone() },
-                        ),
-                        (Kernel::Attention, attention.variables()),
-                        (Kernel::Sample, context! {}),
-                    ] {
-                        validate(kernel.file(), &sources.render(kernel, own).unwrap());
-                        validated += 1;
-                    }
-                    let forms: &[&str] = match precision {
-                        Precision::Exact => &["q4", "q8", "f16", "bf16", "f32"],
-                        Precision::Fast => &["q4", "q8"],
-                    };
-                    for form in forms {
-                        validate(
-                            "embed.wgsl",
-                            &sources
-                                .render(Kernel::Embed, context! { form => *form })
-                                .unwrap(),
-                        );
-                        let of_bytes = match precision {
-                            Precision::Exact => [Products::Float; 2],
-                            Precision::Fast => [Products::Packed, Products::Half],
-                        };
-                        for (tiles, products) in
-                            [(1, of_bytes[0]), (1, of_bytes[1]), (3, Products::Float)]
-                        {
-                            let single = ProjectionShape {
-                                tokens: 1,
-                                tiles,
-                                products,
-                                rows: Rows::Single,
-                                staged: 0,
-                            };
-                            let own = context! { form => *form, matrix_tiles => 2, strips => tiles, ..single.variables() };
-                            let own = context! { ..own, ..parts.clone() };
-                            let source = sources.render(Kernel::AttentionOutput, own).unwrap();
-                            validate("attention_output.wgsl", &source);
-                            for tokens in [1, 2] {
-                                let pairs = ProjectionShape {
-                                    tokens,
-                                    products,
-                                    tiles,
-                                    rows: Rows::Pairs(["gate", "up"]),
-                                    staged: 0,
-                                };
-                                let own = context! {
-                                    columns => columns(config.hidden_size, attention.lanes), form => *form, matrix_tiles => 6, strips => tiles, down_form => *form, down_strips => tiles,
-                                    down_names => single.row_names(), ..pairs.variables()
-                                };
-                                let own = context! { ..own, ..parts.clone() };
-                                let source = sources.render(Kernel::FeedForward, own).unwrap();
-                                validate("feed_forward.wgsl", &source);
-                            }
-                            validated += 3;
-                        }
-                        let staged = ManyRows::Staged;
-                        let shapes = widths(ManyRows::Packed)
-                            .into_iter()
-                            .flat_map(|tokens| of_bytes.map(|products| (tokens, 1, products, 0)))
-                            .chain([1, 3].map(|tiles| (8, tiles, Products::Float, 0)))
-                            .chain([(staged.tokens(), 1, of_bytes[0], staged.staged(precision))]);
-                        for (tokens, tiles, products, staged) in shapes {
-                            for flag in [true, false] {
-                                for (kernel, rows) in [
-                                    (Kernel::ProjectQkv, Rows::Pairs(["a", "b"])),
-                                    (Kernel::ProjectResidual, Rows::Single),
-                                    (Kernel::ProjectGated, Rows::Pairs(["gate", "up"])),
-                                    (Kernel::ProjectLogits, Rows::Single),
-                                ] {
-                                    let shape = ProjectionShape {
-                                        tokens,
-                                        tiles,
-                                        products,
-                                        rows,
-                                        staged,
-                                    };
-                                    let own = context! { form => *form, half_cache => attention.half_cache, bias => flag, norm => flag, bias_at => 64, cols => 160, matrix_tiles => 8, ..shape.variables() };
-                                    let label = format!(
-                                        "{} {form} {precision:?} × {tokens}",
-                                        kernel.file()
-                                    );
-                                    validate(&label, &sources.render(kernel, own.clone()).unwrap());
-                                    validated += 1;
-                                }
-                            }
-                        }
-                    }
-                }
-            }
-        }
-        assert!(validated > 600, "{validated}");
-        for fault in faults {
-            assert!(fault.precisions.is_empty(), "no shader has {fault:?}");
-        }
     }
 }

@@ -1,4 +1,4 @@
-//! Encoding of what the kernels read for one batch (`shaders/step.wgsl`), decoding of what they write.
+//! Encoding of what the kernels read for one batch (`shaders/include/step.wgsl`), decoding of the records that they write (`shaders/include/records.wgsl`).
 
 use crate::executor::{Batch, Head, TokenSource};
 use crate::index::{Layer, TokenId};
@@ -6,39 +6,30 @@ use crate::record::{ALTERNATIVES, MAX_DIRECTIONS, Prediction, Readings, TokenRec
 use bytemuck::{Pod, Zeroable};
 
 const SAMPLED: u32 = u32::MAX;
-/// Word of a record where its readings begin.
-pub const READINGS_AT: usize = 4 + 2 * ALTERNATIVES;
+/// Words of a record where the most likely tokens and the readings begin.
+const LIKELIEST_AT: usize = 5;
+pub const READINGS_AT: usize = LIKELIEST_AT + 2 * ALTERNATIVES;
 
-/// `Row` of `shaders/step.wgsl`.
+/// `Row` of `shaders/include/step.wgsl`.
 #[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
 #[repr(C)]
 pub struct StepRow {
-    sequence: u32,
-    position: u32,
-    token: u32,
-    change: u32,
-    head: u32,
-    wanted: u32,
-    seed: u32,
-    top_k: u32,
-    temperature: f32,
-    top_p: f32,
-    repetition_penalty: f32,
-    head_row: u32,
+    pub sequence: u32,
+    pub position: u32,
+    pub token: u32,
+    pub change: u32,
+    pub head: u32,
+    pub wanted: u32,
+    pub seed: u32,
+    pub top_k: u32,
+    pub temperature: f32,
+    pub top_p: f32,
+    pub repetition_penalty: f32,
+    pub head_row: u32,
 }
 
 /// Bytes before the rows.
 pub const STEP_HEADER: usize = 16;
-
-/// Bytes of the uniform buffer for `rows` rows.
-pub const fn step_bytes(rows: usize) -> usize {
-    STEP_HEADER + rows * size_of::<StepRow>()
-}
-
-/// Words of one row's record.
-pub const fn record_words(layer_rows: usize) -> usize {
-    READINGS_AT + MAX_DIRECTIONS * layer_rows
-}
 
 /// Writes the step into `bytes` (cleared first, so that its allocation is reused) and returns how many
 /// rows ask for the head.
@@ -82,8 +73,12 @@ pub fn encode(batch: &Batch, directions: usize, bytes: &mut Vec<u8>) -> usize {
                 step.top_p = sampler.top_p;
                 step.repetition_penalty = sampler.repetition_penalty;
             }
-            Head::Score(target) | Head::Compare(target) => {
+            Head::Score(target) => {
                 step.head = 2;
+                step.wanted = target.0;
+            }
+            Head::Compare(target) => {
+                step.head = 3;
                 step.wanted = target.0;
             }
         }
@@ -92,14 +87,9 @@ pub fn encode(batch: &Batch, directions: usize, bytes: &mut Vec<u8>) -> usize {
     head_rows
 }
 
-/// The records of `batch` from the words that the kernels wrote, `[rows, record_words]`.
-pub fn decode(
-    batch: &Batch,
-    words: &[u32],
-    directions: usize,
-    layer_rows: usize,
-) -> Vec<TokenRecord> {
-    let stride = record_words(layer_rows);
+/// The records of `batch` from the words that the kernels wrote, `[rows, stride]`.
+pub fn decode(batch: &Batch, words: &[u32], directions: usize, stride: usize) -> Vec<TokenRecord> {
+    let layer_rows = (stride - READINGS_AT) / MAX_DIRECTIONS;
     let rows = batch.rows.iter().zip(words.chunks(stride));
     rows.map(|(row, words)| {
         let number = |word: usize| f32::from_bits(words[word]);
@@ -118,9 +108,10 @@ pub fn decode(
             } else {
                 f32::NAN
             },
-            divergence: None,
+            divergence: matches!(row.head, Head::Compare(_)).then(|| number(4)),
             alternatives: std::array::from_fn(|place| {
-                (TokenId(words[4 + place]), number(4 + ALTERNATIVES + place))
+                let at = LIKELIEST_AT + place;
+                (TokenId(words[at]), number(at + ALTERNATIVES))
             }),
         });
         TokenRecord {

@@ -2,9 +2,10 @@
 
 use super::buffers::Buffers;
 use super::device::Device;
-use super::layout::{Form, RowOrder, TILE, place_row};
+use super::layout::{Form, MatrixShape, RowOrder, TILE, place_row};
 use super::profile::Work;
 use crate::error::EngineError;
+use crate::op::{ForwardPass, MatrixId, Tensor};
 use crate::types::LoadProgress;
 use std::ops::Range;
 use trimtab_checkpoint::encoding::BLOCK;
@@ -15,21 +16,18 @@ const PIECE: usize = 4 << 20;
 /// The queue keeps written bytes in host memory until a submission: make one this often.
 const FLUSH: u64 = 16 << 20;
 
-/// A matrix in tiles on the GPU.
+/// A matrix in tiles on the GPU; biases lie after the scales.
 #[derive(Debug)]
 pub struct GpuMatrix {
     pub data: wgpu::Buffer,
     pub scales: wgpu::Buffer,
-    pub form: Form,
-    pub tiles: usize,
-    /// Word of `scales` where biases begin.
-    pub bias_at: usize,
+    pub shape: MatrixShape,
 }
 
 impl GpuMatrix {
-    /// Of a product with one vector.
+    /// The work of a product with one vector.
     pub fn work(&self) -> Work {
-        let blocks = self.data.size() as f64 / (4 * self.form.block_words()) as f64;
+        let blocks = self.data.size() as f64 / (16 * self.shape.form.vec4s()) as f64;
         Work {
             bytes: (self.data.size() + self.scales.size()) as f64,
             products: blocks * BLOCK as f64,
@@ -69,66 +67,47 @@ impl<'a, S: ByteSource> Uploader<'a, S> {
         }
     }
 
-    /// The tensors of these names, checked to be `[rows, cols]`.
-    pub fn tensors(
-        &self,
-        shapes: &[(String, usize)],
-        cols: usize,
-    ) -> Result<Vec<&'a StoredTensor>, EngineError> {
-        let find = |(name, rows): &(String, usize)| {
-            let tensor = self.file.tensor(name)?;
-            tensor.check_shape(*rows, cols)?;
-            Ok(tensor)
-        };
-        shapes.iter().map(find).collect()
-    }
-
     /// A vector as f32 on the host.
-    pub async fn vector(&mut self, name: &str, length: usize) -> Result<Vec<f32>, EngineError> {
-        let tensor = self.file.tensor(name)?;
-        tensor.check_shape(1, length)?;
+    pub async fn vector(&mut self, vector: &Tensor) -> Result<Vec<f32>, EngineError> {
+        let tensor = self.file.tensor(&vector.name)?;
+        tensor.check_shape(1, vector.cols)?;
         let rows = self.file.read_rows(tensor, 0..1).await?;
-        let mut values = vec![0.0; length];
+        let mut values = vec![0.0; vector.cols];
         rows.dequantise_row(0, &mut values);
         self.advance(tensor.stored_bytes());
         Ok(values)
     }
 
     /// A vector as a storage buffer.
-    pub async fn vector_buffer(
-        &mut self,
-        name: &str,
-        length: usize,
-    ) -> Result<wgpu::Buffer, EngineError> {
-        let values = self.vector(name, length).await?;
-        let buffer = self.buffers.storage(name, length);
+    pub async fn vector_buffer(&mut self, vector: &Tensor) -> Result<wgpu::Buffer, EngineError> {
+        let values = self.vector(vector).await?;
+        let buffer = self.buffers.storage(&vector.name, vector.cols);
         self.device
             .queue
             .write_buffer(&buffer, 0, bytemuck::cast_slice(&values));
         Ok(buffer)
     }
 
-    /// Stacks `tensors` in `order` into one matrix; `biases` (in pair order) follow the scales.
+    /// Stacks matrices of `pass` in `order` into one; `biases` (in pair order) follow the scales.
     pub async fn matrix(
         &mut self,
-        label: &str,
-        tensors: &[&StoredTensor],
+        pass: &ForwardPass,
+        matrices: &[MatrixId],
         order: &RowOrder,
         biases: &[f32],
     ) -> Result<GpuMatrix, EngineError> {
+        let mut tensors = Vec::with_capacity(matrices.len());
+        for &matrix in matrices {
+            let Tensor { name, rows, cols } = pass.matrix(matrix);
+            let tensor = self.file.tensor(name)?;
+            tensor.check_shape(*rows, *cols)?;
+            tensors.push(tensor);
+        }
+        let label = pass.matrix(matrices[0]).name.as_str();
         let cols = tensors[0].cols;
-        let form = common_form(tensors);
-        let blocks = cols / BLOCK;
-        let tiles = order.tiles();
-        let (tile_words, tile_scales) = (
-            blocks * form.block_words() * TILE,
-            if form.is_quantised() {
-                blocks * TILE
-            } else {
-                0
-            },
-        );
-        let bias_at = tiles * tile_scales;
+        let shape = MatrixShape::new(common_form(&tensors), order, cols, biases.len());
+        let tiles = shape.tiles;
+        let [tile_words, tile_scales] = shape.tile_words();
         let largest = self.device.device.limits().max_storage_buffer_binding_size;
         if (tiles * tile_words * 4) as u64 > largest {
             let (size, most) = ((tiles * tile_words * 4) >> 20, largest >> 20);
@@ -142,13 +121,13 @@ impl<'a, S: ByteSource> Uploader<'a, S> {
             .allocate("the weights", || {
                 (
                     self.buffers.storage(label, tiles * tile_words),
-                    self.buffers.storage(label, bias_at + biases.len()),
+                    self.buffers.storage(label, shape.all_scale_words()),
                 )
             })
             .await?;
         let mut windows: Vec<_> = tensors
             .iter()
-            .map(|tensor| Window::new(self.file, tensor, form))
+            .map(|tensor| Window::new(self.file, tensor, shape.form))
             .collect();
         let step = (PIECE / (tile_words * 4)).max(1);
         for first in (0..tiles).step_by(step) {
@@ -193,16 +172,14 @@ impl<'a, S: ByteSource> Uploader<'a, S> {
         if !biases.is_empty() {
             self.device.queue.write_buffer(
                 &scales,
-                (bias_at * 4) as u64,
+                (shape.scale_words() * 4) as u64,
                 bytemuck::cast_slice(biases),
             );
         }
         Ok(GpuMatrix {
             data,
             scales,
-            form,
-            tiles,
-            bias_at,
+            shape,
         })
     }
 

@@ -36,7 +36,7 @@ pub enum Products {
 pub struct FewRows {
     pub workgroups: Workgroups,
     pub products: Products,
-    /// Four dispatches a block (`shaders/parts.wgsl`) or, apart, six.
+    /// Four dispatches a block (`shaders/include/parts.wgsl`) or, apart, six.
     pub merged: bool,
 }
 

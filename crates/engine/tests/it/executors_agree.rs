@@ -338,9 +338,16 @@ fn a_push_is_compared_with_no_push() {
         scope: Scope::Response,
     };
     let plan = SteeringPlan { terms: vec![term] };
-    let mut cpu = engine(&model, Backend::Cpu, Precision::Exact);
     let mut reference = engine(&model, Backend::Reference, Precision::Exact);
-    let (got, want) = (compared(&mut cpu, &plan), compared(&mut reference, &plan));
+    let want = compared(&mut reference, &plan);
+    for backend in [Backend::Cpu, Backend::Gpu] {
+        let mut tested = engine(&model, backend, Precision::Exact);
+        compare_pushes(&mut tested, &plan, &want);
+    }
+}
+
+fn compare_pushes(tested: &mut Engine, plan: &SteeringPlan, want: &Compared) {
+    let got = compared(tested, plan);
     assert_eq!((got.logprobs.len(), got.divergences.len()), (50, 50));
     for (got, want) in got.divergences.iter().zip(&want.divergences) {
         assert!(*want > 1e-3 && (got - want).abs() < 1e-3 * want + 1e-5);
@@ -349,7 +356,7 @@ fn a_push_is_compared_with_no_push() {
         assert!((got - want).abs() < 1e-3);
     }
     // Without a plan both sides are the same, and what the reader says is what the comparison says.
-    let idle = compared(&mut cpu, &SteeringPlan::default());
+    let idle = compared(tested, &SteeringPlan::default());
     assert!(idle.divergences.iter().all(|divergence| *divergence < 1e-6));
     assert!(
         idle.logprobs

@@ -2,7 +2,7 @@
 
 import { EngineFailure } from "../failure.ts";
 
-/** What the page posts to its worker for each file, and at the end. */
+/** A message from the page to its worker: a file, or the end of all files. */
 export type Arrival = { embedded: { path: string; blob: Blob } } | { embedded: "complete" | "cut-short" };
 
 const CUT_SHORT = "This file is not whole: it was cut short or damaged when it was copied or downloaded. Get it once more.";
@@ -34,7 +34,7 @@ export class EmbeddedFiles {
     for (const listener of this.#listeners) listener(arrival);
   }
 
-  /** Everything that has arrived, and then what arrives. */
+  /** Calls the listener for every file that is there, and for each that arrives later. */
   follow(listener: (arrival: Arrival) => void): void {
     for (const [path, blob] of this.#there) listener({ embedded: { path, blob } });
     if (this.#end) listener({ embedded: this.#end });

@@ -1,4 +1,4 @@
-/** In the worker of the one-file page: files that the page posts, and a model that needs no download. */
+/** The files of the one-file page, as its worker gets them, and a model that needs no download. */
 import { readCatalogue } from "../catalogue.ts";
 import type { Hasher } from "../download.ts";
 import type { PageFiles } from "../page_files.ts";
@@ -8,14 +8,14 @@ import { EmbeddedFiles, type Arrival } from "./embedded_files.ts";
 
 const MODELS = "/models/";
 
-/** Its model files lie in the page, checked by hash when they are first asked for; anything else is kept in memory. */
+/** Model files that lie in the page, checked by hash when they are first asked for; other files are kept in memory. */
 export class EmbeddedStore extends MemoryStore implements FileStore {
   override readonly durable = true;
   readonly #checked = new Map<string, Promise<Blob | undefined>>();
 
   constructor(
     private readonly files: EmbeddedFiles,
-    /** By SHA-256. */
+    /** Paths of model files by SHA-256. */
     private readonly paths: ReadonlyMap<string, string>,
     private readonly hasher: () => Promise<Hasher>,
   ) {
@@ -43,7 +43,7 @@ export class EmbeddedStore extends MemoryStore implements FileStore {
 
 export function embeddedPageFiles(): PageFiles {
   const files = new EmbeddedFiles();
-  // Before the worker's own listener, which only knows calls.
+  // This listener comes before the worker's own one, which only knows calls.
   self.addEventListener("message", (event: MessageEvent<Partial<Arrival>>) => {
     if (event.data.embedded === undefined) return;
     event.stopImmediatePropagation();

@@ -1,4 +1,4 @@
-/** What a finished run adds to its answers. */
+/** Answers of a finished run. */
 
 import type { ColumnResult, Plan, ReadingBlock } from "../../engine/protocol.ts";
 import type { Answer, PromptReading } from "./conversation.ts";
@@ -8,9 +8,9 @@ export function withSegment(segments: Answer["segments"], fromToken: number, pla
   return [...segments.filter((segment) => segment.fromToken < fromToken), { fromToken, plan }];
 }
 
-/** The result counts from the conversation's first token, an answer from its own; negative: inside the prompt. */
+/** The segments of a result, counted from the answer's first token instead of the conversation's. A negative index lies inside the prompt. */
 function segmentsOf({ segments, answerStart }: ColumnResult): Answer["segments"] {
-  // What held before the answer's first token is shown as its beginning unless the prompt was read under two plans.
+  // The first plan is shown from the answer's first token on, unless the prompt was read under two plans.
   const begins = (segments[1]?.fromToken ?? Infinity) <= answerStart ? -answerStart : 0;
   return segments.reduce<Answer["segments"]>((all, { fromToken, plan }, at) => withSegment(all, at === 0 ? begins : fromToken - answerStart, plan), []);
 }

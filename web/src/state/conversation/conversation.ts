@@ -1,4 +1,4 @@
-/** What a conversation is: plain data that the browser's storage can keep as it stands. */
+/** A conversation as plain data, which the browser's storage keeps as it stands. */
 
 import type { AnswerCoherence } from "../../engine/traits_protocol.ts";
 import type { GenerateEvent, Message, Plan, ReadingBlock, Sampler, Token } from "../../engine/protocol.ts";
@@ -20,16 +20,16 @@ export interface ModelStamp {
 /** One column's answer. Tokens and readings are those of the answer alone, from its first token. */
 export interface Answer {
   tokens: Token[];
-  /** Read inside the run (includes the push). */
+  /** Readings inside the run, the push included. */
   inRun: ReadingBlock | null;
-  /** Read by the unsteered model; null until it has. */
+  /** Readings by the unsteered model; null until it has read the answer. */
   reread: ReadingBlock | null;
   rereadLogprob: Float32Array | null;
-  /** From which answer token on which plan held; the first entry is at 0. */
+  /** Plans, each with the answer token from which on it held; the first entry is at 0. */
   segments: { fromToken: number; plan: Plan }[];
-  /** Whether it makes sense, once the unsteered model has read it; absent where that is not known. */
+  /** Whether the answer makes sense, by the unsteered model's reading of it; absent where that is not known. */
   coherence?: AnswerCoherence;
-  /** Null while it is being written. */
+  /** Why the answer ended; null while it is being written. */
   end: EndReason | null;
   tokensPerSecond: number | null;
 }
@@ -42,7 +42,7 @@ export interface PromptReading {
 
 export interface Run {
   id: string;
-  /** The runs that it went on from: those shown in the turns before it. */
+  /** The runs that this one went on from: those shown in the turns before it. */
   after: string[];
   sampler: Sampler;
   maxTokens: number;
@@ -54,9 +54,9 @@ export interface Run {
 export interface Turn {
   id: string;
   user: string;
-  /** Every time it was answered; the newest last. */
+  /** The runs that answered the question, the newest last. */
   runs: Run[];
-  /** Index of the one on screen, which later turns go on from. */
+  /** Index of the run on screen, which later turns go on from. */
   shown: number;
 }
 
@@ -65,12 +65,12 @@ export interface Conversation {
   title: string;
   created: number;
   updated: number;
-  /** Empty: the chat template's own. */
+  /** The system prompt; empty for the chat template's own. */
   system: string;
   turns: Turn[];
 }
 
-/** What the list of conversations shows. */
+/** A conversation as the list shows it. */
 export interface ConversationHead {
   id: string;
   title: string;
@@ -83,7 +83,7 @@ export function newConversation(system: string): Conversation {
   return { id: newId(), title: "", created: now, updated: now, system, turns: [] };
 }
 
-/** `crypto.randomUUID` is missing on plain HTTP, where the page must work too. */
+/** A random id. `crypto.randomUUID` is missing on plain HTTP, where the page must work too. */
 export function newId(): string {
   const bytes = crypto.getRandomValues(new Uint8Array(12));
   return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
@@ -112,7 +112,7 @@ export function shownRun(turn: Turn): Run | null {
   return turn.runs[turn.shown] ?? null;
 }
 
-/** An answer that nobody ran here: the author of a link gave it. Both columns go on from it. */
+/** A run of an answer that nobody wrote here: the author of a link gave it. Both columns go on from it. */
 export function givenRun(tokens: { id: number; text: string }[]): Run {
   const answer = (): Answer => ({
     ...emptyAnswer([]),

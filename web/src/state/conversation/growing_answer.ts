@@ -34,10 +34,10 @@ class GrowingReadings {
   }
 }
 
-/** What storage gets of an answer that is being written: everything that was added since the part before. */
+/** Everything that was added to an answer since the part before; storage gets these while the answer is being written. */
 export interface AnswerPart {
   column: Column;
-  /** Tokens and rows of readings that earlier parts hold. */
+  /** Numbers of tokens and of rows of readings that earlier parts hold. */
   tokensBefore: number;
   rowsBefore: number;
   /** The answer with the added tokens and readings alone. */
@@ -82,7 +82,7 @@ export class GrowingAnswer {
     }
   }
 
-  /** What came after so many tokens and rows of readings. */
+  /** The part that follows so many tokens and rows of readings. */
   partAfter(column: Column, tokensBefore: number, rowsBefore: number): AnswerPart {
     const { answer } = this;
     const inRun = answer.inRun === null ? null : rows(answer.inRun, rowsBefore, answer.inRun.tokens);

@@ -5,7 +5,7 @@ import type { AnswerCoherence } from "../../engine/traits_protocol.ts";
 import type { Answer, Conversation, ModelStamp, Run, Turn } from "../conversation/conversation.ts";
 import { newId } from "../conversation/conversation.ts";
 
-/** What is wrong with a file, and where in it. */
+/** A file that cannot be read; the message says what is wrong, and where. */
 export class FileError extends Error {
   override name = "FileError";
 }
@@ -39,7 +39,7 @@ export function number(value: unknown, where: string, min = -1e9, max = 1e15): n
 
 const whole = (value: unknown, where: string, max = 1e9): number => Math.round(number(value, where, 0, max));
 
-/** JSON has no NaN: it was written as null. */
+/** A number, or NaN for null: JSON has no NaN. */
 const orNaN = (value: unknown, where: string): number => (value === null ? Number.NaN : number(value, where));
 
 const orNull = <T>(value: unknown, read: (value: unknown) => T): T | null => (value === null || value === undefined ? null : read(value));
@@ -50,7 +50,7 @@ function oneOf<T extends string>(value: unknown, allowed: readonly T[], where: s
   return found;
 }
 
-/** `{u8: base64}` */
+/** Bytes from `{u8: base64}`. */
 export function bytes(value: unknown, where: string): Uint8Array {
   const packed = text(object(value, where)["u8"], where, maxBytes * 2);
   try {
@@ -60,7 +60,7 @@ export function bytes(value: unknown, where: string): Uint8Array {
   }
 }
 
-/** `{f32: base64}` of a session's file, or the plain numbers of a conversation's. */
+/** Floats from `{f32: base64}` of a session's file, or from the plain numbers of a conversation's. */
 function floats(value: unknown, where: string): Float32Array {
   if (Array.isArray(value)) {
     if (value.length > maxValues) throw new FileError(`The file is damaged: ${where} is too long.`);
@@ -208,7 +208,7 @@ function turn(value: unknown, where: string): Turn {
   return { id: identity(id), user: text(user, where), runs: found, shown: Math.min(whole(shown, where), Math.max(found.length - 1, 0)) };
 }
 
-/** Ids name places in storage and on the page: others than ours are replaced. */
+/** The id, or a new one in place of an id that this page could not have made: ids name places in storage and on the page. */
 function identity(value: unknown): string {
   return typeof value === "string" && /^[\w-]{1,64}$/.test(value) ? value : newId();
 }

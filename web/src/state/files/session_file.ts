@@ -8,7 +8,7 @@ import { conversationFrom, FileError, list, object } from "./conversation_file.t
 
 export interface SessionFile {
   conversations: Conversation[];
-  /** Lessons of the visitor's own, and what was done of every lesson. */
+  /** Lessons of the visitor's own, and the progress in every lesson. */
   lessons: OwnLesson[];
   progress: Record<string, LessonProgress>;
   traits: SavedTrait[];
@@ -18,7 +18,7 @@ export const maxSessionBytes = 256 << 20;
 const maxConversations = 1000;
 const maxTraits = 200;
 
-/** Numbers keep every bit: a float array travels as base64 of its little-endian bytes. */
+/** Writes a session's file. Numbers keep every bit: a float array becomes base64 of its little-endian bytes. */
 export function sessionText({ conversations, lessons, progress, traits }: SessionFile): string {
   return JSON.stringify({ format: "trimtab-session-1", conversations, lessons, progress, traits }, (_, value: unknown) => {
     if (value instanceof Float32Array) return { f32: base64(littleEndian(value)) };
@@ -40,7 +40,7 @@ function base64(bytes: Uint8Array): string {
   return btoa(letters);
 }
 
-/** A session's file, or that of one conversation (`trimtab-conversation-1`). */
+/** Reads a session's file, or that of one conversation (`trimtab-conversation-1`). */
 export function readSession(text: string): SessionFile {
   if (text.length > maxSessionBytes) throw new FileError(`The file has more than ${String(maxSessionBytes >> 20)} MB; is it a session of Trimtab?`);
   let found: unknown;

@@ -4,13 +4,13 @@
  */
 
 import type { Engine, ResponseSettings, Thresholds, TraitPack } from "../../engine/protocol.ts";
-import { drafted, type MadeTrait } from "../traits/made_trait.ts";
+import { newOwnTrait, type OwnTrait } from "../traits/own_trait.ts";
 import type { Workshop } from "../traits/workshop.svelte.ts";
 import { bytes, FileError, number, object, text } from "./conversation_file.ts";
 
 export interface SavedTrait {
   imported: boolean;
-  /** Checked by the engine before it is used. */
+  /** The pack as the file has it; the engine checks it before it is used. */
   pack: unknown;
   settings: ResponseSettings;
   thresholds: Thresholds;
@@ -56,15 +56,15 @@ export function readTrait(value: unknown, where: string): SavedTrait {
   };
 }
 
-/** How many of them were new here. One of a name that is taken stays out: nothing of the visitor's is written over. */
+/** Adds traits to the workshop and gives their number. One whose name is taken stays out: nothing of the visitor's is overwritten. */
 export async function adoptTraits(found: readonly SavedTrait[], workshop: Workshop, engine: Engine): Promise<number> {
   let added = 0;
   for (const saved of found) {
     const pack = saved.imported ? importedPack(saved.pack) : await engine.checkTrait(JSON.stringify(saved.pack));
     if (workshop.find(pack.name) !== null || workshop.isReadyMade(pack.name)) continue;
     const set = saved.contrast === null ? null : await engine.openContrast(saved.contrast);
-    const trait: MadeTrait = {
-      ...drafted(pack),
+    const trait: OwnTrait = {
+      ...newOwnTrait(pack),
       ...(saved.imported ? { imported: true } : {}),
       settings: set?.settings ?? saved.settings,
       thresholds: saved.thresholds,
@@ -82,7 +82,7 @@ export async function adoptTraits(found: readonly SavedTrait[], workshop: Worksh
   return added;
 }
 
-/** Of a trait that came as a vector there is no more than what its card says. */
+/** A trait that came as a vector has no more than what its card says. */
 function importedPack(value: unknown): TraitPack {
   const { name, opposite, description } = object(value, "a trait");
   const plain = text(name, "a trait's name", 128);

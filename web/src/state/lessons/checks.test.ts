@@ -3,7 +3,7 @@ import type { Plan } from "../../engine/protocol.ts";
 import { MockEngine, mockTraits } from "../../fixtures/mock_engine.ts";
 import { emptyAnswer, newConversation, type Run } from "../conversation/conversation.ts";
 import { Session } from "../session/session.svelte.ts";
-import { isMet, type Sight } from "./checks.ts";
+import { isMet, type ObservedPage } from "./checks.ts";
 import type { SetUp } from "./lesson.ts";
 import { setUpPage } from "./set_up.ts";
 
@@ -19,7 +19,7 @@ const run = (id: string, push: Record<string, number>, end: "end-token" | "faile
   prompt: null,
 });
 
-const sight = (runs: Run[], change: Partial<Sight> = {}): Sight => ({
+const page = (runs: Run[], change: Partial<ObservedPage> = {}): ObservedPage => ({
   conversation: { ...newConversation(""), turns: runs.length === 0 ? [] : [{ id: "t", user: "?", runs, shown: runs.length - 1 }] },
   coefficient: () => 0,
   view: { by: { kind: "nothing" }, layer: null, insideRun: false },
@@ -42,7 +42,7 @@ describe("an answer", () => {
     [0, 0, true],
     [0, 0.1, false],
   ])("pushed at least %s: %s", (wanted, was, met) => {
-    expect(isMet(answered({ cheerful: wanted }), sight([run("a", { cheerful: was })]))).toBe(met);
+    expect(isMet(answered({ cheerful: wanted }), page([run("a", { cheerful: was })]))).toBe(met);
   });
 
   it.each<["end of band" | "beyond band", number, boolean]>([
@@ -53,22 +53,22 @@ describe("an answer", () => {
   ])("pushed to the %s of the vector that is here: %s", (wanted, was, met) => {
     const [cheerful] = mockTraits.map((trait) => ({ ...trait, recommended: { layers: [16], min: -2.91, max: 2.91 } }));
     const check = { kind: "answered", push: new Map([["cheerful", wanted]]) } as const;
-    expect(isMet(check, sight([run("a", { cheerful: was })], cheerful === undefined ? {} : { traits: [cheerful] }))).toBe(met);
-    expect(isMet(check, sight([run("a", { cheerful: was })]))).toBe(false);
+    expect(isMet(check, page([run("a", { cheerful: was })], cheerful === undefined ? {} : { traits: [cheerful] }))).toBe(met);
+    expect(isMet(check, page([run("a", { cheerful: was })]))).toBe(false);
   });
 
   it("does not count while it is written, where it broke off, or from before the step", () => {
-    expect(isMet(answered({ cheerful: 1 }), sight([run("a", { cheerful: 1 }, null)]))).toBe(false);
-    expect(isMet(answered({ cheerful: 1 }), sight([run("a", { cheerful: 1 }, "failed")]))).toBe(false);
+    expect(isMet(answered({ cheerful: 1 }), page([run("a", { cheerful: 1 }, null)]))).toBe(false);
+    expect(isMet(answered({ cheerful: 1 }), page([run("a", { cheerful: 1 }, "failed")]))).toBe(false);
     const before = { runs: new Set(["a"]), layer: null, traits: new Set<string>() };
-    expect(isMet(answered({ cheerful: 1 }), sight([run("a", { cheerful: 1 })], { start: before }))).toBe(false);
-    expect(isMet(answered({}), sight([run("b", {})], { start: before }))).toBe(true);
+    expect(isMet(answered({ cheerful: 1 }), page([run("a", { cheerful: 1 })], { start: before }))).toBe(false);
+    expect(isMet(answered({}), page([run("b", {})], { start: before }))).toBe(true);
   });
 
   it("with both signs takes two answers to one question", () => {
     const both = { kind: "both-signs", trait: "cheerful" } as const;
-    expect(isMet(both, sight([run("a", { cheerful: 1 })]))).toBe(false);
-    expect(isMet(both, sight([run("a", { cheerful: 1 }), run("b", { cheerful: -1 })]))).toBe(true);
+    expect(isMet(both, page([run("a", { cheerful: 1 })]))).toBe(false);
+    expect(isMet(both, page([run("a", { cheerful: 1 }), run("b", { cheerful: -1 })]))).toBe(true);
   });
 });
 
@@ -76,8 +76,8 @@ describe("a trait", () => {
   it("is new when it was not there when the lesson was opened, and no control", () => {
     const trait = (name: string) => ({ name, opposite: "", description: "", hash: "", made: "", recommended: { layers: [1], min: -1, max: 1 }, dosePerUnit: new Float32Array(1) });
     const start = { runs: new Set<string>(), layer: null, traits: new Set(["cheerful"]) };
-    expect(isMet({ kind: "new-trait" }, sight([], { start, traits: [trait("cheerful"), trait("random 1 (cheerful)")] }))).toBe(false);
-    expect(isMet({ kind: "new-trait" }, sight([], { start, traits: [trait("cheerful"), trait("pirate")] }))).toBe(true);
+    expect(isMet({ kind: "new-trait" }, page([], { start, traits: [trait("cheerful"), trait("random 1 (cheerful)")] }))).toBe(false);
+    expect(isMet({ kind: "new-trait" }, page([], { start, traits: [trait("cheerful"), trait("pirate")] }))).toBe(true);
   });
 });
 

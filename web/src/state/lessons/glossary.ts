@@ -28,7 +28,7 @@ const meanings: ReadonlyMap<string, string> = new Map([
   ["greedy", "Always taking the likeliest next token (temperature 0). Nothing is left to chance."],
 ]);
 
-/** What a marked word means: the lesson's own words first. */
+/** The meaning of a marked word, by the lesson's own words first; null for an unknown word. */
 export function meaningOf(word: string, own: ReadonlyMap<string, string>): string | null {
   return own.get(word) ?? meanings.get(word) ?? null;
 }

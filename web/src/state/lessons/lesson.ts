@@ -1,4 +1,4 @@
-/** What a lesson is, once its file has been read and found sound. */
+/** A lesson whose file has been read and found sound. */
 
 export interface Lesson {
   title: string;
@@ -10,7 +10,7 @@ export interface Lesson {
   steps: Step[];
 }
 
-/** Printed, and shown to nobody who takes the lesson. */
+/** Notes that are printed for the teacher and not shown to students. */
 export interface TeacherNotes {
   aims: string[];
   before: string;
@@ -21,18 +21,18 @@ export interface Step {
   title: string;
   minutes: number | null;
   text: string;
-  /** Which page the student works on. */
+  /** The page that the student works on. */
   page: "play" | "traits";
   setUp: SetUp | null;
   tasks: Task[];
   question: { question: string; answer: string } | null;
-  /** What the author saw: examples of outputs, to compare with. */
+  /** Outputs that the author saw, for comparison. */
   seen: string;
 }
 
-/** How a step arranges the page. What is null stays at the lesson's own default. */
+/** A step's arrangement of the page; null stands for the lesson's own default. */
 export interface SetUp {
-  /** Asked at once, in a new conversation. */
+  /** A question that is asked at once, in a new conversation. */
   ask: string | null;
   system: string;
   /** Coefficients of traits by name. */
@@ -49,22 +49,22 @@ export interface SetUp {
   link: string | null;
 }
 
-/** Something to do; ticked by hand where the page cannot see it. */
+/** A task for the student, ticked by hand where the page has no check for it. */
 export interface Task {
   text: string;
   check: Check | null;
 }
 
-/** Of a slider: a number, or a place on its scale that each vector has elsewhere (the band is its recommended range). */
-export type Wanted = number | "end of band" | "beyond band";
+/** The coefficient that a task asks for: a number, or a place on the slider that depends on the vector (the band is its recommended range). */
+export type CoefficientGoal = number | "end of band" | "beyond band";
 
 /**
- * What the page can see being done. Coefficients mean *at least so far*: 2 is met by 2 and more, −2
+ * A condition that the page can see. Coefficients mean *at least so far*: 2 is met by 2 and more, −2
  * by −2 and less, 0 by no push.
  */
 export type Check =
-  | { kind: "slider"; push: ReadonlyMap<string, Wanted> }
-  | { kind: "answered"; push: ReadonlyMap<string, Wanted> }
+  | { kind: "slider"; push: ReadonlyMap<string, CoefficientGoal> }
+  | { kind: "answered"; push: ReadonlyMap<string, CoefficientGoal> }
   | { kind: "both-signs"; trait: string }
   | { kind: "card"; of: "unsteered" | "steered" | "question" | "any" }
   | { kind: "coloured-by"; what: string }
@@ -72,7 +72,7 @@ export type Check =
   | { kind: "inside-run" }
   | { kind: "new-trait" };
 
-/** A lesson cannot be used: what is wrong, and in which line of its file (from 1). */
+/** A lesson that cannot be used; the message says why, and in which line of its file (from 1). */
 export class LessonError extends Error {
   constructor(
     readonly line: number | null,

@@ -1,4 +1,4 @@
-/** What outlives a lesson's view while the page is open. */
+/** State of lessons that outlives a lesson's view while the page is open. */
 
 import { createContext } from "svelte";
 import { SvelteMap } from "svelte/reactivity";
@@ -8,7 +8,7 @@ export class Lessons {
   readonly progress = new Progress();
   /** The lesson to come back to from another page. */
   underWay: { name: string; title: string } | null = $state.raw(null);
-  /** By lesson, the traits that were there when it was opened. */
+  /** Names of the traits that were there when a lesson was opened, by lesson. */
   readonly traitsBefore = new SvelteMap<string, ReadonlySet<string>>();
 }
 

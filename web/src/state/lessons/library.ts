@@ -1,20 +1,20 @@
-/** The ready-made lessons, and reading of any other. Fetched when somebody opens Lessons: the YAML reader is a third of the page. */
+/** The ready-made lessons, and the reader of others. This module is fetched when somebody opens Lessons: the YAML reader is a third of the page. */
 
 import { type Lesson, LessonError } from "./lesson.ts";
 import { parseLesson } from "./parse.ts";
 
-/** Names are the files' without their number: `1-direction.yaml` is `#lessons/direction`. */
+/** Texts by path. A lesson has its file's name without the number: `1-direction.yaml` is `#lessons/direction`. */
 const files = import.meta.glob<string>("../../../lessons/[0-9]*.yaml", { query: "?raw", import: "default", eager: true });
 const examples = import.meta.glob<string>("../../../lessons/example.yaml", { query: "?raw", import: "default", eager: true });
 
-export interface ShelvedLesson {
-  /** As in the address. */
+export interface ReadyLesson {
+  /** The name in the address. */
   name: string;
   text: string;
   lesson: Lesson;
 }
 
-export const readyLessons: readonly ShelvedLesson[] = Object.entries(files)
+export const readyLessons: readonly ReadyLesson[] = Object.entries(files)
   .sort(([a], [b]) => a.localeCompare(b, "en", { numeric: true }))
   .map(([path, text]) => ({ name: path.replace(/^.*\/\d+-|\.yaml$/g, ""), text, lesson: parseLesson(text) }));
 

@@ -7,13 +7,13 @@
 export interface Piece {
   text: string;
   stressed: boolean;
-  /** In small letters; null for ordinary text. */
+  /** The marked word in lower case; null for ordinary text. */
   word: string | null;
 }
 
 export interface Block {
   kind: "paragraph" | "list" | "quote";
-  /** A paragraph is one line. */
+  /** Lines of pieces; a paragraph has one. */
   lines: Piece[][];
 }
 

@@ -1,7 +1,7 @@
-/** Lessons that were opened from a file or kept from a link: their texts, in this browser. */
+/** The visitor's own lessons, opened from files or kept from links: their texts, in this browser. */
 
 export interface OwnLesson {
-  /** `own-1`; stands in the address. */
+  /** The name in the address, such as `own-1`. */
   name: string;
   text: string;
 }
@@ -35,7 +35,7 @@ export function readOwnLessons(): OwnLesson[] {
   }
 }
 
-/** Null when kept, else why not. */
+/** Keeps the lessons; gives a sentence where that failed, else null. */
 export function keepOwnLessons(lessons: readonly OwnLesson[]): string | null {
   if (lessons.length > most) return `This browser keeps at most ${String(most)} lessons of your own; remove one first.`;
   try {

@@ -3,7 +3,7 @@
 // yaml: knows the line of every value, which errors for teachers need; js-yaml only knows that of syntax errors.
 import { isAlias, isMap, isNode, isPair, isScalar, isSeq, LineCounter, parseDocument, visit, type Node } from "yaml";
 import { meaningOf } from "./glossary.ts";
-import { type Check, type Lesson, LessonError, maxLessonBytes, type SetUp, type Step, type Task, type Wanted } from "./lesson.ts";
+import { type Check, type Lesson, LessonError, maxLessonBytes, type SetUp, type Step, type Task, type CoefficientGoal } from "./lesson.ts";
 import { blocksOf } from "./marked_text.ts";
 
 const maxSteps = 30;
@@ -76,7 +76,7 @@ class Fields {
     return [...this.#entries.keys()];
   }
 
-  /** Call when everything that is known was asked for. */
+  /** Refuses entries that were not asked for. Call it after everything that is known. */
   done(): void {
     for (const [name, { key }] of this.#entries) {
       if (!this.#known.includes(name)) throw this.reader.error(key, `${this.what} has no "${name.slice(0, 40)}"; it knows ${this.#known.map((one) => `"${one}"`).join(", ")}`);
@@ -232,8 +232,8 @@ class Reader {
     });
   }
 
-  /** `any` stands for no demand. */
-  private wanted(node: Node, what: string): ReadonlyMap<string, Wanted> {
+  /** A word of a list, or null for `any`, which demands nothing. */
+  private wanted(node: Node, what: string): ReadonlyMap<string, CoefficientGoal> {
     if (isScalar(node) && node.value === "any") return new Map();
     return this.coefficients(node, what, (value, name) => {
       if (isScalar(value) && (value.value === "end of band" || value.value === "beyond band")) return value.value;
@@ -243,7 +243,7 @@ class Reader {
     });
   }
 
-  /** `{cheerful: 2}` */
+  /** Coefficients by trait, as in `{cheerful: 2}`. */
   private coefficients<T>(node: Node, what: string, read: (value: Node | null, name: string) => T): ReadonlyMap<string, T> {
     const found = new Map<string, T>();
     if (!isMap(node) || node.items.length > 8) throw this.error(node, `"${what}" names traits with numbers, as in {cheerful: 2}`);

@@ -1,4 +1,4 @@
-/** What was done of each lesson, kept in this browser alone. */
+/** Progress in each lesson, kept in this browser alone. */
 
 export interface LessonProgress {
   /** The step that was open last. */
@@ -15,7 +15,7 @@ const maxMarks = 400;
 
 const nothing: LessonProgress = { step: 0, done: [], passed: [] };
 
-/** What storage holds may be old, foreign or broken: anything unfit is left out. */
+/** Reads stored progress. It may be old, foreign or broken: whatever is unfit is left out. */
 export function parseProgress(text: string | null): Record<string, LessonProgress> {
   const found: Record<string, LessonProgress> = {};
   const raw = parsed(text);
@@ -44,7 +44,7 @@ function parsed(text: string | null): unknown {
 const isIndex = (value: unknown): value is number => typeof value === "number" && Number.isInteger(value) && value >= 0 && value < 1000;
 
 export class Progress {
-  /** Whether the browser keeps it for the next visit. */
+  /** True if the browser keeps progress for the next visit. */
   kept: boolean = $state(true);
   #lessons: Record<string, LessonProgress> = $state.raw(parseProgress(read()));
 
@@ -52,7 +52,7 @@ export class Progress {
     return Object.hasOwn(this.#lessons, lesson) ? (this.#lessons[lesson] ?? nothing) : nothing;
   }
 
-  /** Everything, for a file. */
+  /** The progress in every lesson, for a file. */
   get all(): Readonly<Record<string, LessonProgress>> {
     return this.#lessons;
   }
@@ -89,7 +89,7 @@ export class Progress {
     this.keep({});
   }
 
-  /** Takes over what a file holds; what is here already stays where the file says nothing. */
+  /** Takes progress over from a file; lessons that the file does not name keep theirs. */
   adopt(lessons: Record<string, LessonProgress>): void {
     this.keep({ ...this.#lessons, ...lessons });
   }

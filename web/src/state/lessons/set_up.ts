@@ -3,17 +3,17 @@
 import { EngineFailure } from "../../engine/failure.ts";
 import type { Plan, SharedRecipe } from "../../engine/protocol.ts";
 import type { HeatView } from "../session/heat_view.ts";
-import { clampLength, clampSampler, type Lendable } from "../model/preferences.svelte.ts";
+import { clampLength, clampSampler, type RunSettings } from "../model/preferences.svelte.ts";
 import type { Session } from "../session/session.svelte.ts";
 import type { Lesson, SetUp } from "./lesson.ts";
 
 /** Longest answer that a lesson's link may ask for, so that a class does not wait. */
 const longest = 400;
 
-/** How a step arranges the page, whether it says so itself or by a link. */
+/** A step's arrangement of the page, from its own words or from a link. */
 interface Arrangement {
   ask: string | null;
-  settings: Lendable;
+  settings: RunSettings;
   plan: Plan;
   colourBy: HeatView["by"] | null;
   layer: number | null;
@@ -23,8 +23,8 @@ interface Arrangement {
 const traitNames = (session: Session) => session.traits.map(({ name }) => name).join(", ") || "none";
 
 /**
- * A new conversation (the one on screen stays in the list), sliders, colours and settings as the step
- * says, and its question asked. Needs a loaded model. Settings come back with `preferences.giveBack`.
+ * Begins a new conversation (the one on screen stays in the list), sets sliders, colours and settings as the step
+ * says, and asks its question. Needs a loaded model. `preferences.giveBack` brings the visitor's settings back.
  */
 export async function setUpPage(session: Session, wanted: SetUp, title: string): Promise<void> {
   const { control } = wanted;
@@ -48,12 +48,12 @@ export async function setUpPage(session: Session, wanted: SetUp, title: string):
   if (found.colourBy !== null) session.chooseView(found.colourBy);
   view.layer = found.layer;
   view.insideRun = found.insideRun;
-  // Not awaited: the page is set up when the question is asked; the answer takes its time.
+  // The answer is not awaited: the page is set up when the question is asked.
   if (found.ask !== null) void chat.ask(found.ask);
 }
 
 /**
- * The settings that hold at a step: those of its own set-up or of the nearest one before it, which a reload or a jump in the
+ * Lends the settings that hold at a step: those of its own set-up or of the nearest one before it, which a reload or a jump in the
  * list of lessons may have passed over. Without any, the student's own stay.
  */
 export async function lendSettings(session: Session, lesson: Lesson, step: number): Promise<void> {
@@ -62,12 +62,12 @@ export async function lendSettings(session: Session, lesson: Lesson, step: numbe
   session.preferences.lend(setUp.link === null ? settingsOf(setUp) : settingsOfLink(await recipeOf(session, setUp.link)));
 }
 
-/** What a random direction is called as a trait of the page. */
+/** The name of a random direction as a trait of the page. */
 export function controlName(control: SetUp["control"]): string | null {
   return control === null ? null : `random ${String(control.seed)} (${control.like})`;
 }
 
-function settingsOf({ temperature, seed, length, system }: SetUp): Lendable {
+function settingsOf({ temperature, seed, length, system }: SetUp): RunSettings {
   return { sampler: { temperature, seed, topK: 0, topP: 1, repetitionPenalty: 1.1 }, maxTokens: length, system, scope: "all" };
 }
 
@@ -99,7 +99,7 @@ function firstRun(recipe: SharedRecipe): NonNullable<SharedRecipe["messages"][nu
   return run;
 }
 
-function settingsOfLink(recipe: SharedRecipe): Lendable {
+function settingsOfLink(recipe: SharedRecipe): RunSettings {
   const { sampler, maxTokens } = firstRun(recipe);
   const system = recipe.messages.find(({ role }) => role === "system")?.text ?? "";
   return { sampler: clampSampler(sampler), maxTokens: Math.min(clampLength(maxTokens), longest), system, scope: "all" };

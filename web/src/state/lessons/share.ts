@@ -2,7 +2,7 @@
 
 import { LessonError, maxLessonBytes } from "./lesson.ts";
 
-/** `#lessons/l=CODE` */
+/** Mark of a code in an address: `#lessons/l=CODE`. */
 export const linkMark = "l=";
 const maxCodeLength = 48_000;
 

@@ -1,4 +1,4 @@
-/** Where links lead. */
+/** Addresses that links lead to, and what was pasted as one. */
 
 /**
  * The page's public address, set when it was built (`cargo xtask build --public-url`). Without one, the page may be a
@@ -19,13 +19,13 @@ export function lessonLink(place: string, address: string | null, here: string):
   return `${address ?? own}#${place}`;
 }
 
-/** What a visitor sends: a link where there is an address, else the code alone. */
+/** The text that a visitor sends: a link where there is an address, else the code alone. */
 export function sendable(code: string, address: string | null): string {
   return address === null ? code : `${address}#r=${code}`;
 }
 
 /**
- * What is to stand after the `#` for whatever was pasted: a link to a run or a lesson, a code, or one of these as mail and
+ * The part after the `#` for a pasted text: a link to a run or a lesson, a code, or one of these as mail and
  * chat programs hand them on. Empty where nothing was pasted. What is not plainly a link to a run or its code goes as it is
  * to the engine, which finds the code in it.
  */

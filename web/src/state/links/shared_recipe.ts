@@ -5,27 +5,27 @@ import { EngineFailure } from "../../engine/failure.ts";
 import { type HeatView, readingAt } from "../session/heat_view.ts";
 import { answerText, type Column, type Conversation, type Run, shownRun } from "../conversation/conversation.ts";
 
-export interface Shared {
+export interface RecipeSource {
   conversation: Conversation;
-  /** Turns after this one stay out of it. */
+  /** Index of the last turn that is shared. */
   last: number;
-  /** Whose answers are shared: a link holds one conversation. */
+  /** The column whose answers are shared: a link holds one conversation. */
   column: Column;
   view: HeatView;
   title: string;
   note: string;
-  /** Of the last answer's tokens, to be pointed at. */
+  /** Index of the token of the last answer that the link points at. */
   token: number | null;
 }
 
-/** Null where there is no answer to share; throws a sentence where a link could not hold what wrote it. `readyMade` are hashes of vectors that everybody has; others travel in the link. */
-export function sharedRecipe(shared: Shared, model: LoadedModel, readyMade: readonly string[]): SharedRecipe | null {
+/** The recipe, or null where there is no answer to share; throws a sentence where a link could not hold what wrote it. `readyMade` are hashes of vectors that everybody has; others travel in the link. */
+export function sharedRecipe(shared: RecipeSource, model: LoadedModel, readyMade: readonly string[]): SharedRecipe | null {
   const { conversation, last, column, view } = shared;
   const end = conversation.turns[last];
   const final = end === undefined ? null : shownRun(end);
   if (final === null) return null;
   if (final.model.sha256 !== model.sha256) throw new EngineFailure("usage", `These answers were written by ${final.model.name}, and another model is loaded. Load that one to share them.`);
-  // Before it: what it was written after, whatever is shown there now.
+  // Turns before the last one are shared with the runs that it went on from, which need not be those on screen now.
   const answered = conversation.turns.slice(0, last + 1).flatMap((turn) => {
     const run = turn === end ? final : turn.runs.find(({ id }) => final.after.includes(id));
     return run === undefined ? [] : [{ user: turn.user, run }];
@@ -57,7 +57,7 @@ export function sharedRecipe(shared: Shared, model: LoadedModel, readyMade: read
         answerText(answer),
         (index) => readingAt(block, index, trait, layer),
       ),
-      // What another model wrote, or the same in other arithmetic, was there and cannot be replayed with this one.
+      // An answer by another model, or by this one in other arithmetic, is shared as text: it cannot be replayed.
       run: run.model.sha256 !== final.model.sha256 || run.model.precision !== final.model.precision ? null : {
         sampler: { ...run.sampler },
         maxTokens: run.maxTokens,
@@ -81,7 +81,7 @@ export function sharedRecipe(shared: Shared, model: LoadedModel, readyMade: read
   };
 }
 
-/** Null where the tokens are not the text's (a template may have changed it): it is then tokenised afresh. */
+/** Tokens as a link carries them; null where they are not the text's (a template may have changed it), which is then tokenised again. */
 function tokensOf(tokens: Token[], text: string, reading: (index: number) => number | null): SharedMessage["tokens"] {
   if (tokens.map((token) => token.text).join("") !== text) return null;
   return tokens.map(({ id, text }, index) => ({ id, text, reading: reading(index) }));
@@ -91,7 +91,7 @@ function termsOf(plan: Plan, run: Run): SharedTerm[] {
   return plan.map((term) => ({ ...term, layers: term.layers ?? run.model.traits.find(({ name }) => name === term.trait)?.layers ?? [] }));
 }
 
-/** By name, the vector that wrote the answers. */
+/** Hashes of the vectors that wrote the answers, by trait. */
 function hashesOf(runs: readonly Run[]): ReadonlyMap<string, ReadonlySet<string>> {
   const hashes = new Map<string, Set<string>>();
   for (const { name, hash } of runs.flatMap((run) => run.model.traits)) hashes.set(name, (hashes.get(name) ?? new Set()).add(hash));

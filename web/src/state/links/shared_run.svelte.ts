@@ -8,14 +8,14 @@ import type { Session } from "../session/session.svelte.ts";
 
 export class SharedRun {
   opened: OpenedLink | null = $state.raw(null);
-  /** A sentence, where the link cannot be opened. */
+  /** Why the link cannot be opened, as a sentence. */
   refused: string | null = $state(null);
   replayed: Replayed | null = $state.raw(null);
   progress: { done: number; total: number } | null = $state.raw(null);
   /** Why it was not replayed. */
   problem: string | null = $state(null);
   #code = "";
-  /** Traits that came with this link, as they are called here. */
+  /** Names, as they are here, of traits that came with this link. */
   #brought: string[] = [];
 
   constructor(private readonly session: Session) {}
@@ -61,9 +61,9 @@ export class SharedRun {
     }
   }
 
-  /** Ends what it does here. Traits that came with it go with it: the model has room for few. */
+  /** Ends the replay, and removes the traits that came with the link: the model has room for few. */
   close(): void {
-    // Only its own: a replay that waits for an answer must not end that.
+    // Only its own work is stopped: a replay that waits for an answer must not end that.
     if (this.progress !== null && this.progress.total > 0) void this.stop();
     this.#code = "";
     if (this.#brought.length > 0) void this.session.model.removeTraits(this.#brought);
@@ -74,7 +74,7 @@ export class SharedRun {
     await this.session.engine.stop();
   }
 
-  /** What “Run it yourself” does otherwise than the author did; null: nothing. */
+  /** A sentence about what “Run it yourself” does otherwise than the author did; null where that is nothing. */
   get otherwise(): string | null {
     const moved = this.recipe?.messages.some(({ run }) => run !== null && run.changes.length > 0) ?? false;
     return moved ? "The author moved sliders while an answer was being written. “Run it yourself” has them from the start where they stood at its end." : null;

@@ -1,7 +1,7 @@
 import { toFailure } from "../../engine/failure.ts";
 import type { Failure } from "../../engine/protocol.ts";
 
-/** Whatever was thrown, as a sentence for the visitor. */
+/** The thrown value as a failure with a sentence for the visitor. */
 export const asFailure: (thrown: unknown) => Failure = toFailure;
 
 export type Remedy = "reload-model" | "use-cpu" | "shorter-context" | "download-again" | "new-conversation" | "reload-page" | "save-session";

@@ -1,4 +1,4 @@
-/** The model: what could be loaded, what is being loaded, what is there. */
+/** The model: the catalogue, loading, and the loaded model. */
 
 import type { Engine, Failure, LoadedModel, LoadProgress, ModelCard, ModelSource, Precision, Trait } from "../../engine/protocol.ts";
 import { asFailure } from "./failure.ts";
@@ -14,9 +14,9 @@ export class ModelState {
   /** Hashes of the vectors that come with the model: a link names these, and carries others inside. */
   readyMade: readonly string[] = $state.raw([]);
   readonly loaded: LoadedModel | null = $derived(this.stage.kind === "ready" ? this.stage.model : null);
-  /** The arithmetic of the link that is open, for a model that is loaded to replay it. */
+  /** Precision that the open link was made with; it holds for a model that is loaded to replay it. */
   precisionOfLink: Precision | null = null;
-  /** Whoever pushes or colours by a trait hears here that it goes. */
+  /** Called before traits go, so that nothing pushes or colours by them. */
   onRemoved: (names: readonly string[]) => void = () => undefined;
   #source: ModelSource | null = null;
   #attempt = 0;
@@ -31,7 +31,7 @@ export class ModelState {
     });
   }
 
-  /** A model that was loaded without the page's doing. */
+  /** Shows a model that a script loaded. */
   adopt(source: ModelSource, model: LoadedModel): void {
     this.#source = source;
     this.#attempt += 1;
@@ -39,11 +39,11 @@ export class ModelState {
     this.ready(model);
   }
 
-  /** A trait of the same name is replaced. */
+  /** Adds a trait, or replaces the one of its name. */
   addTrait(trait: Trait): void {
     const model = this.loaded;
     if (model === null) return;
-    // In its place: readings come in the engine's order, which keeps it too.
+    // A replaced trait keeps its place: readings come in the engine's order, which keeps it too.
     const known = model.traits.some(({ name }) => name === trait.name);
     const traits = known ? model.traits.map((one) => (one.name === trait.name ? trait : one)) : [...model.traits, trait];
     this.stage = { kind: "ready", model: { ...model, traits } };
@@ -65,7 +65,7 @@ export class ModelState {
     }
   }
 
-  /** The same model in another place, after its device was lost. */
+  /** Shows the same model in another place, after its device was lost. */
   recovered(model: LoadedModel): void {
     const place = model.backend === "cpu" ? "on the processor, which may be slower" : "there";
     const notice = `The graphics device was lost in the middle of an answer. The model was loaded again and goes on ${place}.`;
@@ -94,7 +94,7 @@ export class ModelState {
     }
   }
 
-  /** True when the model is there afterwards. */
+  /** Loads a model; true when it is there afterwards. */
   async load(source: ModelSource): Promise<boolean> {
     this.#source = source;
     this.#attempt += 1;
@@ -124,7 +124,7 @@ export class ModelState {
     }
   }
 
-  /** The one that was asked for last, or the catalogue's first. */
+  /** Loads the model that was asked for last, or the catalogue's first. */
   async loadAgain(): Promise<boolean> {
     const first = this.cards[0];
     const source = this.#source ?? (first === undefined ? null : { kind: "catalogue" as const, id: first.id });

@@ -13,7 +13,7 @@ export interface Choices {
   system: string;
   backend: Backend | "auto";
   precision: Precision;
-  /** Null: as many tokens as the model and the device allow. */
+  /** Tokens of a conversation; null for as many as the model and the device allow. */
   context: number | null;
   scope: SteeringTerm["scope"];
 }
@@ -43,7 +43,7 @@ export const bounds = {
 
 const key = "trimtab.choices";
 
-/** What storage holds may be old, foreign or broken: anything unfit becomes the default. */
+/** Reads stored choices. They may be old, foreign or broken: whatever is unfit becomes the default. */
 export function parseChoices(text: string | null): Choices {
   const found = record(parseJson(text));
   const sampler = record(found["sampler"]);
@@ -88,7 +88,7 @@ export function within(value: unknown, { min, max }: { min: number; max: number 
   return Math.min(Math.max(value, min), max);
 }
 
-/** Settings from elsewhere, within what this page lets people choose. */
+/** The sampler's settings, brought within what this page lets people choose. */
 export function clampSampler(sampler: Sampler): Sampler {
   const { temperature, topK, topP, repetitionPenalty, seed } = defaults.sampler;
   return {
@@ -104,17 +104,17 @@ export function clampLength(maxTokens: number): number {
   return Math.round(within(maxTokens, bounds.maxTokens, defaults.maxTokens));
 }
 
-/** What a lesson or a link may set for its own time. */
-export type Lendable = Pick<Choices, "sampler" | "maxTokens" | "system" | "scope">;
+/** Choices that a lesson or a link may set for its own time. */
+export type RunSettings = Pick<Choices, "sampler" | "maxTokens" | "system" | "scope">;
 
 export class Preferences {
   choices: Choices = $state(parseChoices(readStored()));
-  /** Whether the browser keeps them for the next visit. */
+  /** True if the browser keeps the choices for the next visit. */
   kept: boolean = $state(true);
-  /** The visitor's own while those of a lesson or a link hold; only these are kept in storage. */
-  #own: Lendable | null = null;
+  /** The visitor's own choices while those of a lesson or a link hold; only these are kept in storage. */
+  #own: RunSettings | null = null;
 
-  lend(settings: Lendable): void {
+  lend(settings: RunSettings): void {
     const { sampler, maxTokens, system, scope } = $state.snapshot(this.choices);
     this.#own ??= { sampler, maxTokens, system, scope };
     Object.assign(this.choices, settings);
@@ -125,7 +125,7 @@ export class Preferences {
     this.#own = null;
   }
 
-  /** Call from an effect that reads the choices. */
+  /** Keeps the choices. Call it from an effect, which then follows them. */
   save(): void {
     try {
       localStorage.setItem(key, JSON.stringify({ ...this.choices, ...this.#own }));
@@ -136,7 +136,7 @@ export class Preferences {
     }
   }
 
-  /** Everything about how answers are written; the page's looks and the place where the model runs stay. */
+  /** Resets everything about how answers are written; the page's looks and the place where the model runs stay. */
   resetSampling(): void {
     const { sampler, maxTokens, system, scope } = defaults;
     Object.assign(this.choices, { sampler: { ...sampler }, maxTokens, system, scope });

@@ -1,5 +1,5 @@
 /**
- * On the one-file page: takes the files out of the document while it is being read, piece by piece, so that
+ * Takes the files of the one-file page out of the document while it is being read, piece by piece, so that
  * their text and their bytes are never there as a whole at the same time.
  *
  * `cargo xtask bundle` wrote each file as `<script type="application/octet-stream" data-file="PATH">` elements of at most
@@ -22,13 +22,13 @@ function decode(base64: string): Uint8Array<ArrayBuffer> {
   return bytes;
 }
 
-/** Rejects where the text is damaged. A blob's bytes are the browser's, not this tab's. */
+/** A piece as a blob, whose bytes are the browser's, not this tab's. Rejects where the text is damaged. */
 async function open(base64: string, gzip: boolean): Promise<Blob> {
   const blob = new Blob([decode(base64)]);
   return gzip ? new Response(blob.stream().pipeThrough(new DecompressionStream("gzip"))).blob() : blob;
 }
 
-/** Takes pieces up in the document's order. */
+/** Collects pieces in the document's order, and puts files together. */
 export class Collector {
   #parts: Promise<Blob>[] = [];
   readonly #finishing: Promise<void>[] = [];
@@ -38,7 +38,7 @@ export class Collector {
     private readonly onBytes: (count: number) => void = () => undefined,
   ) {}
 
-  /** One element's text; the element itself can go. */
+  /** Takes one element's text; the element itself can go. */
   take(path: string, base64: string, { last, gzip }: { last: boolean; gzip: boolean }): void {
     const part = open(base64, gzip);
     part.then(
@@ -46,7 +46,7 @@ export class Collector {
         this.onBytes(size);
       },
       () => {
-        // Heard of at the end.
+        // The end reports it.
       },
     );
     this.#parts.push(part);
@@ -55,7 +55,7 @@ export class Collector {
     this.#parts = [];
   }
 
-  /** After the last file. */
+  /** Reports, after the last file, whether all pieces were whole. */
   async end(): Promise<void> {
     const finished = await Promise.allSettled(this.#finishing);
     this.files.take({ embedded: finished.every(({ status }) => status === "fulfilled") ? "complete" : "cut-short" });
@@ -72,7 +72,7 @@ export function collect(page: Document, files: EmbeddedFiles): void {
   const collector = new Collector(files, (count) => {
     opening.add(count, total);
   });
-  /** All but the last, which may still be growing; the element that closes the list is one more. */
+  /** Takes all pieces but the last, which may still be growing; the element that closes the list is one more. */
   const take = () => {
     const pieces = [...page.querySelectorAll<HTMLElement>(PIECES)];
     const last = pieces.pop();

@@ -7,7 +7,7 @@ class Opening {
   #done = 0;
   #meter: Meter | undefined;
 
-  /** Of `total` bytes of all files, `count` more are there. */
+  /** Counts `count` more bytes of the `total` bytes of all files. */
   add(count: number, total: number): void {
     this.#meter ??= new Meter("download", total, (progress) => {
       this.progress = progress;

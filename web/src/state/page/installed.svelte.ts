@@ -5,16 +5,16 @@ import { createContext } from "svelte";
 import { Workbox } from "workbox-window";
 
 export class Installed {
-  /** A newer version has arrived and waits until every tab is closed, or until it is asked for. */
+  /** True if a newer version has arrived and waits until every tab is closed, or until it is asked for. */
   waiting = $state(false);
-  /** Another tab opened the newer version: this one still shows the old one, which can no longer fetch its own files. */
+  /** True if another tab opened the newer version: this one shows the old one, which can no longer fetch its own files. */
   renewed = $state(false);
-  /** Whether the page opens without a network from now on. */
+  /** True if the page opens without a network from now on. */
   kept = $state(false);
   #asked = false;
   #workbox: Workbox | null = null;
 
-  /** Made before the page does anything else: another tab may open a newer version while this one is still opening. */
+  /** Has to be made before the page does anything else: another tab may open a newer version while this one is still opening. */
   constructor() {
     if (!("serviceWorker" in navigator)) return;
     // The first worker takes over a page that is as new as itself.
@@ -27,7 +27,7 @@ export class Installed {
     });
   }
 
-  /** Does nothing where the browser has no service workers: plain HTTP, files, some private windows. */
+  /** Registers the service worker. Does nothing where the browser has none: plain HTTP, files, some private windows. */
   async start(script: string): Promise<void> {
     if (!("serviceWorker" in navigator)) return;
     const workbox = new Workbox(script, { scope: "./" });

@@ -1,4 +1,4 @@
-/** Which page the address names: `#traits`, `#traits/NAME`, `#lessons`, `#lessons/NAME`, `#lessons/NAME/teacher`, else Play (`#r=…` opens a link there). */
+/** The page that the address names: `#traits`, `#traits/NAME`, `#lessons`, `#lessons/NAME`, `#lessons/NAME/teacher`, else Play (`#r=…` opens a link there). */
 
 import { createContext } from "svelte";
 
@@ -15,7 +15,7 @@ export function routeOf(hash: string): Route {
   return { page: "play", link: null };
 }
 
-/** Null for no name, and for one that no page of ours made. */
+/** The name; null for none, and for one that no page of ours made. */
 function decoded(name: string): string | null {
   try {
     return decodeURIComponent(name) || null;

@@ -7,7 +7,7 @@
 
 export interface Recording {
   schema: "trimtab-recording-1";
-  /** What made it, for people: `trimtab 0.1.0, CPU executor, exact`. */
+  /** The program that made it, for people: `trimtab 0.1.0, CPU executor, exact`. */
   madeWith: string;
   /** Day on which it was made, `2026-11-23`. */
   madeOn: string;
@@ -18,7 +18,7 @@ export interface Recording {
     /** `gloomy` */
     opposite: string;
     description: string;
-    /** Of the vector's tensor. */
+    /** Hash of the vector's tensor. */
     hash: string;
     recommended: { layers: number[]; min: number; max: number };
     /** Relative dose of coefficient 1, summed over the layers that were pushed. */
@@ -26,17 +26,17 @@ export interface Recording {
   };
   /** The layer whose readings are recorded: the (first) recommended one. */
   layer: number;
-  /** Where the push was added. */
+  /** Tokens at which the push was added. */
   scope: "all" | "prompt" | "response";
   sampler: { temperature: number; topK: number; topP: number; repetitionPenalty: number; seed: number };
   /** The user's message; the system prompt is the chat template's own. */
   question: string;
-  /** Exactly five, coefficients strictly ascending, one of them 0 (the unsteered answer). */
+  /** Answers at exactly five coefficients, strictly ascending, one of them 0 (the unsteered answer). */
   doses: RecordedDose[];
 }
 
 export interface RecordedDose {
-  /** Multiplies the raw trait vector, as in {@link SteeringTerm}. */
+  /** Factor of the raw trait vector, as in {@link SteeringTerm}. */
   coefficient: number;
   /** The answer's tokens in order, the end-of-turn token left out; 1 to 400 of them. */
   tokens: RecordedToken[];
@@ -46,7 +46,7 @@ export interface RecordedDose {
 
 export interface RecordedToken {
   id: number;
-  /** What it adds to the text; empty for a token that ends inside a character (the next one carries it). */
+  /** The token's text; empty for a token that ends inside a character (the next one carries it). */
   text: string;
   part: "template" | "prompt" | "response";
   /** Natural log-probability given by the run that wrote it, the push included. */

@@ -1,7 +1,7 @@
 import type { Engine } from "../../engine/protocol.ts";
 import type { ModelState } from "../model/model.svelte.ts";
 
-/** The engine as scripts meet it (`globalThis.trimtab`): what they load and add, the page shows. */
+/** The engine as scripts meet it (`globalThis.trimtab`); the page shows the models and traits that they load. */
 export function automation(engine: Engine, model: ModelState): Engine {
   return {
     ...engine,

@@ -38,13 +38,13 @@ export class Chat {
   conversation: Conversation = $state.raw(newConversation(""));
   heads: ConversationHead[] = $state.raw([]);
   running: Running | null = $state.raw(null);
-  /** Asked before the model was there. */
+  /** A question that was asked before the model was there. */
   waiting: string | null = $state(null);
-  /** Read out politely by screen readers. */
+  /** Text for screen readers, read out politely. */
   announcement = $state("");
   #planTimer: ReturnType<typeof setTimeout> | null = null;
   #sentPlan: Plan = [];
-  /** Also for a run that has not reached the engine yet. */
+  /** True after a stop, also for a run that has not reached the engine yet. */
   #stopWanted = false;
   #active: Promise<void> = Promise.resolve();
 
@@ -54,7 +54,7 @@ export class Chat {
     private readonly preferences: Preferences,
     private readonly model: ModelState,
     private readonly plan: () => Plan,
-    /** Interrupts what else the model does; the result lets it go on. */
+    /** Interrupts other work of the model; the result lets it go on. */
     private readonly makeRoom: () => Promise<() => void> = async () => () => undefined,
   ) {
     this.conversation = newConversation(preferences.choices.system);
@@ -74,12 +74,12 @@ export class Chat {
 
   async open(id: string): Promise<void> {
     await this.settle();
-    const found = await this.kept(id);
+    const found = await this.stored(id);
     if (found !== null) this.conversation = settled(found);
   }
 
   /** A conversation from the store; null, with a sentence, where it cannot be had. */
-  private async kept(id: string): Promise<Conversation | null> {
+  private async stored(id: string): Promise<Conversation | null> {
     const title = this.heads.find((head) => head.id === id)?.title || "This conversation";
     try {
       const found = await this.store.get(id);
@@ -98,7 +98,7 @@ export class Chat {
   }
 
   async rename(id: string, title: string): Promise<void> {
-    const conversation = id === this.conversation.id ? this.conversation : await this.kept(id);
+    const conversation = id === this.conversation.id ? this.conversation : await this.stored(id);
     if (conversation === null) return;
     const renamed = { ...conversation, title: titleFrom(title) };
     if (id === this.conversation.id) this.conversation = renamed;
@@ -133,7 +133,7 @@ export class Chat {
     await this.run(this.conversation.turns.length - 1, [...columns]);
   }
 
-  /** A question with an answer that was given and not run: the conversation goes on from both. */
+  /** Adds a question with an answer that was given and not run: the conversation goes on from both. */
   give(user: string, tokens: { id: number; text: string }[]): void {
     const turn: Turn = { id: newId(), user, runs: [givenRun(tokens)], shown: 0 };
     this.change((conversation) => ({
@@ -150,7 +150,7 @@ export class Chat {
     if (user !== null) await this.ask(user);
   }
 
-  /** The same question once more, with the sliders as they are now. */
+  /** Answers the same question once more, with the sliders as they are now. */
   async again(index: number): Promise<void> {
     if (this.running !== null || this.model.loaded === null) return;
     const turn = this.conversation.turns[index];
@@ -159,7 +159,7 @@ export class Chat {
     const run = shownRun(turn);
     const reusable = run !== null && this.unsteeredHolds(run, index);
     if (reusable && samePlan(lastPlan(run), this.plan())) {
-      // Nothing was changed, so the same words would come: choose others.
+      // The same words would come, as nothing was changed: another seed gives others.
       this.preferences.newSeed();
       return this.run(index, [...columns]);
     }
@@ -167,7 +167,7 @@ export class Chat {
     await this.run(index, reusable ? ["steered"] : [...columns]);
   }
 
-  /** Without a push both columns are the unsteered answer: nothing has to be written again. */
+  /** Shows the unsteered answer in both columns: without a push, nothing has to be written again. */
   private async showUnsteered(index: number, run: Run): Promise<void> {
     const { unsteered } = run.answers;
     const same: Run = { ...run, id: newId(), answers: { unsteered, steered: unsteered } };
@@ -176,13 +176,13 @@ export class Chat {
     await this.keep(this.conversation);
   }
 
-  /** Whether both columns go on from the same answers. */
+  /** True if both columns go on from the same answers. */
   private sameQuestion(index: number): boolean {
     const [first, second] = columns.map((column) => JSON.stringify(messagesFor(this.conversation, column, index)));
     return first === second;
   }
 
-  /** Another question in the same place; what was there stays in the list. */
+  /** Asks another question in the same place; the conversation as it was stays in the list. */
   async edit(index: number, text: string): Promise<void> {
     const user = text.trim();
     if (user === "" || this.running !== null || this.model.loaded === null) return;
@@ -223,7 +223,7 @@ export class Chat {
     }, planEveryMs);
   }
 
-  /** Whether only the steered column has to be run again. */
+  /** True if only the steered column has to be run again. */
   private unsteeredHolds(run: Run, index: number): boolean {
     const { sampler, maxTokens } = this.preferences.choices;
     const model = this.model.loaded;

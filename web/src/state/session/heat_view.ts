@@ -1,12 +1,12 @@
 import type { ReadingBlock } from "../../engine/protocol.ts";
 
-/** What the colours on the tokens stand for. */
+/** The number that tokens are coloured by. */
 export interface HeatView {
   /** A trait's name, or the model's surprise. */
   by: { kind: "trait"; trait: string } | { kind: "surprise" } | { kind: "nothing" };
-  /** Row of the readings; null: the trait's recommended layer. */
+  /** The layer of the readings; null for the trait's recommended one. */
   layer: number | null;
-  /** Steered answers by what the steered run itself read, which includes the push. */
+  /** True to colour steered answers by what the steered run itself read, the push included. */
   insideRun: boolean;
 }
 

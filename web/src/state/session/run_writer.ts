@@ -5,7 +5,7 @@ import { finish, promptReading } from "../conversation/answer.ts";
 import { type Answer, type Column, columns, type Run } from "../conversation/conversation.ts";
 import { type AnswerPart, compact, GrowingAnswer } from "../conversation/growing_answer.ts";
 
-/** What the engine is doing for the run on screen. */
+/** The engine's present work for the run on screen. */
 export type Phase =
   | { kind: "reading"; done: number; total: number; secondsLeft: number | null }
   | { kind: "writing" }

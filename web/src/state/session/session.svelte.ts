@@ -4,7 +4,7 @@ import { createContext } from "svelte";
 import { SvelteSet } from "svelte/reactivity";
 import type { Engine, Plan, Trait } from "../../engine/protocol.ts";
 import { type ConversationStore, memoryStore } from "../storage/conversations.ts";
-import { askToKeep } from "../storage/persistence.ts";
+import { askToPersist } from "../storage/persistence.ts";
 import type { HeatView } from "./heat_view.ts";
 import { Chat } from "./chat.svelte.ts";
 import type { Remedy } from "../model/failure.ts";
@@ -12,7 +12,7 @@ import { ModelState } from "../model/model.svelte.ts";
 import { Preferences } from "../model/preferences.svelte.ts";
 import { Sliders } from "./sliders.svelte.ts";
 import { memoryTraits, type TraitStore } from "../storage/traits.ts";
-import { type MadeParts, type MadeTrait, Workshop } from "../traits/workshop.svelte.ts";
+import { type OwnTraitParts, type OwnTrait, Workshop } from "../traits/workshop.svelte.ts";
 
 export class Session {
   readonly preferences = new Preferences();
@@ -25,13 +25,13 @@ export class Session {
   viewChosen = false;
   /** A plan from elsewhere that the sliders cannot show; it holds until one of them moves. */
   lentPlan: Plan | null = $state.raw(null);
-  /** Whose tokens' cards were opened; a lesson looks at it, and empties it. */
+  /** Columns, or the question, whose tokens' cards were opened; a lesson reads and empties the set. */
   readonly cards = new SvelteSet<"unsteered" | "steered" | "question">();
 
   constructor(
     readonly engine: Engine,
     store: ConversationStore = memoryStore(),
-    made: TraitStore<MadeTrait, MadeParts> = memoryTraits(),
+    made: TraitStore<OwnTrait, OwnTraitParts> = memoryTraits(),
   ) {
     this.model = new ModelState(engine, this.preferences);
     this.model.onRemoved = (names) => this.forget(names);
@@ -86,7 +86,7 @@ export class Session {
     await this.model.removeTraits(idle.slice(0, over).map(({ name }) => name));
   }
 
-  /** Nothing pushes or colours by a trait that went. */
+  /** Makes sure that nothing pushes or colours by a trait that went. */
   private forget(names: readonly string[]): void {
     for (const name of names) this.sliders.forget(name);
     if (this.lentPlan?.some(({ trait }) => names.includes(trait)) === true) this.lentPlan = null;
@@ -118,8 +118,8 @@ export class Session {
     const known = by.kind !== "trait" || this.traits.some((trait) => trait.name === by.trait);
     if (by.kind === "nothing" || !known) this.view.by = first === undefined ? { kind: "surprise" } : { kind: "trait", trait: first.name };
     this.chat.announcement = "The model is ready.";
-    // So that the browser does not throw the download away when it runs out of room.
-    void askToKeep();
+    // A browser that runs out of room would else throw the download away.
+    void askToPersist();
     await this.chat.answerWaiting();
   }
 

@@ -4,7 +4,7 @@ import { SvelteMap } from "svelte/reactivity";
 import type { Plan, SteeringTerm, Trait } from "../../engine/protocol.ts";
 
 export class Sliders {
-  /** A map, because names come from links: an object would answer to `toString` with what it inherits. */
+  /** Coefficients by trait. A map, because names come from links: an object would answer to `toString` with what it inherits. */
   readonly #coefficients = new SvelteMap<string, number>();
 
   coefficient(trait: string): number {
@@ -23,7 +23,7 @@ export class Sliders {
     this.#coefficients.clear();
   }
 
-  /** A slider at 0 makes no term: no plan and α = 0 are the same run. */
+  /** The plan that the sliders make. A slider at 0 makes no term: no plan and α = 0 are the same run. */
   plan(traits: readonly Trait[], scope: SteeringTerm["scope"]): Plan {
     return traits
       .filter((trait) => this.coefficient(trait.name) !== 0)
@@ -43,7 +43,7 @@ export class Sliders {
   }
 }
 
-/** How far a slider goes: half as far again as recommended, in round steps. */
+/** The ends of a slider: half as far again as recommended, in round steps. */
 export function sliderReach(recommended: { min: number; max: number }): { min: number; max: number } {
   const reach = Math.max(Math.abs(recommended.min), Math.abs(recommended.max), 0.5) * 1.5;
   const rounded = Math.ceil(reach * 2) / 2;

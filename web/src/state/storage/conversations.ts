@@ -8,7 +8,7 @@ import { type AnswerPart, compact, joined } from "../conversation/growing_answer
 
 export interface ConversationStore {
   readonly keeping: Keeping;
-  /** Newest first. */
+  /** The conversations, the newest first. */
   list(): Promise<ConversationHead[]>;
   /** Rejects where the database cannot be read. */
   get(id: string): Promise<Conversation | null>;
@@ -66,10 +66,10 @@ export async function openConversations(): Promise<ConversationStore> {
   }
 }
 
-/** For where nothing outlives the page. */
+/** Conversations in memory, for where nothing outlives the page. */
 export const memoryStore = (): ConversationStore => storeOver(null);
 
-/** What the database does not take is kept in memory, until the page is closed. */
+/** A store that keeps in memory, until the page is closed, what the database does not take. */
 function storeOver(database: Database | null): ConversationStore {
   const keeping = new Keeping("conversations", database !== null);
   const here = new Map<string, Conversation>();
@@ -87,7 +87,7 @@ function storeOver(database: Database | null): ConversationStore {
       else here.set(conversation.id, conversation);
     },
     async append(conversation, run, number, parts) {
-      // Of what is in memory the whole is put when it is finished.
+      // A conversation in memory is put whole when it is finished.
       if (database === null || here.has(conversation)) return true;
       return keeping.write(() => database.append(conversation, run, number, parts));
     },
@@ -104,7 +104,7 @@ const runsOf = (id: string) => IDBKeyRange.bound([id], [id, []]);
 const partsOf = (id: string, run: string) => IDBKeyRange.bound([id, run, 0], [id, run, []]);
 
 function inDatabase(database: IDBPDatabase<Schema>): Database {
-  /** By conversation, the runs that stand in the database as they are. */
+  /** Runs that the database has as they are, by conversation. */
   const written = new Map<string, WeakSet<Run>>();
   return {
     list: () => database.getAll("heads"),

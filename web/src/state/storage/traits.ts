@@ -6,14 +6,14 @@
 import { type DBSchema, type IDBPDatabase, openDB } from "idb";
 import { Keeping } from "./keeping.svelte.ts";
 
-export interface Kept {
+export interface TraitRecord {
   id: string;
   /** Milliseconds since 1970. */
   updated: number;
 }
 
 /** `T` is what a list shows, `P` the large parts by name. Both are kept as they are (structured clone). */
-export interface TraitStore<T extends Kept, P extends object> {
+export interface TraitStore<T extends TraitRecord, P extends object> {
   readonly keeping: Keeping;
   /** Newest first. */
   list(): Promise<T[]>;
@@ -23,17 +23,17 @@ export interface TraitStore<T extends Kept, P extends object> {
   remove(id: string): Promise<void>;
 }
 
-type Database<T extends Kept, P extends object> = Omit<TraitStore<T, P>, "keeping">;
+type Database<T extends TraitRecord, P extends object> = Omit<TraitStore<T, P>, "keeping">;
 
 interface Schema extends DBSchema {
-  traits: { key: string; value: Kept };
+  traits: { key: string; value: TraitRecord };
   parts: { key: [trait: string, name: string]; value: unknown };
 }
 
-const newestFirst = (a: Kept, b: Kept) => b.updated - a.updated;
+const newestFirst = (a: TraitRecord, b: TraitRecord) => b.updated - a.updated;
 
 /** The browser's database, and memory where that is forbidden (some private windows) or fails. */
-export async function openTraits<T extends Kept, P extends object>(): Promise<TraitStore<T, P>> {
+export async function openTraits<T extends TraitRecord, P extends object>(): Promise<TraitStore<T, P>> {
   try {
     const database = await openDB<Schema>("trimtab-traits", 1, {
       upgrade(fresh) {
@@ -47,11 +47,11 @@ export async function openTraits<T extends Kept, P extends object>(): Promise<Tr
   }
 }
 
-/** For where nothing outlives the page. */
-export const memoryTraits = <T extends Kept, P extends object>(): TraitStore<T, P> => storeOver<T, P>(null);
+/** Traits in memory, for where nothing outlives the page. */
+export const memoryTraits = <T extends TraitRecord, P extends object>(): TraitStore<T, P> => storeOver<T, P>(null);
 
-/** What the database does not take is kept in memory, until the page is closed. */
-function storeOver<T extends Kept, P extends object>(database: Database<T, P> | null): TraitStore<T, P> {
+/** A store that keeps in memory, until the page is closed, what the database does not take. */
+function storeOver<T extends TraitRecord, P extends object>(database: Database<T, P> | null): TraitStore<T, P> {
   const keeping = new Keeping("traits", database !== null);
   const traits = new Map<string, T>();
   const parts = new Map<string, Map<keyof P, P[keyof P]>>();
@@ -86,7 +86,7 @@ function storeOver<T extends Kept, P extends object>(database: Database<T, P> | 
 /** Every part of a trait: an array sorts after every string. */
 const partsOf = (id: string) => IDBKeyRange.bound([id], [id, []]);
 
-function inDatabase<T extends Kept, P extends object>(database: IDBPDatabase<Schema>): Database<T, P> {
+function inDatabase<T extends TraitRecord, P extends object>(database: IDBPDatabase<Schema>): Database<T, P> {
   return {
     list: async () => (await database.getAll("traits")) as T[],
     async put(trait) {

@@ -1,9 +1,9 @@
-/** What is wrong with a trait pack, and where: the program names a field, the page shows it there. */
+/** Problems of a trait pack: the program names a field, the page shows the problem there. */
 
 import type { Failure } from "../../engine/protocol.ts";
 
 export interface Problem {
-  /** `instructions[2].negative`; empty where no field was named. */
+  /** The named field, such as `instructions[2].negative`; empty where none was named. */
   field: string;
   message: string;
 }
@@ -24,14 +24,14 @@ export function fieldOf(field: string): Field {
   return { part, index: index === undefined ? null : Number(index), side: side === "positive" || side === "negative" ? side : null };
 }
 
-/** The field at the start of a sentence like `questions.extraction[3]: is empty; write something`. */
+/** The problem in a sentence like `questions.extraction[3]: is empty; write something`. */
 export function problemOf(failure: Failure): Problem {
   const [field = "", ...rest] = failure.message.split(": ");
   if (rest.length > 0 && fieldOf(field).part !== "") return { field, message: sentence(rest.join(": ")) };
   return { field: "", message: failure.message };
 }
 
-/** Where another field is named, in the words of the form. */
+/** The reason as a sentence, with names of other fields in the words of the form. */
 function sentence(reason: string): string {
   const named = reason.replace(/\b(questions\.(extraction|evaluation)|instructions)\[(\d+)\](?:\.(positive|negative))?/g, (_, part: string, half: string | undefined, index: string, side: string | undefined) => {
     const number = Number(index) + 1;

@@ -5,7 +5,7 @@ import type { TraitReport } from "../../engine/traits_protocol.ts";
 
 const asked = new WeakMap<Engine, Map<string, Promise<TraitReport | null>>>();
 
-/** Null where no report was made yet. One that could not be read is asked for again. */
+/** The report of a trait; null where none was made yet. One that could not be read is asked for again. */
 export function reportOf(engine: Engine, { name, hash }: Pick<Trait, "name" | "hash">): Promise<TraitReport | null> {
   const known = asked.get(engine) ?? new Map<string, Promise<TraitReport | null>>();
   asked.set(engine, known);

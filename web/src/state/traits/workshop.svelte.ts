@@ -1,4 +1,4 @@
-/** Traits that the visitor makes: their packs, what was found out about them, and what runs. */
+/** The visitor's own traits: their packs, the findings about them, and the step that runs. */
 
 import { SvelteSet } from "svelte/reactivity";
 import type { Engine } from "../../engine/protocol.ts";
@@ -7,10 +7,10 @@ import { EngineFailure } from "../../engine/failure.ts";
 import { asFailure } from "../model/failure.ts";
 import type { ModelState } from "../model/model.svelte.ts";
 import type { TraitStore } from "../storage/traits.ts";
-import { drafted, type MadeParts, type MadeTrait, plainName, type RunningStep, settingsFor, type Step, type Study, untested, unwritten, withRow } from "./made_trait.ts";
+import { newOwnTrait, type OwnTraitParts, type OwnTrait, plainName, type RunningStep, settingsFor, type Step, type Study, noStudies, noResponses, withRow } from "./own_trait.ts";
 import { type Problem, problemOf } from "./problem.ts";
 
-export type { MadeParts, MadeTrait } from "./made_trait.ts";
+export type { OwnTraitParts, OwnTrait } from "./own_trait.ts";
 
 /** Longest files that are read, as in the program. */
 const maxPackBytes = 256 << 10;
@@ -24,43 +24,43 @@ const study = { sweep: "trying layers and doses", controls: "pushing along other
 const studyPhase = { reading: "reading the responses", writing: "writing answers", measuring: "measuring the answers" } as const;
 
 export class Workshop {
-  /** Newest first. */
-  traits: MadeTrait[] = $state.raw([]);
+  /** The traits, the newest first. */
+  traits: OwnTrait[] = $state.raw([]);
   running: RunningStep | null = $state.raw(null);
   /** Why a step ended without a result. */
   trouble: { id: string; step: Step; message: string } | null = $state.raw(null);
-  /** What is wrong with a pack, by trait; under `new` with what is about to become one. */
+  /** Problems of packs, by the trait's id; those of a draft under `new`. */
   problems: Record<string, Problem | null> = $state({});
-  #parts: Record<string, Partial<MadeParts> | undefined> = {};
+  #parts: Record<string, Partial<OwnTraitParts> | undefined> = {};
   #stopped = false;
-  /** All steps were asked for, not one. */
+  /** True if all steps were asked for, not one. */
   #all = false;
   #active: Promise<void> = Promise.resolve();
-  /** Sliders of this page's own making. A set, because names come from files: an object would answer to `constructor`. */
+  /** Names of sliders that this page made. A set, because names come from files: an object would answer to `constructor`. */
   readonly #own = new SvelteSet<string>();
   #sorting: Promise<unknown> = Promise.resolve();
 
   constructor(
     private readonly engine: Engine,
-    readonly store: TraitStore<MadeTrait, MadeParts>,
+    readonly store: TraitStore<OwnTrait, OwnTraitParts>,
     private readonly model: ModelState,
-    /** Before traits are added: others that nothing needs may go. */
+    /** Removes traits that nothing needs, so that the model has room for `count` more. */
     private readonly makeRoom: (count: number) => Promise<void> = () => Promise.resolve(),
   ) {
     store.keeping.onTrouble = (failure) => (model.failure = failure);
   }
 
-  /** Something short runs: answers wait until it is done. */
+  /** True if something short runs, for which answers wait. */
   get testing(): boolean {
     return this.running !== null && this.running.step === "vector";
   }
 
-  /** What storage holds. */
+  /** Reads the traits that storage holds. */
   async restore(): Promise<void> {
-    this.traits = (await this.store.list()).map((trait) => ({ ...untested, ...trait }));
+    this.traits = (await this.store.list()).map((trait) => ({ ...noStudies, ...trait }));
   }
 
-  /** The sliders of traits that were made with the loaded model. */
+  /** Adds sliders for the traits that were made with the loaded model. */
   async addSliders(): Promise<void> {
     const sha256 = this.model.loaded?.sha256;
     for (const trait of this.traits) {
@@ -74,11 +74,11 @@ export class Workshop {
     }
   }
 
-  find(name: string): MadeTrait | null {
+  find(name: string): OwnTrait | null {
     return this.traits.find((trait) => trait.pack.name === name) ?? this.traits.find(({ id }) => id === name) ?? null;
   }
 
-  /** The new trait's id, or null and a problem. */
+  /** Drafts a trait; gives its id, or null and a problem. */
   async draft(name: string, description: string, opposite: string): Promise<string | null> {
     return this.begin(() => this.engine.draftTrait(name, description, opposite));
   }
@@ -90,7 +90,7 @@ export class Workshop {
     });
   }
 
-  /** A vector file or a GGUF control vector as a trait; its name, or null and a failure. */
+  /** Takes a vector file or a GGUF control vector as a trait; gives its name, or null and a failure. */
   async importVector(file: File): Promise<string | null> {
     const model = this.model.loaded;
     if (model === null) return null;
@@ -103,7 +103,7 @@ export class Workshop {
       await this.makeRoom(1);
       const added = await this.engine.addVector(name, vector);
       const pack: TraitPack = { name: added.name, opposite: added.opposite, description: added.description, instructions: [], questions: { extraction: [], evaluation: [] }, licence: "NOASSERTION" };
-      const trait: MadeTrait = { ...drafted(pack), imported: true, model: { name: model.name, sha256: model.sha256 } };
+      const trait: OwnTrait = { ...newOwnTrait(pack), imported: true, model: { name: model.name, sha256: model.sha256 } };
       this.model.addTrait(added);
       this.#own.add(added.name);
       this.traits = [trait, ...this.traits];
@@ -124,7 +124,7 @@ export class Workshop {
         this.problems["new"] = { field: "name", message: `There is a trait called ${pack.name} already. Choose another name.` };
         return null;
       }
-      const trait = drafted(pack);
+      const trait = newOwnTrait(pack);
       this.traits = [trait, ...this.traits];
       await this.keep(trait);
       return trait.id;
@@ -142,7 +142,7 @@ export class Workshop {
     return name === "new" || this.isReadyMade(name) || this.traits.some((trait) => trait.id !== but && trait.pack.name === name);
   }
 
-  change(id: string, by: Partial<Pick<MadeTrait, "pack" | "settings" | "sweepSettings" | "thresholds">>): void {
+  change(id: string, by: Partial<Pick<OwnTrait, "pack" | "settings" | "sweepSettings" | "thresholds">>): void {
     // Studies that were begun with other settings cannot go on.
     const old = this.get(id);
     const begun = by.sweepSettings === undefined ? {} : { begun: {}, trying: [] };
@@ -152,7 +152,7 @@ export class Workshop {
     if (trait !== null) void this.keep(trait);
   }
 
-  /** Whether the pack can be used; otherwise its problem is shown at its field. */
+  /** True if the pack can be used; otherwise its problem is shown at its field. */
   async check(id: string): Promise<boolean> {
     const trait = this.get(id);
     if (trait === null) return false;
@@ -170,11 +170,11 @@ export class Workshop {
     return true;
   }
 
-  /** Every step that is not done yet. */
+  /** Runs every step that is not done yet. */
   async makeAll(id: string): Promise<void> {
     this.#stopped = false;
     this.#all = true;
-    const steps: [done: (trait: MadeTrait) => boolean, run: (id: string) => Promise<void>][] = [
+    const steps: [done: (trait: OwnTrait) => boolean, run: (id: string) => Promise<void>][] = [
       [(trait) => trait.complete, (one) => this.write(one)],
       [(trait) => trait.extraction !== null, (one) => this.makeVector(one)],
       [(trait) => trait.sweep !== null, (one) => this.sweep(one)],
@@ -204,7 +204,7 @@ export class Workshop {
     if (step !== "vector") await this.stop();
     await this.#active;
     if (step === "vector") return () => undefined;
-    // It was stopped for a while, which is no trouble.
+    // The work was stopped for a while, which is no trouble.
     this.trouble = null;
     return () => void (all ? this.makeAll(id) : this[step === "controls" ? "control" : step](id));
   }
@@ -221,7 +221,7 @@ export class Workshop {
     const { contrast } = await this.partsOf(id);
     this.update(id, { model: { name: model.name, sha256: model.sha256 } });
     await this.perform(id, "write", async (progress) => {
-      // By place; where several are written at once, some places are empty for a while.
+      // Responses by place; where several are written at once, some places are empty for a while.
       const responses: (ContrastResponse | undefined)[] = contrast === undefined ? [] : [...(await this.engine.openContrast(contrast)).responses];
       let timer: ReturnType<typeof setTimeout> | null = null;
       const show = () => {
@@ -240,7 +240,7 @@ export class Workshop {
             } else {
               void this.keepPart(id, "contrast", event.contrast);
               const now = this.get(id);
-              // Those that are still growing would be lost with the page.
+              // Responses that are still growing are not in the contrast set, and are left out.
               if (now !== null) void this.keep({ ...now, responses: event.written.flatMap((at) => responses[at] ?? []) });
             }
           },
@@ -265,14 +265,14 @@ export class Workshop {
         progress("reading the responses and making the vector", "steps", event);
       });
       await this.keepPart(id, "vector", vector);
-      // What was found out about another vector does not hold for this one.
+      // Findings about another vector do not hold for this one.
       for (const one of ["sweep", "controls", "predict"] as const) await this.forget(id, one);
-      this.update(id, { extraction, ...untested });
+      this.update(id, { extraction, ...noStudies });
       await this.addSlider(id);
     });
   }
 
-  /** Thresholds change while a handle is dragged: the last ones are used. */
+  /** Sorts the responses by new thresholds. They change while a handle is dragged: the last ones are used. */
   sort(id: string, thresholds: Thresholds): void {
     this.change(id, { thresholds });
     this.#sorting = this.#sorting.then(async () => {
@@ -314,11 +314,11 @@ export class Workshop {
     });
   }
 
-  /** Runs a study, from what was kept of it where it was begun. */
+  /** Runs a study, from its records where it was begun. */
   private async study(
     id: string,
     step: Study,
-    work: (trait: MadeTrait, vector: Uint8Array, records: { records?: Uint8Array }, listen: (event: StudyEvent) => void) => Promise<void>,
+    work: (trait: OwnTrait, vector: Uint8Array, records: { records?: Uint8Array }, listen: (event: StudyEvent) => void) => Promise<void>,
   ): Promise<void> {
     this.#stopped = false;
     const { vector, [recordsOf[step]]: kept } = await this.partsOf(id);
@@ -344,7 +344,7 @@ export class Workshop {
     if (trait !== null) void this.keep(trait);
   }
 
-  /** What was kept of a study that is finished, or that cannot go on. */
+  /** Removes the records of a study that is finished, or that cannot go on. */
   private async forget(id: string, step: Study): Promise<void> {
     const trait = this.get(id);
     if (trait === null) return;
@@ -361,10 +361,10 @@ export class Workshop {
     }
   }
 
-  /** The pack stays; everything that was made of it goes. */
+  /** Removes everything that was made of a pack; the pack stays. */
   async startOver(id: string): Promise<void> {
     if (this.running !== null) return;
-    const trait = this.update(id, unwritten);
+    const trait = this.update(id, noResponses);
     if (trait === null) return;
     await this.store.remove(id);
     this.#parts[id] = undefined;
@@ -396,11 +396,11 @@ export class Workshop {
     }
   }
 
-  private get(id: string): MadeTrait | null {
+  private get(id: string): OwnTrait | null {
     return this.traits.find((trait) => trait.id === id) ?? null;
   }
 
-  private update(id: string, by: Partial<MadeTrait>): MadeTrait | null {
+  private update(id: string, by: Partial<OwnTrait>): OwnTrait | null {
     const old = this.get(id);
     if (old === null) return null;
     const next = { ...old, ...by, updated: Date.now() };
@@ -423,7 +423,7 @@ export class Workshop {
     } catch (thrown) {
       const failure = asFailure(thrown);
       this.trouble = { id, step, message: failure.message };
-      // Of other kinds the page's banner knows what to do.
+      // The page's banner knows what to do about other kinds.
       if (failure.kind !== "usage") this.model.failure = failure;
     } finally {
       this.running = null;
@@ -432,7 +432,7 @@ export class Workshop {
     }
   }
 
-  /** Whether the visitor made or imported the trait that has this name among the sliders. */
+  /** True if the visitor made or imported the slider of this name. */
   owns(name: string): boolean {
     return this.#own.has(name);
   }
@@ -447,19 +447,19 @@ export class Workshop {
     this.#own.add(trait.pack.name);
   }
 
-  private async partsOf(id: string): Promise<Partial<MadeParts>> {
+  private async partsOf(id: string): Promise<Partial<OwnTraitParts>> {
     const known = this.#parts[id] ?? (await this.store.parts(id));
-    // Meanwhile something may have been put there.
+    // Something may have been put there meanwhile.
     return (this.#parts[id] ??= known);
   }
 
-  private async keepPart<K extends keyof MadeParts>(id: string, name: K, part: MadeParts[K]): Promise<void> {
+  private async keepPart<K extends keyof OwnTraitParts>(id: string, name: K, part: OwnTraitParts[K]): Promise<void> {
     await this.partsOf(id);
     this.#parts[id] = { ...this.#parts[id], [name]: part };
     await this.store.putPart(id, name, part);
   }
 
-  private async keep(trait: MadeTrait): Promise<void> {
+  private async keep(trait: OwnTrait): Promise<void> {
     await this.store.put(trait);
   }
 }

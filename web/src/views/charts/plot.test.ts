@@ -1,16 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { csv, extent, keyRows } from "./plot.ts";
-
-describe("a chart's numbers as a file", () => {
-  it("keep all digits, leave gaps where there is no number, and quote what needs it", () => {
-    const text = csv({ columns: ["layer", 'a "b", c'], rows: [[16, 0.123456789], [17, null], [18, Number.NaN]] });
-    expect(text).toBe('layer,"a ""b"", c"\r\n16,0.123456789\r\n17,\r\n18,\r\n');
-  });
-
-  it("never begin a text like a formula", () => {
-    expect(csv({ columns: ["q"], rows: [["=HYPERLINK(1)"], ["-1"]] })).toBe("q\r\n'=HYPERLINK(1)\r\n'-1\r\n");
-  });
-});
+import { extent, keyRows } from "./plot.ts";
 
 describe("a chart", () => {
   it("spans what can be drawn, and something where nothing can", () => {

@@ -1,4 +1,4 @@
-/** What charts are made of. Numbers arrive from the engine; here they only become places, marks and words. */
+/** Parts of charts. Numbers arrive from the engine; here they only become places, marks and words. */
 
 import { symbolCircle, symbolDiamond, symbolSquare, symbolTriangle, symbolCross, symbolStar, type SymbolType } from "d3-shape";
 
@@ -8,26 +8,26 @@ export interface Point {
   /** Ends of an interval around `y`. */
   low?: number;
   high?: number;
-  /** Drawn hollow: what it stands for is in the chart's key. */
+  /** True for a hollow mark; the chart's key says what that stands for. */
   open?: boolean;
-  /** What a pointer finds out about it. */
+  /** Text that a pointer shows. */
   label?: string;
 }
 
 export interface Series {
   name: string;
   points: Point[];
-  /** Marks alone, not joined. */
+  /** True for marks that no line joins. */
   loose?: boolean;
 }
 
-/** A chart's numbers, for the table, the CSV file and whoever cannot see the chart. */
+/** A chart's numbers, for the table, the CSV file and readers who cannot see the chart. */
 export interface Table {
   columns: string[];
   rows: (string | number | null)[][];
 }
 
-/** After Okabe and Ito, darkened or lightened to 3 : 1 on the page; every series has a shape of its own as well. */
+/** Colours after Okabe and Ito, darkened or lightened to 3 : 1 on the page; every series has a shape of its own as well. */
 const colours = [
   "light-dark(#0072b2, #62b8ea)",
   "light-dark(#c75800, #f29b5b)",
@@ -39,7 +39,7 @@ const colours = [
 const shapes: readonly SymbolType[] = [symbolCircle, symbolSquare, symbolTriangle, symbolDiamond, symbolCross, symbolStar];
 
 export const colourOf = (series: number): string => colours[series % colours.length] ?? colours[0];
-/** After the last colour the first comes again with another shape. */
+/** Shape of a series: after the last colour the first comes again with another shape. */
 export const shapeOf = (series: number): SymbolType => shapes[(series + Math.floor(series / colours.length)) % shapes.length] ?? symbolCircle;
 
 /** Smallest and largest of what can be drawn, `always` included; a little air when all are equal. */
@@ -53,17 +53,6 @@ export function extent(values: Iterable<number | undefined>, always: readonly nu
   }
   if (low > high) return [0, 1];
   return low === high ? [low - 0.5, high + 0.5] : [low, high];
-}
-
-/** RFC 4180; what a spreadsheet would run as a formula is quoted as text. */
-export function csv({ columns, rows }: Table): string {
-  const cell = (value: string | number | null) => {
-    if (value === null) return "";
-    if (typeof value === "number") return Number.isFinite(value) ? String(value) : "";
-    const text = /^[=+\-@\t\r]/.test(value) ? `'${value}` : value;
-    return /[",\n\r]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
-  };
-  return [columns, ...rows].map((row) => row.map(cell).join(",")).join("\r\n") + "\r\n";
 }
 
 /** Rows of a key that fit the width, each entry with where it begins; letters are taken as `0.56 em` wide. */

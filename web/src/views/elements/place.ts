@@ -1,4 +1,4 @@
-/** Where a floating box goes: under what it explains, above where there is no room, always inside the window. */
+/** Places a floating box under what it explains, above where there is no room, always inside the window. */
 export function place(box: HTMLElement, anchor: DOMRect): void {
   const margin = 8;
   const { width, height } = box.getBoundingClientRect();

@@ -1,4 +1,4 @@
-/** What the colours of a question's two answers stand for, as numbers. */
+/** A question and its two answers with the numbers behind their colours. */
 
 import { planText } from "../../format.ts";
 import { type HeatView, readingAt } from "../../state/session/heat_view.ts";
@@ -8,7 +8,7 @@ import type { Token } from "../../engine/protocol.ts";
 
 export interface ColouredToken {
   token: Token;
-  /** In the scale's unit; null where there is none. */
+  /** The value in the scale's unit; null where there is none. */
   value: number | null;
 }
 
@@ -22,7 +22,7 @@ export interface Coloured {
   scale: Scale | null;
   trait: { name: string; opposite: string } | null;
   layer: number;
-  /** Which model read, in words. */
+  /** The model that read, in words. */
   readBy: string;
   answers: ColouredAnswer[];
 }

@@ -4,7 +4,7 @@ import { Session } from "../../state/session/session.svelte.ts";
 import { exported } from "../../state/files/exported.ts";
 import { memoryStore } from "../../state/storage/conversations.ts";
 import { coloured } from "./coloured.ts";
-import { csv } from "./csv.ts";
+import { csv } from "../elements/csv.ts";
 import { draw, toSvg } from "./picture.ts";
 import { readingsCsv, readingsJson } from "./readings.ts";
 import { readSession, sessionText } from "../../state/files/session_file.ts";
@@ -27,7 +27,7 @@ beforeEach(() => localStorage.clear());
 
 describe("a table", () => {
   it("quotes what must be quoted, and lets no text become a formula", () => {
-    expect(csv([["a,b", 'say "x"', "two\nlines", " space", null, Number.NaN, -1.5]])).toBe('"a,b","say ""x""","two\nlines"," space",,,-1.5\r\n');
+    expect(csv([["a,b", 'say "x"', "two\nlines", " space", null, Number.NaN, -1.5, 0.123456789]])).toBe('"a,b","say ""x""","two\nlines"," space",,,-1.5,0.123456789\r\n');
     for (const text of ["=1+1", "+1", "-1", "@x", "\t=1", " =cmd()", "＝1", "\r=1"]) {
       expect(csv([[text]]).replace(/^"/, "")).toMatch(/^'/);
     }

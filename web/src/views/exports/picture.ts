@@ -146,7 +146,7 @@ function legend(page: Page, shown: Coloured, top: number): number {
 
 const escaped = (text: string) =>
   text
-    // What XML cannot hold at all.
+    // XML cannot hold these characters at all.
     .replace(/[\u0000-\u0008\u000b\u000c\u000e-\u001f\ufffe\uffff]|[\ud800-\udbff](?![\udc00-\udfff])|(?<![\ud800-\udbff])[\udc00-\udfff]/g, "\ufffd")
     .replaceAll("&", "&amp;")
     .replaceAll("<", "&lt;")

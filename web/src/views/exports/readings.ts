@@ -3,7 +3,7 @@
 import type { ReadingBlock, Token } from "../../engine/protocol.ts";
 import { readingAt, readingsThroughLayers } from "../../state/session/heat_view.ts";
 import { answerText, type Run } from "../../state/conversation/conversation.ts";
-import { type Cell, csv } from "./csv.ts";
+import { type Cell, csv } from "../elements/csv.ts";
 
 interface Part {
   name: "question" | "unsteered" | "steered";
@@ -21,7 +21,7 @@ function partsOf(run: Run): Part[] {
 
 const short = (value: number | null | undefined) => (value === null || value === undefined || !Number.isFinite(value) ? null : Number(value.toPrecision(6)));
 
-/** One line a token: readings of every trait at `layer`, in deviations, inside the run and by the unsteered model. */
+/** A table with a line for each token: readings of every trait at `layer`, in deviations, inside the run and by the unsteered model. */
 export function readingsCsv(run: Run, layer: number): string {
   const traits = run.model.traits.map(({ name }) => name);
   const head: Cell[] = ["text", "place", "token_id", "token", "logprob", "logprob_unsteered"];
@@ -40,7 +40,7 @@ export function readingsCsv(run: Run, layer: number): string {
   return csv([head, ...rows]);
 }
 
-/** Everything at every layer; `null` where there is no reading. */
+/** JSON with the readings at every layer; `null` where there is none. */
 export function readingsJson(question: string, run: Run): string {
   const parts = partsOf(run).map((part) => {
     const through = (block: ReadingBlock | null) =>

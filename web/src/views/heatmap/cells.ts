@@ -9,15 +9,15 @@ export interface Cell {
   index: number;
   text: string;
   colour: string | undefined;
-  /** What a screen reader says for it. */
+  /** The token as a screen reader says it. */
   label: string;
-  /** Another token would have been chosen here. */
+  /** True if another token would have been chosen here. */
   differs?: boolean;
-  /** Framed: the author of a link points at it. */
+  /** True for the token that the author of a link points at, which is framed. */
   pointed?: boolean;
-  /** Printed behind it, where colours may be lost. */
+  /** The number that is printed behind the token, where colours may be lost. */
   number?: string;
-  /** A sentence about what changed before it. */
+  /** A sentence about a change before the token. */
   mark?: string;
 }
 
@@ -46,7 +46,7 @@ export function moveMark(changes: readonly { fromToken: number; plan: Plan }[], 
  */
 export class GrowingCells {
   #cells: Cell[] = [];
-  /** How many tokens have cells that stay. */
+  /** Number of tokens whose cells stay. */
   #settled = 0;
   #made: readonly unknown[] = [];
 

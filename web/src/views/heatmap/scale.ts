@@ -1,5 +1,5 @@
 /**
- * From a number to a colour. Orange and blue stay apart for every common kind of colour blindness;
+ * Colours of numbers. Orange and blue stay apart for every common kind of colour blindness;
  * both ends keep text readable (checked in scale.test.ts).
  */
 
@@ -10,21 +10,21 @@ interface Anchor {
   dark: Rgb;
 }
 
-/** More of the trait than ordinary. */
+/** Colour of a token with more of the trait than ordinary. */
 const more: Anchor = { light: [246, 158, 52], dark: [158, 84, 10] };
-/** Less of it. */
+/** Colour of a token with less of the trait than ordinary. */
 const less: Anchor = { light: [104, 168, 232], dark: [34, 92, 156] };
-/** Unexpected. */
+/** Colour of an unexpected token. */
 const surprising: Anchor = { light: [206, 142, 226], dark: [124, 62, 150] };
 
-/** Full colour at this many standard deviations. */
+/** Standard deviations at which a reading has its full colour. */
 export const readingSpan = 3;
-/** Full colour at one chance in a thousand, in nats. */
+/** Surprise in nats that has its full colour: one chance in a thousand. */
 export const surpriseSpan = Math.log(1000);
 
 export type Scale = "reading" | "surprise";
 
-/** Above 1, so that what is nearly ordinary stays calm. */
+/** Exponent of the colour's strength, above 1, so that nearly ordinary tokens stay calm. */
 const gamma = 1.3;
 
 /** The end of the scale that a value leans to, and how far. */

@@ -1,8 +1,8 @@
-/** How large things are that the browser keeps, about: its own figure is one for everything together. */
+/** Approximate sizes of stored things: the browser's own figure is one for everything together. */
 
 import type { Session } from "../../state/session/session.svelte.ts";
 
-/** Bytes of plain data as structured clone would write it, about. */
+/** Approximate bytes of plain data as structured clone would write it. */
 export function sizeOf(value: unknown): number {
   if (ArrayBuffer.isView(value)) return value.byteLength;
   if (typeof value === "string") return value.length + 4;
@@ -18,7 +18,7 @@ export async function sizeOfConversations({ chat }: Session): Promise<number> {
   return bytes;
 }
 
-/** By the trait's id. */
+/** Sizes by the trait's id. */
 export async function sizesOfTraits({ workshop }: Session): Promise<ReadonlyMap<string, number>> {
   const sizes = new Map<string, number>();
   for (const trait of workshop.traits) sizes.set(trait.id, sizeOf(trait) + sizeOf(await workshop.store.parts(trait.id).catch(() => ({}))));

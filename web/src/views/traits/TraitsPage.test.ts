@@ -118,7 +118,7 @@ describe("a trait that is made", () => {
     const first = await opened(store, 1);
     await draft(first, 20);
     await click("Write the responses");
-    await waitFor(() => expect(first.session.workshop.traits[0]?.responses.length).toBeGreaterThan(20), { timeout: 10_000 });
+    await waitFor(() => expect(first.session.workshop.traits[0]?.responses.length).toBeGreaterThan(20));
     // The tab is gone: nobody stopped anything, and what comes after this is lost.
     first.unmount();
     const kept = structuredClone(await store.list());
@@ -183,13 +183,13 @@ describe("traits that were here before", () => {
   it("say so when they fail their controls", async () => {
     const { go } = await opened();
     await go("#traits/poetic");
-    expect(await screen.findByText("Do not believe it.", {}, { timeout: 10_000 })).toBeTruthy();
+    expect(await screen.findByText("Do not believe it.")).toBeTruthy();
     expect(screen.getByText(/Not measured for this trait yet: whether its reading predicts/)).toBeTruthy();
   }, 20_000);
 
   it("have a short verdict each in the overview", async () => {
     await opened();
-    expect(await screen.findByText("It works.", {}, { timeout: 10_000 })).toBeTruthy();
+    expect(await screen.findByText("It works.")).toBeTruthy();
     expect(screen.getByText("Do not believe it.").closest("li")?.textContent).toContain("poetic");
     expect(screen.getByText("Not tested yet.").closest("li")?.textContent).toContain("villainous");
   }, 20_000);

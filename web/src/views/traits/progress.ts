@@ -1,8 +1,8 @@
-/** How far a trait is, in a sentence. */
+/** The progress of a trait, in a sentence. */
 
-import type { MadeTrait, RunningStep } from "../../state/traits/made_trait.ts";
+import type { OwnTrait, RunningStep } from "../../state/traits/own_trait.ts";
 
-export function progressOf(trait: MadeTrait, running: RunningStep | null): { text: string; bad: boolean } {
+export function progressOf(trait: OwnTrait, running: RunningStep | null): { text: string; bad: boolean } {
   if (running?.id === trait.id) return { text: `Being made: ${running.phase}${running.total > 0 ? `, ${running.done} of ${running.total} ${running.unit}` : ""}.`, bad: false };
   if (trait.imported === true) return { text: "From a file. What it does has not been tested here.", bad: false };
   const { controls, sweep, extraction, responses, begun } = trait;

@@ -32,7 +32,7 @@ describe("a study that was stopped", () => {
     const spy = vi.spyOn(engine.traits, "sweepTrait");
     const trait = () => session.workshop.traits[0]!;
     await click("Try it");
-    await waitFor(() => expect(trait().trying.some(({ evidence }) => Number.isFinite(evidence))).toBe(true), { timeout: 10_000 });
+    await waitFor(() => expect(trait().trying.some(({ evidence }) => Number.isFinite(evidence))).toBe(true));
     await click("Stop");
     expect((await screen.findByRole("alert")).textContent).toContain("go on whenever you like");
     expect(trait().sweep).toBeNull();
@@ -40,7 +40,7 @@ describe("a study that was stopped", () => {
     // A setting is told again as its answers are measured, and is one row all the same.
     expect(new Set(trait().trying.map(({ layers, dose }) => `${String(layers)} ${dose}`)).size).toBe(trait().trying.length);
     await click("Go on trying");
-    await screen.findByText("Recommended.", {}, { timeout: 10_000 });
+    await screen.findByText("Recommended.");
     await waitFor(() => expect(session.workshop.running).toBeNull());
     expect(spy.mock.calls[0]?.[0].records).toBeUndefined();
     expect(spy.mock.calls[1]?.[0].records?.byteLength).toBeGreaterThan(0);
@@ -54,9 +54,9 @@ describe("a study that was stopped", () => {
     const { session, unmount } = await made(store);
     const { id } = session.workshop.traits[0]!;
     await click("Try it");
-    await screen.findByText("Recommended.", {}, { timeout: 10_000 });
+    await screen.findByText("Recommended.");
     await click("Compare");
-    await waitFor(() => expect(session.workshop.running?.done).toBeGreaterThan(8), { timeout: 10_000 });
+    await waitFor(() => expect(session.workshop.running?.done).toBeGreaterThan(8));
     await click("Stop");
     await waitFor(() => expect(session.workshop.running).toBeNull());
     unmount();
@@ -68,17 +68,17 @@ describe("a study that was stopped", () => {
     expect(screen.getByText("Recommended.")).toBeTruthy();
     const spy = vi.spyOn(again.engine.traits, "controlTrait");
     await click("Go on comparing");
-    await screen.findByText("It works.", {}, { timeout: 10_000 });
+    await screen.findByText("It works.");
     expect(spy.mock.calls[0]?.[0].records?.byteLength).toBeGreaterThan(0);
   }, 40_000);
 
   it("makes room for an answer in Play, and then goes on by itself", async () => {
     const { session } = await made();
     await click("Try it");
-    await waitFor(() => expect(session.workshop.running?.done).toBeGreaterThan(8), { timeout: 10_000 });
+    await waitFor(() => expect(session.workshop.running?.done).toBeGreaterThan(8));
     await session.chat.ask("How was your weekend?");
     expect(session.chat.conversation.turns[0]?.runs[0]?.answers.steered.end).toBe("end-token");
-    await waitFor(() => expect(session.workshop.traits[0]!.sweep).not.toBeNull(), { timeout: 10_000 });
+    await waitFor(() => expect(session.workshop.traits[0]!.sweep).not.toBeNull());
     expect(session.workshop.trouble).toBeNull();
   }, 40_000);
 });
@@ -88,7 +88,7 @@ describe("what is shown of a study", () => {
     const { engine } = await made();
     engine.traits.caveats = ["It may flatter the vector."];
     await click("Try it");
-    expect((await screen.findAllByText("It may flatter the vector.", {}, { timeout: 10_000 })).length).toBe(1);
+    expect((await screen.findAllByText("It may flatter the vector.")).length).toBe(1);
   }, 40_000);
 
   it("is the perplexity, where the device does not measure how much the model was bent", () => {

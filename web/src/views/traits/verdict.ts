@@ -4,7 +4,7 @@ import type { Controls, TraitReport } from "../../engine/traits_protocol.ts";
 
 export const verdictWords: Record<Controls["verdict"], string> = { works: "It works", "does-not": "Do not believe it", "not-enough-data": "Nobody knows yet" };
 
-/** Of a ready-made trait, by its report. */
+/** The verdict on a ready-made trait, by its report. */
 export function shortVerdict(report: TraitReport | null): { text: string; bad: boolean } {
   if (report === null) return { text: "Not tested yet.", bad: false };
   const { controls, sweep } = report;

@@ -15,13 +15,13 @@ function wayOf({ pathname, searchParams }: URL): Way {
   return pathname.endsWith("/catalog.json") ? "newest" : "not kept";
 }
 
-/** Another version of the same file: it is not asked for again once this one is there. */
+/** True if `other` is an older version of the file `one`, which nobody will ask for again. */
 function takesThePlaceOf(one: URL, other: URL): boolean {
   if (one.href === other.href) return false;
   return one.pathname === other.pathname || (one.pathname.endsWith(".wasm") && other.pathname.endsWith(".wasm"));
 }
 
-export class KeptFiles {
+export class OfflineFiles {
   /** `storage` is missing on plain HTTP: then nothing is kept. */
   constructor(
     private readonly network: Fetch,
@@ -47,7 +47,7 @@ export class KeptFiles {
     }
   };
 
-  /** For a file that turned out to be another than its address promised. */
+  /** Drops a file that is not what its address promised. */
   async forget(url: string): Promise<void> {
     await this.open().then((cache) => cache?.delete(url)).catch(() => undefined);
   }

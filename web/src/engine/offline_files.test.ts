@@ -1,5 +1,5 @@
 import { beforeEach, describe, expect, it } from "vitest";
-import { KeptFiles } from "./kept_files.ts";
+import { OfflineFiles } from "./offline_files.ts";
 
 /** What the page uses of a browser's Cache API. */
 function storage(): CacheStorage {
@@ -24,7 +24,7 @@ const network = async (url: string) => {
   return answer();
 };
 const says = (text: string, status = 200) => () => new Response(text, { status });
-const read = async (files: KeptFiles, url: string) => (await files.fetch(url)).text();
+const read = async (files: OfflineFiles, url: string) => (await files.fetch(url)).text();
 
 beforeEach(() => {
   answers = [];
@@ -33,7 +33,7 @@ beforeEach(() => {
 
 describe("files that are kept", () => {
   it("the catalogue is the server's newest, and the last known one without it", async () => {
-    const files = new KeptFiles(network, storage());
+    const files = new OfflineFiles(network, storage());
     answers = [says("old"), says("new"), says("bad gateway", 502)];
     expect(await read(files, catalogue)).toBe("old");
     expect(await read(files, catalogue)).toBe("new");
@@ -43,7 +43,7 @@ describe("files that are kept", () => {
   });
 
   it("what is named by its content is fetched once; another version takes its place", async () => {
-    const files = new KeptFiles(network, storage());
+    const files = new OfflineFiles(network, storage());
     answers = [says("a"), says("b")];
     expect([await read(files, vector("1")), await read(files, vector("1"))]).toEqual(["a", "a"]);
     expect(await read(files, vector("2"))).toBe("b");
@@ -56,7 +56,7 @@ describe("files that are kept", () => {
   });
 
   it("a wrong one is forgotten", async () => {
-    const files = new KeptFiles(network, storage());
+    const files = new OfflineFiles(network, storage());
     answers = [says("wrong"), says("right")];
     await read(files, vector("1"));
     await files.forget(vector("1"));
@@ -64,12 +64,12 @@ describe("files that are kept", () => {
   });
 
   it("nothing else, no error, and nothing where there is no storage", async () => {
-    const files = new KeptFiles(network, storage());
+    const files = new OfflineFiles(network, storage());
     answers = [says("weights"), says("not there", 404), says("there")];
     await read(files, "https://example.org/models/m/model.safetensors");
     await read(files, vector("1"));
     expect(await read(files, vector("1"))).toBe("there");
-    const bare = new KeptFiles(network, undefined);
+    const bare = new OfflineFiles(network, undefined);
     answers = [says("once")];
     await read(bare, catalogue);
     await expect(read(bare, catalogue)).rejects.toThrow("Failed to fetch");

@@ -1,4 +1,4 @@
-/** Comma-separated values (RFC 4180). By hand: the ten lines are shorter than any library's options. */
+/** Comma-separated values (RFC 4180). The ten lines are shorter than any library's options. */
 
 export type Cell = string | number | null;
 

@@ -1,16 +1,16 @@
-/** A trait that the visitor makes: what is kept of it, and what it begins with. */
+/** A trait of the visitor's own: what storage keeps of it, and what it begins with. */
 
 import type { ContrastResponse, Controls, Extraction, Prediction, ResponseSettings, Sweep, SweepRow, SweepSettings, Thresholds, TraitPack } from "../../engine/traits_protocol.ts";
 import { newId } from "../conversation/conversation.ts";
-import type { Kept } from "../storage/traits.ts";
+import type { TraitRecord } from "../storage/traits.ts";
 
-/** What finds out whether to believe a trait. */
+/** A study that finds out whether to believe a trait. */
 export type Study = "sweep" | "controls" | "predict";
 export type Step = "write" | "vector" | Study;
 
-/** Finished or half-made; plain data that storage keeps as it stands. */
-export interface MadeTrait extends Kept {
-  /** Came as a vector file: its pack has no instructions and no questions, and nothing is known of how it was made. */
+/** A trait of the visitor's own, finished or half-made, as plain data. */
+export interface OwnTrait extends TraitRecord {
+  /** True for a trait that came as a vector file: its pack has no instructions and no questions, and nothing is known of how it was made. */
   imported?: true;
   pack: TraitPack;
   settings: ResponseSettings;
@@ -19,10 +19,10 @@ export interface MadeTrait extends Kept {
   /** The model whose responses these are; null while there are none. */
   model: { name: string; sha256: string } | null;
   responses: ContrastResponse[];
-  /** All responses are written and judged. */
+  /** True if all responses are written and judged. */
   complete: boolean;
   extraction: Omit<Extraction, "vector"> | null;
-  /** Of the finished sweep. */
+  /** Rows of the finished sweep. */
   sweepRows: SweepRow[];
   sweep: Omit<Sweep, "vector" | "rows"> | null;
   /** Rows of a sweep that runs or was stopped, as far as they are measured. */
@@ -33,8 +33,8 @@ export interface MadeTrait extends Kept {
   begun: Partial<Record<Study, { phase: string; done: number; total: number }>>;
 }
 
-/** The records are those of studies that are not finished. */
-export interface MadeParts {
+/** The large parts of a trait; records belong to studies that are not finished. */
+export interface OwnTraitParts {
   contrast: Uint8Array;
   vector: Uint8Array;
   sweepRecords: Uint8Array | null;
@@ -45,11 +45,11 @@ export interface MadeParts {
 export interface RunningStep {
   id: string;
   step: Step;
-  /** For people, in the middle of a sentence. */
+  /** The step's present work, in words for the middle of a sentence. */
   phase: string;
   done: number;
   total: number;
-  /** What `done` and `total` count. */
+  /** The things that `done` and `total` count. */
   unit: string;
   secondsLeft: number | null;
 }
@@ -60,24 +60,24 @@ const usualSweep: SweepSettings = { layers: [], doses: [0.1, 0.2, 0.3], question
 
 /** Pairs that are kept back, so that a trait is tested by instructions that did not make it: one could be an odd one. */
 const pairsToTestWith = 2;
-/** A response is judged by pairs that did not write it. */
+/** Fewest pairs to write with: a response is judged by pairs that did not write it. */
 const fewestPairs = 2;
 
 /** Pairs that responses are written with, unless the visitor chooses. */
 export const usualPairs = (pack: TraitPack): number => Math.max(fewestPairs, pack.instructions.length - pairsToTestWith);
 
 /** A trait's settings after its pack was edited: no more than the pack has, and the usual number of pairs where it was that before. */
-export function settingsFor(pack: TraitPack, { settings, pack: old }: Pick<MadeTrait, "settings" | "pack">): ResponseSettings {
+export function settingsFor(pack: TraitPack, { settings, pack: old }: Pick<OwnTrait, "settings" | "pack">): ResponseSettings {
   const pairs = settings.pairs === usualPairs(old) ? usualPairs(pack) : Math.max(fewestPairs, Math.min(settings.pairs, pack.instructions.length));
   return { ...settings, pairs, questions: Math.min(settings.questions, pack.questions.extraction.length) };
 }
 
-/** What is known of a vector before anybody tried it. */
-export const untested = { sweepRows: [], sweep: null, trying: [], controls: null, prediction: null, begun: {} } satisfies Partial<MadeTrait>;
-/** What there is of a trait before anything is written. */
-export const unwritten = { model: null, responses: [], complete: false, extraction: null, ...untested } satisfies Partial<MadeTrait>;
+/** The studies of a vector that nobody has tried. */
+export const noStudies = { sweepRows: [], sweep: null, trying: [], controls: null, prediction: null, begun: {} } satisfies Partial<OwnTrait>;
+/** The results of a trait for which nothing is written. */
+export const noResponses = { model: null, responses: [], complete: false, extraction: null, ...noStudies } satisfies Partial<OwnTrait>;
 
-export function drafted(pack: TraitPack): MadeTrait {
+export function newOwnTrait(pack: TraitPack): OwnTrait {
   return {
     id: newId(),
     updated: Date.now(),
@@ -85,7 +85,7 @@ export function drafted(pack: TraitPack): MadeTrait {
     settings: { ...usualSettings, pairs: usualPairs(pack), questions: Math.min(usualSettings.questions, pack.questions.extraction.length) },
     thresholds: usualThresholds,
     sweepSettings: { ...usualSweep, questions: Math.min(usualSweep.questions, pack.questions.evaluation.length) },
-    ...unwritten,
+    ...noResponses,
   };
 }
 
@@ -95,7 +95,7 @@ export function plainName(text: string): string {
   return plain.slice(0, 40) || "imported";
 }
 
-/** With `row` in place of an earlier state of the same setting. */
+/** The rows with `row` in place of an earlier state of the same setting. */
 export function withRow(rows: SweepRow[], row: SweepRow): SweepRow[] {
   const setting = ({ allLayers, layers, dose }: SweepRow) => `${allLayers ? "all" : layers.join()} ${dose}`;
   const at = rows.findIndex((one) => setting(one) === setting(row));

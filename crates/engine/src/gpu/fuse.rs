@@ -1,0 +1,198 @@
+//! The list of operations as today's kernels compute it: block by block, each block as a few kernels that keep what lies
+//! between operations to themselves. A list that has something else in it, or something between that is wanted, is declined.
+
+use crate::error::EngineError;
+use crate::index::Place;
+use crate::op::{Activation, Factor, ForwardPass, MatrixId, Op, Value::*, VectorId};
+
+/// The weights of a model by the kernels that read them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Fused {
+    pub embedding: MatrixId,
+    pub blocks: Vec<FusedBlock>,
+    pub theta: f32,
+    pub activation: Activation,
+    pub final_norm: VectorId,
+    pub head: MatrixId,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct FusedBlock {
+    pub attention_norm: VectorId,
+    pub qkv: [Factor; 3],
+    pub output: MatrixId,
+    pub feed_forward_norm: VectorId,
+    pub gate_up: [MatrixId; 2],
+    pub down: MatrixId,
+}
+
+/// Recognises the operations of `pass`.
+pub fn fuse(pass: &ForwardPass) -> Result<Fused, EngineError> {
+    recognise(pass).ok_or_else(|| EngineError::UnsupportedModel {
+        reason: "its blocks are not made of operations that the GPU has kernels for; use the CPU"
+            .into(),
+    })
+}
+
+fn recognise(pass: &ForwardPass) -> Option<Fused> {
+    let [Op::Embed { matrix }, Op::Boundary { .. }, rest @ ..] = &pass.body[..] else {
+        return None;
+    };
+    let [
+        Op::Norm {
+            of: Residual,
+            gain,
+            to: Normed,
+            ..
+        },
+        Op::Head {
+            of: Normed,
+            matrix: head,
+        },
+    ] = pass.head[..]
+    else {
+        return None;
+    };
+    let (mut blocks, mut kinds, mut rest) = (Vec::new(), None, rest);
+    while !rest.is_empty() {
+        let (block, kind, after) = first_block(rest)?;
+        // One table of rotations and one activation serve all blocks.
+        if *kinds.get_or_insert(kind) != kind {
+            return None;
+        }
+        blocks.push(block);
+        rest = after;
+    }
+    let (theta, activation) = kinds?;
+    Some(Fused {
+        embedding: *matrix,
+        blocks,
+        theta,
+        activation,
+        final_norm: gain,
+        head,
+    })
+}
+
+/// The block that `ops` begin with, its rotations' base and its activation, and the operations after it.
+fn first_block(ops: &[Op]) -> Option<(FusedBlock, (f32, Activation), &[Op])> {
+    let [
+        Op::Norm {
+            of: Residual,
+            gain: attention_norm,
+            to: Normed,
+            ..
+        },
+        Op::Project {
+            of: Normed,
+            by: qkv,
+        },
+        Op::Rotate { of: Queries, theta },
+        Op::Rotate {
+            of: Keys,
+            theta: of_keys,
+        },
+        Op::Attend { .. },
+        Op::Boundary { site: heads, .. },
+        Op::Project {
+            of: Heads,
+            by: output,
+        },
+        Op::Boundary {
+            site: after_attention,
+            ..
+        },
+        Op::Add { of: Attended },
+        Op::Norm {
+            of: Residual,
+            gain: feed_forward_norm,
+            to: Normed,
+            ..
+        },
+        Op::Project {
+            of: Normed,
+            by: gate_up,
+        },
+        Op::Gate { by: activation },
+        Op::Project { of: Gate, by: down },
+        Op::Add { of: FedForward },
+        Op::Boundary { site: residual, .. },
+        rest @ ..,
+    ] = ops
+    else {
+        return None;
+    };
+    let places = [heads, after_attention, residual].map(|site| site.place);
+    let qkv: [Factor; 3] = qkv[..].try_into().ok()?;
+    let (
+        [
+            Factor {
+                matrix: output,
+                bias: None,
+                to: Attended,
+            },
+        ],
+        [
+            Factor {
+                matrix: gate,
+                bias: None,
+                to: Gate,
+            },
+            Factor {
+                matrix: up,
+                bias: None,
+                to: Up,
+            },
+        ],
+        [
+            Factor {
+                matrix: down,
+                bias: None,
+                to: FedForward,
+            },
+        ],
+    ) = (&output[..], &gate_up[..], &down[..])
+    else {
+        return None;
+    };
+    let recognised = places == [Place::Heads, Place::AfterAttention, Place::Residual]
+        && qkv.map(|factor| factor.to) == [Queries, Keys, Values]
+        && qkv
+            .iter()
+            .all(|factor| factor.bias.is_some() == qkv[0].bias.is_some())
+        && theta == of_keys;
+    let block = FusedBlock {
+        attention_norm: *attention_norm,
+        qkv,
+        output: *output,
+        feed_forward_norm: *feed_forward_norm,
+        gate_up: [*gate, *up],
+        down: *down,
+    };
+    recognised.then_some((block, (*theta, *activation), rest))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::device::stand_in::published_shapes;
+
+    #[test]
+    fn the_lists_of_known_families_are_recognised_and_others_declined() {
+        let (_, mut config) = published_shapes().next().unwrap();
+        for family in ["llama", "qwen2"] {
+            config.model_type = family.into();
+            let pass = ForwardPass::of(&config).unwrap();
+            let fused = fuse(&pass).unwrap();
+            assert_eq!(fused.blocks.len(), config.layers);
+            for without in [2, 6, 9, pass.body.len() - 1] {
+                let mut other = pass.clone();
+                other.body.remove(without);
+                assert!(
+                    fuse(&other).is_err(),
+                    "{family} without operation {without}"
+                );
+            }
+        }
+    }
+}
