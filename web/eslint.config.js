@@ -10,7 +10,7 @@ import svelteConfig from "./svelte.config.js";
 const layers = [
   "engine",
   "format.ts",
-  ...["conversation", "storage", "model", "traits", "session", "page", "one_file", "recording", "links", "lessons", "files"].map((folder) => `state/${folder}`),
+  ...["untrusted", "conversation", "storage", "model", "traits", "session", "page", "one_file", "recording", "links", "lessons", "files"].map((folder) => `state/${folder}`),
   ...["elements", "charts", "heatmap", "model", "steer", "share", "exports", "chat", "recording", "link", "traits", "play", "lessons", "offline", "shell", "App.svelte"].map((folder) => `views/${folder}`),
 ];
 const zones = layers.slice(0, -1).map((layer, at) => ({

@@ -8,7 +8,7 @@ use trimtab_engine::{Layer, LayerTable};
 use trimtab_persona::controls::cosines;
 use trimtab_persona::plan::parse_layers;
 
-/// From this cosine on, on either side, two vectors are called nearly the same line.
+/// Cosine, on either side, from which on two vectors are called nearly the same line.
 const NEARLY: f32 = 0.8;
 
 #[derive(Debug, Args)]

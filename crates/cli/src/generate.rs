@@ -78,7 +78,7 @@ struct Generated {
     ids: Vec<u32>,
     /// Empty where the model directory has no tokenizer.
     text: String,
-    /// By direction: for every token of prompt and answer, `h_l · v̂_l` at every layer,
+    /// Readings by direction: for every token of prompt and answer, `h_l · v̂_l` at every layer,
     /// `[prompt_ids + ids, L+1]`, `h_l` taken after that layer's change.
     readings: BTreeMap<String, Vec<Vec<f32>>>,
 }
@@ -130,7 +130,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         .map(|(direction, vector)| (vector.name.clone(), readings_of(&answer, direction)))
         .collect();
     let ids = numbers(&answer.tokens);
-    // What is printed as it comes: a character that was never finished is not there.
+    // The text is the same as the one printed piece by piece: a character that was never finished is not there.
     let ordinary: Vec<u32> = ids.iter().copied().filter(|id| !is_special(*id)).collect();
     let text = tokenizer
         .as_ref()

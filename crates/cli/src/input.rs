@@ -1,4 +1,4 @@
-//! What a verb reads: token ids, messages, or a prompt.
+//! Input of a verb: token ids, messages, or a prompt.
 
 use crate::model::{ModelArguments, read_json};
 use anyhow::{Context, Result, bail, ensure};

@@ -1,4 +1,4 @@
-//! What the program prints. Standard output may be a pipe that nobody reads on, or a full disk.
+//! Output of the program. Standard output may be a pipe that nobody reads on, or a full disk.
 
 use std::fmt::Arguments;
 use std::io::{ErrorKind, Write};
@@ -23,7 +23,7 @@ pub fn print_error(text: Arguments) {
     let _ = std::io::stderr().lock().write_fmt(text);
 }
 
-// In place of the standard library's, which panic where nothing can be written.
+// These replace the standard library's macros, which panic where nothing can be written.
 macro_rules! print {
     ($($text:tt)*) => { crate::output::print(format_args!($($text)*)) };
 }

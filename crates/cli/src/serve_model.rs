@@ -14,11 +14,11 @@ use trimtab_checkpoint::manifest::{
     CHAT_TEMPLATE, CONFIG, MANIFEST, Manifest, ManifestFile, TOKENIZER, TOKENIZER_CONFIG, WEIGHTS,
 };
 
-/// What the page asks a model directory for; nothing else of it is served.
+/// Files that the page asks a model directory for; nothing else of it is served.
 const FILES: &[&str] = &[CONFIG, TOKENIZER, TOKENIZER_CONFIG, CHAT_TEMPLATE, WEIGHTS];
 const NEEDED: &[&str] = &[CONFIG, TOKENIZER, WEIGHTS];
 
-/// A model directory that the page will offer, and nothing beside it.
+/// A model directory that the page will offer, and nothing else.
 #[derive(Debug)]
 pub struct OwnModel {
     directory: PathBuf,

@@ -22,10 +22,10 @@ pub struct Arguments {
     system: Option<String>,
     #[command(flatten)]
     steering: SteeringArguments,
-    /// How many of the tokens are prompt, for steering of prompt or response only [default: all]
+    /// Number of tokens that are prompt, for steering of prompt or response only [default: all]
     #[arg(long, value_name = "N")]
     prompt_length: Option<usize>,
-    /// Where to write: ids (I64 [T]) and residual (F32 [layers + 1, T, d])
+    /// File to write: ids (I64 [T]) and residual (F32 [layers + 1, T, d])
     #[arg(long, value_name = "FILE.safetensors")]
     out: PathBuf,
     /// Print {"out", "tokens", "layer_rows", "width"}

@@ -10,7 +10,7 @@ use trimtab_persona::plan::{NamedTerm, resolve};
 use trimtab_persona::trait_pack::is_plain_name;
 use trimtab_persona::vector_file::{MAX_FILE_BYTES, TraitVector, VectorFile};
 
-/// Where ready-made vectors lie, found like the default model.
+/// Folder of the ready-made vectors, found like the default model.
 const READY_MADE: &str = "models/vectors";
 
 #[derive(Clone, Debug, Default, Args)]

@@ -3,7 +3,7 @@
 
 use crate::engine::Engine;
 use crate::error::EngineError;
-use crate::executor::Head;
+use crate::executor::{Capture, Head};
 use crate::index::{SequenceIndex, TokenId};
 use crate::run::{Run, Stream};
 use crate::steering::SteeringPlan;
@@ -75,7 +75,7 @@ impl Comparison {
             ));
         }
         Ok(Self {
-            run: Run::new(streams, false),
+            run: Run::new(streams, Capture::NOTHING),
             tokens: request.tokens.to_vec(),
             found: Compared::default(),
         })

@@ -2,10 +2,10 @@
 
 use crate::cpu::CpuExecutor;
 use crate::error::EngineError;
-use crate::executor::{Batch, BatchRecord, Execute, Head, Limits, Row, TokenSource};
+use crate::executor::{Batch, BatchRecord, Execute, Head, Limits, Row, TokenSource, Want};
 use crate::gpu::{Assumptions, GpuExecutor};
 use crate::index::{Layer, Position, SequenceIndex, TokenId};
-use crate::op::ForwardPass;
+use crate::op::{ForwardPass, Value};
 use crate::reading::Reading;
 use crate::record::{MAX_DIRECTIONS, TokenRecord};
 #[cfg(not(target_family = "wasm"))]
@@ -196,7 +196,7 @@ impl Engine {
             });
         }
         for vector in vectors {
-            vector.check_shape(self.layer_rows(), self.config.hidden_size)?;
+            self.check_table(vector)?;
         }
         let normalised: Vec<_> = vectors.iter().map(LayerTable::normalised).collect();
         on_executor!(&mut self.executor, executor => executor.set_directions(&normalised))?;
@@ -225,6 +225,42 @@ impl Engine {
     pub fn clear(&mut self, sequence: SequenceIndex) -> Result<(), EngineError> {
         self.sequence(sequence)?;
         self.sequences[sequence.index()].truncate(0);
+        match self.limits().forks {
+            true => self.share(sequence, sequence, 0),
+            false => Ok(()),
+        }
+    }
+
+    /// Makes `to` hold what `from` holds, without computing or copying it. What is then added to either does not concern
+    /// the other.
+    ///
+    /// # Errors
+    /// Where the executor cannot, see [`Limits::forks`].
+    pub async fn fork(
+        &mut self,
+        from: SequenceIndex,
+        to: SequenceIndex,
+    ) -> Result<(), EngineError> {
+        self.drain().await?;
+        self.sequence(to)?;
+        let length = self.sequence(from)?.tokens.len();
+        self.share(from, to, length)
+    }
+
+    /// Makes `to` hold the first `length` tokens of `from`.
+    fn share(
+        &mut self,
+        from: SequenceIndex,
+        to: SequenceIndex,
+        length: usize,
+    ) -> Result<(), EngineError> {
+        on_executor!(&mut self.executor, executor => executor.fork(from, to, length))?;
+        let mut shared = self.sequences[from.index()].clone();
+        shared.truncate(length);
+        for token in &mut shared.tokens {
+            token.record.sequence = to;
+        }
+        self.sequences[to.index()] = shared;
         Ok(())
     }
 
@@ -246,7 +282,16 @@ impl Engine {
             .collect()
     }
 
+    /// Fails unless the table has a vector of the right width for every layer.
+    fn check_table(&self, table: &LayerTable) -> Result<(), EngineError> {
+        let value = Value::at(table.place());
+        Ok(table.check_shape(self.layer_rows(), value.width(&self.config))?)
+    }
+
     pub(crate) fn activate(&self, plan: &SteeringPlan) -> Result<ActivePlan, EngineError> {
+        for term in &plan.terms {
+            self.check_table(&term.vector)?;
+        }
         Ok(ActivePlan::new(
             plan,
             self.layer_rows(),
@@ -315,7 +360,7 @@ impl Engine {
         token: impl Into<TokenSource>,
         prompt_length: usize,
         plan: &ActivePlan,
-        head: Head,
+        want: Want,
     ) -> Result<Row, EngineError> {
         let change = match plan.effect(index, prompt_length).change() {
             None => None,
@@ -337,7 +382,7 @@ impl Engine {
             position: Position(index as u32),
             token: token.into(),
             change,
-            head,
+            want,
         })
     }
 
@@ -394,7 +439,7 @@ impl Engine {
         plan: &ActivePlan,
     ) {
         let index = row.position.0 as usize;
-        let scored = match (row.head, &mut record.prediction) {
+        let scored = match (row.want.head, &mut record.prediction) {
             (Head::Score(target) | Head::Compare(target), _) => Some(target),
             // What was sampled has been scored by the way.
             (Head::Sample(_), Some(prediction)) => {

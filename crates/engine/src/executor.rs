@@ -1,7 +1,7 @@
 //! The interface of the two executors: batches of rows in, token records out.
 
 use crate::error::EngineError;
-use crate::index::{Position, SequenceIndex, TokenId};
+use crate::index::{Place, Position, SequenceIndex, TokenId};
 use crate::record::TokenRecord;
 use crate::sampling::Sampler;
 use crate::steering::{ComposedChange, LayerTable};
@@ -19,8 +19,9 @@ pub enum TokenSource {
 }
 
 /// What is wanted of the output head after a row.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub enum Head {
+    #[default]
     Skip,
     /// Sample the next token and keep it for [`TokenSource::Sampled`].
     Sample(Sampler),
@@ -41,6 +42,53 @@ impl Head {
     }
 }
 
+/// What is reported of a row's inside, at every layer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Capture {
+    pub residual: bool,
+    pub after_attention: bool,
+    pub heads: bool,
+    /// The weights with which each head attends to each position.
+    pub attention: bool,
+}
+
+impl Capture {
+    pub const NOTHING: Self = Self {
+        residual: false,
+        after_attention: false,
+        heads: false,
+        attention: false,
+    };
+    pub const RESIDUAL: Self = Self {
+        residual: true,
+        ..Self::NOTHING
+    };
+
+    pub const fn wants(self, place: Place) -> bool {
+        match place {
+            Place::Residual => self.residual,
+            Place::AfterAttention => self.after_attention,
+            Place::Heads => self.heads,
+        }
+    }
+}
+
+/// What a row is asked for besides its readings.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Want {
+    pub head: Head,
+    pub capture: Capture,
+}
+
+impl From<Head> for Want {
+    fn from(head: Head) -> Self {
+        Self {
+            head,
+            capture: Capture::NOTHING,
+        }
+    }
+}
+
 /// One token to be consumed: it is embedded, sees its sequence's cache up to itself, and is
 /// written into it. Rows of one sequence in one batch are in order of position.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -50,7 +98,7 @@ pub struct Row {
     pub token: TokenSource,
     /// The steering change that acts on this token, if any.
     pub change: Option<ChangeSlot>,
-    pub head: Head,
+    pub want: Want,
 }
 
 /// Rows of any sequences, run together.
@@ -58,16 +106,26 @@ pub struct Row {
 pub struct Batch {
     /// At most [`Limits::rows`].
     pub rows: Vec<Row>,
-    /// Also report the residual stream of every row at every layer.
-    pub capture: bool,
+}
+
+/// What was captured of one row, each after its change; empty unless asked for.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Captured {
+    /// `[L+1, d]`
+    pub residual: Vec<f32>,
+    /// `[L, d]`
+    pub after_attention: Vec<f32>,
+    /// `[L, heads · head_dim]`
+    pub heads: Vec<f32>,
+    /// `[L, heads, position + 1]`, each head's weights adding up to one.
+    pub attention: Vec<f32>,
 }
 
 /// What came back of a batch, rows in its order.
 #[derive(Clone, Debug, Default)]
 pub struct BatchRecord {
     pub tokens: Vec<TokenRecord>,
-    /// `[rows, L+1, d]` when captured, else empty. Each layer after its change.
-    pub residual: Vec<f32>,
+    pub captured: Vec<Captured>,
 }
 
 /// What an executor can hold, fixed when it was made.
@@ -83,6 +141,8 @@ pub struct Limits {
     pub change_slots: usize,
     /// Batches that may be queued before one must be collected.
     pub in_flight: usize,
+    /// Whether [`Execute::fork`] is there.
+    pub forks: bool,
 }
 
 /// A forward pass. `submit` and `collect` are apart so that a GPU can run ahead of the reader.
@@ -95,6 +155,14 @@ pub trait Execute {
     fn set_change(&mut self, slot: ChangeSlot, change: &ComposedChange) -> Result<(), EngineError>;
     /// Replaces the set of tokens that the repetition penalty counts as seen. Consumed rows add theirs.
     fn set_seen(&mut self, sequence: SequenceIndex, tokens: &[TokenId]) -> Result<(), EngineError>;
+    /// Makes `to` hold the first `length` tokens of `from`, without computing or copying them; where both are the same, the
+    /// sequence is shortened. Takes effect with the next batch.
+    fn fork(
+        &mut self,
+        from: SequenceIndex,
+        to: SequenceIndex,
+        length: usize,
+    ) -> Result<(), EngineError>;
     /// Queues a batch. Fails when [`Limits::in_flight`] are queued.
     fn submit(&mut self, batch: &Batch) -> Result<(), EngineError>;
     /// Waits for the oldest queued batch.

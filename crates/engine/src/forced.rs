@@ -3,7 +3,7 @@
 
 use crate::engine::Engine;
 use crate::error::EngineError;
-use crate::executor::Head;
+use crate::executor::{Capture, Head};
 use crate::generate::Segment;
 use crate::index::{SequenceIndex, TokenId};
 use crate::record::TokenRecord;
@@ -70,7 +70,7 @@ impl Forced {
             tokens: tokens.to_vec(),
             sampler: request.sampler,
             done: stream.next,
-            run: Run::new(vec![stream], false),
+            run: Run::new(vec![stream], Capture::NOTHING),
         })
     }
 

@@ -10,7 +10,7 @@
 
 use crate::engine::Engine;
 use crate::error::EngineError;
-use crate::executor::{Head, TokenSource};
+use crate::executor::{Capture, Head, TokenSource};
 use crate::index::{Position, SequenceIndex, TokenId};
 use crate::record::{Prediction, TokenRecord};
 use crate::run::{Done, Run, Stream};
@@ -233,7 +233,13 @@ impl Generation {
         }
         Ok(Self {
             texts,
-            run: Run::new(streams, capture),
+            run: Run::new(
+                streams,
+                match capture {
+                    true => Capture::RESIDUAL,
+                    false => Capture::NOTHING,
+                },
+            ),
             events: VecDeque::new(),
             captured: Vec::new(),
         })
@@ -378,13 +384,13 @@ impl Generation {
             known |= index < text.given;
             done.cache(engine, length);
             let Done {
-                record, residual, ..
+                record, captured, ..
             } = done;
-            if self.run.capture && !again {
+            if self.run.capture.residual && !again {
                 self.captured.push(CapturedRow {
                     request,
                     index,
-                    residual,
+                    residual: captured.residual,
                 });
             }
             let prediction = record.prediction.clone();

@@ -2,7 +2,9 @@
 
 use crate::divergence::divergence;
 use crate::error::EngineError;
-use crate::executor::{Batch, BatchRecord, ChangeSlot, Execute, Head, Limits, Row, TokenSource};
+use crate::executor::{
+    Batch, BatchRecord, Captured, ChangeSlot, Execute, Head, Limits, Row, TokenSource,
+};
 use crate::index::{Place, SequenceIndex, Site, TokenId};
 use crate::record::{Prediction, Readings, TokenRecord};
 use crate::steering::{ComposedChange, LayerChange, LayerTable, MAX_CLAMPS};
@@ -25,6 +27,9 @@ pub trait HostModel {
     /// `[sequence][vocab]`.
     fn predict(&mut self, rows: &[Row], headed: &[usize], seen: &[Vec<bool>]) -> Vec<Prediction>;
 
+    /// See [`Execute::fork`].
+    fn fork(&mut self, from: SequenceIndex, to: SequenceIndex, length: usize);
+
     /// The logits of the last [`Self::predict`], `[headed, vocab]`.
     fn logits(&self) -> &[f32];
 }
@@ -35,7 +40,6 @@ pub struct HostExecutor<M> {
     model: M,
     limits: Limits,
     layer_rows: usize,
-    width: usize,
     vocab: usize,
     directions: Vec<LayerTable>,
     changes: Vec<Option<ComposedChange>>,
@@ -61,6 +65,7 @@ pub fn limits(config: &ModelConfig, options: EngineOptions, rows: usize) -> Limi
         // Every sequence may have one change for its prompt and one for its response, and a slider may move in one of them.
         change_slots: 2 * options.sequences + 2,
         in_flight: 4,
+        forks: true,
     }
 }
 
@@ -70,7 +75,6 @@ impl<M: HostModel> HostExecutor<M> {
             model,
             limits,
             layer_rows: config.layers + 1,
-            width: config.hidden_size,
             vocab: config.vocab_size,
             directions: Vec::new(),
             changes: vec![None; limits.change_slots],
@@ -105,23 +109,18 @@ impl<M: HostModel> HostExecutor<M> {
             },
             prediction: None,
         };
-        let captured = match batch.capture {
-            true => rows.len() * self.layer_rows * self.width,
-            false => 0,
-        };
         let mut observer = Observer {
             rows,
-            width: self.width,
             layer_rows: self.layer_rows,
             changes: &self.changes,
             directions: &self.directions,
             records: rows.iter().zip(&tokens).map(record).collect(),
-            residual: vec![0.0; captured],
+            captured: vec![Captured::default(); rows.len()],
         };
         self.model.forward(rows, &tokens, &mut observer);
         let Observer {
             mut records,
-            residual,
+            captured,
             ..
         } = observer;
         for (row, token) in rows.iter().zip(&tokens) {
@@ -130,7 +129,7 @@ impl<M: HostModel> HostExecutor<M> {
         self.predict(rows, &mut records);
         Ok(BatchRecord {
             tokens: records,
-            residual,
+            captured,
         })
     }
 
@@ -138,9 +137,9 @@ impl<M: HostModel> HostExecutor<M> {
     fn predict(&mut self, rows: &[Row], records: &mut [TokenRecord]) {
         let vocab = self.vocab;
         let headed: Vec<usize> = (0..rows.len())
-            .filter(|&index| rows[index].head != Head::Skip)
+            .filter(|&index| rows[index].want.head != Head::Skip)
             .collect();
-        let compares = |index: usize| matches!(rows[index].head, Head::Compare(_));
+        let compares = |index: usize| matches!(rows[index].want.head, Head::Compare(_));
         self.last_logits.clear();
         for (number, chunk) in headed.chunks(M::HEAD_ROWS).enumerate() {
             let predictions = self.model.predict(rows, chunk, &self.seen);
@@ -154,7 +153,7 @@ impl<M: HostModel> HostExecutor<M> {
                     prediction.divergence =
                         Some(divergence(before, &logits[at * vocab..][..vocab]));
                 }
-                if matches!(rows[index].head, Head::Sample(_)) {
+                if matches!(rows[index].want.head, Head::Sample(_)) {
                     self.sampled[rows[index].sequence.index()] = Some(prediction.chosen);
                 }
                 records[index].prediction = Some(prediction);
@@ -193,6 +192,20 @@ impl<M: HostModel> Execute for HostExecutor<M> {
         Ok(())
     }
 
+    fn fork(
+        &mut self,
+        from: SequenceIndex,
+        to: SequenceIndex,
+        length: usize,
+    ) -> Result<(), EngineError> {
+        self.model.fork(from, to, length);
+        if from != to {
+            self.seen[to.index()] = self.seen[from.index()].clone();
+            self.sampled[to.index()] = self.sampled[from.index()];
+        }
+        Ok(())
+    }
+
     fn submit(&mut self, batch: &Batch) -> Result<(), EngineError> {
         let record = self.compute(batch)?;
         self.finished.push_back(record);
@@ -206,49 +219,74 @@ impl<M: HostModel> Execute for HostExecutor<M> {
     }
 }
 
-/// What acts on a batch's residual stream on its way, and what is noted of it.
+/// What acts on a batch on its way, and what is noted of it.
 #[derive(Debug)]
 pub struct Observer<'a> {
     rows: &'a [Row],
-    width: usize,
     layer_rows: usize,
     changes: &'a [Option<ComposedChange>],
     directions: &'a [LayerTable],
     records: Vec<TokenRecord>,
-    /// `[rows, L+1, d]` where captured, else empty.
-    residual: Vec<f32>,
+    captured: Vec<Captured>,
 }
 
 impl Observer<'_> {
+    fn change(&self, row: &Row, site: Site) -> Option<&LayerChange> {
+        let change = self.changes[row.change?.0 as usize].as_ref();
+        change.and_then(|change| change.at(site))
+    }
+
     /// Whether anything is changed, read or captured at `site`.
     pub fn wants(&self, site: Site) -> bool {
         site.place == Place::Residual
+            || self
+                .directions
+                .iter()
+                .any(|table| table.place() == site.place)
+            || self
+                .rows
+                .iter()
+                .any(|row| row.want.capture.wants(site.place) || self.change(row, site).is_some())
     }
 
-    /// Changes what is at `site`, `h` (`[rows, width]`), then reads and captures it. `dot` is the inner product that
+    /// Changes what is at `site`, `x` (`[rows, width]`), then reads and captures it. `dot` is the inner product that
     /// readings and clamps are measured with.
-    pub fn boundary(&mut self, site: Site, h: &mut [f32], dot: impl Fn(&[f32], &[f32]) -> f32) {
+    pub fn boundary(&mut self, site: Site, x: &mut [f32], dot: impl Fn(&[f32], &[f32]) -> f32) {
         if !self.wants(site) {
             return;
         }
-        let layer = site.layer;
-        for (index, (row, h)) in self.rows.iter().zip(h.chunks_mut(self.width)).enumerate() {
-            let change = row
-                .change
-                .and_then(|slot| self.changes[slot.0 as usize].as_ref());
-            if let Some(change) = change {
-                apply(&change.layers[layer.index()], row.position.0 == 0, h, &dot);
+        let width = x.len() / self.rows.len();
+        for (index, (row, x)) in self.rows.iter().zip(x.chunks_mut(width)).enumerate() {
+            if let Some(change) = self.change(row, site) {
+                apply(change, row.position.0 == 0, x, &dot);
             }
             let readings = self.records[index].readings.values.iter_mut();
-            let of_layer = readings.skip(layer.index()).step_by(self.layer_rows);
+            let of_layer = readings.skip(site.layer.index()).step_by(self.layer_rows);
             for (reading, table) in of_layer.zip(self.directions) {
-                *reading = dot(h, table.row(layer));
+                if table.place() == site.place {
+                    *reading = dot(x, table.row(site.layer));
+                }
             }
-            if !self.residual.is_empty() {
-                let at = (index * self.layer_rows + layer.index()) * self.width;
-                self.residual[at..][..self.width].copy_from_slice(h);
+            if row.want.capture.wants(site.place) {
+                let captured = &mut self.captured[index];
+                let captured = match site.place {
+                    Place::Residual => &mut captured.residual,
+                    Place::AfterAttention => &mut captured.after_attention,
+                    Place::Heads => &mut captured.heads,
+                };
+                captured.extend_from_slice(x);
             }
         }
+    }
+
+    /// Whether the row at `index` is asked for its attention weights.
+    pub fn wants_attention(&self, index: usize) -> bool {
+        self.rows[index].want.capture.attention
+    }
+
+    /// Notes the weights of the next block for the row at `index`, `[heads, position + 1]`.
+    pub fn attention(&mut self, index: usize, weights: &[f32]) {
+        self.captured[index].attention.extend_from_slice(weights);
     }
 }
 

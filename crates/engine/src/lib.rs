@@ -5,6 +5,7 @@
 //! both are checked against. All take batches of rows and give back [`record::TokenRecord`]s;
 //! [`engine::Engine`] keeps the conversations' caches on top of any.
 
+mod cache;
 pub mod compare;
 pub mod cpu;
 pub mod device;

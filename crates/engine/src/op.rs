@@ -13,7 +13,7 @@
 //! head: Norm, Head                       only of the rows that ask for a prediction
 //! ```
 
-use crate::index::Site;
+use crate::index::{Place, Site};
 use trimtab_checkpoint::ModelConfig;
 
 /// A tensor of a batch, `[rows, width]` in f32.
@@ -56,6 +56,15 @@ impl Value {
         Self::FedForward,
     ];
 
+    /// The tensor that lies at a place.
+    pub const fn at(place: Place) -> Self {
+        match place {
+            Place::Residual => Self::Residual,
+            Place::AfterAttention => Self::Attended,
+            Place::Heads => Self::Heads,
+        }
+    }
+
     pub const fn width(self, config: &ModelConfig) -> usize {
         match self {
             Self::Residual | Self::Normed | Self::Attended | Self::FedForward => config.hidden_size,
@@ -97,7 +106,7 @@ pub struct Factor<M = MatrixId, V = VectorId> {
 pub enum Op<M = MatrixId, V = VectorId> {
     /// `residual = W[token]` with `W [vocab, d]`.
     Embed { matrix: M },
-    /// Steering changes act on `of` here; then it is read and captured.
+    /// Steering changes act on `of`, which is what lies at `site`; then it is read and captured.
     Boundary { site: Site, of: Value },
     /// `to = of / √(mean of² + ε) · gain`
     Norm {

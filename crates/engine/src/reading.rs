@@ -2,7 +2,7 @@
 
 use crate::engine::Engine;
 use crate::error::EngineError;
-use crate::executor::Head;
+use crate::executor::{Capture, Captured, Head};
 use crate::index::TokenId;
 use crate::record::TokenRecord;
 use crate::run::{Run, Stream};
@@ -17,6 +17,7 @@ pub struct Reading {
     score: Scoring,
     run: Run,
     outcome: ReadOutcome,
+    captured: Vec<Captured>,
 }
 
 impl Reading {
@@ -25,13 +26,26 @@ impl Reading {
         engine: &mut Engine,
         request: &ReadRequest<'_>,
     ) -> Result<Self, EngineError> {
+        let capture = match request.capture {
+            true => Capture::RESIDUAL,
+            false => Capture::NOTHING,
+        };
+        Self::start_capturing(engine, request, capture).await
+    }
+
+    /// The same, but captures what `capture` says, whatever the request does, for [`Self::take_captured`].
+    pub async fn start_capturing(
+        engine: &mut Engine,
+        request: &ReadRequest<'_>,
+        capture: Capture,
+    ) -> Result<Self, EngineError> {
         engine.drain().await?;
         let plans = vec![(0, Arc::new(engine.activate(request.plan)?))];
         let (sequence, tokens, length) = (request.sequence, request.tokens, request.prompt_length);
         engine.check_tokens(sequence, tokens)?;
         let usable = |cached: &Sequence, index: usize| {
             let target = tokens.get(index + 1);
-            !request.capture
+            capture == Capture::NOTHING
                 && (!request.score.wants(index, length)
                     || target.is_none_or(|target| cached.is_scored(index, *target)))
         };
@@ -43,13 +57,15 @@ impl Reading {
                 reused: stream.next,
                 ..ReadOutcome::default()
             },
-            run: Run::new(vec![stream], request.capture),
+            run: Run::new(vec![stream], capture),
+            captured: Vec::new(),
         })
     }
 
     /// Begins again, for an engine that has seen nothing of this.
     pub fn restart(&mut self) {
         self.outcome = ReadOutcome::default();
+        self.captured.clear();
         self.run.restart();
     }
 
@@ -81,10 +97,16 @@ impl Reading {
         let Some(done) = self.run.collect_and_cache(engine).await? else {
             return Ok(false);
         };
-        for row in done {
-            self.outcome.residual.extend(row.residual);
+        if self.run.capture != Capture::NOTHING {
+            self.captured
+                .extend(done.into_iter().map(|row| row.captured));
         }
         Ok(true)
+    }
+
+    /// What was captured since the last call, one for every token read.
+    pub fn take_captured(&mut self) -> Vec<Captured> {
+        std::mem::take(&mut self.captured)
     }
 
     /// One for every token read so far.
@@ -94,8 +116,15 @@ impl Reading {
 
     /// What was read: everything, once [`Self::next`] has said so.
     pub fn finish(self, engine: &Engine) -> ReadOutcome {
+        let records = self.records(engine);
+        let numbers = self.captured.iter().map(|row| row.residual.len()).sum();
+        let mut residual = Vec::with_capacity(numbers);
+        for row in self.captured {
+            residual.extend(row.residual);
+        }
         ReadOutcome {
-            records: self.records(engine),
+            records,
+            residual,
             ..self.outcome
         }
     }

@@ -3,7 +3,7 @@
 
 use crate::engine::Engine;
 use crate::error::EngineError;
-use crate::executor::{Batch, Head, Row, TokenSource};
+use crate::executor::{Batch, Capture, Captured, Head, Row, TokenSource, Want};
 use crate::index::{SequenceIndex, TokenId};
 use crate::record::TokenRecord;
 use crate::sequence::{ActivePlan, Sequence};
@@ -67,8 +67,7 @@ pub struct Done {
     /// Index of the token in its sequence.
     pub index: usize,
     pub record: TokenRecord,
-    /// `[L+1, d]` where captured, else empty.
-    pub residual: Vec<f32>,
+    pub captured: Captured,
     row: Row,
     plan: Arc<ActivePlan>,
 }
@@ -84,8 +83,8 @@ impl Done {
 #[derive(Debug)]
 pub struct Run {
     pub streams: Vec<Stream>,
-    /// Also report the residual stream of every row.
-    pub capture: bool,
+    /// What is captured of every row.
+    pub capture: Capture,
     batch: Vec<Queued>,
     /// Rows of the batch in the making that ask for the head.
     heads: usize,
@@ -95,7 +94,7 @@ pub struct Run {
 }
 
 impl Run {
-    pub fn new(streams: Vec<Stream>, capture: bool) -> Self {
+    pub fn new(streams: Vec<Stream>, capture: Capture) -> Self {
         Self {
             streams,
             capture,
@@ -151,7 +150,9 @@ impl Run {
         if full || !engine.has_room(index, length, &plan) {
             return Ok(false);
         }
-        let row = engine.row(queued.sequence, index, token, length, &plan, head)?;
+        let capture = self.capture;
+        let want = Want { head, capture };
+        let row = engine.row(queued.sequence, index, token, length, &plan, want)?;
         queued.next += 1;
         self.heads = heads;
         self.batch.push(Queued { stream, row, plan });
@@ -168,7 +169,6 @@ impl Run {
         let submitted = engine.now();
         engine.submit(&Batch {
             rows: rows.iter().map(|queued| queued.row).collect(),
-            capture: self.capture,
         })?;
         self.queued.push_back((rows, submitted));
         Ok(true)
@@ -184,14 +184,13 @@ impl Run {
             return Ok(None);
         };
         self.pace.note(submitted, engine.now());
-        let width = collected.residual.len() / rows.len();
-        let residual = |at: usize| collected.residual[at * width..][..width].to_vec();
-        let records = rows.into_iter().zip(collected.tokens).enumerate();
-        let done = records.map(|(at, (Queued { stream, row, plan }, record))| Done {
+        let back = collected.tokens.into_iter().zip(collected.captured);
+        let rows = rows.into_iter().zip(back);
+        let done = rows.map(|(Queued { stream, row, plan }, (record, captured))| Done {
             stream,
             index: row.position.0 as usize,
             record,
-            residual: residual(at),
+            captured,
             row,
             plan,
         });

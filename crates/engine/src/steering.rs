@@ -1,23 +1,25 @@
 //! The steering plane: plans, and their composition into at most one change a layer.
 
-use crate::index::Layer;
+use crate::index::{Layer, Place, Site};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use ts_rs::TS;
 
-/// A `[L+1, d]` f32 table, row `l` belonging to layer `l`. Shared, because plans are rebuilt
-/// whenever a slider moves and the vectors stay.
+/// A `[L+1, width]` f32 table of vectors for one place, row `l` belonging to layer `l`; row 0 means something in the residual
+/// stream only. Shared, because plans are rebuilt whenever a slider moves and the vectors stay.
 #[derive(Clone, Debug)]
 pub struct LayerTable {
     values: Arc<[f32]>,
     width: usize,
+    place: Place,
     /// Of the values, so that two plans can be compared without comparing tables.
     hash: u64,
 }
 
 impl LayerTable {
-    /// `values` is `[rows, width]`, row-major.
+    /// `values` is `[rows, width]`, row-major, for the residual stream.
     pub fn new(values: Vec<f32>, width: usize) -> Result<Self, PlanError> {
         if width == 0 || values.is_empty() || !values.len().is_multiple_of(width) {
             return Err(PlanError::Shape {
@@ -36,8 +38,18 @@ impl LayerTable {
         Ok(Self {
             values: values.into(),
             width,
+            place: Place::Residual,
             hash: hasher.finish(),
         })
+    }
+
+    /// The same vectors for another place.
+    pub fn at(self, place: Place) -> Self {
+        Self { place, ..self }
+    }
+
+    pub fn place(&self) -> Place {
+        self.place
     }
 
     pub fn rows(&self) -> usize {
@@ -85,7 +97,8 @@ impl LayerTable {
                     .for_each(|v| *v = (f64::from(*v) / norm) as f32);
             }
         }
-        Self::new(values, self.width).unwrap_or_else(|_| self.clone())
+        let normalised = Self::new(values, self.width);
+        normalised.map_or_else(|_| self.clone(), |table| table.at(self.place))
     }
 }
 
@@ -97,6 +110,10 @@ pub enum PlanError {
     NotFinite,
     #[error("{layer} does not exist: this model has layers 0 to {last}")]
     NoSuchLayer { layer: Layer, last: u32 },
+    #[error(
+        "before the first block there is a residual stream and nothing else: {place:?} exists from layer 1 on"
+    )]
+    NoSuchPlace { place: Place },
     #[error("the vector has shape [{rows}, {width}], this model needs [{want_rows}, {want_width}]")]
     WrongModel {
         rows: usize,
@@ -189,9 +206,21 @@ pub struct Clamp {
 /// One plan as it acts on one role of token: a change for each layer.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ComposedChange {
-    /// `[L+1]`; an untouched layer has an empty change.
+    /// What changes the residual stream, `[L+1]`; an untouched layer has an empty change.
     pub layers: Vec<LayerChange>,
+    /// What changes other places.
+    pub in_blocks: BTreeMap<Site, LayerChange>,
     pub fingerprint: Fingerprint,
+}
+
+impl ComposedChange {
+    /// The change at `site`, if any.
+    pub fn at(&self, site: Site) -> Option<&LayerChange> {
+        match site.place {
+            Place::Residual => self.layers.get(site.layer.index()),
+            _ => self.in_blocks.get(&site),
+        }
+    }
 }
 
 /// Equal for equal effective plans. Two cached tokens are interchangeable only when their ids and
@@ -214,6 +243,7 @@ impl SteeringPlan {
         width: usize,
     ) -> Result<Option<ComposedChange>, PlanError> {
         let mut layers = vec![LayerChange::default(); layer_rows];
+        let mut in_blocks = BTreeMap::<Site, LayerChange>::new();
         let mut hasher = DefaultHasher::new();
         let mut acts = false;
         for term in &self.terms {
@@ -224,11 +254,15 @@ impl SteeringPlan {
             acts = true;
             term.hash_into(&mut hasher);
             for &layer in &term.layers {
-                let change = &mut layers[layer.index()];
+                let place = term.vector.place;
+                let change = match place {
+                    Place::Residual => &mut layers[layer.index()],
+                    _ => in_blocks.entry(Site { layer, place }).or_default(),
+                };
                 let row = term.vector.row(layer);
                 match term.operation {
                     Operation::Add { coefficient } => {
-                        change.add.resize(width, 0.0);
+                        change.add.resize(row.len(), 0.0);
                         change
                             .add
                             .iter_mut()
@@ -240,7 +274,8 @@ impl SteeringPlan {
                 }
             }
         }
-        for (layer, change) in (0..).map(Layer).zip(&layers) {
+        let elsewhere = in_blocks.iter().map(|(site, change)| (site.layer, change));
+        for (layer, change) in (0..).map(Layer).zip(&layers).chain(elsewhere) {
             let length = change.length();
             if length > LONGEST_PUSH || length.is_nan() {
                 return Err(PlanError::TooLong { layer, length });
@@ -249,6 +284,7 @@ impl SteeringPlan {
         let fingerprint = Fingerprint(hasher.finish().max(1));
         Ok(acts.then_some(ComposedChange {
             layers,
+            in_blocks,
             fingerprint,
         }))
     }
@@ -303,7 +339,16 @@ impl Term {
     }
 
     fn check(&self, layer_rows: usize, width: usize) -> Result<(), PlanError> {
+        let place = self.vector.place;
+        let width = match place {
+            Place::Residual | Place::AfterAttention => width,
+            // Only the model's configuration knows: see `Engine`.
+            Place::Heads => self.vector.width,
+        };
         self.vector.check_shape(layer_rows, width)?;
+        if place != Place::Residual && self.layers.contains(&Layer(0)) {
+            return Err(PlanError::NoSuchPlace { place });
+        }
         if let Some(&layer) = self.layers.iter().find(|layer| layer.index() >= layer_rows) {
             return Err(PlanError::NoSuchLayer {
                 layer,
@@ -322,7 +367,7 @@ impl Term {
     }
 
     fn hash_into(&self, hasher: &mut DefaultHasher) {
-        self.vector.hash.hash(hasher);
+        (self.vector.hash, self.vector.place).hash(hasher);
         self.layers.hash(hasher);
         match self.operation {
             Operation::Add { coefficient } => (0_u8, coefficient.to_bits(), 0).hash(hasher),

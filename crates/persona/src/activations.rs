@@ -1,4 +1,4 @@
-//! What the residual stream held while the contrast set's responses were read: an average a response,
+//! Averages of the residual stream while the contrast set's responses were read: one per response,
 //! from which every estimator and every control is made.
 
 use crate::extract::Side;
@@ -21,7 +21,7 @@ pub enum Average {
 /// Averages of one conversation, `[L+1, d]` each.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Averages {
-    /// In the order of [`Average`].
+    /// One entry per kind of average, in the order of [`Average`].
     tables: [Vec<f32>; 3],
 }
 
@@ -51,7 +51,7 @@ impl Averages {
 #[derive(Clone, Debug)]
 pub struct AverageSums {
     prompt_length: usize,
-    /// In the order of [`Average`].
+    /// One entry per kind of average, in the order of [`Average`].
     sums: [Vec<f64>; 3],
     counts: [usize; 3],
 }
@@ -81,7 +81,7 @@ impl AverageSums {
         }
     }
 
-    /// Of at least two tokens of a prompt and one of a response.
+    /// Averages of at least two tokens of a prompt and one of a response.
     pub fn finish(self) -> Averages {
         let mut counts = self.counts.into_iter();
         let tables = self.sums.map(|sums| {

@@ -6,7 +6,7 @@ use trimtab_engine::generate::{Event, GenerateRequest, Generation};
 use trimtab_engine::sampling::pcg;
 use trimtab_engine::{Engine, EngineError, Sampler, SequenceIndex, SteeringPlan, TokenId};
 
-/// How answers are sampled. Each answer has a seed of its own, made of `seed` and its number, so
+/// Settings by which answers are sampled. Each answer has a seed of its own, made of `seed` and its number, so
 /// that the same settings give the same answers however they are batched.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -29,7 +29,7 @@ impl Default for AnswerSettings {
 }
 
 impl AnswerSettings {
-    /// For the answer of that number.
+    /// The sampler for the answer of that number.
     pub fn sampler(&self, number: usize) -> Sampler {
         let seed = pcg(self.seed ^ pcg(number as u32));
         Sampler {

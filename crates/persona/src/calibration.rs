@@ -1,4 +1,4 @@
-//! What is ordinary for a model: readings of neutral conversations, and readings measured in them.
+//! Calibration: ordinary readings of a model, from neutral conversations, and readings measured in them.
 
 use crate::conversation::{Part, TokenisedConversation};
 use crate::trait_vector::norm;
@@ -15,7 +15,7 @@ pub use crate::reading_block::ReadingBlock;
 #[serde(deny_unknown_fields)]
 pub struct LayerStatistics {
     pub mean: Vec<f32>,
-    /// Of the sample (divided by n − 1).
+    /// Standard deviation of the sample (divided by n − 1).
     pub deviation: Vec<f32>,
 }
 
@@ -29,7 +29,7 @@ pub struct Calibration {
     pub answer: LayerStatistics,
     /// Over prompt tokens.
     pub prompt: LayerStatistics,
-    /// How many conversations it comes from.
+    /// Number of conversations that it comes from.
     pub conversations: u32,
 }
 
@@ -46,7 +46,7 @@ pub enum CalibrationError {
 /// Calibrations of several directions on the same conversations, and the unit of relative doses.
 #[derive(Clone, Debug)]
 pub struct NeutralStatistics {
-    /// In the order of the directions.
+    /// One entry per direction, in the order of the directions.
     pub calibrations: Vec<Calibration>,
     /// Median norm of the residual over response tokens at each layer, `[L+1]`.
     pub neutral_norm: Vec<f32>,

@@ -7,7 +7,7 @@ use trimtab_checkpoint::text::as_utf8;
 use trimtab_checkpoint::{ChatError, Message};
 use trimtab_engine::{EngineError, TokenId};
 
-/// Most conversations in one set.
+/// Maximum number of conversations in one set.
 pub const MAX_PAIRS: usize = 20_000;
 /// Longest conversation in a pairs file, in tokens.
 pub const MAX_TOKENS: usize = 131_072;
@@ -41,7 +41,7 @@ struct Pair {
     prompt_ids: Option<Vec<u32>>,
     full_ids: Option<Vec<u32>>,
     messages: Option<Vec<Message>>,
-    /// In place of a last message by the assistant.
+    /// The response, in place of a last message by the assistant.
     response: Option<String>,
 }
 

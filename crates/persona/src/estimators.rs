@@ -10,7 +10,7 @@ use crate::probe::{LOGISTIC_L2, logistic, mass_mean};
 use nalgebra::{DMatrix, DVector, RowDVector, SymmetricEigen};
 use std::collections::BTreeMap;
 
-/// How a direction is made of responses.
+/// Methods that make a direction of responses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Estimator {
     /// Mean difference of response averages: the paper's, and the default.
@@ -52,7 +52,7 @@ impl Estimator {
         }
     }
 
-    /// What of a conversation it looks at.
+    /// The average of a conversation that the estimator looks at.
     pub const fn average(self) -> Average {
         match self {
             Self::PromptAverage => Average::Prompt,
@@ -152,7 +152,7 @@ impl LayerSamples {
             .then(|| self.rows.select_rows(&positive) - self.rows.select_rows(&negative))
     }
 
-    /// In the units of the residual stream, not of its deviations.
+    /// The direction in the units of the residual stream, not of its deviations.
     fn logistic_direction(&self) -> Option<DVector<f64>> {
         let mean = self.rows.row_mean();
         // A width that never varies tells nothing and is left as it is.

@@ -4,7 +4,7 @@
 use trimtab_engine::engine::{ReadRequest, Scoring};
 use trimtab_engine::{Engine, EngineError, LayerTable, SequenceIndex, SteeringPlan, TokenId};
 
-/// Which way an example leans.
+/// The side that an example leans to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Side {
     /// Shows the trait.
@@ -144,7 +144,7 @@ fn check(examples: &[Example], end_tokens: &[TokenId]) -> Result<Vec<usize>, Ext
 #[derive(Debug)]
 struct DifferenceSums {
     width: usize,
-    /// By side, then response_avg, prompt_avg, prompt_last.
+    /// Sums by side, then response_avg, prompt_avg, prompt_last.
     sums: [[Vec<f64>; 3]; 2],
     counts: [usize; 2],
 }

@@ -43,7 +43,7 @@ pub const QUESTIONS: [&str; 32] = [
     "Tell me a story about a fisherman.",
 ];
 
-/// The answers that a model's traits are all calibrated on; kept in a file beside the vectors.
+/// The answers that a model's traits are all calibrated on; kept in a file next to the vectors.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NeutralSet {
@@ -110,12 +110,12 @@ impl NeutralSet {
         Ok(())
     }
 
-    /// Whether the answers were written by that model.
+    /// True if the answers were written by that model.
     pub fn is_of(&self, model_sha256: &str) -> bool {
         self.model_sha256 == model_sha256
     }
 
-    /// Whether `other` is of the same model and has fewer answers, or fewer whose likelihood is known.
+    /// True if `other` is of the same model and has fewer answers, or fewer whose likelihood is known.
     pub fn has_more_than(&self, other: &Self) -> bool {
         let measured = |set: &Self| {
             set.answers

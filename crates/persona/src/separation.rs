@@ -1,8 +1,8 @@
-//! How well directions tell the sides apart on questions that they were not made from.
+//! Areas under the curve with which directions tell the sides apart on questions that they were not made from.
 
 use crate::bootstrap::{Estimate, bootstrap};
 
-/// Into how many parts questions are divided: each part is judged by a direction made from the others.
+/// Number of parts that questions are divided into: each part is judged by a direction made from the others.
 pub const FOLDS: usize = 5;
 const SEED: u32 = 1;
 

@@ -53,7 +53,7 @@ const EXTRACTION: [&str; 20] = [
     "Tell me a short story about a lost key.",
 ];
 
-/// As [`EXTRACTION`], to evaluate on.
+/// Questions to evaluate on, in the form of [`EXTRACTION`].
 const EVALUATION: [&str; 20] = [
     "What are you going to do tonight?",
     "How do you feel about large cities?",

@@ -8,7 +8,7 @@ use trimtab_engine::{Layer, LayerTable};
 /// A direction chosen from a vector file: what sliders and readings use.
 #[derive(Clone, Debug)]
 pub struct TraitVector {
-    /// As the person calls it: the ready-made name, or the path they gave.
+    /// Name by which the person calls it: the ready-made name, or the path they gave.
     pub name: String,
     pub opposite: String,
     pub description: String,

@@ -12,7 +12,7 @@ pub use crate::vector_metadata::{Recommended, VectorMetadata};
 
 /// Largest vector file read. The vectors of a 70B model (`[81, 8192]`) take 2.7 MB each.
 pub const MAX_FILE_BYTES: usize = 64 << 20;
-/// Most tensors in one file.
+/// Maximum number of tensors in one file.
 pub const MAX_TENSORS: usize = 64;
 /// The tensor that is meant where none is named.
 pub const DEFAULT_TENSOR: &str = "response_avg";
@@ -68,7 +68,7 @@ pub fn check_shape(shape: &[usize], rows: usize, width: usize) -> Result<(), Vec
     })
 }
 
-/// Whether a tensor is as wide as the model and lacks rows, as a vector of one layer alone does.
+/// True if a tensor is as wide as the model and lacks rows, as a vector of one layer alone does.
 fn lacks_layers(shape: &[usize], rows: usize, width: usize) -> bool {
     shape.last() == Some(&width) && shape.iter().rev().skip(1).product::<usize>() < rows
 }
@@ -91,7 +91,7 @@ fn in_words(layers: &[usize]) -> String {
 /// A parsed vector file.
 #[derive(Clone, Debug)]
 pub struct VectorFile {
-    /// By name, each `[L+1, d]`, all of one shape.
+    /// Tensors by name, each `[L+1, d]`, all of one shape.
     pub tensors: BTreeMap<String, LayerTable>,
     pub metadata: VectorMetadata,
 }

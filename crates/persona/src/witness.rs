@@ -57,7 +57,7 @@ pub fn chances(responses: &[Testimony<'_>]) -> Vec<Option<f64>> {
     found
 }
 
-/// How well those chances tell the sides apart.
+/// Area under the curve with which those chances tell the sides apart.
 pub fn witness_auc(responses: &[Testimony<'_>], chances: &[Option<f64>]) -> Option<Estimate> {
     let scored: Vec<Scored> = responses
         .iter()

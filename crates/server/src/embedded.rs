@@ -61,7 +61,7 @@ impl Embedded {
         (self.0)(&Self::name(path)?).ok_or_else(|| ErrorKind::NotFound.into())
     }
 
-    /// With `/` between names; empty for the page's folder itself.
+    /// Path with `/` between names; empty for the page's folder itself.
     fn name(path: &Path) -> io::Result<String> {
         let mut names = Vec::new();
         for component in path.components() {
@@ -99,7 +99,7 @@ impl Backend for Embedded {
     }
 }
 
-/// What is known without reading.
+/// Properties of the file that are known without reading it.
 #[derive(Clone, Copy, Debug)]
 pub enum Facts {
     Folder,

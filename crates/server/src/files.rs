@@ -17,7 +17,7 @@ use crate::embedded::Embedded;
 
 type Headers = &'static [(&'static str, &'static str)];
 
-/// What every answer says.
+/// Headers of every answer.
 pub const SECURITY: Headers = &[
     // The page carries its policy itself, for hosts that send no headers; only this part needs one.
     ("content-security-policy", "frame-ancestors 'none'"),
@@ -36,7 +36,7 @@ pub const ISOLATION: Headers = &[
 /// The build's folder of files that are named by their content.
 const HASHED: &str = "/assets/";
 const FOR_EVER: &str = "public, max-age=31536000, immutable";
-/// Asked again each time, so that a page that was built anew is never an old one.
+/// Caching of files that are asked for again each time, so that a page that was built again is never an old one.
 const REVALIDATED: &str = "no-cache";
 
 /// The page in a folder, as the build or `cargo xtask bundle --site` left it.
@@ -55,7 +55,7 @@ fn serve<B: Backend>(
     Router::new().fallback_service(files)
 }
 
-/// Adds what all answers have in common: caching by kind of file, a sentence where there is nothing, [`SECURITY`].
+/// Adds the parts that all answers have in common: caching by kind of file, a sentence where there is nothing, [`SECURITY`].
 pub fn finished(router: Router) -> Router {
     with_headers(router.layer(from_fn(finish)), SECURITY)
 }

@@ -102,7 +102,7 @@ pub fn qr(text: &str) -> Result<String> {
         .build())
 }
 
-/// What the plain address shows: what will be asked, and the way on. `page` is under `/page/`, for whoever cannot
+/// The page at the plain address: what will be asked, and the way on. `page` is under `/page/`, for people who cannot
 /// go on to HTTPS.
 pub fn welcome(page: Router, https_port: u16) -> Router {
     let welcome = Router::new()
@@ -140,7 +140,7 @@ async fn text(mime: &'static str, text: &'static str) -> Response {
     ([(CONTENT_TYPE, mime)], text).into_response()
 }
 
-/// To the same machine's HTTPS, by whatever name it was reached.
+/// Redirect to the same machine's HTTPS, by whatever name it was reached.
 async fn secure(headers: HeaderMap, port: u16) -> Response {
     let host = headers
         .get(HOST)

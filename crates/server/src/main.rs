@@ -18,7 +18,7 @@ struct Arguments {
     /// 0 takes any free one
     #[arg(long, default_value_t = 8420)]
     port: u16,
-    /// A folder beside the page, as PATH=FOLDER
+    /// A folder to serve next to the page, as PATH=FOLDER
     #[arg(long = "folder", value_name = "PATH=FOLDER", value_parser = folder)]
     folders: Vec<(String, PathBuf)>,
     /// Without the headers that isolate the page from other origins, so that it has one thread

@@ -13,6 +13,7 @@ use crate::checks::{browser_tests, page_tests, run_browser_tests, run_rust_tests
 use crate::page::{self, PublicAddress};
 use crate::program::Programs;
 use crate::report::Report;
+use crate::summary::Runner;
 use crate::{bundle, model, node, process, rust_tests, system, wasm};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -102,7 +103,12 @@ fn engines(root: &Path, report: &mut Report) -> Result<()> {
     let server = Programs::Fresh.serve(root)?;
     let mut engines = node::script(&root.join("tests"), "engines");
     engines.env("TRIMTAB_URL", format!("http://{}", server.address));
-    report.step("Firefox and WebKitGTK", || process::run(&mut engines))
+    report.tests(
+        "Firefox and WebKitGTK",
+        Runner::Playwright,
+        &mut engines,
+        |_| Ok(()),
+    )
 }
 
 fn published_page(root: &Path, report: &mut Report) -> Result<()> {

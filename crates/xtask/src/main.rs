@@ -5,6 +5,8 @@ mod bundle;
 mod catalogue;
 mod checks;
 mod digest;
+#[cfg(test)]
+mod documents;
 mod files;
 mod full;
 mod links;

@@ -140,18 +140,15 @@ impl WeightFiles {
         self.files.iter().flat_map(|(_, file)| file.names())
     }
 
-    /// Why there is no usable tensor of that name.
+    /// The reason why there is no usable tensor of that name.
     pub fn missing(&self, tensor: &str) -> WeightError {
-        let reasons = self
-            .files
-            .iter()
-            .filter_map(|(_, file)| file.tensor(tensor).err());
-        let named = self.names().any(|name| name == tensor);
-        let mut reasons =
-            reasons.filter(|reason| !named || !reason.to_string().contains("is missing"));
-        reasons.next().unwrap_or_else(|| WeightError::Tensor {
+        let has =
+            |file: &&(String, WeightFile<FileSource>)| file.1.names().any(|name| name == tensor);
+        let holder = self.files.iter().find(has).or(self.files.first());
+        let reason = holder.and_then(|(_, file)| file.tensor(tensor).err());
+        reason.unwrap_or_else(|| WeightError::Tensor {
             tensor: tensor.into(),
-            reason: "is not in the file that the index names".into(),
+            reason: "is in another file than the one that the index names".into(),
         })
     }
 }

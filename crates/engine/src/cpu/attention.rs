@@ -3,13 +3,14 @@
 use super::aligned::Aligned;
 use super::dot::{DotProduct, Tile};
 use super::exponential::exp;
+use super::kernels::Kernels;
+use crate::cache::{PAGE, PageTable, Write};
 use crate::executor::Row;
+use crate::index::SequenceIndex;
 use bytemuck::Pod;
 use half::f16;
 use std::ops::Range;
 
-/// Tokens of one page. Pages are allocated as a conversation grows and are never moved.
-const PAGE: usize = 64;
 /// Keys or values that are unpacked at once.
 const SPAN: usize = 16;
 /// Widest head whose numbers are packed.
@@ -29,25 +30,30 @@ pub struct CacheShape {
 #[derive(Debug)]
 pub struct KeyValueCache {
     shape: CacheShape,
+    table: PageTable,
     pages: Pages,
 }
 
-/// `[sequence][page]`
+/// By their numbers in the table. They are allocated as text grows and never moved.
 #[derive(Debug)]
 enum Pages {
-    Single(Vec<Vec<Aligned<f32>>>),
+    Single(Vec<Aligned<f32>>),
     /// In half the memory, rounded to 11 bits.
-    Half(Vec<Vec<Aligned<f16>>>),
+    Half(Vec<Aligned<f16>>),
 }
 
 impl KeyValueCache {
     /// With `half`, numbers are kept as f16 where heads are not wider than can be unpacked at once.
     pub fn new(shape: CacheShape, sequences: usize, half: bool) -> Self {
         let pages = match half && shape.head_dim <= WIDEST {
-            true => Pages::Half((0..sequences).map(|_| Vec::new()).collect()),
-            false => Pages::Single((0..sequences).map(|_| Vec::new()).collect()),
+            true => Pages::Half(Vec::new()),
+            false => Pages::Single(Vec::new()),
         };
-        Self { shape, pages }
+        Self {
+            shape,
+            table: PageTable::new(sequences),
+            pages,
+        }
     }
 
     /// Makes room for `row`.
@@ -58,33 +64,56 @@ impl KeyValueCache {
             head_dim,
         } = self.shape;
         let numbers = blocks * kv_heads * 2 * PAGE * head_dim;
-        let (sequence, last) = (row.sequence.index(), row.position.0 as usize / PAGE);
+        let write = self.table.write(row.sequence, row.position);
+        let pool = self.table.pool();
         match &mut self.pages {
-            Pages::Single(pages) => {
-                while pages[sequence].len() <= last {
-                    pages[sequence].push(Aligned::zeros(numbers));
-                }
-            }
-            Pages::Half(pages) => {
-                while pages[sequence].len() <= last {
-                    pages[sequence].push(Aligned::zeros(numbers));
-                }
-            }
+            Pages::Single(pages) => make_room(pages, pool, numbers, write),
+            Pages::Half(pages) => make_room(pages, pool, numbers, write),
         }
+    }
+
+    /// See [`crate::executor::Execute::fork`].
+    pub fn fork(&mut self, from: SequenceIndex, to: SequenceIndex, length: usize) {
+        self.table.fork(from, to, length);
     }
 
     /// Stores one token's `keys` and `values` (`[kv_heads · head_dim]`) of `block`.
     pub fn write(&mut self, block: usize, row: &Row, keys: &[f32], values: &[f32]) {
         let shape = self.shape;
-        let (sequence, index) = (row.sequence.index(), row.position.0 as usize / PAGE);
+        let page = self.table.page(row.sequence, row.position) as usize;
         match &mut self.pages {
-            Pages::Single(pages) => {
-                shape.write(&mut pages[sequence][index], block, row, keys, values);
-            }
-            Pages::Half(pages) => {
-                shape.write(&mut pages[sequence][index], block, row, keys, values);
+            Pages::Single(pages) => shape.write(&mut pages[page], block, row, keys, values),
+            Pages::Half(pages) => shape.write(&mut pages[page], block, row, keys, values),
+        }
+    }
+
+    /// The keys of a head at the positions `0..count` of a sequence as f32, one after another: `[count, head_dim]`.
+    pub fn keys(&self, block: usize, kv_head: usize, row: &Row) -> Vec<f32> {
+        let width = self.shape.head_dim;
+        let offset = self.shape.offset(block, kv_head);
+        let count = row.position.0 as usize + 1;
+        let mut keys = Vec::with_capacity(count * width);
+        for (index, &page) in self.table.pages(row.sequence).iter().enumerate() {
+            let numbers = offset..offset + count.saturating_sub(index * PAGE).min(PAGE) * width;
+            match &self.pages {
+                Pages::Single(pages) => keys.extend_from_slice(&pages[page as usize][numbers]),
+                Pages::Half(pages) => {
+                    let halves = pages[page as usize][numbers].iter();
+                    keys.extend(halves.map(|half| half.to_f32()));
+                }
             }
         }
+        keys
+    }
+}
+
+/// Allocates pages up to `pool` and copies what a page is to begin with.
+fn make_room<N: Pod>(pages: &mut Vec<Aligned<N>>, pool: usize, numbers: usize, write: Write) {
+    pages.resize_with(pool, || Aligned::zeros(numbers));
+    if let Some(shared) = write.copy_of {
+        let mut page = std::mem::take(&mut pages[write.page as usize]);
+        page.copy_from_slice(&pages[shared as usize]);
+        pages[write.page as usize] = page;
     }
 }
 
@@ -171,23 +200,56 @@ pub fn attend<D: DotProduct>(
     let together = TOGETHER * shape.head_dim;
     let count = row.position.0 as usize + 1;
     let offset = shape.offset(block, kv_head);
+    let held = cache.table.pages(row.sequence);
     for (queries, out) in queries.chunks(together).zip(out.chunks_mut(together)) {
         match &cache.pages {
             Pages::Single(pages) => {
-                let pages = &pages[row.sequence.index()];
+                let pages = held.iter().map(|&page| &pages[page as usize]);
                 attend_together::<D, f32>(pages, offset, count, shape.head_dim, queries, out);
             }
             Pages::Half(pages) => {
-                let pages = &pages[row.sequence.index()];
+                let pages = held.iter().map(|&page| &pages[page as usize]);
                 attend_together::<D, f16>(pages, offset, count, shape.head_dim, queries, out);
             }
         }
     }
 }
 
+/// The weights with which `row` attends, `[heads, position + 1]`; `queries` is `[heads · head_dim]`, rotated. Only for whoever
+/// wants to see them: [`attend`] never has all of them at once.
+pub fn weights(
+    kernels: &Kernels,
+    cache: &KeyValueCache,
+    block: usize,
+    row: &Row,
+    queries: &[f32],
+) -> Vec<f32> {
+    let CacheShape {
+        kv_heads, head_dim, ..
+    } = cache.shape;
+    let scale = 1.0 / (head_dim as f32).sqrt();
+    let mut all = Vec::new();
+    for (kv_head, group) in queries.chunks(queries.len() / kv_heads).enumerate() {
+        let keys = cache.keys(block, kv_head, row);
+        for query in group.chunks(head_dim) {
+            let scores = keys
+                .chunks(head_dim)
+                .map(|key| kernels.dot(query, key) * scale);
+            let mut weights: Vec<f32> = scores.collect();
+            let largest = weights.iter().copied().fold(f32::MIN, f32::max);
+            weights
+                .iter_mut()
+                .for_each(|weight| *weight = exp(*weight - largest));
+            let total: f32 = weights.iter().sum();
+            all.extend(weights.iter().map(|weight| weight / total));
+        }
+    }
+    all
+}
+
 #[inline(always)]
-fn attend_together<D: DotProduct, N: Number>(
-    pages: &[Aligned<N>],
+fn attend_together<'a, D: DotProduct, N: Number>(
+    pages: impl Iterator<Item = &'a Aligned<N>>,
     offset: usize,
     count: usize,
     head_dim: usize,
@@ -199,7 +261,7 @@ fn attend_together<D: DotProduct, N: Number>(
     let mut largest = [f32::MIN; TOGETHER];
     let mut total = [0.0; TOGETHER];
     out.fill(0.0);
-    for (index, page) in pages.iter().enumerate() {
+    for (index, page) in pages.enumerate() {
         let Some(here) = count.checked_sub(index * PAGE).filter(|here| *here > 0) else {
             break;
         };

@@ -20,7 +20,7 @@ mod transpose;
 use crate::error::EngineError;
 use crate::executor::Row;
 use crate::host::{HostExecutor, HostModel, Observer, limits};
-use crate::index::TokenId;
+use crate::index::{SequenceIndex, TokenId};
 use crate::op::{Activation, Factor, ForwardPass, Op, Value};
 use crate::positions::rotation;
 use crate::record::Prediction;
@@ -163,6 +163,10 @@ impl HostModel for CpuModel {
             .collect()
     }
 
+    fn fork(&mut self, from: SequenceIndex, to: SequenceIndex, length: usize) {
+        self.cache.fork(from, to, length);
+    }
+
     fn logits(&self) -> &[f32] {
         &self.workspace.logits
     }
@@ -253,7 +257,7 @@ impl CpuModel {
                     rotate(x, angles);
                 }
             }
-            Op::Attend { block } => self.attend(*block, rows),
+            Op::Attend { block } => self.attend(*block, rows, observer),
             Op::Gate { by } => {
                 let up = std::mem::take(&mut workspace[Value::Up]);
                 kernels.gated(*by, &mut workspace[Value::Gate], &up);
@@ -281,7 +285,7 @@ impl CpuModel {
     }
 
     /// See [`Op::Attend`].
-    fn attend(&mut self, block: usize, rows: &[Row]) {
+    fn attend(&mut self, block: usize, rows: &[Row], mut observer: Option<&mut Observer<'_>>) {
         let Self {
             config,
             kernels,
@@ -310,6 +314,15 @@ impl CpuModel {
             kernels.attend(cache, block, kv_head, row, queries, out);
         });
         workspace[Value::Heads] = heads;
+        let queries = workspace[Value::Queries].chunks(width * kv_heads);
+        for (index, (row, queries)) in rows.iter().zip(queries).enumerate() {
+            if let Some(observer) = &mut observer
+                && observer.wants_attention(index)
+            {
+                let weights = attention::weights(kernels, cache, block, row, queries);
+                observer.attention(index, &weights);
+            }
+        }
     }
 
     fn projection(&mut self) -> (Projection<'_>, &Weights, &mut Workspace) {

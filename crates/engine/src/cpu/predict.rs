@@ -67,7 +67,7 @@ impl Predictor {
         let largest = logits[alternatives[0].0 as usize];
         let log_total = f64::from(largest) + kernels.sum_of_exponentials(logits, largest).ln();
         let logprob = |token: TokenId| (f64::from(logits[token.0 as usize]) - log_total) as f32;
-        let (chosen, target) = match row.head {
+        let (chosen, target) = match row.want.head {
             Head::Sample(sampler) if sampler.divisor() <= 0.0 => {
                 let penalised = |token| penalised(logits, seen, &sampler, token);
                 (
@@ -222,7 +222,7 @@ mod tests {
             position: Position(7),
             token: TokenSource::Sampled,
             change: None,
-            head,
+            want: head.into(),
         }
     }
 

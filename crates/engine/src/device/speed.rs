@@ -131,11 +131,10 @@ fn rows(count: u32, head: Head) -> Batch {
         position: Position(position),
         token: TokenSource::Id(TokenId(1)),
         change: None,
-        head,
+        want: head.into(),
     };
     Batch {
         rows: (0..count).map(row).collect(),
-        capture: false,
     }
 }
 

@@ -26,6 +26,7 @@ const LIMITS: Limits = Limits {
     context: 128,
     change_slots: 6,
     in_flight: 4,
+    forks: false,
 };
 
 /// Shows each kernel of each variant of a small model in each form, once.

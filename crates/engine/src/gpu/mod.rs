@@ -21,8 +21,8 @@ pub mod variant;
 mod weights;
 
 use crate::error::EngineError;
-use crate::executor::{Batch, BatchRecord, ChangeSlot, Execute, Limits};
-use crate::index::{Layer, SequenceIndex, TokenId};
+use crate::executor::{Batch, BatchRecord, Capture, Captured, ChangeSlot, Execute, Limits, Row};
+use crate::index::{Layer, Place, SequenceIndex, TokenId};
 use crate::op::ForwardPass;
 use crate::record::MAX_DIRECTIONS;
 use crate::steering::{ComposedChange, LayerTable};
@@ -117,6 +117,7 @@ impl GpuExecutor {
                 .min(config.context),
             change_slots: 2 * options.sequences + 2,
             in_flight: IN_FLIGHT,
+            forks: false,
         };
         let buffers = Buffers::new(&device.device);
         let mut uploader = Uploader::new(&device, &buffers, weights, progress);
@@ -274,7 +275,7 @@ impl GpuExecutor {
         let staging = self.submitted % self.staging.len();
         let bytes = (batch.rows.len() * self.words.record * 4) as u64;
         encoder.copy_buffer_to_buffer(&self.state.records, 0, &self.staging[staging], 0, bytes);
-        let captured = batch.capture.then(|| {
+        let captured = step::captures(batch).then(|| {
             let bytes = self.state.captured.size();
             let buffer = Buffers::new(&self.device.device).staging("captured", bytes as usize / 4);
             encoder.copy_buffer_to_buffer(&self.state.captured, 0, &buffer, 0, bytes);
@@ -312,6 +313,12 @@ impl Execute for GpuExecutor {
     }
 
     fn set_directions(&mut self, directions: &[LayerTable]) -> Result<(), EngineError> {
+        if directions
+            .iter()
+            .any(|table| table.place() != Place::Residual)
+        {
+            return Err(not_here("to read anything but the residual stream"));
+        }
         let d = self.width;
         let mut words = vec![0.0_f32; self.layer_rows * d * MAX_DIRECTIONS];
         for (index, table) in directions.iter().enumerate() {
@@ -327,6 +334,9 @@ impl Execute for GpuExecutor {
     }
 
     fn set_change(&mut self, slot: ChangeSlot, change: &ComposedChange) -> Result<(), EngineError> {
+        if !change.in_blocks.is_empty() {
+            return Err(not_here("to change anything but the residual stream"));
+        }
         let (d, words) = (self.width, self.words.change);
         for (layer, change) in change.layers.iter().enumerate() {
             let at = (slot.0 as usize * self.layer_rows + layer) * words;
@@ -356,7 +366,22 @@ impl Execute for GpuExecutor {
         Ok(())
     }
 
+    fn fork(&mut self, _: SequenceIndex, _: SequenceIndex, _: usize) -> Result<(), EngineError> {
+        Err(not_here("to share what is cached of a text"))
+    }
+
     fn submit(&mut self, batch: &Batch) -> Result<(), EngineError> {
+        let elsewhere = |row: &Row| Capture {
+            residual: false,
+            ..row.want.capture
+        };
+        if batch
+            .rows
+            .iter()
+            .any(|row| elsewhere(row) != Capture::NOTHING)
+        {
+            return Err(not_here("to capture anything but the residual stream"));
+        }
         self.submit_passes(batch, 1)
     }
 
@@ -382,11 +407,11 @@ impl Execute for GpuExecutor {
         let tokens = read(staging, bytes, |words| {
             step::decode(&queued.batch, words, queued.directions, self.words.record)
         })?;
-        let mut residual = Vec::new();
+        let mut captured = vec![Captured::default(); queued.batch.rows.len()];
         if let Some((buffer, mapped)) = queued.captured {
             self.mapped(mapped).await?;
             let rows = queued.batch.rows.len();
-            residual = read(&buffer, buffer.size(), |words| {
+            captured = read(&buffer, buffer.size(), |words| {
                 step::decode_captured(
                     bytemuck::cast_slice(words),
                     rows,
@@ -397,7 +422,7 @@ impl Execute for GpuExecutor {
             })?;
             buffer.destroy();
         }
-        Ok(BatchRecord { tokens, residual })
+        Ok(BatchRecord { tokens, captured })
     }
 }
 
@@ -418,6 +443,12 @@ impl GpuExecutor {
             }
         }
     }
+}
+
+fn not_here(what: &str) -> EngineError {
+    EngineError::Usage(format!(
+        "the graphics device does not know how {what}; choose the processor (CPU)"
+    ))
 }
 
 fn map(buffer: &wgpu::Buffer, bytes: u64) -> oneshot::Receiver<Result<(), wgpu::BufferAsyncError>> {

@@ -176,9 +176,8 @@ impl GpuExecutor {
                 position: Position(context as u32),
                 token: TokenSource::Id(TokenId(0)),
                 change: None,
-                head: Head::Sample(Sampler::GREEDY),
+                want: Head::Sample(Sampler::GREEDY).into(),
             }],
-            capture: false,
         };
         let head_rows = step::encode(&batch, self.directions, &mut self.step) as u32;
         self.device

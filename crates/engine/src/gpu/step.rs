@@ -1,7 +1,7 @@
 //! Encoding of what the kernels read for one batch (`shaders/include/step.wgsl`), decoding of the records that they write (`shaders/include/records.wgsl`).
 
-use crate::executor::{Batch, Head, TokenSource};
-use crate::index::{Layer, TokenId};
+use crate::executor::{Batch, Captured, Head, TokenSource};
+use crate::index::TokenId;
 use crate::record::{ALTERNATIVES, MAX_DIRECTIONS, Prediction, Readings, TokenRecord};
 use bytemuck::{Pod, Zeroable};
 
@@ -31,6 +31,11 @@ pub struct StepRow {
 /// Bytes before the rows.
 pub const STEP_HEADER: usize = 16;
 
+/// Whether any row of a batch asks for its residual stream, which is then captured of all.
+pub fn captures(batch: &Batch) -> bool {
+    batch.rows.iter().any(|row| row.want.capture.residual)
+}
+
 /// Writes the step into `bytes` (cleared first, so that its allocation is reused) and returns how many
 /// rows ask for the head.
 pub fn encode(batch: &Batch, directions: usize, bytes: &mut Vec<u8>) -> usize {
@@ -38,18 +43,18 @@ pub fn encode(batch: &Batch, directions: usize, bytes: &mut Vec<u8>) -> usize {
     let head_rows = batch
         .rows
         .iter()
-        .filter(|row| row.head != Head::Skip)
+        .filter(|row| row.want.head != Head::Skip)
         .count();
     let header = [
         batch.rows.len() as u32,
         head_rows as u32,
         directions as u32,
-        u32::from(batch.capture),
+        u32::from(captures(batch)),
     ];
     bytes.extend_from_slice(bytemuck::bytes_of(&header));
     let mut headed = (0..)
         .zip(&batch.rows)
-        .filter(|(_, row)| row.head != Head::Skip)
+        .filter(|(_, row)| row.want.head != Head::Skip)
         .map(|(index, _)| index);
     for row in &batch.rows {
         let mut step = StepRow {
@@ -63,7 +68,7 @@ pub fn encode(batch: &Batch, directions: usize, bytes: &mut Vec<u8>) -> usize {
             head_row: headed.next().unwrap_or(0),
             ..StepRow::default()
         };
-        match row.head {
+        match row.want.head {
             Head::Skip => {}
             Head::Sample(sampler) => {
                 step.head = 1;
@@ -100,15 +105,15 @@ pub fn decode(batch: &Batch, words: &[u32], directions: usize, stride: usize) ->
                     number(READINGS_AT + layer * MAX_DIRECTIONS + direction);
             }
         }
-        let prediction = (row.head != Head::Skip).then(|| Prediction {
+        let prediction = (row.want.head != Head::Skip).then(|| Prediction {
             chosen: TokenId(words[1]),
             chosen_logprob: number(2),
-            target_logprob: if row.head.target().is_some() {
+            target_logprob: if row.want.head.target().is_some() {
                 number(3)
             } else {
                 f32::NAN
             },
-            divergence: matches!(row.head, Head::Compare(_)).then(|| number(4)),
+            divergence: matches!(row.want.head, Head::Compare(_)).then(|| number(4)),
             alternatives: std::array::from_fn(|place| {
                 let at = LIKELIEST_AT + place;
                 (TokenId(words[at]), number(at + ALTERNATIVES))
@@ -125,20 +130,23 @@ pub fn decode(batch: &Batch, words: &[u32], directions: usize, stride: usize) ->
     .collect()
 }
 
-/// `captured` is `[L+1, max_rows, d]`; returns `[rows, L+1, d]`.
+/// `captured` is `[L+1, max_rows, d]`; returns one entry for each of `rows` rows.
 pub fn decode_captured(
     captured: &[f32],
     rows: usize,
     max_rows: usize,
     layer_rows: usize,
     d: usize,
-) -> Vec<f32> {
-    let mut residual = Vec::with_capacity(rows * layer_rows * d);
-    for row in 0..rows {
+) -> Vec<Captured> {
+    let of_row = |row: usize| {
+        let mut residual = Vec::with_capacity(layer_rows * d);
         for layer in 0..layer_rows {
-            let layer = Layer(layer as u32);
-            residual.extend_from_slice(&captured[(layer.index() * max_rows + row) * d..][..d]);
+            residual.extend_from_slice(&captured[(layer * max_rows + row) * d..][..d]);
         }
-    }
-    residual
+        Captured {
+            residual,
+            ..Captured::default()
+        }
+    };
+    (0..rows).map(of_row).collect()
 }

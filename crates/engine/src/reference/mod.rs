@@ -12,7 +12,7 @@ pub(crate) use sample::predict;
 use crate::error::EngineError;
 use crate::executor::Row;
 use crate::host::{HostExecutor, HostModel, Observer, limits};
-use crate::index::TokenId;
+use crate::index::{SequenceIndex, TokenId};
 use crate::op::{ForwardPass, Op, Value};
 use crate::record::Prediction;
 use crate::types::{Backend, EngineInfo, EngineOptions, LoadProgress, Precision};
@@ -136,7 +136,16 @@ impl ReferenceModel {
                 Op::Attend { block } => {
                     cache.write(*block, rows, &values[Value::Keys], &values[Value::Values]);
                     let queries = &values[Value::Queries];
-                    values[Value::Heads] = attention::attend(cache, *block, rows, queries, config);
+                    let (heads, weights) = attention::attend(cache, *block, rows, queries, config);
+                    values[Value::Heads] = heads;
+                    let by_row = weights.chunks(config.heads).enumerate();
+                    for (index, weights) in by_row {
+                        if let Some(observer) = &mut observer
+                            && observer.wants_attention(index)
+                        {
+                            observer.attention(index, &weights.concat());
+                        }
+                    }
                 }
                 Op::Gate { by } => {
                     let up = std::mem::take(&mut values[Value::Up]);
@@ -158,6 +167,7 @@ impl HostModel for ReferenceModel {
     const HEAD_ROWS: usize = 64;
 
     fn forward(&mut self, rows: &[Row], tokens: &[TokenId], observer: &mut Observer<'_>) {
+        self.cache.reserve(rows);
         let pass = Arc::clone(&self.pass);
         self.run(&pass.body, rows, tokens, Some(observer));
     }
@@ -175,6 +185,10 @@ impl HostModel for ReferenceModel {
         headed
             .map(|(row, logits)| sample::predict(logits, row, &seen[row.sequence.index()]))
             .collect()
+    }
+
+    fn fork(&mut self, from: SequenceIndex, to: SequenceIndex, length: usize) {
+        self.cache.fork(from, to, length);
     }
 
     fn logits(&self) -> &[f32] {

@@ -16,7 +16,7 @@ pub fn predict(logits: &[f32], row: &Row, seen: &[bool]) -> Prediction {
     let log_total = f64::from(largest) + sum.ln();
     let logprob = |token: TokenId| (f64::from(logits[token.0 as usize]) - log_total) as f32;
     let alternatives = best(logits).map(|token| (token, logprob(token)));
-    let (chosen, target) = match row.head {
+    let (chosen, target) = match row.want.head {
         Head::Sample(sampler) => (choose(logits, &sampler, row.position.0 + 1, seen), None),
         Head::Score(target) | Head::Compare(target) => (alternatives[0].0, Some(target)),
         Head::Skip => (alternatives[0].0, None),

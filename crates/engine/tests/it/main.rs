@@ -4,6 +4,8 @@
 
 mod answers_agree;
 mod executors_agree;
+mod forks;
 mod golden;
 mod golden_cpu;
 mod golden_gpu;
+mod sites;

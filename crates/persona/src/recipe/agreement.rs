@@ -1,4 +1,4 @@
-//! What a replay says: how many tokens this machine would have chosen too, and how far readings lie apart.
+//! Agreement of a replay: how many tokens this machine would have chosen too, and how far readings lie apart.
 
 use crate::recipe::replay::ReplayedAnswer;
 use crate::recipe::tokens::{READING_STEP, coarse};
@@ -9,12 +9,12 @@ use crate::recipe::{Recipe, RecipeMessage};
 pub struct Agreement {
     /// Tokens of all answers.
     pub tokens: usize,
-    /// Those that this machine would have chosen too.
+    /// Number of tokens that this machine would have chosen too.
     pub agreed: usize,
     /// Largest distance of a reading from the one that the link carries in steps of
     /// [`READING_STEP`]; half a step is nothing. `None` where it carries none.
     pub readings_apart: Option<f32>,
-    /// Whether prompts were rendered to the author's tokens; `None` where the link does not say.
+    /// True if prompts were rendered to the author's tokens; `None` where the link does not say.
     pub same_prompts: Option<bool>,
 }
 

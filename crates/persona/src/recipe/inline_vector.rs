@@ -19,14 +19,14 @@ const DIGITS: i32 = 5;
 pub struct InlineVector {
     pub opposite: String,
     pub description: String,
-    /// How it was made, for people.
+    /// A sentence on how the vector was made.
     pub made: String,
     /// The slider's marks, `min <= 0 <= max`.
     pub min: f32,
     pub max: f32,
-    /// `d`.
+    /// Width `d` of the residual stream.
     pub width: usize,
-    /// Ascending, at least one.
+    /// Rows of the vector in ascending order of layers, at least one.
     pub rows: Vec<InlineRow>,
 }
 
@@ -40,14 +40,14 @@ pub struct InlineRow {
     pub statistics: Option<RowStatistics>,
 }
 
-/// What is ordinary at one layer; see [`Calibration`].
+/// Ordinary readings at one layer; see [`Calibration`].
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct RowStatistics {
     /// Mean and standard deviation of a response token's reading.
     pub token: [f32; 2],
-    /// Of an answer's mean reading.
+    /// Mean and standard deviation of an answer's mean reading.
     pub answer: [f32; 2],
-    /// Of a prompt token's reading.
+    /// Mean and standard deviation of a prompt token's reading.
     pub prompt: [f32; 2],
     /// Median norm of the residual; 0 where it is not known.
     pub neutral_norm: f32,
@@ -259,7 +259,7 @@ fn statistics_of(vector: &TraitVector, layer: Layer) -> Option<RowStatistics> {
     })
 }
 
-/// To [`DIGITS`] significant digits.
+/// The value rounded to [`DIGITS`] significant digits.
 fn rounded(value: f32) -> f32 {
     if value == 0.0 || !value.is_finite() {
         return 0.0;

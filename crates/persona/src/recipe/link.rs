@@ -11,7 +11,7 @@ use miniz_oxide::inflate::core::inflate_flags::TINFL_FLAG_USING_NON_WRAPPING_OUT
 use miniz_oxide::inflate::core::{DecompressorOxide, decompress};
 use serde::Deserialize;
 
-/// What stands before the code in an address.
+/// Marker before the code in an address.
 pub const MARKER: &str = "#r=";
 /// Longest code that is read or written, in characters.
 pub const MAX_CODE_CHARS: usize = 1 << 18;
@@ -51,10 +51,10 @@ pub enum LinkError {
     TooLarge { chars: usize },
 }
 
-// By hand: the messages contain these errors, so they are not told again as sources.
+// Written by hand: the messages contain these errors, so they are not named again as sources.
 impl From<serde_json::Error> for LinkError {
     fn from(error: serde_json::Error) -> Self {
-        // What inflates to something else than JSON is another text than was deflated.
+        // A text that is not JSON is another than the one that was deflated.
         if error.is_data() {
             Self::Json(error)
         } else {
@@ -69,11 +69,11 @@ impl From<RecipeError> for LinkError {
     }
 }
 
-/// What a link held.
+/// The contents of a link.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Opened {
     Recipe(Box<Recipe>),
-    /// Of a later version of the format: what could be read of it.
+    /// What could be read of a later version of the format.
     Newer(Newer),
 }
 

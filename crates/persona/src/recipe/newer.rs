@@ -47,7 +47,7 @@ impl Newer {
         })
     }
 
-    /// For the person who opened the link.
+    /// A sentence for the person who opened the link.
     pub fn sentence(&self) -> String {
         let shown = if self.messages.is_empty() {
             "nothing of it can be shown here"

@@ -55,17 +55,18 @@ fn unwrapped(text: &str) -> String {
     text.lines().map(line).collect::<Vec<_>>().join("\n")
 }
 
-/// What stands after the marker; without one, the text itself where that may be a code.
+/// The text after the marker; without a marker, the text itself where that may be a code.
 fn after_marker(text: &str) -> Option<&str> {
     if let Some((_, code)) = text.rsplit_once(MARKER) {
-        return Some(code);
+        // A line that was wrapped inside the marker has its mark there.
+        return Some(code.trim_start_matches('='));
     }
     let bare = text.trim_start_matches(|c| !is_of_code(c));
     let bare = bare.strip_prefix(&MARKER[1..]).unwrap_or(bare);
     (!bare.contains("://")).then_some(bare)
 }
 
-/// Whether base64url has the character.
+/// True if base64url has the character.
 pub fn is_of_code(c: char) -> bool {
     c.is_ascii_alphanumeric() || c == '-' || c == '_'
 }

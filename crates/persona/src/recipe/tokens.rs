@@ -1,4 +1,4 @@
-//! A message's tokens beside its text: where the text is cut, which ids the pieces have, and coarse readings.
+//! A message's tokens in addition to its text: where the text is cut, which ids the pieces have, and coarse readings.
 //!
 //! A model's tokenizer is not there when a link is opened, so cuts and ids are written down; what a
 //! reader can guess is left out. Cuts: those that differ from [`usual_cut`]. Ids: a piece that occurred
@@ -25,14 +25,14 @@ const MIDDLE: u8 = 8;
 #[derive(Clone, Debug, PartialEq)]
 pub struct RecipeToken {
     pub id: TokenId,
-    /// What it adds to the text; empty for a token that ends inside a character.
+    /// Text that the token adds; empty for a token that ends inside a character.
     pub text: String,
-    /// Of the trait and layer that the author looked at, in deviations, a multiple of
+    /// Reading of the trait and layer that the author looked at, in deviations, a multiple of
     /// [`READING_STEP`]; `None` where there is none.
     pub reading: Option<f32>,
 }
 
-/// As a link carries it: the nearest step, `None` for NaN.
+/// A reading as a link carries it: the nearest step, `None` for NaN.
 pub fn coarse(reading: f32) -> Option<f32> {
     (!reading.is_nan()).then(|| {
         let level = (reading / READING_STEP).round();
@@ -55,7 +55,7 @@ pub fn prompts_mark<'a>(prompts: impl IntoIterator<Item = &'a [TokenId]>) -> Str
     mark
 }
 
-/// What is written of one message's tokens.
+/// One message's tokens as a link carries them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct PackedTokens {
     /// Indices of tokens without text.
@@ -74,7 +74,7 @@ pub(crate) struct PackedTokens {
 #[derive(Debug, Default)]
 pub(crate) struct KnownPieces(HashMap<String, u32>);
 
-/// Whether tokenizers usually cut between two characters.
+/// True if tokenizers usually cut between two characters.
 fn usual_cut(before: char, after: char) -> bool {
     let apostrophe = |c: char| matches!(c, '\'' | '’');
     let mark = |c: char| !c.is_alphanumeric() && !c.is_whitespace();

@@ -4,7 +4,8 @@ import type { Conversation } from "../conversation/conversation.ts";
 import { type LessonProgress, parseProgress } from "../lessons/progress.svelte.ts";
 import { type OwnLesson, parseOwnLessons } from "../lessons/own_lessons.ts";
 import { readTrait, type SavedTrait } from "./session_traits.ts";
-import { conversationFrom, FileError, list, object } from "./conversation_file.ts";
+import { FileError, list, object } from "../untrusted/fields.ts";
+import { conversationFrom } from "./conversation_file.ts";
 
 export interface SessionFile {
   conversations: Conversation[];

@@ -6,7 +6,7 @@
 import type { Engine, ResponseSettings, Thresholds, TraitPack } from "../../engine/protocol.ts";
 import { newOwnTrait, type OwnTrait } from "../traits/own_trait.ts";
 import type { Workshop } from "../traits/workshop.svelte.ts";
-import { bytes, FileError, number, object, text } from "./conversation_file.ts";
+import { bytes, FileError, number, object, text } from "../untrusted/fields.ts";
 
 export interface SavedTrait {
   imported: boolean;

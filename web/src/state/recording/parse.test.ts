@@ -31,8 +31,8 @@ describe("parseRecording", () => {
     ["no dose of 0", broken((r) => ((r["doses"] as { coefficient: number }[])[2] as { coefficient: number }).coefficient = 0.5), /dose is 0/],
     ["too many tokens", broken((r) => ((r["doses"] as { tokens: unknown[] }[])[0] as { tokens: unknown[] }).tokens = new Array(500).fill({})), /tokens/],
     ["a file too large", `"${"x".repeat(1_000_001)}"`, /large/],
-    ["a list", "[]", /object/],
-    ["null", "null", /object/],
+    ["a list", "[]", /the recording/],
+    ["null", "null", /the recording/],
     ["no JSON", "{", /JSON/],
   ])("refuses %s", (_, json, message) => {
     expect(() => parseRecording(json)).toThrow(message);

@@ -1,107 +1,57 @@
 /** Reads `generated/recording.json` as the untrusted file it is: bounded, every field checked. */
 
 import { collected } from "../one_file/collect.ts";
+import { FileError, list, number, object, oneOf, orNull, text } from "../untrusted/fields.ts";
 import type { RecordedDose, RecordedToken, Recording } from "./format.ts";
 
 const maxCharacters = 1_000_000;
 const maxTokens = 400;
 
-export class RecordingError extends Error {}
-
-type Fields = Record<string, unknown>;
-
-function fields(value: unknown, where: string): Fields {
-  if (typeof value !== "object" || value === null || Array.isArray(value)) throw new RecordingError(`${where} is not an object`);
-  return value as Fields;
-}
-
-function text(from: Fields, name: string): string {
-  const value = from[name];
-  if (typeof value !== "string" || value.length > 20_000) throw new RecordingError(`${name} is not a text`);
-  return value;
-}
-
-function number(from: Fields, name: string): number {
-  const value = from[name];
-  if (typeof value !== "number" || !Number.isFinite(value)) throw new RecordingError(`${name} is not a number`);
-  return value;
-}
-
-function numberOrNull(from: Fields, name: string): number | null {
-  return from[name] === null ? null : number(from, name);
-}
-
-function list(from: Fields, name: string, min: number, max: number): unknown[] {
-  const value = from[name];
-  if (!Array.isArray(value) || value.length < min || value.length > max) throw new RecordingError(`${name} has a wrong length`);
-  return value as unknown[];
-}
-
-function choice<T extends string>(from: Fields, name: string, allowed: readonly T[]): T {
-  const found = allowed.find((one) => one === from[name]);
-  if (found === undefined) throw new RecordingError(`${name} is none of ${allowed.join(", ")}`);
-  return found;
-}
-
-function token(value: unknown): RecordedToken {
-  const from = fields(value, "a token");
+function token(value: unknown, where: string): RecordedToken {
+  const { id, text: written, part, logprob, reread } = object(value, where);
   return {
-    id: number(from, "id"),
-    text: text(from, "text"),
-    part: choice(from, "part", ["template", "prompt", "response"]),
-    logprob: numberOrNull(from, "logprob"),
-    reread: numberOrNull(from, "reread"),
+    id: number(id, where),
+    text: text(written, where),
+    part: oneOf(part, ["template", "prompt", "response"], where),
+    logprob: orNull(logprob, (one) => number(one, where)),
+    reread: orNull(reread, (one) => number(one, where)),
   };
 }
 
-function dose(value: unknown): RecordedDose {
-  const from = fields(value, "a dose");
-  return {
-    coefficient: number(from, "coefficient"),
-    tokens: list(from, "tokens", 1, maxTokens).map(token),
-    end: choice(from, "end", ["end-token", "max-tokens"]),
-  };
+function dose(value: unknown, where: string): RecordedDose {
+  const { coefficient, tokens, end } = object(value, where);
+  return { coefficient: number(coefficient, where), tokens: list(tokens, `${where}, tokens`, maxTokens, token), end: oneOf(end, ["end-token", "max-tokens"], where) };
 }
 
 export function parseRecording(json: string): Recording {
-  if (json.length > maxCharacters) throw new RecordingError("the file is too large");
-  const from = fields(JSON.parse(json) as unknown, "the recording");
-  const model = fields(from["model"], "model");
-  const trait = fields(from["trait"], "trait");
-  const recommended = fields(trait["recommended"], "recommended");
-  const sampler = fields(from["sampler"], "sampler");
-  const doses = list(from, "doses", 5, 5).map(dose);
-  if (!doses.every((one, i) => i === 0 || one.coefficient > (doses[i - 1]?.coefficient ?? Infinity))) {
-    throw new RecordingError("the doses are not in order");
-  }
-  if (!doses.some((one) => one.coefficient === 0)) throw new RecordingError("no dose is 0");
+  if (json.length > maxCharacters) throw new FileError("The recording is too large.");
+  const from = object(JSON.parse(json) as unknown, "the recording");
+  const [model, trait, sampler] = [object(from["model"], "model"), object(from["trait"], "trait"), object(from["sampler"], "sampler")];
+  const { layers, min, max } = object(trait["recommended"], "recommended");
+  const doses = list(from["doses"], "doses", 5, dose);
+  if (doses.length !== 5 || doses.some(({ tokens }) => tokens.length === 0)) throw new FileError("The recording has not five doses with tokens.");
+  if (!doses.every((one, i) => i === 0 || one.coefficient > (doses[i - 1]?.coefficient ?? Infinity))) throw new FileError("The recording's doses are not in order.");
+  if (!doses.some((one) => one.coefficient === 0)) throw new FileError("In the recording no dose is 0.");
+  const texts = (object: Record<string, unknown>) => (name: string) => text(object[name], name);
+  const numbers = (object: Record<string, unknown>) => (name: string) => number(object[name], name);
+  const [own, ofModel, ofTrait, setting] = [texts(from), texts(model), texts(trait), numbers(sampler)];
   return {
-    schema: choice(from, "schema", ["trimtab-recording-1"]),
-    madeWith: text(from, "madeWith"),
-    madeOn: text(from, "madeOn"),
-    model: { name: text(model, "name"), sha256: text(model, "sha256"), licence: text(model, "licence") },
+    schema: oneOf(from["schema"], ["trimtab-recording-1"], "schema"),
+    madeWith: own("madeWith"),
+    madeOn: own("madeOn"),
+    model: { name: ofModel("name"), sha256: ofModel("sha256"), licence: ofModel("licence") },
     trait: {
-      name: text(trait, "name"),
-      opposite: text(trait, "opposite"),
-      description: text(trait, "description"),
-      hash: text(trait, "hash"),
-      recommended: {
-        layers: list(recommended, "layers", 1, 512).map((layer) => number({ layer }, "layer")),
-        min: number(recommended, "min"),
-        max: number(recommended, "max"),
-      },
-      dosePerUnit: number(trait, "dosePerUnit"),
+      name: ofTrait("name"),
+      opposite: ofTrait("opposite"),
+      description: ofTrait("description"),
+      hash: ofTrait("hash"),
+      recommended: { layers: list(layers, "layers", 512, number), min: number(min, "min"), max: number(max, "max") },
+      dosePerUnit: number(trait["dosePerUnit"], "dosePerUnit"),
     },
-    layer: number(from, "layer"),
-    scope: choice(from, "scope", ["all", "prompt", "response"]),
-    sampler: {
-      temperature: number(sampler, "temperature"),
-      topK: number(sampler, "topK"),
-      topP: number(sampler, "topP"),
-      repetitionPenalty: number(sampler, "repetitionPenalty"),
-      seed: number(sampler, "seed"),
-    },
-    question: text(from, "question"),
+    layer: number(from["layer"], "layer"),
+    scope: oneOf(from["scope"], ["all", "prompt", "response"], "scope"),
+    sampler: { temperature: setting("temperature"), topK: setting("topK"), topP: setting("topP"), repetitionPenalty: setting("repetitionPenalty"), seed: setting("seed") },
+    question: own("question"),
     doses,
   };
 }
@@ -113,5 +63,5 @@ export async function fetchRecording(): Promise<Recording> {
   const type = response.headers.get("content-type") ?? "";
   if (response.ok && !type.includes("text/html")) return parseRecording(await response.text());
   if (import.meta.env.DEV) return (await import("./fixtures/stand_in.ts")).standIn;
-  throw new RecordingError(`the recording could not be fetched (${response.status})`);
+  throw new FileError(`The recording could not be fetched (${response.status}).`);
 }
