@@ -43,6 +43,7 @@ pub enum FailureKind {
 /// An error in words for the person who meets it: what happened, and what to do next.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, TS, thiserror::Error)]
 #[error("{message}")]
+// Messages begin in lower case, because others may be put before them; see [`sentence`].
 pub struct Failure {
     pub kind: FailureKind,
     pub message: String,
@@ -52,7 +53,7 @@ impl Failure {
     pub fn new(kind: FailureKind, message: impl Into<String>) -> Self {
         Self {
             kind,
-            message: sentence(message.into()),
+            message: message.into(),
         }
     }
 

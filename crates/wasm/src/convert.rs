@@ -4,7 +4,7 @@ use js_sys::{Float32Array, Function, Uint32Array};
 use serde::de::DeserializeOwned;
 use serde::{Serialize, Serializer};
 use trimtab_persona::json::{Row, write_rows_as};
-use trimtab_studio::failure::Failure;
+use trimtab_studio::failure::{Failure, sentence};
 use wasm_bindgen::{JsCast, JsValue};
 
 /// A row of numbers as the page has it.
@@ -50,9 +50,13 @@ fn unexpected(error: serde_wasm_bindgen::Error) -> JsValue {
     )))
 }
 
-/// A failure as the page throws it.
+/// A failure as the page throws it: a visitor reads a sentence.
 pub fn thrown(failure: impl Into<Failure>) -> JsValue {
-    let failure = failure.into();
+    let Failure { kind, message } = failure.into();
+    let failure = Failure {
+        kind,
+        message: sentence(message),
+    };
     serde_wasm_bindgen::to_value(&failure).unwrap_or_else(|_| JsValue::from_str(&failure.message))
 }
 

@@ -302,7 +302,7 @@ fn what_the_page_has_begun_the_program_goes_on_with() {
         let request = asked_by_the_page(&session);
         let run = perform(request, Some(&mut session), &mut page);
         let stopped = pollster::block_on(run).unwrap_err();
-        assert!(stopped.message.contains("Stopped"), "{stopped}");
+        assert!(stopped.message.contains("stopped"), "{stopped}");
         (session.engine, page.records)
     });
     let begun: Value = serde_json::from_slice(&records).unwrap();
