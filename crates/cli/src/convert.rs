@@ -46,7 +46,6 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         name: arguments.name.clone(),
         licence: arguments.licence.clone(),
         source: arguments.source.clone(),
-        ..Options::default()
     };
     let manifest = convert(&arguments.input, &arguments.output, &options, &mut |done| {
         let share = done.bytes_done as f64 / done.bytes_total.max(1) as f64;

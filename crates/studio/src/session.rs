@@ -190,7 +190,7 @@ impl Session {
             adapter: info.adapter.clone(),
             software: info.software,
             context: info.context,
-            device_bytes: info.device_bytes as u64,
+            device_bytes: info.device_bytes,
             notices: Vec::new(),
             max_traits: MAX_DIRECTIONS,
             traits: self

@@ -192,6 +192,10 @@ pub enum StudyPhase {
     rename_all_fields = "camelCase"
 )]
 #[ts(optional_fields)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "one at a time, on its way to be converted"
+)]
 pub enum StudyEvent {
     /// All answers are written before the first is measured; `reading` counts responses of the contrast set instead.
     Progress {

@@ -92,6 +92,7 @@ macro_rules! verbs {
         /// What comes back.
         #[derive(Clone, Debug, Serialize)]
         #[serde(untagged)]
+        #[allow(clippy::large_enum_variant, reason = "one at a time, on its way to be converted")]
         pub enum Response {
             $($variant($response),)+
         }

@@ -60,7 +60,7 @@ pub fn engine(precision: Precision, sequences: usize) -> Engine {
 /// Random directions, long enough to change what is written.
 pub fn vector(seed: u32) -> LayerTable {
     let mut noise = Noise::new(seed);
-    let values = (0..(BLOCKS + 1) * WIDTH).map(|_| noise.next());
+    let values = (0..(BLOCKS + 1) * WIDTH).map(|_| noise.number());
     LayerTable::new(values.collect(), WIDTH).unwrap()
 }
 

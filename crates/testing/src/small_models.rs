@@ -38,14 +38,14 @@ impl Noise {
         Self(seed)
     }
 
-    pub fn next(&mut self) -> f32 {
+    pub fn number(&mut self) -> f32 {
         self.0 = self.0.wrapping_add(1);
         (pcg(self.0) >> 8) as f32 / (1 << 23) as f32 - 1.0
     }
 
     fn bytes(&mut self, count: usize) -> Vec<u8> {
         (0..count)
-            .map(|_| (self.next() * 127.0) as i8 as u8)
+            .map(|_| (self.number() * 127.0) as i8 as u8)
             .collect()
     }
 }
@@ -78,13 +78,13 @@ impl File {
         let spread = 1.7 / (cols as f32).sqrt();
         let mut halves = |count: usize, base: f32| -> Vec<u8> {
             (0..count)
-                .flat_map(|_| f16::from_f32(base * (1.0 + 0.3 * noise.next())).to_le_bytes())
+                .flat_map(|_| f16::from_f32(base * (1.0 + 0.3 * noise.number())).to_le_bytes())
                 .collect()
         };
         let blocks = rows * cols / 32;
         match form {
             Form::F32 | Form::F16 | Form::Bf16 => {
-                let values = (0..rows * cols).map(|_| noise.next() * spread);
+                let values = (0..rows * cols).map(|_| noise.number() * spread);
                 let (dtype, bytes): (_, Vec<u8>) = match form {
                     Form::F32 => ("F32", values.flat_map(f32::to_le_bytes).collect()),
                     Form::F16 => (
@@ -213,8 +213,9 @@ impl Shape {
         let mut noise = Noise(form as u32 * 1_000_003);
         let mut file = File::default();
         let d = self.width;
-        let gain =
-            |noise: &mut Noise| -> Vec<f32> { (0..d).map(|_| 1.0 + 0.5 * noise.next()).collect() };
+        let gain = |noise: &mut Noise| -> Vec<f32> {
+            (0..d).map(|_| 1.0 + 0.5 * noise.number()).collect()
+        };
         let embedding = "model.embed_tokens.weight";
         file.matrix(embedding, self.vocabulary, d, form, &mut noise);
         file.matrix("lm_head.weight", self.vocabulary, d, form, &mut noise);
@@ -233,7 +234,7 @@ impl Shape {
                     &mut noise,
                 );
                 if family == "qwen2" {
-                    let bias: Vec<f32> = (0..rows).map(|_| noise.next()).collect();
+                    let bias: Vec<f32> = (0..rows).map(|_| noise.number()).collect();
                     file.vector(&name(&format!("self_attn.{projection}.bias")), &bias);
                 }
             }
@@ -299,7 +300,7 @@ pub fn tokens(count: usize, seed: u32) -> Vec<TokenId> {
 
 pub fn table(seed: u32) -> LayerTable {
     let mut noise = Noise(seed);
-    LayerTable::new((0..(LAYERS + 1) * D).map(|_| noise.next()).collect(), D).unwrap()
+    LayerTable::new((0..(LAYERS + 1) * D).map(|_| noise.number()).collect(), D).unwrap()
 }
 
 /// Every operation at once, on layers that overlap.

@@ -325,12 +325,20 @@ fn write(config: &ModelConfig, pass: &ForwardPass, forms: &Forms) -> Vec<u8> {
     if !config.tied_embeddings {
         file.matrix(head, forms.head);
     }
-    for (block, kind) in blocks.zip(forms.blocks.iter().cycle()) {
+    // The order decides which random numbers each tensor gets, and with them which faults the self-check can tell from rounding:
+    // `shaders/sabotage.json` is held against this one.
+    let (last, in_blocks) = pass.vectors.split_last().expect("a model ends with a norm");
+    file.vector(last);
+    let vectors = in_blocks.chunks(in_blocks.len() / config.layers);
+    for ((block, vectors), kind) in blocks.zip(vectors).zip(forms.blocks.iter().cycle()) {
+        let is_bias = |vector: &&Tensor| vector.name.ends_with(".bias");
+        let (biases, gains): (Vec<_>, Vec<_>) = vectors.iter().partition(is_bias);
+        gains.into_iter().for_each(|gain| file.vector(gain));
         for (matrix, encoding) in block.iter().zip(kind) {
             file.matrix(matrix, *encoding);
         }
+        biases.into_iter().for_each(|bias| file.vector(bias));
     }
-    pass.vectors.iter().for_each(|vector| file.vector(vector));
     file.bytes()
 }
 

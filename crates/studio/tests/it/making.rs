@@ -62,10 +62,10 @@ fn make_trait(session: &mut Session) {
     let mut last = None;
     let mut watch = Hearing::new(|event| {
         match event {
-            Event::Making(MakingEvent::Response { at, response }) => {
-                if response.evidence.is_some() {
-                    judged.insert(*at);
-                }
+            Event::Making(MakingEvent::Response { at, response })
+                if response.evidence.is_some() =>
+            {
+                judged.insert(*at);
             }
             Event::Making(MakingEvent::Progress {
                 phase, done, total, ..
