@@ -186,7 +186,8 @@ fn run_one(root: &Path, program: &TestProgram, full: bool) -> Result<(Outcome, b
     let outcome = read_lines(program, &said);
     println!("\n{}:\n{}", program.name, said.trim());
     let errors = String::from_utf8_lossy(&output.stderr);
-    if !errors.trim().is_empty() {
+    // A driver of the graphics device complains of a missing desktop once for each device.
+    if !output.status.success() {
         println!("{}", errors.trim());
     }
     Ok((outcome, output.status.success()))
