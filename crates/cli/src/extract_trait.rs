@@ -65,12 +65,12 @@ pub struct TraitArguments {
     report: Option<PathBuf>,
 }
 
-/// What `--json` prints.
+/// The report that `--json` prints.
 #[derive(Serialize)]
 struct Printed<'a> {
     out: String,
     contrast: String,
-    /// By name, their hashes.
+    /// Hashes of the tensors, by name.
     tensors: BTreeMap<&'a String, String>,
     #[serde(flatten)]
     report: &'a TraitReport,

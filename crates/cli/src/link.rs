@@ -27,7 +27,7 @@ pub struct Arguments {
 enum Verb {
     /// Answer, and make a link of it.
     Make(Box<link_make::Arguments>),
-    /// What a link holds; no model is needed.
+    /// Show what a link holds; no model is needed.
     Show {
         #[command(flatten)]
         link: LinkArgument,
@@ -37,7 +37,7 @@ enum Verb {
     },
     /// Force the author's tokens through the model here, and say where it would have chosen others.
     Replay(Box<link_replay::Arguments>),
-    /// Whether a link is sound: exit code 0, or 2 with one sentence.
+    /// Check whether a link is sound: exit code 0, or 2 with one sentence.
     Check {
         #[command(flatten)]
         link: LinkArgument,

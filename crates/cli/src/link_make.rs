@@ -76,7 +76,7 @@ pub struct Arguments {
         allow_hyphen_values = true
     )]
     title: String,
-    /// Plain text beside the answer
+    /// Plain text shown with the answer
     #[arg(
         long,
         value_name = "TEXT",
@@ -96,7 +96,7 @@ pub struct Arguments {
 struct Made {
     /// Tokens that a replay chose too, at once and on this machine.
     agreed: usize,
-    /// Of the code alone.
+    /// Length of the code alone.
     characters: usize,
     link: String,
     messages: Vec<MadeMessage>,
@@ -108,14 +108,14 @@ struct MadeMessage {
     role: &'static str,
     text: String,
     ids: Vec<u32>,
-    /// Of the trait and layer looked at, in calibrated deviations; null where there is none.
+    /// Readings of the trait and layer looked at, in calibrated deviations; null where there is none.
     readings: Vec<f32>,
 }
 
 /// Terms of a plan, by the names of the command line.
 type Plan = Vec<NamedTerm>;
 
-/// What the command line asks for, its vectors loaded.
+/// The steering that the command line asks for, its vectors loaded.
 struct Wanted {
     plan: Plan,
     changes: BTreeMap<usize, Plan>,

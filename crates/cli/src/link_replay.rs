@@ -40,7 +40,7 @@ struct Report {
     sentence: String,
     tokens: usize,
     agreed: usize,
-    /// From the readings in the link, which come in steps of half a deviation.
+    /// Largest distance from the readings in the link, which come in steps of half a deviation.
     readings_apart: Option<f32>,
     same_prompts: Option<bool>,
     backend: Backend,
@@ -55,12 +55,12 @@ struct AnswerReport {
     message: usize,
     text: String,
     ids: Vec<u32>,
-    /// What this machine would have put in place of each.
+    /// The token that this machine would have put in place of each.
     chosen: Vec<u32>,
     disagreements: Vec<Disagreement>,
-    /// Whether it would end there too.
+    /// True if this machine would end the answer there too.
     ends: Option<bool>,
-    /// By trait: for each token of the answer, in calibrated deviations at every layer; null where
+    /// Readings by trait: for each token of the answer, in calibrated deviations at every layer; null where
     /// there is no reading. By the unsteered model, and inside the run.
     readings: BTreeMap<String, Vec<Vec<f32>>>,
     readings_inside_run: BTreeMap<String, Vec<Vec<f32>>>,

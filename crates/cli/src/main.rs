@@ -48,7 +48,7 @@ struct Arguments {
 enum Verb {
     /// Write an answer, steered or not.
     Generate(generate::Arguments),
-    /// How likely the model finds each token of a text.
+    /// Score how likely the model finds each token of a text.
     Score(score::Arguments),
     /// Make a trait vector, from given conversations or from a trait pack.
     Extract(extract::Arguments),
@@ -66,7 +66,7 @@ enum Verb {
     Sweep(sweep::Arguments),
     /// Compare a vector with meaningless directions of the same length, and say whether to believe it.
     Controls(controls::Arguments),
-    /// Whether readings of the prompt tell what the answer will be like.
+    /// Test whether readings of the prompt tell what the answer will be like.
     Predict(predict::Arguments),
     /// Cosines between vectors: which are nearly the same.
     Compare(compare::Arguments),

@@ -24,7 +24,7 @@ pub struct ModelArguments {
     /// Model directory [default: models/smollm2-135m-instruct]
     #[arg(long, value_name = "DIR")]
     pub model: Option<PathBuf>,
-    /// What computes [default: cpu]
+    /// Executor that computes [default: cpu]
     #[arg(long)]
     pub backend: Option<BackendArgument>,
     /// How activations enter a weight matrix: as f32, or as 8-bit integers, which is faster where weights are
@@ -72,7 +72,7 @@ impl ModelArguments {
         ModelConfig::from_json(&bytes).with_context(|| path.display().to_string())
     }
 
-    /// What the directory's manifest says, where it has one.
+    /// The directory's manifest, where it has one.
     pub fn manifest(&self) -> Result<Option<Manifest>> {
         let path = self.directory()?.join(manifest::MANIFEST);
         if !path.exists() {
@@ -134,7 +134,7 @@ impl ModelArguments {
         )?)?))
     }
 
-    /// With fast activations unless the command line asks for others: for verbs whose result is read by somebody,
+    /// The same with fast activations unless the command line asks for others: for verbs whose result is read by somebody,
     /// not measured.
     pub fn fast_unless_told(&self) -> Self {
         Self {
@@ -143,7 +143,7 @@ impl ModelArguments {
         }
     }
 
-    /// What every verb of the studio works with: the engine, as [`Self::engine`] loads it, and the model's text side.
+    /// The session that every verb of the studio works with: the engine, as [`Self::engine`] loads it, and the model's text side.
     pub fn session(&self, context: Option<usize>, sequences: usize) -> Result<Session> {
         let chat = self.chat()?;
         let engine = self.engine(context, sequences)?;

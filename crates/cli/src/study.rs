@@ -1,4 +1,4 @@
-//! What sweep, controls and predict have in common: their arguments, the records that they keep, and the report that they
+//! Common parts of sweep, controls and predict: their arguments, the records that they keep, and the report that they
 //! add to.
 
 use crate::model::{ModelArguments, read_bounded, read_json};
@@ -22,7 +22,7 @@ use trimtab_studio::verbs::Event;
 /// Answers written side by side: more gain little.
 const MAX_AT_ONCE: usize = 16;
 
-/// What the three verbs are asked alike.
+/// Arguments that the three verbs have in common.
 #[derive(Debug, Args)]
 pub struct StudyArguments {
     #[command(flatten)]
@@ -68,7 +68,7 @@ pub struct StudyArguments {
     pub json: bool,
 }
 
-/// Which tokens are pushed.
+/// Tokens that are pushed
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum ScopeArgument {
     All,
@@ -155,7 +155,7 @@ impl StudyArguments {
         self.model.session(Some(context), sequences)
     }
 
-    /// What an earlier run kept.
+    /// The records that an earlier run kept.
     pub fn kept(&self) -> Result<Option<Vec<u8>>> {
         let there = self.keep.as_ref().filter(|path| path.exists());
         there
@@ -175,7 +175,7 @@ impl StudyArguments {
         })
     }
 
-    /// What went wrong with a study, with the file that it was to go on from where that may be why.
+    /// A study's error, with the file that it was to go on from where that may be why.
     pub fn refused(&self, error: trimtab_studio::failure::Failure) -> anyhow::Error {
         match &self.keep {
             Some(path) if path.exists() => anyhow::Error::from(error).context(format!(
@@ -187,7 +187,7 @@ impl StudyArguments {
     }
 }
 
-/// Writes beside the file first, so that a run that is stopped leaves the old one whole.
+/// Writes to a temporary file first, so that a run that is stopped leaves the old one whole.
 pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
     let partial = path.with_extension("partial");
     std::fs::write(&partial, bytes).with_context(|| partial.display().to_string())?;

@@ -1,5 +1,5 @@
 //! Intervals by resampling whole questions: answers to one question have more in common than answers to
-//! two, so that the question, not the answer, is what another run would draw anew.
+//! two, so that the question, not the answer, is what another run would draw again.
 
 use serde::{Deserialize, Serialize};
 use trimtab_engine::sampling::pcg;
@@ -83,7 +83,7 @@ pub fn mean(values: &[f64]) -> Option<f64> {
     (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
 }
 
-/// Of the sample (divided by n − 1); `None` for fewer than two values.
+/// Standard deviation of the sample (divided by n − 1); `None` for fewer than two values.
 pub fn deviation(values: &[f64]) -> Option<f64> {
     let mean = mean(values).filter(|_| values.len() > 1)?;
     let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
@@ -109,7 +109,7 @@ pub(crate) fn below(bound: usize, seed: u32, row: u32, column: u32) -> usize {
     ((u64::from(random) * bound as u64) >> 32) as usize
 }
 
-/// Of ascending `values`, at least one, between neighbours in proportion.
+/// Quantile of ascending `values`, at least one, between neighbours in proportion.
 fn quantile(values: &[f64], share: f64) -> f64 {
     let at = share * (values.len() - 1) as f64;
     let (low, high) = (values[at.floor() as usize], values[at.ceil() as usize]);

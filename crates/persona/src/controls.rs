@@ -26,7 +26,7 @@ pub const RANDOM: u32 = 3;
 pub enum Direction {
     Vector,
     Flipped,
-    /// By seed.
+    /// Random directions by seed.
     Shuffled(u32),
     Random(u32),
     Other(String),
@@ -46,7 +46,7 @@ enum DirectionKind {
 #[derive(Clone, Debug, Serialize, Deserialize, TS)]
 struct DirectionName {
     kind: DirectionKind,
-    /// Of another trait; of directions of one kind their number, from 1 on.
+    /// Name of another trait, or the number of a direction among those of its kind, from 1 on.
     name: String,
 }
 
@@ -175,7 +175,7 @@ pub struct ControlRow {
     pub outcome: Outcome,
 }
 
-/// What controls came to: the same in the program, the page and the report of a trait.
+/// The controls' result: the same in the program, the page and the report of a trait.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, TS)]
 #[serde(rename_all = "camelCase")]
 #[ts(optional_fields)]
@@ -183,14 +183,14 @@ pub struct ControlReport {
     pub rows: Vec<ControlRow>,
     pub verdict: Ruling,
     pub sentence: String,
-    /// What a reader should know before believing it.
+    /// Sentences that a reader should know before believing it.
     pub caveats: Vec<String>,
     /// Absent in reports of earlier versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<ControlDetail>,
 }
 
-/// What controls were made of, and what the verdict follows from.
+/// The material of controls, and what the verdict follows from.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, TS)]
 #[serde(rename_all = "camelCase")]
 pub struct ControlDetail {
@@ -272,13 +272,13 @@ impl Controls {
         Ok((controls, setup))
     }
 
-    /// What a trial is: `None` for a neutral one.
+    /// A trial's control; `None` for a neutral trial.
     pub fn direction(&self, trial: usize) -> Option<&Direction> {
         let neutral = self.settings.neutral_samples.max(1);
         self.directions.get(trial.checked_sub(neutral)?)
     }
 
-    /// What the records of [`Self::new`]'s trials came to; also before all of them are there.
+    /// The result of the records of [`Self::new`]'s trials; also before all of them are there.
     pub fn report(
         &self,
         setup: &TrialSetup,

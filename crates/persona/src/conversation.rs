@@ -6,15 +6,15 @@ use trimtab_checkpoint::{ChatError, ChatTemplate, Message, Tokenizer, chat};
 use trimtab_engine::TokenId;
 use ts_rs::TS;
 
-/// What a token of a conversation belongs to.
+/// The part of a conversation that a token belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, TS)]
 #[serde(rename_all = "lowercase")]
 pub enum Part {
     /// The chat template's own: role markers, line breaks, a default system prompt.
     Template,
-    /// What the user or a given system prompt says.
+    /// Text of the user or of a given system prompt.
     Prompt,
-    /// What the assistant says.
+    /// Text of the assistant.
     Response,
 }
 
@@ -51,7 +51,7 @@ fn whose(part: &chat::Part, messages: &[Message]) -> Part {
     }
 }
 
-/// Where the tokens of each message of a conversation lie in it; `None` for one that the template leaves out.
+/// Range of each message's tokens in the conversation; `None` for a message that the template leaves out.
 pub type Places = Vec<Option<Range<usize>>>;
 
 /// A model's tokenizer and chat template.
@@ -135,7 +135,7 @@ impl ChatText {
         self.tokenizer.decode(&numbers(tokens))
     }
 
-    /// What each token adds to the text: empty for one that ends inside a character.
+    /// The text that each token adds; empty for a token that ends inside a character.
     pub fn pieces(&self, tokens: &[TokenId]) -> Vec<String> {
         self.tokenizer.pieces(&numbers(tokens))
     }

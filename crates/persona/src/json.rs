@@ -1,4 +1,4 @@
-//! How reports are written: a number that is not known is `null` in JSON, which has no NaN, and NaN in the page; long rows
+//! The form of reports: a number that is not known is `null` in JSON, which has no NaN, and NaN in the page; long rows
 //! of numbers are lists in JSON, and typed arrays in the page.
 
 use crate::bootstrap::Estimate;

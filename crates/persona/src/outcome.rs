@@ -1,4 +1,4 @@
-//! What a trial came to, against unsteered answers to the same questions.
+//! Outcomes of trials, against unsteered answers to the same questions.
 
 use crate::bootstrap::{Estimate, bootstrap_mean, deviation, mean};
 use crate::coherence::{Coherence, CoherenceBand, CoherenceCriteria, TooFewNeutralAnswers};
@@ -26,7 +26,7 @@ pub struct BaselineSummary {
     /// Neutral answers, coherent or not.
     pub answers: usize,
     pub band: CoherenceBand,
-    /// Of the coherent answers, nats a token; NaN until it is measured.
+    /// Mean of the coherent answers, nats a token; NaN until it is measured.
     pub evidence_mean: f64,
     /// The unit of effects: standard deviation of the coherent neutral answers' evidence; NaN until measured.
     pub evidence_deviation: f64,
@@ -64,7 +64,7 @@ pub struct JudgedAnswer {
     pub kl: Option<f64>,
 }
 
-/// What one plan did, means over its answers. What reports of earlier versions lack is 0 or empty.
+/// The effect of one plan, means over its answers. What reports of earlier versions lack is 0 or empty.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, TS)]
 #[serde(rename_all = "camelCase")]
 pub struct Outcome {
@@ -86,7 +86,7 @@ pub struct Outcome {
     /// Why: too unlikely, too likely, repetitive, empty.
     #[serde(default, rename = "incoherentBy")]
     pub incoherent: [usize; 4],
-    /// Of the answers under the unsteered model; `None` when every answer is empty.
+    /// Perplexity of the answers under the unsteered model; `None` when every answer is empty.
     #[serde(default, with = "crate::json::number")]
     #[ts(type = "number")]
     pub perplexity: Option<f64>,
@@ -161,7 +161,7 @@ impl Baseline {
         self.summary.evidence_deviation
     }
 
-    /// What the answers to `questions` came to, those that are there.
+    /// The outcome of the answers to `questions`, those that are there.
     pub fn outcome(&self, questions: &[String], answers: &[Option<TrialAnswer>]) -> Outcome {
         let there: Vec<&TrialAnswer> = answers.iter().flatten().collect();
         let mut shifts: Vec<Vec<f64>> = Vec::new();

@@ -16,7 +16,7 @@ use ts_rs::TS;
 
 const INTERVAL_SEED: u32 = 2;
 
-/// How strongly a system prompt asks for the trait or against it.
+/// Strength with which a system prompt asks for the trait or against it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, TS)]
 #[serde(rename_all = "kebab-case")]
 pub enum Grade {
@@ -54,7 +54,7 @@ impl Grade {
 
 #[derive(Clone, Debug)]
 pub struct PredictionSettings {
-    /// Whose readings the points show.
+    /// Name of the direction whose readings the points show.
     pub layer: Layer,
     /// The pair that the system prompts are made of; it measures nothing.
     pub prompt_pair: usize,
@@ -102,11 +102,11 @@ pub struct Prediction {
 #[derive(Clone, Debug)]
 struct Measured {
     grade: Grade,
-    /// Into the study's questions.
+    /// Index into the study's questions.
     question: usize,
     /// `h_l · v̂_l` at the last prompt token.
     reading: f64,
-    /// Of the answer, in deviations of neutral answers' evidence, from their mean.
+    /// Evidence of the answer, in deviations of neutral answers' evidence, from their mean.
     evidence: f64,
     coherent: bool,
 }
@@ -118,13 +118,13 @@ pub struct PredictionPoint {
     /// The system prompt; empty: the template's own.
     pub system: String,
     pub question: String,
-    /// Of the last prompt token.
+    /// Reading of the last prompt token.
     pub reading: f64,
-    /// Of the answer, in deviations of neutral answers' evidence, from their mean.
+    /// Evidence of the answer, in deviations of neutral answers' evidence, from their mean.
     pub evidence: f64,
 }
 
-/// What a prediction came to: the same in the program, the page and the report of a trait. Readings are in deviations of
+/// A prediction's result: the same in the program, the page and the report of a trait. Readings are in deviations of
 /// neutral prompt tokens where they are calibrated, else `h_l · v̂_l`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, TS)]
 #[serde(rename_all = "camelCase")]
@@ -141,14 +141,14 @@ pub struct PredictionReport {
     /// The same with each system prompt's means taken away first: what the reading knows beyond the prompt.
     pub within: Correlation,
     pub sentence: String,
-    /// What a reader should know before believing it.
+    /// Sentences that a reader should know before believing it.
     pub caveats: Vec<String>,
     /// Absent in reports of earlier versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<PredictionDetail>,
 }
 
-/// What a prediction was made of.
+/// The material of a prediction.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, TS)]
 #[serde(rename_all = "camelCase")]
 pub struct PredictionDetail {
@@ -201,7 +201,7 @@ impl Prediction {
         Some((Self { settings, systems }, setup))
     }
 
-    /// What the records of [`Self::new`]'s trials came to. `name` is for the sentence; readings are calibrated where
+    /// The result of the records of [`Self::new`]'s trials. `name` is for the sentence; readings are calibrated where
     /// there is a `calibration`.
     pub fn report(
         &self,
@@ -307,7 +307,7 @@ fn coherent(points: &[Measured]) -> Vec<(f64, f64)> {
     whole.map(|point| (point.reading, point.evidence)).collect()
 }
 
-/// Of the coherent points, resampling questions.
+/// Correlation of the coherent points, resampling questions.
 fn correlation_of(points: &[Measured], questions: usize) -> Option<Estimate> {
     bootstrap(questions, INTERVAL_SEED, |drawn| {
         let own = drawn.iter().flat_map(|&question| {

@@ -18,24 +18,24 @@ use ts_rs::TS;
 
 /// Relative doses of a default sweep, towards the trait.
 pub const DOSES: [f64; 3] = [0.1, 0.2, 0.3];
-/// Where a default sweep looks, as shares of the model's depth.
+/// Depths at which a default sweep pushes, as shares of the model's layers.
 const DEPTHS: [f64; 4] = [0.37, 0.47, 0.57, 0.67];
 const QUESTIONS: usize = 8;
 const MAX_TOKENS: usize = 32;
 /// Unsteered answers to each question: the unit of effects and the coherence band are made of them.
 const NEUTRAL_SAMPLES: usize = 3;
-/// Most unseen pairs that a default study measures evidence with; each costs two readings of every answer.
+/// Maximum number of unseen pairs that a default study measures evidence with; each costs two readings of every answer.
 const PAIRS: usize = 2;
 
-/// Which pairs and questions of a pack a study asks.
+/// The pairs and questions of a pack that a study asks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(rename_all = "camelCase")]
 pub struct Material {
-    /// Into the pack's instructions: evidence is measured with these.
+    /// Indices into the pack's instructions; evidence is measured with these.
     pub pairs: Vec<usize>,
-    /// Whether extraction saw none of them.
+    /// True if extraction saw none of the pairs.
     pub unseen: bool,
-    /// Into the pack's evaluation questions, which extraction never sees.
+    /// Indices into the pack's evaluation questions, which extraction never sees.
     pub questions: Vec<usize>,
 }
 
@@ -73,7 +73,7 @@ impl Material {
         own.cloned().collect()
     }
 
-    /// What a reader should know about the material.
+    /// Sentences that a reader should know about the material.
     pub fn caveats(&self) -> Vec<String> {
         let mut caveats = Vec::new();
         if !self.unseen {
@@ -90,7 +90,7 @@ pub struct SweepSettings {
     pub doses: Vec<f64>,
     pub material: Material,
     pub neutral_samples: usize,
-    /// Which tokens are pushed. With [`Scope::Response`] the prompts stay as they are and are read once.
+    /// Tokens that are pushed. With [`Scope::Response`] the prompts stay as they are and are read once.
     pub scope: Scope,
     pub answers: AnswerSettings,
     pub coherence: CoherenceCriteria,
@@ -156,7 +156,7 @@ pub struct Sweep {
 #[serde(rename_all = "camelCase")]
 pub struct SweepRow {
     pub layers: Vec<u32>,
-    /// Whether all layers were pushed at once, by increments.
+    /// True if all layers were pushed at once, by increments.
     pub all_layers: bool,
     /// Relative dose.
     pub dose: f64,
@@ -171,11 +171,11 @@ pub struct SweepRow {
 pub struct PlaceRange {
     pub place: Place,
     pub towards: WorkingRange,
-    /// Where doses below 0 were tried.
+    /// Settings with doses below 0.
     pub against: Option<WorkingRange>,
 }
 
-/// What a sweep recommends: where to push, and as far as it goes before the text breaks.
+/// A sweep's recommendation: a place to push at, and how far to push before the text breaks.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, TS)]
 pub struct SweepRecommendation {
     #[serde(flatten)]
@@ -183,7 +183,7 @@ pub struct SweepRecommendation {
     pub sentence: String,
 }
 
-/// How a recommendation was found.
+/// The way in which a recommendation was found.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, TS)]
 #[serde(rename_all = "camelCase")]
 pub struct SweepChoice {
@@ -195,28 +195,28 @@ pub struct SweepChoice {
     pub choice: Choice,
 }
 
-/// What a sweep came to: the same in the program, the page and the report of a trait.
+/// A sweep's result: the same in the program, the page and the report of a trait.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, TS)]
 #[serde(rename_all = "camelCase")]
 #[ts(optional_fields)]
 pub struct SweepReport {
-    /// In the order of places, then doses.
+    /// One entry per place and dose, in the order of places, then doses.
     pub rows: Vec<SweepRow>,
     /// Evidence without a push: rows tell evidence above that of the unsteered answers.
     pub neutral: f64,
     /// `None` when no place has evidence within its working range.
     #[ts(optional = false)]
     pub recommended: Option<SweepRecommendation>,
-    /// What came of it, also where nothing is recommended.
+    /// The result in a sentence, also where nothing is recommended.
     pub sentence: String,
-    /// What a reader should know before believing it.
+    /// Sentences that a reader should know before believing it.
     pub caveats: Vec<String>,
     /// Absent in reports of earlier versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<SweepDetail>,
 }
 
-/// What a sweep was made of, and how its recommendation was found.
+/// The material of a sweep, and the way in which its recommendation was found.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, TS)]
 #[serde(rename_all = "camelCase")]
 #[ts(optional_fields)]
@@ -280,7 +280,7 @@ impl Sweep {
         Ok((sweep, setup))
     }
 
-    /// What a trial is, for people: `None` for a neutral one.
+    /// A trial's name for people; `None` for a neutral one.
     pub fn setting(&self, trial: usize) -> Option<&Setting> {
         self.rows.get(trial.checked_sub(self.neutral())?)
     }
@@ -316,7 +316,7 @@ impl Sweep {
         }
     }
 
-    /// What the records of [`Self::new`]'s trials came to; also before all of them are there.
+    /// The result of the records of [`Self::new`]'s trials; also before all of them are there.
     pub fn report(
         &self,
         setup: &TrialSetup,
@@ -460,7 +460,7 @@ impl Sweep {
 }
 
 impl SweepRow {
-    /// Where was pushed, for people: `layer 16`.
+    /// The place that was pushed at, for people: `layer 16`.
     pub fn place(&self) -> String {
         match (self.all_layers, self.layers.first()) {
             (false, Some(&layer)) => Layer(layer).to_string(),

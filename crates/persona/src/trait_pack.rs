@@ -14,7 +14,7 @@ pub const MAX_TEXT_CHARS: usize = 1_000;
 pub const MAX_DESCRIPTION_CHARS: usize = 500;
 /// Longest opposite and longest licence, in characters.
 pub const MAX_LABEL_CHARS: usize = 100;
-/// Most instruction pairs, and most questions in one half.
+/// Maximum number of instruction pairs, and of questions in one half.
 pub const MAX_ENTRIES: usize = 100;
 /// Fewest instruction pairs: a response is judged by the pairs that did not make it.
 pub const MIN_PAIRS: usize = 2;
@@ -123,7 +123,7 @@ impl TraitPack {
     }
 }
 
-/// Whether `name` can name a trait, a file and a slider: 1 to 40 lower-case ASCII letters, digits
+/// True if `name` can name a trait, a file and a slider: 1 to 40 lower-case ASCII letters, digits
 /// and hyphens, a letter first.
 pub fn is_plain_name(name: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
@@ -183,7 +183,7 @@ fn refuse_lists_for_objects(pack: &Value) -> Result<(), TraitPackError> {
     Ok(())
 }
 
-/// What an error calls the pack itself.
+/// Name by which an error calls the pack itself.
 const WHOLE: &str = "the trait pack";
 
 fn wrong_field(error: serde_path_to_error::Error<serde_json::Error>) -> TraitPackError {

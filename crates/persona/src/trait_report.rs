@@ -1,4 +1,4 @@
-//! What is known about a trait: how it was made, what it does and costs, and the evidence against it. Kept beside a ready-made
+//! Reports on traits: how a trait was made, what it does and costs, and the evidence against it. A report lies with a ready-made
 //! vector and shown by the page.
 
 use crate::coherence::{Coherence, CoherenceBand};
@@ -18,7 +18,7 @@ use ts_rs::TS;
 #[serde(rename_all = "camelCase")]
 pub struct TraitReport {
     pub pack: TraitPack,
-    /// For people.
+    /// Name for people.
     pub made: String,
     pub model_sha256: String,
     pub settings: ResponseSettings,
@@ -47,19 +47,19 @@ pub struct ContrastResponse {
     pub coherence: Option<Coherence>,
 }
 
-/// What making a vector came to.
+/// The result of making a vector.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, TS)]
 #[serde(rename_all = "camelCase")]
 pub struct ExtractionReport {
-    /// By response, why it counts or does not.
+    /// For each response, the reason why it counts or does not.
     pub kept: Vec<Kept>,
     pub kept_positive: usize,
     pub kept_negative: usize,
-    /// How well the second witness tells the sides apart on held-out questions.
+    /// Area under the curve with which the second witness tells the sides apart on held-out questions.
     #[serde(with = "crate::json::number")]
     #[ts(type = "number")]
     pub witness_auc: Option<f64>,
-    /// How well each estimator tells held-out responses apart, the mean difference first.
+    /// Areas under the curve with which each estimator tells held-out responses apart, the mean difference first.
     pub auc: Vec<LayerCurve>,
     /// Length over the residual's median length in neutral answers, by estimator.
     pub norms: Vec<LayerCurve>,
@@ -91,7 +91,7 @@ pub struct LayerCurve {
 }
 
 impl TraitReport {
-    /// What making the vector came to; nothing is known yet of what it does. `made` says how it was made.
+    /// A report on a vector that was just made; nothing is known yet of what it does. `made` says how it was made.
     pub fn new(
         record: &ContrastRecord,
         thresholds: Thresholds,

@@ -11,18 +11,18 @@ use trimtab_engine::{SteeringPlan, TokenId};
 /// Room for a trait pack's system prompt, question and the template, in tokens.
 pub const PROMPT_TOKENS: usize = 1_024;
 
-/// How one set of answers is made and measured.
+/// Settings by which one set of answers is made and measured.
 #[derive(Clone, Debug, Default)]
 pub struct Trial {
     pub plan: SteeringPlan,
-    /// In place of the template's own system prompt.
+    /// System prompt in place of the template's own.
     pub system: Option<String>,
-    /// Which of several answers to the same question: another seed. Trials with the same number share
+    /// Number of one of several answers to the same question: another seed. Trials with the same number share
     /// their noise, so that they differ by the plan alone.
     pub sample: usize,
-    /// Into [`TrialSetup::pairs`]: the instruction pairs that evidence is the mean over.
+    /// Indices into [`TrialSetup::pairs`]: the instruction pairs that evidence is the mean over.
     pub pairs: Vec<usize>,
-    /// Whether to measure KL(steered‖unsteered), where the engine can.
+    /// True if KL(steered‖unsteered) is to be measured, where the engine can.
     pub divergence: bool,
 }
 
@@ -32,7 +32,7 @@ pub struct TrialSetup {
     pub questions: Vec<String>,
     pub pairs: Vec<InstructionPair>,
     pub answers: AnswerSettings,
-    /// Which of the engine's directions is read at the last prompt token.
+    /// Index of the engine's direction that is read at the last prompt token.
     pub direction: Option<usize>,
 }
 
@@ -110,7 +110,7 @@ impl TrialAnswer {
         [1, 2, 3].map(|n| distinct_n(&tokens, n))
     }
 
-    /// Whether there is nothing left to measure.
+    /// True if there is nothing left to measure.
     pub fn is_measured(&self, pairs: &[usize]) -> bool {
         self.evidence.is_some() || self.ids.is_empty() || pairs.is_empty()
     }
@@ -131,7 +131,7 @@ pub struct TrialProgress {
 }
 
 impl TrialProgress {
-    /// How far `records` are; `writing` are the tokens of answers that are being written.
+    /// Progress of `records`; `writing` counts the tokens of answers that are being written.
     pub fn of(setup: &TrialSetup, records: &TrialRecords, writing: usize) -> Self {
         let length = setup.answers.max_tokens;
         let mut progress = Self {

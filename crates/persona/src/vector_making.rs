@@ -49,7 +49,7 @@ pub enum VectorMakingError {
     File(#[from] VectorFileError),
 }
 
-/// What was made.
+/// The vectors, and how they were made.
 #[derive(Clone, Debug)]
 pub struct MadeVector {
     pub report: ExtractionReport,
@@ -69,14 +69,14 @@ pub fn estimator_cosines(file: &VectorFile, layer: Layer) -> Vec<Vec<f32>> {
         .collect()
 }
 
-/// What every vector is made of: a judged contrast set, and what the residual stream held in its responses.
+/// Material of every vector: a judged contrast set, and averages of the residual stream in its responses.
 #[derive(Debug)]
 pub struct Ingredients<'a> {
     pub record: &'a ContrastRecord,
     pub thresholds: Thresholds,
-    /// By response, as [`sort`] says.
+    /// For each response, whether it counts, as [`sort`] says.
     pub kept: Vec<Kept>,
-    /// By response, where it was read.
+    /// For each response, its averages; `None` where it was not read.
     pub averages: &'a [Option<Averages>],
     /// `d`
     pub width: usize,
@@ -235,7 +235,7 @@ impl Ingredients<'_> {
     }
 }
 
-/// Which responses count under `thresholds`; fails where too few do on a side.
+/// The responses that count under `thresholds`; fails where too few do on a side.
 pub fn sort(
     record: &ContrastRecord,
     thresholds: &Thresholds,

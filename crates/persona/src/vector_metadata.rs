@@ -1,4 +1,4 @@
-//! What a vector file says about itself.
+//! Metadata of a vector file.
 
 use crate::calibration::Calibration;
 use crate::coherence::CoherenceBand;
@@ -13,7 +13,7 @@ use ts_rs::TS;
 const MAX_METADATA_CHARS: usize = 1 << 20;
 const FORMAT: &str = "trimtab-vector-1";
 
-/// Where pushing works and the text stays whole.
+/// Layers and range in which pushing works and the text stays whole.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, TS)]
 #[serde(deny_unknown_fields)]
 pub struct Recommended {
@@ -50,7 +50,7 @@ impl Recommended {
     }
 }
 
-/// What a vector file says about itself. Everything may be missing: a file of one bare tensor loads.
+/// Metadata of a vector file. Everything may be missing: a file of one bare tensor loads.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct VectorMetadata {
     /// `cheerful`
@@ -59,19 +59,19 @@ pub struct VectorMetadata {
     pub opposite: Option<String>,
     pub description: Option<String>,
     pub licence: Option<String>,
-    /// Of the weight file that the activations came from.
+    /// SHA-256 of the weight file that the activations came from.
     pub model_sha256: Option<String>,
-    /// Of the trait pack.
+    /// SHA-256 of the trait pack.
     pub trait_sha256: Option<String>,
-    /// How it was made, for people.
+    /// A sentence on how the vector was made.
     pub made: Option<String>,
-    /// How many of the pack's instruction pairs made it, from the first on: the others can judge it.
+    /// Number of the pack's instruction pairs, from the first on, that made the vector: the others can judge it.
     pub extraction_pairs: Option<usize>,
     /// Median norm of the neutral responses' residual at each layer, `[L+1]`: the unit of relative doses.
     pub neutral_norm: Option<Vec<f32>>,
-    /// What coherent answers of the model are like, from the same neutral answers.
+    /// Likelihood of coherent answers of the model, from the same neutral answers.
     pub coherence_band: Option<CoherenceBand>,
-    /// By tensor name.
+    /// Calibrations by tensor name.
     pub calibration: BTreeMap<String, Calibration>,
     pub recommended: Option<Recommended>,
 }

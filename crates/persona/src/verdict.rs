@@ -44,7 +44,7 @@ pub enum Ruling {
     NotEnoughData,
 }
 
-/// What the verdict is made of, effects in deviations of neutral answers' evidence.
+/// The figures that the verdict follows from, effects in deviations of neutral answers' evidence.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, TS)]
 #[serde(rename_all = "camelCase")]
 pub struct Findings {

@@ -73,7 +73,7 @@ impl From<RecipeError> for LinkError {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Opened {
     Recipe(Box<Recipe>),
-    /// What could be read of a later version of the format.
+    /// The readable part of a later version of the format.
     Newer(Newer),
 }
 

@@ -24,23 +24,23 @@ use trimtab_engine::record::MAX_DIRECTIONS;
 use trimtab_engine::{Layer, Operation, Precision, Sampler};
 use ts_rs::TS;
 
-/// Bounds on what a recipe may hold, generous beside any model's context.
+/// Bounds on what a recipe may hold, far above any model's context.
 pub const MAX_MESSAGES: usize = 256;
 pub const MAX_TOKENS: usize = 65_536;
 pub const MAX_TRAITS: usize = MAX_DIRECTIONS;
 pub const MAX_TERMS: usize = 32;
 pub const MAX_CHANGES: usize = 256;
 pub const MAX_LAYERS: u32 = 256;
-/// Of a name, in bytes.
+/// Maximum length of a name, in bytes.
 pub const MAX_NAME: usize = 128;
-/// Of a title, a description or the story of how a vector was made, in bytes.
+/// Maximum length of a title, a description or the story of how a vector was made, in bytes.
 pub const MAX_LINE: usize = 1_000;
-/// Of a note, in bytes.
+/// Maximum length of a note, in bytes.
 pub const MAX_NOTE: usize = 8_000;
-/// Of a coefficient or a clamp's end.
+/// Largest magnitude of a coefficient or a clamp's end.
 const MAX_STRENGTH: f32 = 1e6;
 
-/// What makes a recipe unusable.
+/// The reason why a recipe is unusable.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("its {field} {reason}")]
 pub struct RecipeError {
@@ -62,32 +62,32 @@ pub type Hash = [u8; 32];
 pub struct Recipe {
     pub model: ModelReference,
     pub precision: Precision,
-    /// Those that plans name, and that the author looked at.
+    /// Traits that plans name, and that the author looked at.
     pub traits: Vec<RecipeTrait>,
     /// The conversation, the answers in it included.
     pub messages: Vec<RecipeMessage>,
-    /// What a run reads of the messages before its answer.
+    /// The tokens that a run reads for the messages before its answer.
     pub context: Context,
     /// Six characters of [`tokens::prompts_mark`] over the prompts that the author's runs began with.
     pub prompts: Option<String>,
     pub look: Look,
 }
 
-/// By its weights, and a name to fetch it by.
+/// A model, known by its weights, and a name to fetch it by.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ModelReference {
     pub name: String,
     pub sha256: Hash,
 }
 
-/// Whose tokens earlier messages have in a run's prompt.
+/// The tokens that earlier messages have in a run's prompt.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(rename_all = "lowercase")]
 pub enum Context {
-    /// The recipe's own.
+    /// The recipe's own tokens.
     #[default]
     Tokens,
-    /// Those of their texts, tokenised afresh.
+    /// The tokens of their texts, tokenised afresh.
     Text,
 }
 
@@ -115,20 +115,20 @@ pub enum Role {
 #[derive(Clone, Debug, PartialEq)]
 pub struct RecipeMessage {
     pub role: Role,
-    /// With tokens, their texts one after the other.
+    /// The message's text; where tokens are known, their texts one after the other.
     pub text: String,
-    /// `None`: not known, the text is tokenised when it is needed.
+    /// The message's tokens; `None` where they are not known and the text is tokenised when it is needed.
     pub tokens: Option<Vec<RecipeToken>>,
-    /// For an answer that a run wrote.
+    /// The run that wrote the answer.
     pub run: Option<RecipeRun>,
 }
 
-/// How an answer was written.
+/// Settings and course of the run that wrote an answer.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RecipeRun {
     pub sampler: Sampler,
     pub max_tokens: u32,
-    /// From the first token of the conversation on.
+    /// Plan from the first token of the conversation on.
     pub plan: Vec<NamedTerm>,
     /// Sliders moved in mid-answer, in order.
     pub changes: Vec<PlanChange>,
@@ -143,7 +143,7 @@ pub struct PlanChange {
     pub plan: Vec<NamedTerm>,
 }
 
-/// What the author wants looked at. Title and note are plain text.
+/// The part of the conversation that the author wants looked at. Title and note are plain text.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Look {
     pub trait_name: Option<String>,
@@ -167,7 +167,7 @@ impl Role {
 }
 
 impl RecipeMessage {
-    /// For the chat template.
+    /// The message as the chat template takes it.
     pub fn message(&self) -> Message {
         message(self.role.name(), &self.text)
     }

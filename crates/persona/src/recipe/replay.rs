@@ -78,18 +78,18 @@ pub struct ReplayedAnswer {
     pub message: usize,
     /// The author's tokens, prompt and answer.
     pub conversation: TokenisedConversation,
-    /// Where the tokens of each message up to the answer lie in it.
+    /// Range of each message's tokens, up to the answer.
     pub places: Places,
-    /// What this machine would have put in place of each of the answer's tokens.
+    /// The token that this machine would have put in place of each of the answer's tokens.
     pub chosen: Vec<TokenId>,
-    /// Whether this machine would end the answer there too; `None` where the author's had no end.
+    /// True if this machine would end the answer there too; `None` where the author's had no end.
     pub ends: Option<bool>,
     /// Each token's prediction in this run, `None` for the first. The log-probability of a token that
     /// this machine would not have chosen, and that is not among the most likely, is NaN.
     pub expected: Vec<Option<Expected>>,
     /// Inside the run, for all tokens, in the order of the directions that the engine reads.
     pub in_run: ReadingBlock,
-    /// By the unsteered model.
+    /// Readings by the unsteered model.
     pub reread: ReadingBlock,
     pub reread_logprobs: Vec<f32>,
     /// Under which plan each part ran, the terms by the recipe's names.
@@ -283,7 +283,7 @@ impl Prepared {
     }
 }
 
-/// What the run that wrote `message` began with, and where the messages before it lie in that.
+/// The tokens that the run that wrote `message` began with, and where the messages before it lie in them.
 pub fn prompt_before(
     recipe: &Recipe,
     message: usize,

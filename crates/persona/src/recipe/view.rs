@@ -23,7 +23,7 @@ pub struct RecipeView {
     pub precision: Precision,
     pub traits: Vec<TraitView>,
     pub messages: Vec<MessageView>,
-    /// Absent where whoever shares it does not know.
+    /// Absent where the sender does not know.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[ts(optional)]
     pub context: Option<Context>,
@@ -86,7 +86,7 @@ pub struct TokenView {
     pub reading: Option<f32>,
 }
 
-/// Of an answer: how it was written.
+/// The way in which an answer was written.
 #[derive(Clone, Debug, Serialize, Deserialize, TS)]
 #[serde(rename_all = "camelCase")]
 #[ts(rename = "SharedRun")]
