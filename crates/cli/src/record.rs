@@ -1,5 +1,5 @@
 //! `trimtab record`: the run that the page plays before a model is there. The file's shape is
-//! `web/src/recording/format.ts`.
+//! `web/src/state/recording/format.ts`.
 
 use crate::model::{ModelArguments, end_tokens};
 use crate::progress;

@@ -1,7 +1,7 @@
 //! `dist/trimtab-offline.html`: everything in one file, for a double click where there is no network and no server.
 //!
 //! Page and worker are scripts in it, allowed by their hashes; every other file is text in elements that are never
-//! run, which `web/src/one_file/collect.ts` takes out again while the file is being read.
+//! run, which `web/src/state/one_file/collect.ts` takes out again while the file is being read.
 
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
