@@ -25,7 +25,7 @@ export type BaselineSummary = {
  */
 answers: number, band: CoherenceBand, 
 /**
- * Of the coherent answers, nats a token; NaN until it is measured.
+ * Mean of the coherent answers, nats a token; NaN until it is measured.
  */
 evidenceMean: number, 
 /**
@@ -151,7 +151,7 @@ segments: Array<PlanSegment>,
 coherence?: AnswerCoherence, };
 
 /**
- * Whose tokens earlier messages have in a run's prompt.
+ * The tokens that earlier messages have in a run's prompt.
  */
 export type Context = "tokens" | "text";
 
@@ -191,16 +191,16 @@ bytes: Uint8Array, responses: Array<ContrastResponse>,
 complete: boolean, };
 
 /**
- * What controls were made of, and what the verdict follows from.
+ * The material of controls, and what the verdict follows from.
  */
 export type ControlDetail = { layer: number, dose: number, coefficient: number, material: Material, unsteered: BaselineSummary, verdict: Verdict, coherence: CoherenceCriteria, };
 
 /**
- * What controls came to: the same in the program, the page and the report of a trait.
+ * The controls' result: the same in the program, the page and the report of a trait.
  */
 export type ControlReport = { rows: Array<ControlRow>, verdict: Ruling, sentence: string, 
 /**
- * What a reader should know before believing it.
+ * Sentences that a reader should know before believing it.
  */
 caveats: Array<string>, 
 /**
@@ -275,7 +275,7 @@ refuseOtherRecords?: boolean, };
  */
 export type ControlRow = { kind: DirectionKind, 
 /**
- * Of another trait; of directions of one kind their number, from 1 on.
+ * Name of another trait, or the number of a direction among those of its kind, from 1 on.
  */
 name: string, 
 /**
@@ -295,7 +295,7 @@ incoherent: number,
  */
 incoherentBy: [number, number, number, number], 
 /**
- * Of the answers under the unsteered model; `None` when every answer is empty.
+ * Perplexity of the answers under the unsteered model; `None` when every answer is empty.
  */
 perplexity: number, 
 /**
@@ -309,7 +309,7 @@ kl: number, distinct1: number, distinct2: number, distinct3: number, texts: Arra
  */
 export type Controls = { recommended?: Recommended, vector: Uint8Array, rows: Array<ControlRow>, verdict: Ruling, sentence: string, 
 /**
- * What a reader should know before believing it.
+ * Sentences that a reader should know before believing it.
  */
 caveats: Array<string>, 
 /**
@@ -336,15 +336,15 @@ export type Estimate = { value: number, low: number, high: number, };
  */
 export type Extraction = { vector: Uint8Array, 
 /**
- * By response, why it counts or does not.
+ * For each response, the reason why it counts or does not.
  */
 kept: Array<Kept>, keptPositive: number, keptNegative: number, 
 /**
- * How well the second witness tells the sides apart on held-out questions.
+ * Area under the curve with which the second witness tells the sides apart on held-out questions.
  */
 witnessAuc: number, 
 /**
- * How well each estimator tells held-out responses apart, the mean difference first.
+ * Areas under the curve with which each estimator tells held-out responses apart, the mean difference first.
  */
 auc: Array<LayerCurve>, 
 /**
@@ -357,19 +357,19 @@ norms: Array<LayerCurve>,
 cosines: Array<LayerCurve>, };
 
 /**
- * What making a vector came to.
+ * The result of making a vector.
  */
 export type ExtractionReport = { 
 /**
- * By response, why it counts or does not.
+ * For each response, the reason why it counts or does not.
  */
 kept: Array<Kept>, keptPositive: number, keptNegative: number, 
 /**
- * How well the second witness tells the sides apart on held-out questions.
+ * Area under the curve with which the second witness tells the sides apart on held-out questions.
  */
 witnessAuc: number, 
 /**
- * How well each estimator tells held-out responses apart, the mean difference first.
+ * Areas under the curve with which each estimator tells held-out responses apart, the mean difference first.
  */
 auc: Array<LayerCurve>, 
 /**
@@ -392,7 +392,7 @@ export type Failure = { kind: FailureKind, message: string, };
 export type FailureKind = "no-webgpu" | "device-lost" | "out-of-memory" | "wrong-numbers" | "corrupt-model" | "context-full" | "internal" | "usage" | "download" | "quota";
 
 /**
- * What the verdict is made of, effects in deviations of neutral answers' evidence.
+ * The figures that the verdict follows from, effects in deviations of neutral answers' evidence.
  */
 export type Findings = { name: string, effect: Estimate | null, 
 /**
@@ -420,7 +420,7 @@ tokensPerSecond: number, } | { "kind": "reread-progress", column: number, done: 
 export type GenerateRequest = { columns: Array<ColumnRequest>, sampler: Sampler, maxTokens: number, };
 
 /**
- * How strongly a system prompt asks for the trait or against it.
+ * Strength with which a system prompt asks for the trait or against it.
  */
 export type Grade = "strongly-against" | "mildly-against" | "neutral" | "mildly-towards" | "strongly-towards";
 
@@ -484,19 +484,19 @@ maxTraits: number, };
 export type MakingPhase = "writing" | "judging" | "vector";
 
 /**
- * Which pairs and questions of a pack a study asks.
+ * The pairs and questions of a pack that a study asks.
  */
 export type Material = { 
 /**
- * Into the pack's instructions: evidence is measured with these.
+ * Indices into the pack's instructions; evidence is measured with these.
  */
 pairs: Array<number>, 
 /**
- * Whether extraction saw none of them.
+ * True if extraction saw none of the pairs.
  */
 unseen: boolean, 
 /**
- * Into the pack's evaluation questions, which extraction never sees.
+ * Indices into the pack's evaluation questions, which extraction never sees.
  */
 questions: Array<number>, };
 
@@ -540,7 +540,7 @@ export type OtherVector = { name: string,
 tensor?: string, vector: Uint8Array, };
 
 /**
- * What a token of a conversation belongs to.
+ * The part of a conversation that a token belongs to.
  */
 export type Part = "template" | "prompt" | "response";
 
@@ -554,7 +554,7 @@ export type Place = { "layer": number } | "allLayers";
  */
 export type PlaceRange = { place: Place, towards: WorkingRange, 
 /**
- * Where doses below 0 were tried.
+ * Settings with doses below 0.
  */
 against: WorkingRange | null, };
 
@@ -615,7 +615,7 @@ tensor?: string,
 refuseOtherRecords?: boolean, };
 
 /**
- * What a prediction came to: the same in the program, the page and the report of a trait. Readings are in deviations of
+ * A prediction's result: the same in the program, the page and the report of a trait. Readings are in deviations of
  * neutral prompt tokens where they are calibrated, else `h_l · v̂_l`.
  */
 export type Prediction = { layer: number, calibrated: boolean, 
@@ -632,7 +632,7 @@ pooled: Correlation,
  */
 within: Correlation, sentence: string, 
 /**
- * What a reader should know before believing it.
+ * Sentences that a reader should know before believing it.
  */
 caveats: Array<string>, 
 /**
@@ -641,7 +641,7 @@ caveats: Array<string>,
 detail?: PredictionDetail, };
 
 /**
- * What a prediction was made of.
+ * The material of a prediction.
  */
 export type PredictionDetail = { material: Material, unsteered: BaselineSummary, 
 /**
@@ -662,11 +662,11 @@ export type PredictionPoint = {
  */
 system: string, question: string, 
 /**
- * Of the last prompt token.
+ * Reading of the last prompt token.
  */
 reading: number, 
 /**
- * Of the answer, in deviations of neutral answers' evidence, from their mean.
+ * Evidence of the answer, in deviations of neutral answers' evidence, from their mean.
  */
 evidence: number, };
 
@@ -727,7 +727,7 @@ layerRows: number,
 values: Float32Array, };
 
 /**
- * Where pushing works and the text stays whole.
+ * Layers and range in which pushing works and the text stays whole.
  */
 export type Recommended = { 
 /**
@@ -890,12 +890,12 @@ export type SharedPlace = { message: number, token: number, };
 
 export type SharedRecipe = { model: SharedModel, precision: Precision, traits: Array<SharedTrait>, messages: Array<SharedMessage>, 
 /**
- * Absent where whoever shares it does not know.
+ * Absent where the sender does not know.
  */
 context?: Context, look: SharedLook, };
 
 /**
- * Of an answer: how it was written.
+ * The way in which an answer was written.
  */
 export type SharedRun = { sampler: Sampler, maxTokens: number, plan: Array<SteeringTerm>, changes: Array<SharedChange>, end: EndReason, };
 
@@ -936,7 +936,7 @@ export type StudyPhase = "reading" | "writing" | "measuring";
  */
 export type Sweep = { vector: Uint8Array, 
 /**
- * In the order of places, then doses.
+ * One entry per place and dose, in the order of places, then doses.
  */
 rows: Array<SweepRow>, 
 /**
@@ -948,11 +948,11 @@ neutral: number,
  */
 recommended: SweepRecommendation | null, 
 /**
- * What came of it, also where nothing is recommended.
+ * The result in a sentence, also where nothing is recommended.
  */
 sentence: string, 
 /**
- * What a reader should know before believing it.
+ * Sentences that a reader should know before believing it.
  */
 caveats: Array<string>, 
 /**
@@ -961,7 +961,7 @@ caveats: Array<string>,
 detail?: SweepDetail, };
 
 /**
- * How a recommendation was found.
+ * The way in which a recommendation was found.
  */
 export type SweepChoice = { layer: number, 
 /**
@@ -970,7 +970,7 @@ export type SweepChoice = { layer: number,
 lowDose: number, highDose: number, bestDose: number, choice: Choice, };
 
 /**
- * What a sweep was made of, and how its recommendation was found.
+ * The material of a sweep, and the way in which its recommendation was found.
  */
 export type SweepDetail = { material: Material, unsteered: BaselineSummary, ranges: Array<PlaceRange>, choice?: SweepChoice, 
 /**
@@ -979,7 +979,7 @@ export type SweepDetail = { material: Material, unsteered: BaselineSummary, rang
 complete: boolean, coherence: CoherenceCriteria, range: RangeCriteria, };
 
 /**
- * What a sweep recommends: where to push, and as far as it goes before the text breaks.
+ * A sweep's recommendation: a place to push at, and how far to push before the text breaks.
  */
 export type SweepRecommendation = { sentence: string, 
 /**
@@ -992,11 +992,11 @@ layers: Array<number>,
 min: number, max: number, };
 
 /**
- * What a sweep came to: the same in the program, the page and the report of a trait.
+ * A sweep's result: the same in the program, the page and the report of a trait.
  */
 export type SweepReport = { 
 /**
- * In the order of places, then doses.
+ * One entry per place and dose, in the order of places, then doses.
  */
 rows: Array<SweepRow>, 
 /**
@@ -1008,11 +1008,11 @@ neutral: number,
  */
 recommended: SweepRecommendation | null, 
 /**
- * What came of it, also where nothing is recommended.
+ * The result in a sentence, also where nothing is recommended.
  */
 sentence: string, 
 /**
- * What a reader should know before believing it.
+ * Sentences that a reader should know before believing it.
  */
 caveats: Array<string>, 
 /**
@@ -1031,7 +1031,7 @@ records?: Uint8Array, };
  */
 export type SweepRow = { layers: Array<number>, 
 /**
- * Whether all layers were pushed at once, by increments.
+ * True if all layers were pushed at once, by increments.
  */
 allLayers: boolean, 
 /**
@@ -1055,7 +1055,7 @@ incoherent: number,
  */
 incoherentBy: [number, number, number, number], 
 /**
- * Of the answers under the unsteered model; `None` when every answer is empty.
+ * Perplexity of the answers under the unsteered model; `None` when every answer is empty.
  */
 perplexity: number, 
 /**
@@ -1221,7 +1221,7 @@ licence: string, };
  */
 export type TraitReport = { pack: TraitPack, 
 /**
- * For people.
+ * Name for people.
  */
 made: string, modelSha256: string, settings: ResponseSettings, thresholds: Thresholds, responses: Array<ContrastResponse>, extraction: ExtractionReport, sweep: SweepReport | null, controls: ControlReport | null, prediction: Prediction | null, };
 
