@@ -113,7 +113,7 @@ test("without room everything runs from memory, and the page says that nothing w
   await page.goto(address);
   await session.send("Storage.overrideQuotaForOrigin", { origin: new URL(address).origin, quotaSize: 20_000_000 });
   await startModel(page);
-  await expect(page.getByText(/no room.*memory only/)).toBeVisible();
+  await expect(page.getByText(/memory only.*no room.*closing the tab loses it/)).toBeVisible();
   await answerAt(page, { temperature: 0, tokens: 3 });
   await ask(page, "Hello?");
   expect((await text(page, "Unsteered")).length).toBeGreaterThan(0);
