@@ -16,6 +16,7 @@ pub mod estimators;
 pub mod evidence;
 pub mod extract;
 pub mod json;
+pub mod material;
 pub mod neutral;
 pub mod outcome;
 pub mod plan;

@@ -105,7 +105,7 @@ describe("a trait that is made", () => {
     expect(session.traits.find(({ name }) => name === "sea-dog")?.recommended).toEqual({ layers: [17], min: -2.4, max: 2.4 });
     expect(session.workshop.traits[0]!.sweep?.recommended?.min).toBe(-2.4);
     expect(await session.workshop.file(session.workshop.traits[0]!.id, "vector")).toHaveLength(5);
-    const controls = within(screen.getByRole("figure", { name: "Beside directions that should do nothing" }));
+    const controls = within(screen.getByRole("figure", { name: "Beside other directions" }));
     await fireEvent.click(controls.getByRole("button", { name: "Numbers" }));
     const directions = within(controls.getByRole("table")).getAllByRole("row").slice(1).map((row) => row.firstElementChild?.textContent);
     expect(directions).toEqual(["this vector", "sign flipped", ...Array.from({ length: 10 }, (_, i) => `shuffled labels ${i + 1}`), "random direction 1", "random direction 2", "random direction 3", "poetic"]);
