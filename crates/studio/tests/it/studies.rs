@@ -9,7 +9,9 @@ use trimtab_persona::trait_pack::TraitPack;
 use trimtab_persona::trials::TrialRecords;
 use trimtab_persona::vector_file::VectorFile;
 use trimtab_studio::session::Session;
-use trimtab_studio::studies::{ControlRequest, Controlled, StudyEvent, StudyPhase, StudySettings};
+use trimtab_studio::studies::{
+    ControlRequest, Controlled, StudyEvent, StudyPhase, StudySettings, Subject,
+};
 use trimtab_studio::verbs::Event;
 use trimtab_testing::files::bytes;
 
@@ -58,8 +60,11 @@ fn study(session: &mut Session) {
     let coefficient = recommended.max / 1.5;
     let dose = relative_dose(&known, coefficient, &recommended.layers()).unwrap();
     let request = ControlRequest {
-        pack,
-        vector,
+        subject: Subject {
+            pack,
+            vector,
+            records: None,
+        },
         contrast: None,
         thresholds: None,
         layer: Some(recommended.layers[0]),
@@ -70,16 +75,13 @@ fn study(session: &mut Session) {
             max_tokens: Some(24),
             ..StudySettings::default()
         },
-        records: None,
     };
     let (none, some) = run(session, &request, 13);
     assert!(none.is_none());
     let begun = records(&some);
     assert!(begun.iter().flatten().any(Option::is_none));
-    let rest = ControlRequest {
-        records: Some(some),
-        ..request.clone()
-    };
+    let mut rest = request.clone();
+    rest.subject.records = Some(some);
     let (controlled, all) = run(session, &rest, usize::MAX);
     let report = controlled.unwrap().report;
     let all = records(&all);
