@@ -5,7 +5,7 @@ use crate::bootstrap::bootstrap_mean;
 use crate::coherence::CoherenceCriteria;
 use crate::control::{LabelledMean, random_like, rescaled, shuffled_like};
 use crate::material::{Material, UnsteeredTrials};
-use crate::outcome::{Baseline, BaselineError, BaselineSummary, INTERVAL_SEED, Outcome};
+use crate::outcome::{Baseline, BaselineError, BaselineSummary, INTERVAL_SEED, JudgedAnswer, Outcome};
 use crate::push::{Place, Push, PushError};
 use crate::sweep::SweepSettings;
 use crate::trait_pack::TraitPack;
@@ -215,6 +215,9 @@ pub struct ControlDetail {
     pub coefficient: f32,
     pub material: Material,
     pub unsteered: BaselineSummary,
+    /// The neutral answers, several to each question.
+    #[serde(default)]
+    pub unsteered_texts: Vec<JudgedAnswer>,
     pub coherence: CoherenceCriteria,
 }
 
@@ -348,6 +351,11 @@ impl Controls {
                 dose: self.settings.dose,
                 coefficient: self.coefficient,
                 material: self.settings.material.clone(),
+                unsteered_texts: parts
+                    .neutral
+                    .iter()
+                    .flat_map(|answers| baseline.outcome(&setup.questions, answers).texts)
+                    .collect(),
                 unsteered: baseline.summary,
                 coherence: self.settings.coherence,
             }),

@@ -128,14 +128,21 @@ pub struct TrialProgress {
 }
 
 impl TrialProgress {
-    /// Progress of `records`; `writing` counts the tokens of answers that are being written.
-    pub fn of(setup: &TrialSetup, records: &TrialRecords, writing: usize) -> Self {
+    /// Progress of the trials of `records` that are `made` at all; `writing` counts the tokens of answers that are being
+    /// written.
+    pub fn of(
+        setup: &TrialSetup,
+        records: &TrialRecords,
+        writing: usize,
+        made: impl Fn(usize) -> bool,
+    ) -> Self {
         let length = setup.answers.max_tokens;
         let mut progress = Self {
             passes_done: writing,
             ..Self::default()
         };
-        for (trial, row) in setup.trials.iter().zip(records) {
+        let trials = setup.trials.iter().zip(records).enumerate();
+        for (_, (trial, row)) in trials.filter(|(number, _)| made(*number)) {
             let cost = match (trial.plan.terms.is_empty(), trial.divergence) {
                 (true, _) => 0,
                 (false, false) => length,

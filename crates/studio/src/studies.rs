@@ -2,24 +2,29 @@
 //! in its place (*controls*), and whether readings of the prompt tell what the answer will be like (*predict*).
 
 use crate::failure::Failure;
-use crate::jobs::averages::averages_of;
+use crate::jobs::averages::{averages_of, read_examples};
 use crate::jobs::trials::{self, Study};
 use crate::session::Session;
 use crate::verbs::Event;
 use crate::watch::Watch;
 use serde::{Deserialize, Serialize};
-use trimtab_engine::{Layer, LayerTable, Scope};
+use trimtab_engine::{Layer, LayerTable, Scope, TokenId};
 use trimtab_persona::activations::{Average, Averages};
 use trimtab_persona::coherence::CoherenceCriteria;
 use trimtab_persona::contrast_record::{ContrastRecord, Kept, Thresholds};
-use trimtab_persona::control::LabelledMean;
-use trimtab_persona::controls::{ControlReport, ControlSettings, Controls, cosines};
+use trimtab_persona::control::{LabelledMean, random_like, shuffled_like};
+use trimtab_persona::contrast::{ContrastPair, examples};
+use trimtab_persona::controls::{ControlError, ControlReport, ControlSettings, Controls, cosines};
+use trimtab_persona::material::Material;
 use trimtab_persona::plan::relative_dose;
 use trimtab_persona::prediction::{Prediction, PredictionReport, PredictionSettings};
 use trimtab_persona::push::Place;
 use trimtab_persona::recommendation::RangeCriteria;
-use trimtab_persona::sweep::{Material, Sweep, SweepReport, SweepRow, SweepSettings};
+use trimtab_persona::sweep::{Sweep, SweepReport, SweepRow, SweepSettings};
+use trimtab_persona::conversation::ChatText;
+use trimtab_persona::extract::{Example, Side};
 use trimtab_persona::trait_pack::TraitPack;
+use trimtab_persona::witness::ContrastText;
 use trimtab_persona::trials::{TrialRecords, TrialSetup};
 use trimtab_persona::vector_file::{Recommended, TraitVector, VectorFile};
 use trimtab_persona::vector_making::sort;
@@ -110,16 +115,30 @@ pub struct ControlRequest {
     #[serde(default, with = "serde_bytes")]
     #[ts(optional, type = "Uint8Array")]
     pub contrast: Option<Vec<u8>>,
+    /// The same where the vector was made from given conversations.
+    pub pairs: Option<Vec<ContrastPair>>,
     /// Those that the vector was made with.
     pub thresholds: Option<Thresholds>,
     /// The first one that the vector file recommends.
     pub layer: Option<u32>,
-    /// Relative, above 0; the end of the range that the vector file recommends.
+    /// Relative, above 0; the push that the vector file calls usual, else the end of its range.
     pub dose: Option<f64>,
-    /// The file of another trait's vector, and its name; one of the session's.
-    pub other: Option<OtherVector>,
+    /// The files of other traits' vectors, and their names; all of the session's.
+    pub others: Option<Vec<OtherVector>>,
+    /// A meaningless direction to judge in the vector's place: the verdict has to deny it.
+    pub stand_in: Option<StandIn>,
     #[serde(flatten)]
     pub study: StudySettings,
+}
+
+/// A direction that means nothing, as long as the vector at every layer; by seed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
+#[serde(rename_all = "kebab-case")]
+pub enum StandIn {
+    /// Shuffled labels of the vector's own responses. Controls use the seeds below [`SHUFFLED`].
+    Shuffled(u32),
+    /// Isotropic. Controls use the seeds below [`RANDOM`].
+    Random(u32),
 }
 
 /// Another trait's vector, to compare with.
@@ -262,15 +281,18 @@ impl StudySettings {
         )
     }
 
+    /// All trials in one stage.
     fn study(
         &self,
         session: &Session,
         setup: &TrialSetup,
         reading: Option<&str>,
         records: Option<Vec<u8>>,
-    ) -> Study {
+    ) -> Study<'static> {
         Study {
-            key: setup.key(&session.sha256, reading),
+            keys: setup.keys(&session.sha256, reading),
+            stages: vec![(0..setup.trials.len()).collect()],
+            is_wanted: &|_, _| true,
             setup: setup.clone(),
             kept: records,
             refuse_others: self.refuse_other_records.unwrap_or(false),
@@ -329,9 +351,15 @@ impl Session {
                 ));
             }
             settings.doses = plan.doses.clone();
+            settings.further_doses.clear();
         }
         let (sweep, setup) = Sweep::new(&pack, &vector, settings)?;
-        let study = asked.study(self, &setup, None, subject.records);
+        let is_wanted = |records: &TrialRecords, trial| sweep.is_wanted(&setup, records, trial);
+        let study = Study {
+            stages: sweep.stages(),
+            is_wanted: &is_wanted,
+            ..asked.study(self, &setup, None, subject.records)
+        };
         let row_of = |records: &TrialRecords, trial: usize| sweep.row(&setup, records, trial);
         let records = trials::run(&mut self.engine, &self.chat, &study, &row_of, watch).await?;
         let report = sweep.report(&setup, &records)?;
@@ -362,11 +390,14 @@ impl Session {
             })?;
         self.check_layer(layer)?;
         let recommended = vector.recommended.clone();
-        let whole = recommended
+        let usual = recommended
             .as_ref()
-            .and_then(|found| relative_dose(vector, found.max, &[Layer(layer)]))
+            .and_then(|found| {
+                let coefficient = found.usual.unwrap_or(found.max);
+                relative_dose(vector, coefficient, &[Layer(layer)])
+            })
             .map(f64::from);
-        let dose = request.dose.or(whole).ok_or_else(|| {
+        let dose = request.dose.or(usual).ok_or_else(|| {
             Failure::usage("the vector recommends no range yet; sweep it first, or give a dose")
         })?;
         if !(dose.is_finite() && dose > 0.0) {
@@ -382,31 +413,47 @@ impl Session {
             neutral_samples: asked.neutral_samples.unwrap_or(usual.neutral_samples),
             scope: asked.scope.unwrap_or(usual.scope),
             coherence: asked.coherence.unwrap_or(usual.coherence),
-            whole_up_to: whole.filter(|_| request.layer.is_none()),
             ..usual
         };
-        let other = match &request.other {
-            Some(other) => {
-                let file = VectorFile::parse(&other.vector)?;
-                Some(self.vector_of(&other.name, &file, other.tensor.as_deref())?)
+        let others = match &request.others {
+            Some(others) => {
+                let open = |other: &OtherVector| {
+                    let file = VectorFile::parse(&other.vector)?;
+                    self.vector_of(&other.name, &file, other.tensor.as_deref())
+                };
+                others.iter().map(open).collect::<Result<Vec<_>, _>>()?
             }
-            None => self
-                .vectors()
-                .iter()
-                .find(|other| other.name != pack.name && other.hash != vector.hash)
-                .cloned(),
+            None => self.vectors().to_vec(),
         };
+        let rivals: Vec<TraitVector> = others
+            .into_iter()
+            .filter(|other| other.name != pack.name && other.hash != vector.hash)
+            .collect();
         let thresholds = request.thresholds.unwrap_or_default();
-        let made = match &request.contrast {
-            None => Controls::new(pack, vector, &[], other.as_ref(), settings),
-            Some(contrast) => {
+        let ready = |contrast: Contrast<'_>| -> Result<_, Failure> {
+            let mut vector = vector.clone();
+            if let Some(stand_in) = request.stand_in {
+                vector.table = stand_in.table(&vector.table, &contrast.means)?;
+            }
+            let Contrast { means, texts } = contrast;
+            Ok(Controls::new(
+                pack, &vector, &means, texts, &rivals, settings,
+            )?)
+        };
+        let made = match (&request.contrast, &request.pairs) {
+            (None, None) => ready(Contrast::default()),
+            (Some(contrast), _) => {
                 let record = ContrastRecord::parse(contrast)?;
                 record.is_of(&self.sha256)?;
                 let averages = averages_of(self, &record, &thresholds, watch).await?;
-                let means = means_of(&record, &thresholds, &averages)?;
-                let made = Controls::new(pack, vector, &means, other.as_ref(), settings);
+                let made = Contrast::of_record(&record, &thresholds, &averages).and_then(ready);
                 self.averages.keep(&record, averages);
                 made
+            }
+            (None, Some(pairs)) => {
+                let examples = examples(pairs.clone(), &self.chat)?;
+                let averages = read_examples(self, &examples, watch).await?;
+                ready(Contrast::of_examples(&self.chat, &examples, &averages))
             }
         };
         let (controls, setup) = made?;
@@ -490,25 +537,75 @@ impl Session {
     }
 }
 
-/// The response-averaged residuals that made the vector, with their labels.
-fn means_of<'a>(
-    record: &ContrastRecord,
-    thresholds: &Thresholds,
-    averages: &'a [Option<Averages>],
-) -> Result<Vec<LabelledMean<'a>>, Failure> {
-    let kept = sort(record, thresholds)?;
-    let made_it = kept.iter().zip(averages).enumerate();
-    Ok(made_it
-        .filter(|(_, (kept, _))| **kept == Kept::Kept)
-        .filter_map(|(at, (_, averages))| {
-            let place = record.settings.place(at);
-            Some(LabelledMean {
-                side: place.side,
-                question: place.question,
-                values: averages.as_ref()?.table(Average::Response),
-            })
+/// The responses that made a vector: their response-averaged residuals with their labels, and their texts.
+#[derive(Default)]
+struct Contrast<'a> {
+    means: Vec<LabelledMean<'a>>,
+    texts: Vec<ContrastText>,
+}
+
+impl<'a> Contrast<'a> {
+    /// Of the responses that count under `thresholds`.
+    fn of_record(
+        record: &ContrastRecord,
+        thresholds: &Thresholds,
+        averages: &'a [Option<Averages>],
+    ) -> Result<Self, Failure> {
+        let mut found = Self::default();
+        let kept = sort(record, thresholds)?;
+        for (at, averages) in averages.iter().enumerate() {
+            let (Some(averages), Some(response)) = (averages, &record.responses[at]) else {
+                continue;
+            };
+            if kept[at] == Kept::Kept {
+                let place = record.settings.place(at);
+                found.add(place.side, place.question, averages, response.text.clone());
+            }
+        }
+        Ok(found)
+    }
+
+    /// Examples with the same prompt answer the same question.
+    fn of_examples(chat: &ChatText, examples: &[Example], averages: &'a [Averages]) -> Self {
+        let mut found = Self::default();
+        let mut prompts: Vec<&[TokenId]> = Vec::new();
+        for (example, averages) in examples.iter().zip(averages) {
+            let (prompt, response) = example.tokens.split_at(example.prompt_length);
+            let known = prompts.iter().position(|other| *other == prompt);
+            let question = known.unwrap_or_else(|| {
+                prompts.push(prompt);
+                prompts.len() - 1
+            });
+            found.add(example.side, question, averages, chat.decode(response));
+        }
+        found
+    }
+
+    fn add(&mut self, side: Side, question: usize, averages: &'a Averages, text: String) {
+        self.means.push(LabelledMean {
+            side,
+            question,
+            values: averages.table(Average::Response),
+        });
+        self.texts.push(ContrastText {
+            text,
+            positive: side == Side::Positive,
+        });
+    }
+}
+
+impl StandIn {
+    fn table(self, like: &LayerTable, means: &[LabelledMean<'_>]) -> Result<LayerTable, Failure> {
+        let found = match self {
+            Self::Shuffled(seed) => shuffled_like(means, like, seed),
+            Self::Random(seed) => random_like(like, seed).map(Some),
+        };
+        found.map_err(ControlError::from)?.ok_or_else(|| {
+            Failure::usage(
+                "shuffled labels need the responses that made the vector, at least two a side",
+            )
         })
-        .collect())
+    }
 }
 
 /// How far the reading of responses is.

@@ -10,6 +10,7 @@ use trimtab_engine::Engine;
 use trimtab_persona::activations::Averages;
 use trimtab_persona::contrast_record::{ContrastRecord, Kept, Thresholds};
 use trimtab_persona::conversation::ChatText;
+use trimtab_persona::extract::{Example, lengths};
 use trimtab_persona::trait_vector::sha256;
 use trimtab_persona::vector_making::sort;
 
@@ -96,4 +97,23 @@ async fn read_missing(
         watch.go_on().await?;
     }
     Ok(())
+}
+
+/// Averages of conversations that somebody else wrote, in their order.
+pub async fn read_examples(
+    session: &mut Session,
+    examples: &[Example],
+    watch: &mut dyn Watch,
+) -> Result<Vec<Averages>, Failure> {
+    let lengths = lengths(examples, &session.end_tokens())?;
+    let mut averages = Vec::with_capacity(examples.len());
+    for (example, length) in examples.iter().zip(lengths) {
+        watch.tell(reading_event(averages.len(), examples.len()));
+        let tokens = &example.tokens[..length];
+        let read = reading::averages(&mut session.engine, tokens, example.prompt_length).await?;
+        averages.push(read);
+        let stopped = watch.go_on().await;
+        stopped.map_err(|halt| halt.failure(", before the first push; go on whenever you like"))?;
+    }
+    Ok(averages)
 }

@@ -69,7 +69,9 @@ fn study(session: &mut Session) {
         thresholds: None,
         layer: Some(recommended.layers[0]),
         dose: Some(f64::from(dose)),
-        other: None,
+        others: None,
+        pairs: None,
+        stand_in: None,
         study: StudySettings {
             neutral_samples: Some(2),
             max_tokens: Some(24),
