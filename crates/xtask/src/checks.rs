@@ -70,7 +70,7 @@ fn run_all(root: &Path, report: &mut Report) -> Result<()> {
     // A browser that computes has both cores to itself: what is waited for there should not depend on what runs besides.
     let server = Programs::AsBuilt.serve(root)?;
     let mut browsing = browser_tests(root, &browser, "computing");
-    browsing.env("TRIMTAB_URL", format!("http://{}", server.address));
+    browsing.env("TRIMTAB_URL", server.url());
     run_browser_tests(root, report, "computing", &mut browsing)
 }
 
@@ -113,7 +113,7 @@ fn page(
     let server = Programs::AsBuilt.serve(root)?;
     let mut still = browser_tests(root, browser, "still");
     small.name_for(&mut still);
-    still.env("TRIMTAB_URL", format!("http://{}", server.address));
+    still.env("TRIMTAB_URL", server.url());
     run_browser_tests(root, report, "still", &mut still)
 }
 

@@ -91,7 +91,7 @@ fn browser(root: &Path, report: &mut Report) -> Result<()> {
     for project in ["still", "computing", "release"] {
         let mut tests = browser_tests(root, &browser, project);
         tests
-            .env("TRIMTAB_URL", format!("http://{}", server.address))
+            .env("TRIMTAB_URL", server.url())
             .env("TRIMTAB_FULL", "1");
         outcomes.push(run_browser_tests(root, report, project, &mut tests));
     }
@@ -102,7 +102,7 @@ fn engines(root: &Path, report: &mut Report) -> Result<()> {
     published_page(root, report)?;
     let server = Programs::Fresh.serve(root)?;
     let mut engines = node::script(&root.join("tests"), "engines");
-    engines.env("TRIMTAB_URL", format!("http://{}", server.address));
+    engines.env("TRIMTAB_URL", server.url());
     report.tests(
         "Firefox and WebKitGTK",
         Runner::Playwright,

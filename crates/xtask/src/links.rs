@@ -55,8 +55,7 @@ pub fn fuzz(root: &Path, seconds: u32, seed: u32) -> Result<()> {
     let findings = root.join("target/fuzz");
     fs::create_dir_all(&findings)
         .with_context(|| format!("{} cannot be made", findings.display()))?;
-    let mut program = process::cargo(root);
-    program.args(["run", "--release", "--example", "fuzz_links", "--"]);
+    let mut program = process::example(root, "fuzz_links");
     program
         .arg(seconds.to_string())
         .arg(seed.to_string())
