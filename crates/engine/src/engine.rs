@@ -81,18 +81,15 @@ impl Engine {
         assumptions: Assumptions,
         progress: &mut dyn FnMut(LoadProgress),
     ) -> Result<Self, EngineError> {
+        let family = Family::of(config)?;
         // The head of the file, where it is another than the embedding that the configuration names.
-        let own_head = match Family::of(config) {
-            Ok(family) => config.tied_embeddings && weights.has_own_head(family).await?,
-            // The forward pass says why there is none.
-            Err(_) => false,
-        };
+        let own_head = config.tied_embeddings && weights.has_own_head(family).await?;
         let config = &ModelConfig {
             tied_embeddings: config.tied_embeddings && !own_head,
             ..config.clone()
         };
+        family.check_names(config, weights.names())?;
         let pass = ForwardPass::of(config)?;
-        pass.check_names(config, weights)?;
         if options.sequences == 0 {
             return Err(EngineError::Usage(
                 "an engine needs room for at least one sequence".into(),
