@@ -349,7 +349,7 @@ fn a_link_that_was_made_here_replays_here() {
     assert!(reading(16).is_number() && reading(15).is_number() && reading(14).is_null());
     assert_eq!(*reading(15), made["messages"][1]["readings"][0]);
     let sentence = replayed["sentence"].as_str().unwrap();
-    assert!(sentence.contains("this machine agrees on"), "{sentence}");
+    assert!(sentence.contains("This machine agrees on"), "{sentence}");
 }
 
 #[test]
