@@ -221,18 +221,11 @@ impl Engine {
     /// Forgets a sequence.
     pub fn clear(&mut self, sequence: SequenceIndex) -> Result<(), EngineError> {
         self.sequence(sequence)?;
-        self.sequences[sequence.index()].truncate(0);
-        match self.limits().forks {
-            true => self.share(sequence, sequence, 0),
-            false => Ok(()),
-        }
+        self.share(sequence, sequence, 0)
     }
 
     /// Makes `to` hold what `from` holds, without computing or copying it. What is then added to either does not concern
     /// the other.
-    ///
-    /// # Errors
-    /// Where the executor cannot, see [`Limits::forks`].
     pub async fn fork(
         &mut self,
         from: SequenceIndex,
@@ -392,9 +385,9 @@ impl Engine {
         on_executor!(&mut self.executor, executor => executor.set_seen(sequence, tokens))
     }
 
-    pub(crate) fn submit(&mut self, batch: &Batch) -> Result<(), EngineError> {
+    pub(crate) async fn submit(&mut self, batch: &Batch) -> Result<(), EngineError> {
         self.slots.begin_batch();
-        on_executor!(&mut self.executor, executor => executor.submit(batch))?;
+        on_executor!(&mut self.executor, executor => executor.submit(batch).await)?;
         self.in_flight += 1;
         Ok(())
     }
