@@ -35,7 +35,7 @@ struct Case {
 }
 
 /// The GPU keeps everything but where heads attend to.
-fn all(backend: Backend) -> Capture {
+fn kept(backend: Backend) -> Capture {
     Capture {
         residual: true,
         after_attention: true,
@@ -90,7 +90,7 @@ fn read(engine: &mut Engine, tokens: &[TokenId], plan: &SteeringPlan, each: bool
     for end in ends {
         let request = request(&tokens[..end]);
         let mut reading =
-            block_on(Reading::start_capturing(engine, &request, all(backend))).unwrap();
+            block_on(Reading::start_capturing(engine, &request, kept(backend))).unwrap();
         while block_on(reading.next(engine)).unwrap() {}
         captured = reading.take_captured();
         records = reading.finish(engine).records;
@@ -154,7 +154,7 @@ fn every_place_is_captured_and_changed_as_hooks_in_pytorch_do() {
             assert_close(&label("after attention"), &after, &want("after_attention"));
             assert_close(&label("heads"), &all(|row| &row.heads), &want("heads"));
             assert_close(&label("logprobs"), &got.logprobs, &want("logprobs"));
-            if !all(backend).attention {
+            if !kept(backend).attention {
                 continue;
             }
             // PyTorch's are `[L, heads, T, T]`, zero after the row's own position.
