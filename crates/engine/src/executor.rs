@@ -121,6 +121,17 @@ pub struct Captured {
     pub attention: Vec<f32>,
 }
 
+impl Captured {
+    /// What was captured at a place.
+    pub fn at_mut(&mut self, place: Place) -> &mut Vec<f32> {
+        match place {
+            Place::Residual => &mut self.residual,
+            Place::AfterAttention => &mut self.after_attention,
+            Place::Heads => &mut self.heads,
+        }
+    }
+}
+
 /// What came back of a batch, rows in its order.
 #[derive(Clone, Debug, Default)]
 pub struct BatchRecord {
