@@ -103,7 +103,7 @@ impl Comparison {
                 }
             }
         }
-        run.submit(engine)?;
+        run.submit(engine).await?;
         let Some(done) = run.collect_and_cache(engine).await? else {
             return Ok(false);
         };

@@ -221,18 +221,11 @@ impl Engine {
     /// Forgets a sequence.
     pub fn clear(&mut self, sequence: SequenceIndex) -> Result<(), EngineError> {
         self.sequence(sequence)?;
-        self.sequences[sequence.index()].truncate(0);
-        match self.limits().forks {
-            true => self.share(sequence, sequence, 0),
-            false => Ok(()),
-        }
+        self.share(sequence, sequence, 0)
     }
 
     /// Makes `to` hold what `from` holds, without computing or copying it. What is then added to either does not concern
     /// the other.
-    ///
-    /// # Errors
-    /// Where the executor cannot, see [`Limits::forks`].
     pub async fn fork(
         &mut self,
         from: SequenceIndex,
@@ -319,8 +312,8 @@ impl Engine {
         Ok(())
     }
 
-    /// Makes the sequence hold the longest beginning of `tokens` under `plan` that it, or where the executor can fork any
-    /// sequence, already holds, and says how long that is. `usable` may veto a cached token.
+    /// Makes the sequence hold the longest beginning of `tokens` under `plan` that any sequence already holds, and says how
+    /// long that is. `usable` may veto a cached token.
     pub(crate) fn reuse(
         &mut self,
         sequence: SequenceIndex,
@@ -339,20 +332,19 @@ impl Engine {
                 })
                 .count()
         };
-        let own = &mut self.sequences[sequence.index()];
-        let length = held(own);
-        own.truncate(length);
-        if self.limits().forks {
-            let others = (0..).map(SequenceIndex).zip(&self.sequences);
-            let longest = others.map(|(other, cached)| (held(cached), other)).max();
-            if let Some((longer, from)) = longest
-                && longer > length
-            {
+        let length = held(&self.sequences[sequence.index()]);
+        let others = (0..).map(SequenceIndex).zip(&self.sequences);
+        let longest = others.map(|(other, cached)| (held(cached), other)).max();
+        match longest.filter(|(longer, _)| *longer > length) {
+            Some((longer, from)) => {
                 self.share(from, sequence, longer)?;
-                return Ok(longer);
+                Ok(longer)
+            }
+            None => {
+                self.sequences[sequence.index()].truncate(length);
+                Ok(length)
             }
         }
-        Ok(length)
     }
 
     /// Whether the batch in the making can take the token at `index`, too, for the changes that its rows name.
@@ -404,9 +396,9 @@ impl Engine {
         on_executor!(&mut self.executor, executor => executor.set_seen(sequence, tokens))
     }
 
-    pub(crate) fn submit(&mut self, batch: &Batch) -> Result<(), EngineError> {
+    pub(crate) async fn submit(&mut self, batch: &Batch) -> Result<(), EngineError> {
         self.slots.begin_batch();
-        on_executor!(&mut self.executor, executor => executor.submit(batch))?;
+        on_executor!(&mut self.executor, executor => executor.submit(batch).await)?;
         self.in_flight += 1;
         Ok(())
     }

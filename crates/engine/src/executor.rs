@@ -141,8 +141,6 @@ pub struct Limits {
     pub change_slots: usize,
     /// Batches that may be queued before one must be collected.
     pub in_flight: usize,
-    /// Whether [`Execute::fork`] is there.
-    pub forks: bool,
 }
 
 /// A forward pass. `submit` and `collect` are apart so that a GPU can run ahead of the reader.
@@ -156,7 +154,8 @@ pub trait Execute {
     /// Replaces the set of tokens that the repetition penalty counts as seen. Consumed rows add theirs.
     fn set_seen(&mut self, sequence: SequenceIndex, tokens: &[TokenId]) -> Result<(), EngineError>;
     /// Makes `to` hold the first `length` tokens of `from`, without computing or copying them; where both are the same, the
-    /// sequence is shortened. Takes effect with the next batch.
+    /// sequence is shortened. What was sampled, and what the repetition penalty counts, stays with `from`. Takes effect with
+    /// the next batch.
     fn fork(
         &mut self,
         from: SequenceIndex,
@@ -164,7 +163,7 @@ pub trait Execute {
         length: usize,
     ) -> Result<(), EngineError>;
     /// Queues a batch. Fails when [`Limits::in_flight`] are queued.
-    fn submit(&mut self, batch: &Batch) -> Result<(), EngineError>;
+    fn submit(&mut self, batch: &Batch) -> impl Future<Output = Result<(), EngineError>>;
     /// Waits for the oldest queued batch.
     fn collect(&mut self) -> impl Future<Output = Result<BatchRecord, EngineError>>;
 }

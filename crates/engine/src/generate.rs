@@ -236,7 +236,7 @@ impl Generation {
             };
             texts.push(text);
         }
-        if engine.limits().forks && !capture {
+        if !capture {
             for index in 1..texts.len() {
                 let unended = (0..index).filter(|&earlier| texts[earlier].ended.is_none());
                 let alike = unended.map(|at| (common(&texts, &streams, at, index), at));
@@ -272,7 +272,7 @@ impl Generation {
                 return Ok(Some(event));
             }
             while self.run.under_way() < self.run.ahead(engine) {
-                if !self.queue(engine)? {
+                if !self.queue(engine).await? {
                     break;
                 }
             }
@@ -380,7 +380,7 @@ impl Generation {
     }
 
     /// Submits the next batch: known tokens first, else one token of every running answer.
-    fn queue(&mut self, engine: &mut Engine) -> Result<bool, EngineError> {
+    async fn queue(&mut self, engine: &mut Engine) -> Result<bool, EngineError> {
         self.share(engine)?;
         let context = engine.info().context;
         let Self { texts, run, .. } = self;
@@ -402,7 +402,7 @@ impl Generation {
                 }
             }
         }
-        run.submit(engine)
+        run.submit(engine).await
     }
 
     /// Turns rows that came back into events.

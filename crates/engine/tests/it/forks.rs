@@ -4,17 +4,17 @@
 use pollster::block_on;
 use trimtab_engine::engine::{ReadOutcome, ReadRequest, Scoring};
 use trimtab_engine::generate::{Answer, Event, GenerateRequest, Generation};
-use trimtab_engine::gpu::Assumptions;
+use trimtab_engine::gpu::{Assumptions, GpuExecutor};
 use trimtab_engine::{
     Backend, Engine, Precision, Sampler, SequenceIndex, SteeringPlan, TokenId, TokenRecord,
 };
 use trimtab_testing::small_models::{self, Form, plan, table, tokens};
 
-/// The executors that can fork.
-const FORKING: [(Backend, Precision); 3] = [
+const EXECUTORS: [(Backend, Precision); 4] = [
     (Backend::Reference, Precision::Exact),
     (Backend::Cpu, Precision::Exact),
     (Backend::Cpu, Precision::Fast),
+    (Backend::Gpu, Precision::Exact),
 ];
 /// Tokens that the texts below begin with: more than a page of the cache.
 const COMMON: usize = 100;
@@ -99,17 +99,21 @@ fn bits(records: &[TokenRecord]) -> Vec<Vec<u32>> {
 #[test]
 fn a_fork_goes_on_where_its_sequence_was() {
     let [one, other]: [_; 2] = texts(2).try_into().unwrap();
-    for (backend, precision) in FORKING {
+    for (backend, precision) in EXECUTORS {
         let label = format!("{backend:?} {precision:?}");
         // In an engine of its own each text is read in the same two parts.
+        let mut alone = engine(backend, precision, 1);
         let alone = [&one, &other].map(|text| {
-            let mut alone = engine(backend, precision, 1);
+            alone.clear(SequenceIndex(0)).unwrap();
             read(&mut alone, 0, &text[..COMMON]);
             bits(&read(&mut alone, 0, text).records)
         });
         let mut engine = engine(backend, precision, 2);
         read(&mut engine, 0, &one[..COMMON]);
+        let dispatches = |engine: &Engine| engine.gpu().map(GpuExecutor::dispatches);
+        let before = dispatches(&engine);
         block_on(engine.fork(SequenceIndex(0), SequenceIndex(1))).unwrap();
+        assert_eq!(dispatches(&engine), before, "{label}");
         let forked = read(&mut engine, 1, &other);
         // The last token in common was not scored yet.
         assert_eq!(forked.reused, COMMON - 1, "{label}");
@@ -131,11 +135,12 @@ fn a_fork_goes_on_where_its_sequence_was() {
 #[test]
 fn what_eight_sequences_begin_with_is_read_once() {
     let texts = texts(8);
-    for (backend, precision) in FORKING {
+    for (backend, precision) in EXECUTORS {
         let label = format!("{backend:?} {precision:?}");
         let mut together = engine(backend, precision, 8);
+        let mut alone = engine(backend, precision, 1);
         for (sequence, text) in (0..).zip(&texts) {
-            let mut alone = engine(backend, precision, 1);
+            alone.clear(SequenceIndex(0)).unwrap();
             // Read in the same parts: which rows a batch has decides how its sums are rounded.
             if sequence > 0 {
                 read(&mut alone, 0, &texts[0]);
@@ -157,7 +162,7 @@ fn answers_that_begin_together_wait_for_what_they_have_in_common() {
         .zip(&texts)
         .map(|(at, text)| (at, &text[..], if at < 6 { &plain } else { &pushed }))
         .collect();
-    for (backend, precision) in FORKING {
+    for (backend, precision) in EXECUTORS {
         let label = format!("{backend:?} {precision:?}");
         let mut together = engine(backend, precision, 8);
         let (answers, batches) = generate(&mut together, &requests);
@@ -165,8 +170,9 @@ fn answers_that_begin_together_wait_for_what_they_have_in_common() {
         let rows = 2 * COMMON + 8 * 20;
         let most = rows.div_ceil(together.limits().rows) + 1;
         assert!(batches <= most, "{label}: {batches} batches");
+        let mut alone = engine(backend, precision, 1);
         for (answer, &(_, text, plan)) in answers.iter().zip(&requests) {
-            let mut alone = engine(backend, precision, 1);
+            alone.clear(SequenceIndex(0)).unwrap();
             let (want, _) = generate(&mut alone, &[(0, text, plan)]);
             assert_eq!(answer.tokens, want[0].tokens, "{label}");
             if backend == Backend::Reference {
@@ -174,4 +180,23 @@ fn answers_that_begin_together_wait_for_what_they_have_in_common() {
             }
         }
     }
+}
+
+#[test]
+fn an_answer_does_not_notice_that_the_cache_grows() {
+    let model = small_models::model_with_context(Form::Q4WithMin, "llama", "silu", 1100);
+    let prompt = tokens(1015, 4);
+    let answer = |grown: bool| {
+        let mut engine = small_models::engine(&model, Backend::Gpu, Precision::Fast);
+        if grown {
+            read(&mut engine, 1, &tokens(70, 5));
+        }
+        generate(&mut engine, &[(0, &prompt[..], &SteeringPlan::default())])
+            .0
+            .remove(0)
+    };
+    // The pool has room for 1,024 positions at first: here it grows for the answer, there for the prompt.
+    let (grown_late, grown_early) = (answer(false), answer(true));
+    assert_eq!(grown_late.tokens, grown_early.tokens);
+    assert_eq!(bits(&grown_late.records), bits(&grown_early.records));
 }
