@@ -1,5 +1,6 @@
 /** Counts what the worker asks of WebGPU, from outside. */
 import type { Page } from "@playwright/test";
+import { beforeWorker } from "./worker_source.ts";
 
 interface GpuCounts {
   /** Calls of `GPUDevice.create*` by name. */
@@ -38,10 +39,7 @@ const countingSource = `
 
 /** Before the page is opened: puts the counters, and what else a test wants there, in front of the worker's script. */
 export async function countGpu(page: Page, further = ""): Promise<void> {
-  await page.route(/worker[^/]*\.js$/, async (route) => {
-    const response = await route.fetch();
-    await route.fulfill({ response, body: countingSource + further + (await response.text()) });
-  });
+  await beforeWorker(page, countingSource + further);
 }
 
 /** What each decoded token asks of the device; and of all of them, the sizes of readbacks and the calls that make an object. */
