@@ -165,7 +165,8 @@ pub trait Execute {
     /// Replaces the set of tokens that the repetition penalty counts as seen. Consumed rows add theirs.
     fn set_seen(&mut self, sequence: SequenceIndex, tokens: &[TokenId]) -> Result<(), EngineError>;
     /// Makes `to` hold the first `length` tokens of `from`, without computing or copying them; where both are the same, the
-    /// sequence is shortened. Takes effect with the next batch.
+    /// sequence is shortened. What was sampled, and what the repetition penalty counts, stays with `from`. Takes effect with
+    /// the next batch.
     fn fork(
         &mut self,
         from: SequenceIndex,

@@ -198,10 +198,6 @@ impl<M: HostModel> Execute for HostExecutor<M> {
         length: usize,
     ) -> Result<(), EngineError> {
         self.model.fork(from, to, length);
-        if from != to {
-            self.seen[to.index()] = self.seen[from.index()].clone();
-            self.sampled[to.index()] = self.sampled[from.index()];
-        }
         Ok(())
     }
 

@@ -112,8 +112,6 @@ pub struct StateBuffers {
     pub directions: [wgpu::Buffer; 3],
     pub captured: [wgpu::Buffer; 3],
     pub seen: wgpu::Buffer,
-    /// What is on its way within a buffer: see [`copy_within`].
-    pub scratch: wgpu::Buffer,
     pub sampled: wgpu::Buffer,
     logits: wgpu::Buffer,
     rotations: wgpu::Buffer,
@@ -172,7 +170,6 @@ impl StateBuffers {
             records: buffers.storage("records", rows * words.record),
             captured: of_places("captured", &|width| rows * width),
             seen: buffers.storage("seen", limits.sequences * words.seen),
-            scratch: buffers.storage("scratch", words.seen),
             sampled: buffers.storage("sampled", limits.sequences),
             logits: buffers.storage("logits", limits.head_rows * config.vocab_size),
             rotations: buffers.storage("rotations", limits.context * config.head_dim),

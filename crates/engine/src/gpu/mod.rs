@@ -30,7 +30,7 @@ use crate::index::{Layer, Place, SequenceIndex, Site, TokenId};
 use crate::record::MAX_DIRECTIONS;
 use crate::steering::{ComposedChange, LayerChange, LayerTable};
 use crate::types::Precision;
-use buffers::{Buffers, CHANGE_HEADER, StateBuffers, Words, change_words, copy_within};
+use buffers::{Buffers, CHANGE_HEADER, StateBuffers, Words, change_words};
 use cache::{PagedCache, Reserved};
 use compile::Dispatch;
 pub use device::Assumptions;
@@ -284,18 +284,6 @@ impl Execute for GpuExecutor {
         length: usize,
     ) -> Result<(), EngineError> {
         self.cache.fork(from, to, length);
-        if from == to {
-            return Ok(());
-        }
-        let device = &self.device.device;
-        let mut encoder = device.create_command_encoder(&Default::default());
-        let (seen, sampled) = (&self.state.seen, &self.state.sampled);
-        for (buffer, words) in [(seen, self.words.seen), (sampled, 1)] {
-            let bytes = words as u64 * 4;
-            let places = [from, to].map(|sequence| u64::from(sequence.0) * bytes);
-            copy_within(&mut encoder, buffer, &self.state.scratch, places, bytes);
-        }
-        self.device.queue.submit([encoder.finish()]);
         Ok(())
     }
 
