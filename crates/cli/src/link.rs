@@ -1,5 +1,6 @@
 //! `trimtab link`: recipes as links. Make one, show what one holds, check it, replay it here.
 
+use crate::output::print_json;
 use crate::progress::printable;
 use crate::{link_make, link_replay};
 use anyhow::{Context, Result};
@@ -122,10 +123,7 @@ fn show(link: &LinkArgument, json: bool) -> Result<()> {
     match link.open()? {
         Opened::Newer(newer) => show_newer(&newer, json)?,
         Opened::Recipe(recipe) if json => {
-            println!(
-                "{}",
-                serde_json::to_string(&RecipeView::from(recipe.as_ref()))?
-            );
+            print_json(&RecipeView::from(recipe.as_ref()))?;
         }
         Opened::Recipe(recipe) => show_recipe(&recipe),
     }
@@ -150,7 +148,7 @@ fn show_newer(newer: &Newer, json: bool) -> Result<()> {
         let object = serde_json::json!({
             "version": version, "model": model, "title": title, "note": note, "messages": messages
         });
-        println!("{object}");
+        print_json(&object)?;
         return Ok(());
     }
     for line in [&newer.title, &newer.note]

@@ -65,14 +65,9 @@ impl Comparison {
             let plans = vec![(0, Arc::new(engine.activate(plan)?))];
             // The last prompt token is computed again for its prediction.
             let usable = |_: &_, index: usize| index + 1 < length;
-            streams.push(Stream::after_cached(
-                engine,
-                sequence,
-                request.tokens,
-                length,
-                plans,
-                usable,
-            ));
+            let tokens = request.tokens;
+            let stream = Stream::after_cached(engine, sequence, tokens, length, plans, usable)?;
+            streams.push(stream);
         }
         Ok(Self {
             run: Run::new(streams, Capture::NOTHING),

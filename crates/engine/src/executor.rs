@@ -121,6 +121,17 @@ pub struct Captured {
     pub attention: Vec<f32>,
 }
 
+impl Captured {
+    /// What was captured at a place.
+    pub fn at_mut(&mut self, place: Place) -> &mut Vec<f32> {
+        match place {
+            Place::Residual => &mut self.residual,
+            Place::AfterAttention => &mut self.after_attention,
+            Place::Heads => &mut self.heads,
+        }
+    }
+}
+
 /// What came back of a batch, rows in its order.
 #[derive(Clone, Debug, Default)]
 pub struct BatchRecord {
@@ -154,7 +165,8 @@ pub trait Execute {
     /// Replaces the set of tokens that the repetition penalty counts as seen. Consumed rows add theirs.
     fn set_seen(&mut self, sequence: SequenceIndex, tokens: &[TokenId]) -> Result<(), EngineError>;
     /// Makes `to` hold the first `length` tokens of `from`, without computing or copying them; where both are the same, the
-    /// sequence is shortened. Takes effect with the next batch.
+    /// sequence is shortened. What was sampled, and what the repetition penalty counts, stays with `from`. Takes effect with
+    /// the next batch.
     fn fork(
         &mut self,
         from: SequenceIndex,

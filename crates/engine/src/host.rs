@@ -198,10 +198,6 @@ impl<M: HostModel> Execute for HostExecutor<M> {
         length: usize,
     ) -> Result<(), EngineError> {
         self.model.fork(from, to, length);
-        if from != to {
-            self.seen[to.index()] = self.seen[from.index()].clone();
-            self.sampled[to.index()] = self.sampled[from.index()];
-        }
         Ok(())
     }
 
@@ -267,12 +263,7 @@ impl Observer<'_> {
                 }
             }
             if row.want.capture.wants(site.place) {
-                let captured = &mut self.captured[index];
-                let captured = match site.place {
-                    Place::Residual => &mut captured.residual,
-                    Place::AfterAttention => &mut captured.after_attention,
-                    Place::Heads => &mut captured.heads,
-                };
+                let captured = self.captured[index].at_mut(site.place);
                 captured.extend_from_slice(x);
             }
         }

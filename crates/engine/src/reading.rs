@@ -49,7 +49,7 @@ impl Reading {
                 && (!request.score.wants(index, length)
                     || target.is_none_or(|target| cached.is_scored(index, *target)))
         };
-        let stream = Stream::after_cached(engine, sequence, tokens, length, plans, usable);
+        let stream = Stream::after_cached(engine, sequence, tokens, length, plans, usable)?;
         Ok(Self {
             tokens: tokens.to_vec(),
             score: request.score,

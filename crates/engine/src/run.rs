@@ -24,7 +24,7 @@ pub struct Stream {
 }
 
 impl Stream {
-    /// Begins after what the cache of `sequence` already holds of `tokens` under `plans`; `usable` may veto a cached token.
+    /// Begins after what the cache already holds, see [`Self::skip_cached`].
     pub fn after_cached(
         engine: &mut Engine,
         sequence: SequenceIndex,
@@ -32,17 +32,30 @@ impl Stream {
         prompt_length: usize,
         plans: Vec<(usize, Arc<ActivePlan>)>,
         usable: impl Fn(&Sequence, usize) -> bool,
-    ) -> Self {
-        let first = plans.get(1).map_or(usize::MAX, |(from, _)| *from);
-        let next = engine.reuse(sequence, tokens, prompt_length, &plans[0].1, |at, index| {
-            index < first && usable(at, index)
-        });
-        Self {
+    ) -> Result<Self, EngineError> {
+        let mut stream = Self {
             sequence,
             prompt_length,
             plans,
-            next,
-        }
+            next: 0,
+        };
+        stream.skip_cached(engine, tokens, usable)?;
+        Ok(stream)
+    }
+
+    /// Goes on after what the cache holds of `tokens` under the stream's first plan, be it of another sequence; `usable` may
+    /// veto a cached token.
+    pub fn skip_cached(
+        &mut self,
+        engine: &mut Engine,
+        tokens: &[TokenId],
+        usable: impl Fn(&Sequence, usize) -> bool,
+    ) -> Result<(), EngineError> {
+        let first = self.plans.get(1).map_or(usize::MAX, |(from, _)| *from);
+        let usable = |cached: &Sequence, index| index < first && usable(cached, index);
+        let (sequence, length) = (self.sequence, self.prompt_length);
+        self.next = engine.reuse(sequence, tokens, length, &self.plans[0].1, usable)?;
+        Ok(())
     }
 
     pub fn plan_at(&self, index: usize) -> &Arc<ActivePlan> {

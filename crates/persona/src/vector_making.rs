@@ -3,16 +3,15 @@
 
 use crate::activations::{Average, Averages, Sample};
 use crate::bootstrap::Estimate;
-use crate::calibration::{CalibrationError, NeutralStatistics};
+use crate::calibration::NeutralStatistics;
 use crate::coherence::{CoherenceBand, TooFewNeutralAnswers};
-use crate::contrast::ContrastError;
 use crate::contrast_record::{ContrastRecord, Kept, Thresholds};
 use crate::estimators::{Estimator, LayerSamples};
 use crate::extract::Side;
 use crate::separation::{FOLDS, Scored, auc, fold_of};
 use crate::trait_report::{ExtractionReport, LayerCurve};
 use crate::trait_vector::{norm, sha256};
-use crate::vector_file::{VectorFile, VectorFileError, VectorMetadata};
+use crate::vector_file::{VectorFile, VectorMetadata};
 use crate::witness::{chances, witness_auc};
 use trimtab_engine::steering::PlanError;
 use trimtab_engine::{Layer, LayerTable};
@@ -39,14 +38,6 @@ pub enum VectorMakingError {
     Thresholds,
     #[error(transparent)]
     Band(#[from] TooFewNeutralAnswers),
-    #[error(transparent)]
-    Contrast(#[from] ContrastError),
-    #[error(transparent)]
-    Calibration(#[from] CalibrationError),
-    #[error("{0}")]
-    Table(#[from] PlanError),
-    #[error(transparent)]
-    File(#[from] VectorFileError),
 }
 
 /// The vectors, and how they were made.
@@ -56,17 +47,6 @@ pub struct MadeVector {
     /// Separation by the second witness over all responses, with its interval; `None` where it cannot tell.
     pub witness_auc: Option<Estimate>,
     pub file: VectorFile,
-}
-
-/// Cosine of every estimator with every other at one layer, `[7, 7]`; NaN with one that has no length.
-pub fn estimator_cosines(file: &VectorFile, layer: Layer) -> Vec<Vec<f32>> {
-    let rows: Vec<&[f32]> = Estimator::ALL
-        .iter()
-        .filter_map(|estimator| Some(file.tensors.get(estimator.name())?.row(layer)))
-        .collect();
-    rows.iter()
-        .map(|a| rows.iter().map(|b| cosine(a, b)).collect())
-        .collect()
 }
 
 /// Material of every vector: a judged contrast set, and averages of the residual stream in its responses.

@@ -195,10 +195,21 @@ impl Session {
         for file in &request.older {
             here.push(self.vector_of("", &VectorFile::parse(file)?, None)?);
         }
+        self.replay(&recipe, &here, watch).await
+    }
+
+    /// Forces a recipe's tokens through the loaded model, whichever that is. Its ready-made traits are among the vectors
+    /// `here`.
+    pub async fn replay(
+        &mut self,
+        recipe: &Recipe,
+        here: &[TraitVector],
+        watch: &mut dyn Watch,
+    ) -> Result<Replayed, Failure> {
         let (rows, width) = (self.engine.layer_rows(), self.engine.config().hidden_size);
-        let vectors = vectors_of(&recipe, &here, rows, width)?;
+        let vectors = vectors_of(recipe, here, rows, width)?;
         let mut added = Vec::new();
-        let outcome = self.read_again(&recipe, &vectors, &mut added, watch).await;
+        let outcome = self.read_again(recipe, &vectors, &mut added, watch).await;
         outcome.map_err(|failure| {
             // They are told of with the result only, and directions are counted as this session does.
             let names: Vec<String> = added.into_iter().map(|card| card.name).collect();

@@ -315,6 +315,12 @@ impl Session {
         Ok(card)
     }
 
+    /// Makes these the session's traits, in place of those that were there.
+    pub fn set_vectors(&mut self, vectors: Vec<TraitVector>) -> Result<(), Failure> {
+        self.vectors = vectors;
+        self.restore_directions()
+    }
+
     /// Lets go of the traits of these names; others keep their order. Names that are not here are passed over.
     pub fn remove_vectors(&mut self, names: &[String]) -> Result<(), Failure> {
         let known = self.vectors.len();
@@ -327,14 +333,6 @@ impl Session {
 
     pub fn vectors(&self) -> &[TraitVector] {
         &self.vectors
-    }
-
-    /// A sentence where the vector was made on other weights.
-    pub fn vector_warning(&self, name: &str) -> Option<String> {
-        self.vectors
-            .iter()
-            .find(|vector| vector.name == name)?
-            .model_warning(&self.sha256)
     }
 
     /// The layer a little past the middle, where ready-made traits push.

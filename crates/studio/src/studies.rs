@@ -68,18 +68,25 @@ pub struct SweepPlan {
     pub study: StudySettings,
 }
 
+/// The trait and the vector that a study is about, and what an earlier run of it left behind.
 #[derive(Clone, Debug, Serialize, Deserialize, TS)]
 #[ts(optional_fields)]
-pub struct SweepRequest {
+pub struct Subject {
     pub pack: TraitPack,
     #[serde(with = "serde_bytes")]
     #[ts(type = "Uint8Array")]
     pub vector: Vec<u8>,
-    pub settings: SweepPlan,
     /// From an earlier [`StudyEvent::Records`].
     #[serde(default, with = "serde_bytes")]
     #[ts(optional, type = "Uint8Array")]
     pub records: Option<Vec<u8>>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, TS)]
+pub struct SweepRequest {
+    #[serde(flatten)]
+    pub subject: Subject,
+    pub settings: SweepPlan,
 }
 
 /// A sweep, and the vector file with its recommendation in it.
@@ -97,10 +104,8 @@ pub struct Swept {
 #[serde(rename_all = "camelCase")]
 #[ts(optional_fields)]
 pub struct ControlRequest {
-    pub pack: TraitPack,
-    #[serde(with = "serde_bytes")]
-    #[ts(type = "Uint8Array")]
-    pub vector: Vec<u8>,
+    #[serde(flatten)]
+    pub subject: Subject,
     /// The responses that made the vector; without them there are no shuffled labels.
     #[serde(default, with = "serde_bytes")]
     #[ts(optional, type = "Uint8Array")]
@@ -115,10 +120,6 @@ pub struct ControlRequest {
     pub other: Option<OtherVector>,
     #[serde(flatten)]
     pub study: StudySettings,
-    /// From an earlier [`StudyEvent::Records`].
-    #[serde(default, with = "serde_bytes")]
-    #[ts(optional, type = "Uint8Array")]
-    pub records: Option<Vec<u8>>,
 }
 
 /// Another trait's vector, to compare with.
@@ -152,18 +153,12 @@ pub struct Controlled {
 #[serde(rename_all = "camelCase")]
 #[ts(optional_fields)]
 pub struct PredictRequest {
-    pub pack: TraitPack,
-    #[serde(with = "serde_bytes")]
-    #[ts(type = "Uint8Array")]
-    pub vector: Vec<u8>,
+    #[serde(flatten)]
+    pub subject: Subject,
     /// The layer that is read: the first one that the vector file recommends, or one a little past the middle.
     pub layer: Option<u32>,
     #[serde(flatten)]
     pub study: StudySettings,
-    /// From an earlier [`StudyEvent::Records`].
-    #[serde(default, with = "serde_bytes")]
-    #[ts(optional, type = "Uint8Array")]
-    pub records: Option<Vec<u8>>,
 }
 
 /// Cosines between all traits of the session, `[n, n]`.
@@ -224,19 +219,15 @@ struct Studied {
 }
 
 impl Studied {
-    fn open(
-        session: &Session,
-        pack: &TraitPack,
-        bytes: &[u8],
-        asked: &StudySettings,
-    ) -> Result<Self, Failure> {
+    fn open(session: &Session, subject: &Subject, asked: &StudySettings) -> Result<Self, Failure> {
+        let pack = &subject.pack;
         pack.check()?;
         if [asked.questions, asked.max_tokens, asked.pairs].contains(&Some(0)) {
             return Err(Failure::usage(
                 "questions, tokens an answer and pairs must be at least 1",
             ));
         }
-        let file = VectorFile::parse(bytes)?;
+        let file = VectorFile::parse(&subject.vector)?;
         // All of them where the file does not say.
         let pairs = asked.extraction_pairs.or(file.metadata.extraction_pairs);
         let pairs = pairs.unwrap_or(usize::MAX).min(pack.instructions.len());
@@ -299,17 +290,16 @@ impl Session {
         watch: &mut dyn Watch,
     ) -> Result<Swept, Failure> {
         let SweepRequest {
-            pack,
-            vector,
+            subject,
             settings: plan,
-            records,
         } = request;
         let asked = &plan.study;
         let Studied {
             mut file,
             vector,
             seen,
-        } = Studied::open(self, &pack, &vector, asked)?;
+        } = Studied::open(self, &subject, asked)?;
+        let pack = subject.pack;
         let rows = self.engine.layer_rows();
         let usual = match plan.thorough {
             Some(true) => SweepSettings::thorough(&pack, &seen, rows),
@@ -341,7 +331,7 @@ impl Session {
             settings.doses = plan.doses.clone();
         }
         let (sweep, setup) = Sweep::new(&pack, &vector, settings)?;
-        let study = asked.study(self, &setup, None, records);
+        let study = asked.study(self, &setup, None, subject.records);
         let row_of = |records: &TrialRecords, trial: usize| sweep.row(&setup, records, trial);
         let records = trials::run(&mut self.engine, &self.chat, &study, &row_of, watch).await?;
         let report = sweep.report(&setup, &records)?;
@@ -361,8 +351,8 @@ impl Session {
         watch: &mut dyn Watch,
     ) -> Result<Controlled, Failure> {
         let asked = &request.study;
-        let pack = &request.pack;
-        let mut studied = Studied::open(self, pack, &request.vector, asked)?;
+        let mut studied = Studied::open(self, &request.subject, asked)?;
+        let pack = &request.subject.pack;
         let vector = &studied.vector;
         let layer = request
             .layer
@@ -420,7 +410,7 @@ impl Session {
             }
         };
         let (controls, setup) = made?;
-        let study = asked.study(self, &setup, None, request.records);
+        let study = asked.study(self, &setup, None, request.subject.records.clone());
         let records = trials::run(&mut self.engine, &self.chat, &study, &no_row, watch).await?;
         let report = controls.report(&setup, &records)?;
         let opened = recommended.map(|before| {
@@ -442,8 +432,8 @@ impl Session {
         watch: &mut dyn Watch,
     ) -> Result<PredictionReport, Failure> {
         let asked = &request.study;
-        let pack = &request.pack;
-        let studied = Studied::open(self, pack, &request.vector, asked)?;
+        let studied = Studied::open(self, &request.subject, asked)?;
+        let pack = &request.subject.pack;
         let layer = request.layer.or(studied.recommended_layer());
         let layer = layer.unwrap_or_else(|| self.usual_layer());
         self.check_layer(layer)?;
@@ -458,7 +448,12 @@ impl Session {
         let Some((prediction, setup)) = Prediction::new(pack, 0, settings) else {
             return Err(Failure::usage("the trait pack has no instruction pairs"));
         };
-        let study = asked.study(self, &setup, Some(&vector.hash), request.records);
+        let study = asked.study(
+            self,
+            &setup,
+            Some(&vector.hash),
+            request.subject.records.clone(),
+        );
         // The session's own directions come back whatever happens.
         let table = std::slice::from_ref(&vector.table);
         self.engine.set_directions(table)?;
@@ -517,7 +512,7 @@ fn means_of<'a>(
 }
 
 /// How far the reading of responses is.
-pub(crate) fn reading(done: usize, total: usize) -> Event {
+pub(crate) fn reading_event(done: usize, total: usize) -> Event {
     Event::Study(StudyEvent::Progress {
         phase: StudyPhase::Reading,
         done,

@@ -8,7 +8,7 @@ use crate::making::{
     ContrastSet, Extraction, MakingEvent, OpenedContrast, VectorRequest, WriteRequest, check_trait,
     draft_trait, export_control_vector, open_contrast,
 };
-use crate::reading::{ContrastPair, ProfileResult, ScoreResult, TraceResult};
+use crate::reading::{Calibrated, ProfileResult, ReadingEvent, ScoreResult, TraceResult};
 use crate::session::{Session, TraitCard};
 use crate::studies::{
     ControlRequest, Controlled, PredictRequest, StudyEvent, SweepRequest, Swept, TraitCosines,
@@ -16,6 +16,7 @@ use crate::studies::{
 use crate::watch::Watch;
 use serde::{Deserialize, Serialize};
 use trimtab_checkpoint::Message;
+use trimtab_persona::contrast::ContrastPair;
 use trimtab_persona::plan::NamedTerm;
 use trimtab_persona::prediction::PredictionReport;
 use trimtab_persona::recipe::view::RecipeView;
@@ -30,6 +31,7 @@ pub enum Event {
     Generate(GenerateEvent),
     Link(LinkEvent),
     Making(MakingEvent),
+    Reading(ReadingEvent),
     Study(StudyEvent),
 }
 
@@ -177,18 +179,23 @@ verbs! {
     Tokenize "tokenize" (messages: Messages, add_generation_prompt: bool) -> Ids
         { session |session, _watch| session.tokenize(&messages.0, add_generation_prompt).map(Ids) }
     /// How likely the model finds each token.
-    Score "score" (ids: Ids) -> ScoreResult
+    Score "score" (ids: Ids) [ReadingEvent] -> ScoreResult
         { session |session, watch| session.score(&ids.0, watch).await }
-    /// The residual stream at every layer for every token.
-    Trace "trace" (ids: Ids, plan: Option<Vec<NamedTerm>>) -> TraceResult
-        { session |session, watch| session.trace(ids.0, &plan.unwrap_or_default(), watch).await }
+    /// The residual stream at every layer for every token. `prompt_length` (all) tells prompt from response for plans that act
+    /// on one of them.
+    Trace "trace" (ids: Ids, plan: Option<Vec<NamedTerm>>, prompt_length: Option<usize>) [ReadingEvent] -> TraceResult
+        { session |session, watch| session.trace(ids.0, &plan.unwrap_or_default(), prompt_length, watch).await }
     /// Where the time of a token after `context` others (100) goes on a graphics device with timestamps, over `tokens` (4) of
     /// them.
     Profile "profile" (context: Option<usize>, tokens: Option<usize>) -> ProfileResult
         { session |session, _watch| session.profile(context.unwrap_or(100), tokens.unwrap_or(4)).await }
     /// Mean-difference vectors from given conversations: the bytes of a vector file.
-    Extract "extract" (pairs: Vec<ContrastPair>) -> Bytes
-        { session |session, _watch| session.extract(pairs).await.map(Bytes) }
+    Extract "extract" (pairs: Vec<ContrastPair>) [ReadingEvent] -> Bytes
+        { session |session, watch| session.extract(pairs, watch).await.map(Bytes) }
+    /// Gives a vector file the calibration and the norms that readings and doses are measured by. The model's neutral answers
+    /// are written first as far as they are missing.
+    Calibrate "calibrate" (vector: Bytes) [ReadingEvent] -> Calibrated
+        { session |session, watch| session.calibrate(&vector.0, watch).await }
     /// Adds a vector file as a trait.
     AddVector "addVector" (name: String, file: Bytes) -> TraitCard
         { session |session, _watch| session.add_vector(&name, &file.0) }

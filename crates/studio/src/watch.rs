@@ -38,11 +38,31 @@ pub trait Watch {
     fn seconds(&self) -> f64;
 }
 
+impl dyn Watch + '_ {
+    /// Pauses, and goes on unless a stop was asked for.
+    pub async fn go_on(&mut self) -> Result<(), Halt> {
+        match self.pause().await.stop {
+            true => Err(Halt::Stopped),
+            false => Ok(()),
+        }
+    }
+}
+
 /// Why a job ended early.
 #[derive(Debug)]
 pub enum Halt {
     Stopped,
     Failed(Failure),
+}
+
+impl Halt {
+    /// As a failure; a stop is one that says what became of the work.
+    pub fn failure(self, kept: &str) -> Failure {
+        match self {
+            Self::Failed(failure) => failure,
+            Self::Stopped => Failure::usage(format!("stopped, as you asked{kept}")),
+        }
+    }
 }
 
 impl<E: Into<Failure>> From<E> for Halt {

@@ -2,11 +2,12 @@
 //! kept with the session from one verb to the next.
 
 use crate::failure::Failure;
+use crate::jobs::reading;
 use crate::session::Session;
-use crate::studies::reading;
-use crate::watch::Watch;
-use trimtab_engine::{Engine, SequenceIndex};
-use trimtab_persona::activations::{Averages, read_averages};
+use crate::studies::reading_event;
+use crate::watch::{Halt, Watch};
+use trimtab_engine::Engine;
+use trimtab_persona::activations::Averages;
 use trimtab_persona::contrast_record::{ContrastRecord, Kept, Thresholds};
 use trimtab_persona::conversation::ChatText;
 use trimtab_persona::trait_vector::sha256;
@@ -56,7 +57,7 @@ pub async fn read_response(
     at: usize,
 ) -> Result<Averages, Failure> {
     let (conversation, length) = record.conversation(chat, at)?;
-    Ok(read_averages(engine, SequenceIndex(0), &conversation.tokens, length).await?)
+    Ok(reading::averages(engine, &conversation.tokens, length).await?)
 }
 
 /// By response, the averages of all that count under `thresholds`. What was read stays with the session, also when this is
@@ -72,9 +73,9 @@ pub async fn averages_of(
     let outcome = read_missing(session, record, (&kept, &mut averages), watch).await;
     match outcome {
         Ok(()) => Ok(averages),
-        Err(failure) => {
+        Err(halt) => {
             session.averages.keep(record, averages);
-            Err(failure)
+            Err(halt.failure(", before the first push; go on whenever you like"))
         }
     }
 }
@@ -84,19 +85,15 @@ async fn read_missing(
     record: &ContrastRecord,
     (kept, averages): (&[Kept], &mut [Option<Averages>]),
     watch: &mut dyn Watch,
-) -> Result<(), Failure> {
+) -> Result<(), Halt> {
     let missing: Vec<usize> = (0..kept.len())
         .filter(|&at| kept[at] == Kept::Kept && averages[at].is_none())
         .collect();
     for (done, &at) in missing.iter().enumerate() {
-        watch.tell(reading(done, missing.len()));
+        watch.tell(reading_event(done, missing.len()));
         let read = read_response(&mut session.engine, &session.chat, record, at).await?;
         averages[at] = Some(read);
-        if watch.pause().await.stop {
-            return Err(Failure::usage(
-                "stopped, as you asked, before the first push; go on whenever you like",
-            ));
-        }
+        watch.go_on().await?;
     }
     Ok(())
 }

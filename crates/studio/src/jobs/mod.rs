@@ -1,7 +1,9 @@
 //! The long jobs: each an `async fn` that holds its own loop and is given a [`crate::watch::Watch`].
 
+pub mod answers;
 pub mod averages;
 pub mod columns;
+pub mod reading;
 pub mod replay;
 pub mod responses;
 pub mod trials;

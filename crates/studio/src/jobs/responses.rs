@@ -2,6 +2,8 @@
 //! unsteered model. What is there is told to be kept, and gone on with later.
 
 use crate::failure::Failure;
+use crate::jobs::answers::{answer_request, mean_of, neutral_answer, neutral_prompt, own_logprobs};
+use crate::jobs::averages::read_response;
 use crate::making::{ContrastSet, MakingEvent, MakingPhase};
 use crate::session::Session;
 use crate::verbs::Event;
@@ -15,13 +17,11 @@ use trimtab_engine::{Backend, Engine, SequenceIndex, SteeringPlan, TokenId};
 use trimtab_persona::activations::{AverageSums, Averages};
 use trimtab_persona::contrast::MIN_RESPONSE_TOKENS;
 use trimtab_persona::contrast_record::{ContrastRecord, WrittenAnswer};
-use trimtab_persona::conversation::{ChatText, TokenisedConversation, message, numbers};
+use trimtab_persona::conversation::{ChatText, TokenisedConversation, numbers};
 use trimtab_persona::extract::Side;
-use trimtab_persona::neutral::{NeutralAnswer, QUESTIONS};
+use trimtab_persona::neutral::QUESTIONS;
 use trimtab_persona::reread::logprobs;
 use trimtab_persona::trait_report::ContrastResponse;
-
-use super::averages::read_response;
 
 /// Most answers written side by side: more gain little and hold results back.
 pub const MAX_AT_ONCE: usize = 16;
@@ -153,15 +153,13 @@ impl Making<'_> {
                 (prompt, record.neutral.settings, at)
             }
         };
-        let ends = &self.engine.config().end_tokens;
-        Ok(GenerateRequest {
-            sequence: SequenceIndex(index as u32),
-            prompt: prompt.tokens,
-            plan: SteeringPlan::default(),
-            sampler: settings.sampler(number),
-            max_tokens: settings.max_tokens,
-            end_tokens: ends.iter().copied().map(TokenId).collect(),
-        })
+        Ok(answer_request(
+            self.engine,
+            index,
+            prompt,
+            &settings,
+            number,
+        ))
     }
 
     async fn write_batch(&mut self, places: &[Place]) -> Step<()> {
@@ -186,7 +184,6 @@ impl Making<'_> {
             false => Generation::start(self.engine, requests).await?,
         };
         let mut tokens: Vec<Vec<TokenId>> = vec![Vec::new(); places.len()];
-        let mut logprob_sums = vec![0.0; places.len()];
         loop {
             let event = generation.next(self.engine).await?;
             for row in generation.take_captured() {
@@ -202,7 +199,6 @@ impl Making<'_> {
                     ..
                 }) => {
                     tokens[request].push(prediction.chosen);
-                    logprob_sums[request] += f64::from(prediction.chosen_logprob);
                     if let Place::Response(at) = places[request] {
                         self.tell_growth(at, &tokens[request]);
                         self.pause().await?;
@@ -218,7 +214,7 @@ impl Making<'_> {
             let written = WrittenAnswer {
                 ids: numbers(&answer.tokens),
                 text: self.chat.decode(&answer.tokens),
-                logprob: (count > 0).then(|| logprob_sums[index] / count as f64),
+                logprob: mean_of(&own_logprobs(&answer)),
                 by_pair: Vec::new(),
             };
             let record = &mut *self.record;
@@ -235,12 +231,8 @@ impl Making<'_> {
                 Place::Baseline(question) => record.baselines[question] = Some(written),
                 Place::Neutral(at) => {
                     record.neutral_logprobs[at] = written.logprob;
-                    record.neutral.answers.push(NeutralAnswer {
-                        question: QUESTIONS[at].to_owned(),
-                        ids: written.ids,
-                        text: written.text,
-                        logprob: written.logprob,
-                    });
+                    let answer = neutral_answer(self.chat, at, &answer);
+                    record.neutral.answers.push(answer);
                 }
             }
         }
@@ -391,10 +383,7 @@ impl Making<'_> {
             self.unkept = false;
             self.tell_checkpoint()?;
         }
-        match self.watch.pause().await.stop {
-            true => Err(Halt::Stopped),
-            false => Ok(()),
-        }
+        self.watch.go_on().await
     }
 }
 
@@ -408,10 +397,6 @@ fn sequence(task: Task, sequences: usize) -> SequenceIndex {
         }
         Task::Likelihood(_) | Task::Averages(_) => READING,
     }
-}
-
-fn neutral_prompt(chat: &ChatText, question: &str) -> Result<TokenisedConversation, ChatError> {
-    chat.prompt(&[message("user", question)])
 }
 
 /// All answers of a finished record, in the order in which they are written.

@@ -3,6 +3,7 @@
 //! question is scored after the same few system prompts, whose caches serve them all.
 
 use crate::failure::Failure;
+use crate::jobs::answers::{mean_of, own_logprobs};
 use crate::records;
 use crate::studies::{StudyEvent, StudyPhase};
 use crate::verbs::Event;
@@ -82,21 +83,18 @@ pub async fn run(
     run.tell_progress();
     let outcome = run.all().await;
     run.tell_records();
-    match outcome {
-        Ok(()) => Ok(run.records),
-        Err(Halt::Failed(failure)) => Err(failure),
-        Err(Halt::Stopped) => {
-            let TrialProgress {
-                written,
-                measured,
-                answers,
-                ..
-            } = run.progress();
-            Err(Failure::usage(format!(
-                "stopped, as you asked: {written} of {answers} answers are written, {measured} of them measured. They are kept; go on whenever you like"
-            )))
-        }
-    }
+    outcome.map_err(|halt| {
+        let TrialProgress {
+            written,
+            measured,
+            answers,
+            ..
+        } = run.progress();
+        halt.failure(&format!(
+            ": {written} of {answers} answers are written, {measured} of them measured. They are kept; go on whenever you like"
+        ))
+    })?;
+    Ok(run.records)
 }
 
 struct Run<'a> {
@@ -225,12 +223,8 @@ impl Run<'_> {
             ..
         } = self.trial(trial).clone();
         if plan.terms.is_empty() || answer.tokens.is_empty() {
-            let own = answer.records.iter().skip(answer.prompt_length - 1);
-            let logprobs = own
-                .filter_map(|record| record.prediction.as_ref())
-                .map(|prediction| prediction.chosen_logprob);
             return Ok(Compared {
-                logprobs: logprobs.take(answer.tokens.len()).collect(),
+                logprobs: own_logprobs(answer),
                 divergences: vec![0.0; answer.tokens.len()],
             });
         }
@@ -301,10 +295,7 @@ impl Run<'_> {
         if told != Some(self.phase()) || self.tell.due(now) {
             self.tell_progress();
         }
-        match self.watch.pause().await.stop {
-            true => Err(Halt::Stopped),
-            false => Ok(()),
-        }
+        self.watch.go_on().await
     }
 
     fn progress(&self) -> TrialProgress {
@@ -348,9 +339,4 @@ impl Run<'_> {
                 .tell(Event::Study(StudyEvent::Records { records }));
         }
     }
-}
-
-fn mean_of(values: &[f32]) -> Option<f64> {
-    let sum: f64 = values.iter().map(|&value| f64::from(value)).sum();
-    (!values.is_empty()).then(|| sum / values.len() as f64)
 }

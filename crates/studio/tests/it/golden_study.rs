@@ -6,10 +6,10 @@ use pollster::block_on;
 use safetensors::SafeTensors;
 use serde::Deserialize;
 use std::collections::BTreeMap;
-use trimtab_engine::{Engine, Layer, LayerTable, SequenceIndex, TokenId};
+use trimtab_engine::engine::{ReadRequest, Scoring};
+use trimtab_engine::{Engine, Layer, LayerTable, SequenceIndex, SteeringPlan, TokenId};
 use trimtab_persona::contrast_record::{ContrastRecord, Kept, Thresholds, WrittenAnswer};
 use trimtab_persona::extract::Side;
-use trimtab_persona::reread::reread;
 use trimtab_persona::separation::{FOLDS, fold_of};
 use trimtab_persona::trait_vector::{norm, sha256};
 use trimtab_persona::vector_making::{MadeVector, sort};
@@ -254,14 +254,15 @@ fn check_readings(
                 .unwrap()
                 .tokens(),
         );
-        let read = block_on(reread(
-            engine,
-            SequenceIndex(0),
-            &tokens,
-            prompt,
-            &mut |_, _| {},
-        ))
-        .unwrap();
+        let request = ReadRequest {
+            sequence: SequenceIndex(0),
+            tokens: &tokens,
+            prompt_length: prompt,
+            plan: &SteeringPlan::default(),
+            score: Scoring::Nothing,
+            capture: false,
+        };
+        let read = block_on(engine.read(&request, &mut |_, _| {})).unwrap();
         let theirs = floats(reference, &format!("readings.{}", conversation.response)).1;
         for (layer, theirs) in golden
             .reading_layers

@@ -17,6 +17,7 @@ use trimtab_testing::files::bytes;
 mod golden_links;
 mod golden_study;
 mod making;
+mod reading;
 mod stopping;
 mod studies;
 mod typescript;

@@ -23,12 +23,15 @@ fn request() -> GenerateRequest {
     let column = |column| ColumnRequest {
         column,
         messages: vec![message("user", "Tell me a story about the sea and a ship.")],
+        ids: None,
         plan: vec!["cheerful=2".parse().unwrap()],
     };
     GenerateRequest {
         columns: kinds.map(column).into(),
         sampler: Sampler::GREEDY,
         max_tokens: TOKENS,
+        reread: None,
+        readings: None,
     }
 }
 

@@ -10,7 +10,9 @@ use trimtab_persona::trait_pack::TraitPack;
 use trimtab_persona::trials::TrialRecords;
 use trimtab_persona::vector_file::VectorFile;
 use trimtab_studio::session::Session;
-use trimtab_studio::studies::{ControlRequest, Controlled, StudyEvent, StudyPhase, StudySettings};
+use trimtab_studio::studies::{
+    ControlRequest, Controlled, StudyEvent, StudyPhase, StudySettings, Subject,
+};
 use trimtab_studio::verbs::Event;
 use trimtab_testing::files::bytes;
 
@@ -59,8 +61,11 @@ fn study(session: &mut Session) {
     let coefficient = recommended.max / 1.5;
     let dose = relative_dose(&known, coefficient, &recommended.layers()).unwrap();
     let request = ControlRequest {
-        pack,
-        vector,
+        subject: Subject {
+            pack,
+            vector,
+            records: None,
+        },
         contrast: None,
         thresholds: None,
         layer: Some(recommended.layers[0]),
@@ -71,7 +76,6 @@ fn study(session: &mut Session) {
             max_tokens: Some(24),
             ..StudySettings::default()
         },
-        records: None,
     };
     let (controlled, _) = run(session, &request, usize::MAX);
     let report = controlled.unwrap().report;
@@ -93,8 +97,11 @@ fn study(session: &mut Session) {
 fn a_study_that_stopped_goes_on_to_the_same_end() {
     let session = &mut small_session();
     let request = ControlRequest {
-        pack: TraitPack::parse(&bytes("models/traits/cheerful.json")).unwrap(),
-        vector: made(session),
+        subject: Subject {
+            pack: TraitPack::parse(&bytes("models/traits/cheerful.json")).unwrap(),
+            vector: made(session),
+            records: None,
+        },
         contrast: None,
         thresholds: None,
         layer: Some(1),
@@ -105,17 +112,14 @@ fn a_study_that_stopped_goes_on_to_the_same_end() {
             max_tokens: Some(12),
             ..StudySettings::default()
         },
-        records: None,
     };
     let (none, some) = run(session, &request, 13);
     assert!(none.is_none());
     let begun = records(&some);
     assert!(begun.iter().flatten().any(Option::is_some));
     assert!(begun.iter().flatten().any(Option::is_none));
-    let rest = ControlRequest {
-        records: Some(some),
-        ..request.clone()
-    };
+    let mut rest = request.clone();
+    rest.subject.records = Some(some);
     let (resumed, all) = run(session, &rest, usize::MAX);
     let (whole, uninterrupted) = run(session, &request, usize::MAX);
     let ids = |bytes: &[u8]| -> Vec<_> {

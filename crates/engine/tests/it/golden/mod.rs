@@ -119,20 +119,8 @@ pub fn read(
     score: bool,
     capture: bool,
 ) -> ReadOutcome {
-    read_into(engine, 0, tokens, prompt_length, plan, score, capture)
-}
-
-pub fn read_into(
-    engine: &mut Engine,
-    sequence: u32,
-    tokens: &[TokenId],
-    prompt_length: usize,
-    plan: &SteeringPlan,
-    score: bool,
-    capture: bool,
-) -> ReadOutcome {
     let request = ReadRequest {
-        sequence: SequenceIndex(sequence),
+        sequence: SequenceIndex(0),
         tokens,
         prompt_length,
         plan,
@@ -143,6 +131,15 @@ pub fn read_into(
         capture,
     };
     block_on(engine.read(&request, &mut |_, _| ())).expect("golden tokens are read")
+}
+
+/// Makes the engine forget all sequences, so that nothing is taken from what one of them holds.
+pub fn forget(engine: &mut Engine) {
+    for sequence in 0..SEQUENCES as u32 {
+        engine
+            .clear(SequenceIndex(sequence))
+            .expect("the sequence exists");
+    }
 }
 
 /// Runs `requests` to their ends.
