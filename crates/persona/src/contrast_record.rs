@@ -5,7 +5,7 @@ use crate::answers::AnswerSettings;
 use crate::bootstrap::{deviation, mean};
 use crate::coherence::{Coherence, CoherenceBand, CoherenceCriteria, TooFewNeutralAnswers};
 use crate::contrast::MIN_RESPONSE_TOKENS;
-use crate::conversation::{ChatText, TokenisedConversation, message};
+use crate::conversation::{ChatText, TokenisedConversation, message, token_ids};
 use crate::extract::Side;
 use crate::neutral::{NeutralSet, QUESTIONS};
 use crate::trait_pack::{MIN_PAIRS, TraitPack, TraitPackError};
@@ -173,7 +173,7 @@ pub struct WrittenAnswer {
 
 impl WrittenAnswer {
     pub fn tokens(&self) -> Vec<TokenId> {
-        self.ids.iter().copied().map(TokenId).collect()
+        token_ids(&self.ids)
     }
 }
 
@@ -500,19 +500,16 @@ impl ContrastRecord {
             .unzip()
     }
 
-    /// Response `at` under the prompt that it was written to, and the prompt's length.
+    /// Response `at` under the prompt that it was written to.
     pub fn conversation(
         &self,
         chat: &ChatText,
         at: usize,
-    ) -> Result<(TokenisedConversation, usize), ChatError> {
+    ) -> Result<TokenisedConversation, ChatError> {
         let own = self.settings.place(at);
         let prompt = self.prompt(chat, Some((own.pair, own.side)), own.question)?;
-        let length = prompt.tokens.len();
-        let answer = self.responses[at]
-            .as_ref()
-            .map_or_else(Vec::new, WrittenAnswer::tokens);
-        Ok((prompt.answered(&answer), length))
+        let answer = self.responses[at].as_ref();
+        Ok(prompt.answered(&answer.map_or_else(Vec::new, WrittenAnswer::tokens)))
     }
 
     /// The prompt that asks extraction question `question` under an instruction, or under none.

@@ -14,7 +14,7 @@ use trimtab_engine::{Backend, Engine, EngineError, LayerTable, Precision, Steeri
 use trimtab_persona::calibration::Calibration;
 use trimtab_persona::coherence::{Coherence, CoherenceBand, distinct_n};
 use trimtab_persona::control::random_like;
-use trimtab_persona::conversation::ChatText;
+use trimtab_persona::conversation::{ChatText, token_ids};
 use trimtab_persona::neutral::NeutralSet;
 use trimtab_persona::plan::{NamedTerm, resolve};
 use trimtab_persona::recipe::MAX_LINE;
@@ -368,8 +368,7 @@ impl Session {
     }
 
     pub fn end_tokens(&self) -> Vec<TokenId> {
-        let ids = &self.engine.config().end_tokens;
-        ids.iter().copied().map(TokenId).collect()
+        token_ids(&self.engine.config().end_tokens)
     }
 }
 

@@ -4,7 +4,8 @@
 use crate::failure::Failure;
 use crate::jobs::reading;
 use crate::session::Session;
-use crate::studies::reading_event;
+use crate::studies::{StudyEvent, StudyPhase};
+use crate::verbs::Event;
 use crate::watch::{Halt, Watch};
 use trimtab_engine::Engine;
 use trimtab_persona::activations::Averages;
@@ -56,7 +57,8 @@ pub async fn read_response(
     record: &ContrastRecord,
     at: usize,
 ) -> Result<Averages, Failure> {
-    let (conversation, length) = record.conversation(chat, at)?;
+    let conversation = record.conversation(chat, at)?;
+    let length = conversation.prompt_length;
     Ok(reading::averages(engine, &conversation.tokens, length).await?)
 }
 
@@ -90,7 +92,12 @@ async fn read_missing(
         .filter(|&at| kept[at] == Kept::Kept && averages[at].is_none())
         .collect();
     for (done, &at) in missing.iter().enumerate() {
-        watch.tell(reading_event(done, missing.len()));
+        watch.tell(Event::Study(StudyEvent::Progress {
+            phase: StudyPhase::Reading,
+            done,
+            total: missing.len(),
+            seconds_left: None,
+        }));
         let read = read_response(&mut session.engine, &session.chat, record, at).await?;
         averages[at] = Some(read);
         watch.go_on().await?;
