@@ -18,6 +18,11 @@ struct Row {
     repetition_penalty: f32,
     // Index of the row that is head row i; it lies in row[i] and has nothing to do with that row.
     head_row: u32,
+    // The page of the cache that takes this position (see cache.wgsl).
+    page: u32,
+    pad0: u32,
+    pad1: u32,
+    pad2: u32,
 }
 
 struct Step {

@@ -53,6 +53,16 @@ impl WeightRole {
         Self::Down,
     ];
     const BEHIND_BLOCKS: [Self; 2] = [Self::FinalNorm, Self::OutputHead];
+
+    /// The role of the bias that is added behind a matrix of this role, in families that have one.
+    pub const fn bias(self) -> Option<Self> {
+        match self {
+            Self::Query => Some(Self::QueryBias),
+            Self::Key => Some(Self::KeyBias),
+            Self::Value => Some(Self::ValueBias),
+            _ => None,
+        }
+    }
 }
 
 /// The names of one weight; `{i}` stands for the zero-based block.
@@ -63,6 +73,12 @@ pub struct WeightName {
     pub gguf: &'static str,
 }
 
+/// The operations that a family's models consist of; the engine has a file of them for each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Architecture {
+    Llama,
+}
+
 /// A family of models that one description of a block fits.
 #[derive(Clone, Copy, Debug)]
 pub struct Family {
@@ -70,6 +86,7 @@ pub struct Family {
     pub model_type: &'static str,
     /// Hugging Face's class, for the `architectures` of a `config.json`.
     pub class: &'static str,
+    pub architecture: Architecture,
     /// Biases on q, k and v, and none on the output projection.
     pub qkv_bias: bool,
     /// GGUF files have the rows of q and k in the order of interleaved rotary positions, `(head, pair, half)`, where
@@ -82,6 +99,7 @@ pub const FAMILIES: [Family; 3] = [
     Family {
         model_type: "llama",
         class: "LlamaForCausalLM",
+        architecture: Architecture::Llama,
         qkv_bias: false,
         gguf_interleaved: true,
         names: llama_names,
@@ -89,6 +107,7 @@ pub const FAMILIES: [Family; 3] = [
     Family {
         model_type: "mistral",
         class: "MistralForCausalLM",
+        architecture: Architecture::Llama,
         qkv_bias: false,
         gguf_interleaved: true,
         names: llama_names,
@@ -96,6 +115,7 @@ pub const FAMILIES: [Family; 3] = [
     Family {
         model_type: "qwen2",
         class: "Qwen2ForCausalLM",
+        architecture: Architecture::Llama,
         qkv_bias: true,
         gguf_interleaved: false,
         names: llama_names,
@@ -142,7 +162,7 @@ pub enum FamilyError {
     },
     #[error(
         "it has a tensor {tensor:?}, which a model of type {model_type:?} does not have here; computed without it, every answer \
-         would be wrong, so that this model cannot be used"
+         would be wrong"
     )]
     UnknownTensor {
         tensor: String,

@@ -19,7 +19,9 @@ use trimtab_persona::recipe::agreement::{keep_readings, readings_of_message};
 use trimtab_persona::recipe::link::{MARKER, encode};
 use trimtab_persona::recipe::replay::{Replayed, prompt_before, vectors_of};
 use trimtab_persona::recipe::tokens::{RecipeToken, prompts_mark};
-use trimtab_persona::recipe::{MAX_TOKENS, PlanChange, Recipe, RecipeMessage, RecipeRun, Role, TokenPlace};
+use trimtab_persona::recipe::{
+    MAX_TOKENS, PlanChange, Recipe, RecipeMessage, RecipeRun, Role, TokenPlace,
+};
 use trimtab_studio::generation::{
     ColumnKind, ColumnRequest, ColumnResult, GenerateEvent, GenerateRequest, SEQUENCES,
 };

@@ -108,7 +108,7 @@ impl Comparison {
                 }
             }
         }
-        run.submit(engine)?;
+        run.submit(engine).await?;
         let Some(done) = run.collect_and_cache(engine).await? else {
             return Ok(false);
         };

@@ -81,18 +81,15 @@ impl Engine {
         assumptions: Assumptions,
         progress: &mut dyn FnMut(LoadProgress),
     ) -> Result<Self, EngineError> {
+        let family = Family::of(config)?;
         // The head of the file, where it is another than the embedding that the configuration names.
-        let own_head = match Family::of(config) {
-            Ok(family) => config.tied_embeddings && weights.has_own_head(family).await?,
-            // The forward pass says why there is none.
-            Err(_) => false,
-        };
+        let own_head = config.tied_embeddings && weights.has_own_head(family).await?;
         let config = &ModelConfig {
             tied_embeddings: config.tied_embeddings && !own_head,
             ..config.clone()
         };
+        family.check_names(config, weights.names())?;
         let pass = ForwardPass::of(config)?;
-        pass.check_names(config, weights)?;
         if options.sequences == 0 {
             return Err(EngineError::Usage(
                 "an engine needs room for at least one sequence".into(),
@@ -224,18 +221,11 @@ impl Engine {
     /// Forgets a sequence.
     pub fn clear(&mut self, sequence: SequenceIndex) -> Result<(), EngineError> {
         self.sequence(sequence)?;
-        self.sequences[sequence.index()].truncate(0);
-        match self.limits().forks {
-            true => self.share(sequence, sequence, 0),
-            false => Ok(()),
-        }
+        self.share(sequence, sequence, 0)
     }
 
     /// Makes `to` hold what `from` holds, without computing or copying it. What is then added to either does not concern
     /// the other.
-    ///
-    /// # Errors
-    /// Where the executor cannot, see [`Limits::forks`].
     pub async fn fork(
         &mut self,
         from: SequenceIndex,
@@ -395,9 +385,9 @@ impl Engine {
         on_executor!(&mut self.executor, executor => executor.set_seen(sequence, tokens))
     }
 
-    pub(crate) fn submit(&mut self, batch: &Batch) -> Result<(), EngineError> {
+    pub(crate) async fn submit(&mut self, batch: &Batch) -> Result<(), EngineError> {
         self.slots.begin_batch();
-        on_executor!(&mut self.executor, executor => executor.submit(batch))?;
+        on_executor!(&mut self.executor, executor => executor.submit(batch).await)?;
         self.in_flight += 1;
         Ok(())
     }

@@ -3,17 +3,13 @@
 use crate::Backend;
 use crate::sampling::SamplerError;
 use crate::steering::PlanError;
+use trimtab_checkpoint::family::FamilyError;
 use trimtab_checkpoint::{SourceError, WeightError};
 
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
-    #[error(
-        "this model's type is {model_type:?}, which Trimtab cannot run yet; it runs {supported}"
-    )]
-    UnsupportedArchitecture {
-        model_type: String,
-        supported: String,
-    },
+    #[error("this model cannot run here: {0}")]
+    Family(#[from] FamilyError),
     #[error("this model cannot run here: {reason}")]
     UnsupportedModel { reason: String },
     #[error(transparent)]

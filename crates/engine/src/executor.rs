@@ -141,8 +141,6 @@ pub struct Limits {
     pub change_slots: usize,
     /// Batches that may be queued before one must be collected.
     pub in_flight: usize,
-    /// Whether [`Execute::fork`] is there.
-    pub forks: bool,
 }
 
 /// A forward pass. `submit` and `collect` are apart so that a GPU can run ahead of the reader.
@@ -164,7 +162,7 @@ pub trait Execute {
         length: usize,
     ) -> Result<(), EngineError>;
     /// Queues a batch. Fails when [`Limits::in_flight`] are queued.
-    fn submit(&mut self, batch: &Batch) -> Result<(), EngineError>;
+    fn submit(&mut self, batch: &Batch) -> impl Future<Output = Result<(), EngineError>>;
     /// Waits for the oldest queued batch.
     fn collect(&mut self) -> impl Future<Output = Result<BatchRecord, EngineError>>;
 }

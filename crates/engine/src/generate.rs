@@ -257,7 +257,7 @@ impl Generation {
                 return Ok(Some(event));
             }
             while self.run.under_way() < self.run.ahead(engine) {
-                if !self.queue(engine)? {
+                if !self.queue(engine).await? {
                     break;
                 }
             }
@@ -344,7 +344,7 @@ impl Generation {
     }
 
     /// Submits the next batch: known tokens first, else one token of every running answer.
-    fn queue(&mut self, engine: &mut Engine) -> Result<bool, EngineError> {
+    async fn queue(&mut self, engine: &mut Engine) -> Result<bool, EngineError> {
         let context = engine.info().context;
         let Self { texts, run, .. } = self;
         let known = |text: &Text, index: usize| index < text.given;
@@ -365,7 +365,7 @@ impl Generation {
                 }
             }
         }
-        run.submit(engine)
+        run.submit(engine).await
     }
 
     /// Turns rows that came back into events.

@@ -65,7 +65,6 @@ pub fn limits(config: &ModelConfig, options: EngineOptions, rows: usize) -> Limi
         // Every sequence may have one change for its prompt and one for its response, and a slider may move in one of them.
         change_slots: 2 * options.sequences + 2,
         in_flight: 4,
-        forks: true,
     }
 }
 
@@ -206,7 +205,7 @@ impl<M: HostModel> Execute for HostExecutor<M> {
         Ok(())
     }
 
-    fn submit(&mut self, batch: &Batch) -> Result<(), EngineError> {
+    async fn submit(&mut self, batch: &Batch) -> Result<(), EngineError> {
         let record = self.compute(batch)?;
         self.finished.push_back(record);
         Ok(())

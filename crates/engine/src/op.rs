@@ -1,7 +1,7 @@
 //! What a forward pass is made of: a flat list of operations, in the order in which the paper has them.
 //!
-//! A family ([`crate::family`]) gives the list with the names of its weights; [`ForwardPass::of`] gives each weight a number
-//! and a shape; every executor goes through the list from its first operation to its last. There is no graph, no
+//! A family ([`crate::family`]) gives the list, in which weights are numbers; [`ForwardPass::of`] adds their names and shapes
+//! out of the one table of families; every executor goes through the list from its first operation to its last. There is no graph, no
 //! inference of shapes and no tape: a tensor is one of the few [`Value`]s, whose width the configuration says, and an
 //! operation overwrites what it writes to. An executor may compute neighbours together (match on the first few
 //! operations of the rest of the list), as long as nothing is wanted of what lies between them.
@@ -15,6 +15,7 @@
 
 use crate::index::{Place, Site};
 use trimtab_checkpoint::ModelConfig;
+use trimtab_checkpoint::family::ModelWeight;
 
 /// A tensor of a batch, `[rows, width]` in f32.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -93,30 +94,30 @@ pub struct VectorId(pub usize);
 
 /// One matrix of a projection: `to = of · Wᵀ + bias`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Factor<M = MatrixId, V = VectorId> {
+pub struct Factor {
     /// `[width of to, width of of]`
-    pub matrix: M,
+    pub matrix: MatrixId,
     /// `[width of to]`
-    pub bias: Option<V>,
+    pub bias: Option<VectorId>,
     pub to: Value,
 }
 
-/// One operation on a batch. Weights are named by `M` and `V`: by name in a family's file, by number elsewhere.
+/// One operation on a batch.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Op<M = MatrixId, V = VectorId> {
+pub enum Op {
     /// `residual = W[token]` with `W [vocab, d]`.
-    Embed { matrix: M },
+    Embed { matrix: MatrixId },
     /// Steering changes act on `of`, which is what lies at `site`; then it is read and captured.
     Boundary { site: Site, of: Value },
     /// `to = of / √(mean of² + ε) · gain`
     Norm {
         of: Value,
-        gain: V,
+        gain: VectorId,
         epsilon: f32,
         to: Value,
     },
     /// One input, one matrix or several.
-    Project { of: Value, by: Vec<Factor<M, V>> },
+    Project { of: Value, by: Vec<Factor> },
     /// Turns element `i` of every head of `of` with its partner `i + head_dim / 2` by the angle
     /// `position · theta^(−2i / head_dim)`.
     Rotate { of: Value, theta: f32 },
@@ -128,27 +129,15 @@ pub enum Op<M = MatrixId, V = VectorId> {
     /// `residual = residual + of`
     Add { of: Value },
     /// `logits = of · Wᵀ` with `W [vocab, d]`.
-    Head { of: Value, matrix: M },
-}
-
-/// An operation as a family's file gives it.
-pub type NamedOp = Op<String, String>;
-
-/// A weight as the file of weights has it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Tensor {
-    pub name: String,
-    /// 1 for a vector.
-    pub rows: usize,
-    pub cols: usize,
+    Head { of: Value, matrix: MatrixId },
 }
 
 /// A whole forward pass and the weights that it reads.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ForwardPass {
-    /// In the order of their first use, each once.
-    pub matrices: Vec<Tensor>,
-    pub vectors: Vec<Tensor>,
+    /// In the order of their first use, each once: a tied head is the embedding again.
+    pub matrices: Vec<ModelWeight>,
+    pub vectors: Vec<ModelWeight>,
     /// From the tokens to the residual stream after the last block.
     pub body: Vec<Op>,
     /// From the residual stream to logits, for the rows that ask for them.
@@ -156,94 +145,11 @@ pub struct ForwardPass {
 }
 
 impl ForwardPass {
-    /// Numbers the weights that `body` and `head` name.
-    pub fn new(config: &ModelConfig, body: Vec<NamedOp>, head: Vec<NamedOp>) -> Self {
-        let mut pass = Self {
-            matrices: Vec::new(),
-            vectors: Vec::new(),
-            body: Vec::new(),
-            head: Vec::new(),
-        };
-        pass.body = body
-            .into_iter()
-            .map(|op| pass.numbered(config, op))
-            .collect();
-        pass.head = head
-            .into_iter()
-            .map(|op| pass.numbered(config, op))
-            .collect();
-        pass
-    }
-
-    /// All weights, matrices first.
-    pub fn tensors(&self) -> impl Iterator<Item = &Tensor> {
-        self.matrices.iter().chain(&self.vectors)
-    }
-
-    pub fn matrix(&self, id: MatrixId) -> &Tensor {
+    pub fn matrix(&self, id: MatrixId) -> &ModelWeight {
         &self.matrices[id.0]
     }
 
-    pub fn vector(&self, id: VectorId) -> &Tensor {
+    pub fn vector(&self, id: VectorId) -> &ModelWeight {
         &self.vectors[id.0]
     }
-
-    fn numbered(&mut self, config: &ModelConfig, op: NamedOp) -> Op {
-        let (vocab, width) = (config.vocab_size, |value: Value| value.width(config));
-        match op {
-            Op::Embed { matrix } => Op::Embed {
-                matrix: self.add_matrix(matrix, vocab, width(Value::Residual)),
-            },
-            Op::Boundary { site, of } => Op::Boundary { site, of },
-            Op::Norm {
-                of,
-                gain,
-                epsilon,
-                to,
-            } => Op::Norm {
-                of,
-                gain: self.add_vector(gain, width(of)),
-                epsilon,
-                to,
-            },
-            Op::Project { of, by } => Op::Project {
-                of,
-                by: by
-                    .into_iter()
-                    .map(|factor| Factor {
-                        matrix: self.add_matrix(factor.matrix, width(factor.to), width(of)),
-                        bias: factor
-                            .bias
-                            .map(|bias| self.add_vector(bias, width(factor.to))),
-                        to: factor.to,
-                    })
-                    .collect(),
-            },
-            Op::Rotate { of, theta } => Op::Rotate { of, theta },
-            Op::Attend { block } => Op::Attend { block },
-            Op::Gate { by } => Op::Gate { by },
-            Op::Add { of } => Op::Add { of },
-            Op::Head { of, matrix } => Op::Head {
-                of,
-                matrix: self.add_matrix(matrix, vocab, width(of)),
-            },
-        }
-    }
-
-    fn add_matrix(&mut self, name: String, rows: usize, cols: usize) -> MatrixId {
-        MatrixId(add(&mut self.matrices, name, rows, cols))
-    }
-
-    fn add_vector(&mut self, name: String, cols: usize) -> VectorId {
-        VectorId(add(&mut self.vectors, name, 1, cols))
-    }
-}
-
-/// The index of the tensor called `name`, which is added unless it is there: a tied head is the embedding again.
-fn add(tensors: &mut Vec<Tensor>, name: String, rows: usize, cols: usize) -> usize {
-    let known = tensors.iter().position(|tensor| tensor.name == name);
-    known.unwrap_or_else(|| {
-        tensors.push(Tensor { name, rows, cols });
-        tensors.len() - 1
-    })
 }

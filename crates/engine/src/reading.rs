@@ -93,7 +93,7 @@ impl Reading {
                 break;
             }
         }
-        self.run.submit(engine)?;
+        self.run.submit(engine).await?;
         let Some(done) = self.run.collect_and_cache(engine).await? else {
             return Ok(false);
         };

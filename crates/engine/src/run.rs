@@ -160,16 +160,17 @@ impl Run {
     }
 
     /// Submits the batch in the making; false where it is empty.
-    pub fn submit(&mut self, engine: &mut Engine) -> Result<bool, EngineError> {
+    pub async fn submit(&mut self, engine: &mut Engine) -> Result<bool, EngineError> {
         if self.batch.is_empty() {
             return Ok(false);
         }
         self.heads = 0;
         let rows = std::mem::take(&mut self.batch);
         let submitted = engine.now();
-        engine.submit(&Batch {
+        let batch = Batch {
             rows: rows.iter().map(|queued| queued.row).collect(),
-        })?;
+        };
+        engine.submit(&batch).await?;
         self.queued.push_back((rows, submitted));
         Ok(true)
     }

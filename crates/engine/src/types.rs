@@ -50,7 +50,7 @@ pub struct EngineInfo {
     pub software: bool,
     pub context: usize,
     pub sequences: usize,
-    /// Bytes that the engine allocated on its device.
+    /// Bytes that the engine allocated on its device when it was loaded; the cache grows with the text.
     pub device_bytes: u64,
 }
 

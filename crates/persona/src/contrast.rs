@@ -42,7 +42,10 @@ pub struct ContrastPair {
     pub side: i8,
     pub prompt_ids: Option<Vec<u32>>,
     pub full_ids: Option<Vec<u32>>,
-    #[ts(optional, type = "{ role: \"system\" | \"user\" | \"assistant\"; content: string }[]")]
+    #[ts(
+        optional,
+        type = "{ role: \"system\" | \"user\" | \"assistant\"; content: string }[]"
+    )]
     pub messages: Option<Vec<Message>>,
     /// The response, in place of a last message by the assistant.
     pub response: Option<String>,

@@ -65,7 +65,7 @@ impl Failure {
 impl From<EngineError> for Failure {
     fn from(error: EngineError) -> Self {
         let kind = match &error {
-            EngineError::UnsupportedArchitecture { .. }
+            EngineError::Family(_)
             | EngineError::UnsupportedModel { .. }
             | EngineError::Weights(_)
             | EngineError::Source(_) => FailureKind::CorruptModel,

@@ -43,6 +43,19 @@ nll: number, perplexity: number, distinct: [number, number, number], incoherentS
 export type Bytes = Uint8Array;
 
 /**
+ * A vector file with its calibration.
+ */
+export type Calibrated = { 
+/**
+ * Names of the tensors, each of which has a calibration now.
+ */
+tensors: Array<string>, 
+/**
+ * Neutral conversations that were read.
+ */
+conversations: number, vector: Uint8Array, };
+
+/**
  * The place that is recommended.
  */
 export type Choice = { 
@@ -113,6 +126,10 @@ export type ColumnRequest = { column: ColumnKind,
  */
 messages: { role: "system" | "user" | "assistant"; content: string }[], 
 /**
+ * Tokens to begin with in place of messages.
+ */
+ids?: Ids, 
+/**
  * Not looked at in an unsteered column.
  */
 plan: Array<SteeringTerm>, };
@@ -133,6 +150,10 @@ answerStart: number, reason: EndReason,
  * Inside the run (includes the push), for all `tokens`.
  */
 inRun: ReadingBlock, 
+/**
+ * The same as `h_l · v̂_l`, where that was asked for; NaN for tokens that were not read.
+ */
+readings?: ReadingBlock, 
 /**
  * By the unsteered model, for all `tokens`; what heatmaps show by default. Equal to `inRun` for an unsteered run.
  */
@@ -156,9 +177,13 @@ coherence?: AnswerCoherence, };
 export type Context = "tokens" | "text";
 
 /**
- * A conversation on one side of a contrast, as token ids.
+ * A conversation on one side of a contrast: `prompt_ids` and `full_ids`, or `messages`, the last of which is the response.
  */
-export type ContrastPair = { side: 1 | -1, prompt_ids: Array<number>, full_ids: Array<number>, };
+export type ContrastPair = { side: 1 | -1, prompt_ids?: Array<number>, full_ids?: Array<number>, messages: { role: "system" | "user" | "assistant"; content: string }[], 
+/**
+ * The response, in place of a last message by the assistant.
+ */
+response?: string, };
 
 /**
  * A response of a contrast set. Scores are null until it has been judged.
@@ -208,7 +233,7 @@ caveats: Array<string>,
  */
 detail?: ControlDetail, };
 
-export type ControlRequest = { pack: TraitPack, vector: Uint8Array, 
+export type ControlRequest = { 
 /**
  * The responses that made the vector; without them there are no shuffled labels.
  */
@@ -228,7 +253,7 @@ dose?: number,
 /**
  * The file of another trait's vector, and its name; one of the session's.
  */
-other?: OtherVector, 
+other?: OtherVector, pack: TraitPack, vector: Uint8Array, 
 /**
  * From an earlier [`StudyEvent::Records`].
  */
@@ -417,7 +442,15 @@ export type GenerateEvent = { "kind": "prompt", done: number, total: number, sec
  */
 tokensPerSecond: number, } | { "kind": "reread-progress", column: number, done: number, total: number, } | { "kind": "recovering", bytesDone: number, bytesTotal: number, } | { "kind": "recovered", model: LoadedModel, };
 
-export type GenerateRequest = { columns: Array<ColumnRequest>, sampler: Sampler, maxTokens: number, };
+export type GenerateRequest = { columns: Array<ColumnRequest>, sampler: Sampler, maxTokens: number, 
+/**
+ * Whether the unsteered model reads the answers (it does); else the results' `reread` is empty.
+ */
+reread?: boolean, 
+/**
+ * Whether the results have readings that are not calibrated, too (they do not).
+ */
+readings?: boolean, };
 
 /**
  * Strength with which a system prompt asks for the trait or against it.
@@ -568,11 +601,11 @@ export type PlanSegment = { fromToken: number, plan: Array<SteeringTerm>, };
  */
 export type Precision = "exact" | "fast";
 
-export type PredictRequest = { pack: TraitPack, vector: Uint8Array, 
+export type PredictRequest = { 
 /**
  * The layer that is read: the first one that the vector file recommends, or one a little past the middle.
  */
-layer?: number, 
+layer?: number, pack: TraitPack, vector: Uint8Array, 
 /**
  * From an earlier [`StudyEvent::Records`].
  */
@@ -725,6 +758,11 @@ layerRows: number,
  * and directions without a calibration.
  */
 values: Float32Array, };
+
+/**
+ * How far a reading is: tokens of one text, conversations of many, or neutral answers that are written first.
+ */
+export type ReadingEvent = { "kind": "tokens", done: number, total: number, } | { "kind": "conversations", done: number, total: number, } | { "kind": "answers", done: number, total: number, };
 
 /**
  * Layers and range in which pushing works and the text stays whole.
@@ -1020,7 +1058,7 @@ caveats: Array<string>,
  */
 detail?: SweepDetail, };
 
-export type SweepRequest = { pack: TraitPack, vector: Uint8Array, settings: SweepSettings, 
+export type SweepRequest = { settings: SweepSettings, pack: TraitPack, vector: Uint8Array, 
 /**
  * From an earlier [`StudyEvent::Records`].
  */
@@ -1297,14 +1335,18 @@ export interface StudioVerbs {
   /** Token ids of a rendered conversation. */
   tokenize(messages: Messages, addGenerationPrompt: boolean): Promise<Ids>;
   /** How likely the model finds each token. */
-  score(ids: Ids): Promise<ScoreResult>;
-  /** The residual stream at every layer for every token. */
-  trace(ids: Ids, plan?: Array<SteeringTerm>): Promise<TraceResult>;
+  score(ids: Ids, onEvent?: (event: ReadingEvent) => void): Promise<ScoreResult>;
+  /** The residual stream at every layer for every token. `prompt_length` (all) tells prompt from response for plans that act
+   * on one of them. */
+  trace(ids: Ids, plan?: Array<SteeringTerm>, promptLength?: number, onEvent?: (event: ReadingEvent) => void): Promise<TraceResult>;
   /** Where the time of a token after `context` others (100) goes on a graphics device with timestamps, over `tokens` (4) of
    * them. */
   profile(context?: number, tokens?: number): Promise<ProfileResult>;
   /** Mean-difference vectors from given conversations: the bytes of a vector file. */
-  extract(pairs: Array<ContrastPair>): Promise<Bytes>;
+  extract(pairs: Array<ContrastPair>, onEvent?: (event: ReadingEvent) => void): Promise<Bytes>;
+  /** Gives a vector file the calibration and the norms that readings and doses are measured by. The model's neutral answers
+   * are written first as far as they are missing. */
+  calibrate(vector: Bytes, onEvent?: (event: ReadingEvent) => void): Promise<Calibrated>;
   /** Adds a vector file as a trait. */
   addVector(name: string, file: Bytes): Promise<Trait>;
   /** Adds a control, `random SEED (LIKE)`: a direction drawn by chance, at each layer as long as the trait `like`. Tokens
@@ -1350,10 +1392,11 @@ export interface StudioVerbs {
 export const STUDIO_VERBS = {
   generate: { inputs: 1, listens: true, immediate: false },
   tokenize: { inputs: 2, listens: false, immediate: false },
-  score: { inputs: 1, listens: false, immediate: false },
-  trace: { inputs: 2, listens: false, immediate: false },
+  score: { inputs: 1, listens: true, immediate: false },
+  trace: { inputs: 3, listens: true, immediate: false },
   profile: { inputs: 2, listens: false, immediate: false },
-  extract: { inputs: 1, listens: false, immediate: false },
+  extract: { inputs: 1, listens: true, immediate: false },
+  calibrate: { inputs: 1, listens: true, immediate: false },
   addVector: { inputs: 2, listens: false, immediate: false },
   addRandomTrait: { inputs: 2, listens: false, immediate: false },
   removeTraits: { inputs: 1, listens: false, immediate: false },

@@ -1,10 +1,11 @@
-//! The program as a person meets it: flags, JSON, exit codes, sentences. On the default checkpoint.
+//! The program as a person meets it: flags, JSON, exit codes, sentences.
 
-use crate::{command, printed, scratch, trimtab};
+use crate::{MODEL, command, printed, scratch, trimtab};
 use safetensors::SafeTensors;
 use serde_json::{Value, json};
 use std::io::Write;
 use std::process::{Output, Stdio};
+use trimtab_testing::chat_model;
 use trimtab_testing::files::{bytes, golden};
 
 /// The exit code and standard error of a run that fails.
@@ -180,18 +181,16 @@ fn readings_are_projections_of_the_trace() {
 
 #[test]
 fn a_zero_coefficient_changes_nothing_and_a_push_does() {
-    let prompt = [
-        "generate",
-        "--json",
-        "--prompt",
-        "How was your day?",
-        "--max-tokens",
-        "12",
-    ];
-    let ids = |more: &[&str]| written(&printed(&[&prompt[..], more].concat())).1;
+    let vector = scratch("random.safetensors").display().to_string();
+    let file = chat_model::vector_file(&chat_model::vector(7));
+    std::fs::write(&vector, file).unwrap();
+    let model = ["generate", "--json", "--model", &MODEL];
+    let prompt = ["--prompt", "How was your day?", "--max-tokens", "12"];
+    let ids = |more: &[&str]| written(&printed(&[&model[..], &prompt, more].concat())).1;
     let plain = ids(&[]);
-    assert_eq!(ids(&["--steer", "cheerful=0"]), plain);
-    assert_ne!(ids(&["--steer", "cheerful=-3"]), plain);
+    let pushed = |push: &str| ids(&["--steer", &format!("{vector}={push}")]);
+    assert_eq!(pushed("0@1"), plain);
+    assert_ne!(pushed("-3@1"), plain);
     let sampled = ["--temperature", "0.8", "--top-p", "0.9", "--seed", "4"];
     assert_eq!(ids(&sampled), ids(&sampled));
 }
@@ -202,7 +201,7 @@ fn a_chat_file_and_a_system_prompt_are_rendered_by_the_models_template() {
     let messages =
         json!([{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}]);
     std::fs::write(&chat, messages.to_string()).unwrap();
-    let short = ["--json", "--max-tokens", "1"];
+    let short = ["--json", "--max-tokens", "1", "--model", &MODEL];
     let of = |more: &[&str]| written(&printed(&[&["generate"], more, &short].concat())).0;
     let from_file = of(&["--chat", &chat.display().to_string()]);
     assert_eq!(from_file, of(&["--system", "Be brief.", "--prompt", "Hi"]));
@@ -350,7 +349,7 @@ fn a_link_that_was_made_here_replays_here() {
     assert!(reading(16).is_number() && reading(15).is_number() && reading(14).is_null());
     assert_eq!(*reading(15), made["messages"][1]["readings"][0]);
     let sentence = replayed["sentence"].as_str().unwrap();
-    assert!(sentence.contains("this machine agrees on"), "{sentence}");
+    assert!(sentence.contains("This machine agrees on"), "{sentence}");
 }
 
 #[test]

@@ -153,11 +153,11 @@ async fn shortest(
         loop {
             count += 1;
             if let Some(gpu) = engine.idle_gpu().await? {
-                gpu.submit_passes(batch, passes)?;
+                gpu.submit_passes(batch, passes).await?;
                 gpu.collect().await?;
                 break;
             }
-            engine.submit(batch)?;
+            engine.submit(batch).await?;
             engine.collect().await?;
             if clock() - start > SECONDS / ROUNDS as f64 {
                 break;

@@ -5,11 +5,12 @@ use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::gpu::Assumptions;
 use crate::gpu::variant::Variant;
-use crate::op::{ForwardPass, Tensor};
+use crate::op::ForwardPass;
 use crate::sampling::pcg;
 use crate::types::{Backend, EngineOptions, Precision};
 use half::{bf16, f16};
 use trimtab_checkpoint::encoding::BLOCK;
+use trimtab_checkpoint::family::ModelWeight;
 use trimtab_checkpoint::{ByteSource, Encoding, ModelConfig, WeightFile};
 
 /// Blocks, where the real model does not have more kinds of them.
@@ -48,7 +49,8 @@ impl Forms {
         config: &ModelConfig,
     ) -> Result<Self, EngineError> {
         let pass = ForwardPass::of(config)?;
-        let encoding = |tensor: &Tensor| file.tensor(&tensor.name).map(|stored| stored.encoding);
+        let encoding =
+            |tensor: &ModelWeight| file.tensor(&tensor.name).map(|stored| stored.encoding);
         let (embedding, in_blocks, head) = parts(&pass, config);
         let mut blocks = Vec::new();
         for block in in_blocks {
@@ -69,7 +71,11 @@ impl Forms {
 fn parts<'a>(
     pass: &'a ForwardPass,
     config: &ModelConfig,
-) -> (&'a Tensor, impl Iterator<Item = &'a [Tensor]>, &'a Tensor) {
+) -> (
+    &'a ModelWeight,
+    impl Iterator<Item = &'a [ModelWeight]>,
+    &'a ModelWeight,
+) {
     let untied = usize::from(!config.tied_embeddings);
     let last = pass.matrices.len() - 1;
     let in_blocks = &pass.matrices[1..=last - untied];
@@ -245,7 +251,7 @@ impl File {
     }
 
     /// Gains around one, biases around zero.
-    fn vector(&mut self, tensor: &Tensor) {
+    fn vector(&mut self, tensor: &ModelWeight) {
         let (centre, half) = match tensor.name.ends_with(".bias") {
             true => (0.0, 1.0),
             false => (1.0, 0.5),
@@ -257,7 +263,7 @@ impl File {
     }
 
     /// Entries have a deviation near `1 / √cols`, so that no layer's output vanishes or overflows.
-    fn matrix(&mut self, tensor: &Tensor, encoding: Encoding) {
+    fn matrix(&mut self, tensor: &ModelWeight, encoding: Encoding) {
         let (name, rows, cols) = (&tensor.name, tensor.rows, tensor.cols);
         let spread = 1.7 / (cols as f32).sqrt();
         let shape = [rows, cols];
@@ -331,7 +337,7 @@ fn write(config: &ModelConfig, pass: &ForwardPass, forms: &Forms) -> Vec<u8> {
     file.vector(last);
     let vectors = in_blocks.chunks(in_blocks.len() / config.layers);
     for ((block, vectors), kind) in blocks.zip(vectors).zip(forms.blocks.iter().cycle()) {
-        let is_bias = |vector: &&Tensor| vector.name.ends_with(".bias");
+        let is_bias = |vector: &&ModelWeight| vector.name.ends_with(".bias");
         let (biases, gains): (Vec<_>, Vec<_>) = vectors.iter().partition(is_bias);
         gains.into_iter().for_each(|gain| file.vector(gain));
         for (matrix, encoding) in block.iter().zip(kind) {

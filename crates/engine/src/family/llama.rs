@@ -1,99 +1,71 @@
-//! Llama and Mistral: pre-norm blocks of grouped-query attention with rotary positions and a gated feed-forward part
-//! (Touvron et al., "LLaMA", 2023; Jiang et al., "Mistral 7B", 2023). Names of weights are Hugging Face's.
+//! Llama, Mistral and Qwen2: pre-norm blocks of grouped-query attention with rotary positions and a gated feed-forward part
+//! (Touvron et al., "LLaMA", 2023; Jiang et al., "Mistral 7B", 2023). Qwen2 adds biases to the projections to queries, keys
+//! and values (Yang et al., "Qwen2", 2024). Which of them a model has, and their names, says the table of families.
 
+use super::Model;
 use crate::index::{Layer, Site};
-use crate::op::{Activation, Factor, NamedOp, Op, Value::*};
-use trimtab_checkpoint::ModelConfig;
+use crate::op::{Op, Value::*};
+use trimtab_checkpoint::family::WeightRole as Weight;
 
 /// From the tokens to the residual stream after the last block.
-pub fn body(config: &ModelConfig, activation: Activation) -> Vec<NamedOp> {
-    let mut ops = vec![
-        Op::Embed {
-            matrix: EMBEDDING.into(),
-        },
-        boundary(Site::residual(Layer(0)), Residual),
-    ];
-    for index in 0..config.layers {
-        ops.extend(block(config, index, activation));
-    }
-    ops
+pub fn body(model: &Model<'_>) -> Vec<Op> {
+    let embed = Op::Embed {
+        matrix: model.matrix(Weight::Embedding, 0),
+    };
+    let first = Op::Boundary {
+        site: Site::residual(Layer(0)),
+        of: Residual,
+    };
+    let blocks = (0..model.config.layers).flat_map(|index| block(model, index));
+    [embed, first].into_iter().chain(blocks).collect()
 }
 
 /// Zero-based block `index`, whose output is layer `index + 1`.
-pub fn block(config: &ModelConfig, index: usize, activation: Activation) -> Vec<NamedOp> {
+fn block(model: &Model<'_>, index: usize) -> Vec<Op> {
     let layer = Layer(index as u32 + 1);
-    let (theta, epsilon) = (config.rope_theta, config.norm_epsilon);
-    let weight = |name: &str| format!("model.layers.{index}.{name}.weight");
-    let norm = |name: &str| Op::Norm {
-        of: Residual,
-        gain: weight(name),
-        epsilon,
-        to: Normed,
-    };
-    let by = |name: &str, to| Factor {
-        matrix: weight(name),
-        bias: None,
-        to,
-    };
+    let theta = model.config.rope_theta;
+    let norm = |role| model.norm(role, index);
+    let project = |of, by: &[_]| model.project(of, by, index);
+    let boundary = |site, of| Op::Boundary { site, of };
     vec![
-        norm("input_layernorm"),
-        Op::Project {
-            of: Normed,
-            by: vec![
-                by("self_attn.q_proj", Queries),
-                by("self_attn.k_proj", Keys),
-                by("self_attn.v_proj", Values),
+        norm(Weight::AttentionNorm),
+        project(
+            Normed,
+            &[
+                (Weight::Query, Queries),
+                (Weight::Key, Keys),
+                (Weight::Value, Values),
             ],
-        },
+        ),
         Op::Rotate { of: Queries, theta },
         Op::Rotate { of: Keys, theta },
         Op::Attend { block: index },
         boundary(Site::heads(layer), Heads),
-        Op::Project {
-            of: Heads,
-            by: vec![by("self_attn.o_proj", Attended)],
-        },
+        project(Heads, &[(Weight::AttentionOutput, Attended)]),
         boundary(Site::after_attention(layer), Attended),
         Op::Add { of: Attended },
-        norm("post_attention_layernorm"),
-        Op::Project {
-            of: Normed,
-            by: vec![by("mlp.gate_proj", Gate), by("mlp.up_proj", Up)],
+        norm(Weight::FeedForwardNorm),
+        project(Normed, &[(Weight::Gate, Gate), (Weight::Up, Up)]),
+        Op::Gate {
+            by: model.activation,
         },
-        Op::Gate { by: activation },
-        Op::Project {
-            of: Gate,
-            by: vec![by("mlp.down_proj", FedForward)],
-        },
+        project(Gate, &[(Weight::Down, FedForward)]),
         Op::Add { of: FedForward },
         boundary(Site::residual(layer), Residual),
     ]
 }
 
 /// From the residual stream to logits.
-pub fn head(config: &ModelConfig) -> Vec<NamedOp> {
-    let epsilon = config.norm_epsilon;
-    let matrix = if config.tied_embeddings {
-        EMBEDDING
-    } else {
-        "lm_head.weight"
+pub fn head(model: &Model<'_>) -> Vec<Op> {
+    let head = match model.config.tied_embeddings {
+        true => Weight::Embedding,
+        false => Weight::OutputHead,
     };
     vec![
-        Op::Norm {
-            of: Residual,
-            gain: "model.norm.weight".into(),
-            epsilon,
-            to: Normed,
-        },
+        model.norm(Weight::FinalNorm, 0),
         Op::Head {
             of: Normed,
-            matrix: matrix.into(),
+            matrix: model.matrix(head, 0),
         },
     ]
-}
-
-const EMBEDDING: &str = "model.embed_tokens.weight";
-
-fn boundary(site: Site, of: crate::op::Value) -> NamedOp {
-    Op::Boundary { site, of }
 }

@@ -1,73 +1,92 @@
-//! Families of decoder-only transformers, each a file with the flat list of operations that it consists of.
+//! Families of decoder-only transformers, each a file with the flat list of operations that it consists of. Which family a
+//! model belongs to, and which weights it has, says the table in [`trimtab_checkpoint::family`].
 
 pub mod llama;
-pub mod qwen2;
 
 use crate::error::EngineError;
-use crate::op::{Activation, ForwardPass};
-use std::collections::HashSet;
-use trimtab_checkpoint::family::{self, WeightRole, is_redundant};
-use trimtab_checkpoint::{ByteSource, ModelConfig, WeightFile};
+use crate::op::{Activation, Factor, ForwardPass, MatrixId, Op, Value, VectorId};
+use trimtab_checkpoint::ModelConfig;
+use trimtab_checkpoint::family::{Architecture, Family, ModelWeight, WeightRole};
+
+/// A model whose list of operations is put together: its configuration and the numbers of its weights. Blocks are counted
+/// from 0; for weights outside the blocks the number says nothing.
+#[derive(Debug)]
+pub struct Model<'a> {
+    pub config: &'a ModelConfig,
+    pub activation: Activation,
+    matrices: &'a [ModelWeight],
+    vectors: &'a [ModelWeight],
+}
+
+impl Model<'_> {
+    pub fn matrix(&self, role: WeightRole, block: usize) -> MatrixId {
+        let number = number(self.matrices, role, block);
+        MatrixId(number.expect("the table of families has every matrix that is asked for"))
+    }
+
+    /// The residual stream, normalised by a gain of that role.
+    pub fn norm(&self, gain: WeightRole, block: usize) -> Op {
+        let number = number(self.vectors, gain, block);
+        Op::Norm {
+            of: Value::Residual,
+            gain: VectorId(number.expect("the table of families has every gain that is asked for")),
+            epsilon: self.config.norm_epsilon,
+            to: Value::Normed,
+        }
+    }
+
+    /// A projection of `of` by matrices of these roles, with their biases where the family has them.
+    pub fn project(&self, of: Value, by: &[(WeightRole, Value)], block: usize) -> Op {
+        let factor = |&(role, to): &(WeightRole, Value)| Factor {
+            matrix: self.matrix(role, block),
+            bias: role
+                .bias()
+                .and_then(|bias| number(self.vectors, bias, block))
+                .map(VectorId),
+            to,
+        };
+        let by = by.iter().map(factor).collect();
+        Op::Project { of, by }
+    }
+}
+
+fn number(weights: &[ModelWeight], role: WeightRole, block: usize) -> Option<usize> {
+    weights
+        .iter()
+        .position(|weight| weight.role == role && weight.block.is_none_or(|own| own == block))
+}
 
 impl ForwardPass {
     /// The forward pass of the model's family.
+    ///
+    /// # Errors
+    /// A family or an activation that is not known.
     pub fn of(config: &ModelConfig) -> Result<Self, EngineError> {
-        let unsupported = |reason: String| EngineError::UnsupportedModel { reason };
+        let family = Family::of(config)?;
         let activation = match config.activation.as_str() {
             "silu" => Activation::Silu,
             "gelu_pytorch_tanh" | "gelu_new" => Activation::GeluTanh,
             other => {
-                return Err(unsupported(format!(
-                    "its activation {other:?} is not known"
-                )));
+                let reason = format!("its activation {other:?} is not known");
+                return Err(EngineError::UnsupportedModel { reason });
             }
         };
-        if config.mlp_bias {
-            let reason = "biases in the feed-forward part are not supported";
-            return Err(unsupported(reason.into()));
-        }
-        let body = match config.model_type.as_str() {
-            "llama" if config.attention_bias => {
-                return Err(unsupported(
-                    "its config.json asks for attention_bias, and the bias of the output projection \
-                     (model.layers.0.self_attn.o_proj.bias and the like) is not computed; use a checkpoint without"
-                        .into(),
-                ));
-            }
-            "llama" | "mistral" => llama::body(config, activation),
-            "qwen2" => qwen2::body(config, activation),
-            _ => {
-                return Err(EngineError::UnsupportedArchitecture {
-                    model_type: config.model_type.clone(),
-                    supported: "llama, mistral and qwen2".into(),
-                });
-            }
+        let weights = family.weights(config).into_iter();
+        let (vectors, matrices): (Vec<_>, Vec<_>) = weights.partition(|weight| weight.vector);
+        let model = Model {
+            config,
+            activation,
+            matrices: &matrices,
+            vectors: &vectors,
         };
-        Ok(Self::new(config, body, llama::head(config)))
-    }
-
-    /// Refuses a file with a tensor that no operation reads: left unread, it would make every number wrong without a word.
-    pub fn check_names<S: ByteSource>(
-        &self,
-        config: &ModelConfig,
-        file: &WeightFile<S>,
-    ) -> Result<(), EngineError> {
-        let known: HashSet<&str> = self.tensors().map(|tensor| tensor.name.as_str()).collect();
-        // A head beside tied embeddings has their numbers (`WeightFile::has_own_head`).
-        let head = family::Family::of(config).map(|family| family.name(WeightRole::OutputHead, 0));
-        let copy = |name: &str| head.as_ref().is_ok_and(|head| head == name);
-        let unknown = file
-            .names()
-            .find(|name| !known.contains(name) && !is_redundant(name) && !copy(name));
-        match unknown {
-            None => Ok(()),
-            Some(name) => Err(EngineError::UnsupportedModel {
-                reason: format!(
-                    "its weight file has a tensor {name:?}, which a model of type {:?} does not have here; \
-                     computed without it, every answer would be wrong",
-                    config.model_type
-                ),
-            }),
-        }
+        let (body, head) = match family.architecture {
+            Architecture::Llama => (llama::body(&model), llama::head(&model)),
+        };
+        Ok(Self {
+            matrices,
+            vectors,
+            body,
+            head,
+        })
     }
 }

@@ -1,6 +1,5 @@
 //! The buffers of one model: made here and counted, filled once, and found by the slot that a kernel names.
 
-use super::attention::AttentionShape;
 use super::graph::Slot;
 use super::layout::TILE;
 use super::parts::Parts;
@@ -104,7 +103,9 @@ pub struct StateBuffers {
     pub records: wgpu::Buffer,
     pub captured: wgpu::Buffer,
     pub seen: wgpu::Buffer,
-    sampled: wgpu::Buffer,
+    /// What is on its way within a buffer: see [`copy_within`].
+    pub scratch: wgpu::Buffer,
+    pub sampled: wgpu::Buffer,
     logits: wgpu::Buffer,
     rotations: wgpu::Buffer,
     queries: wgpu::Buffer,
@@ -114,9 +115,19 @@ pub struct StateBuffers {
     gated: [wgpu::Buffer; 2],
     /// The number of each layer.
     layers: Vec<wgpu::Buffer>,
-    /// One for each block.
-    keys: Vec<wgpu::Buffer>,
-    values: Vec<wgpu::Buffer>,
+}
+
+/// Records that `bytes` bytes of `buffer` are copied from one place to another. WebGPU copies from one buffer to another only,
+/// hence by way of `scratch`.
+pub fn copy_within(
+    encoder: &mut wgpu::CommandEncoder,
+    buffer: &wgpu::Buffer,
+    scratch: &wgpu::Buffer,
+    [from, to]: [u64; 2],
+    bytes: u64,
+) {
+    encoder.copy_buffer_to_buffer(buffer, from, scratch, 0, bytes);
+    encoder.copy_buffer_to_buffer(scratch, 0, buffer, to, bytes);
 }
 
 /// Activations `[rows, cols]`: their blocks, sized for exact ones, which are the larger, and the blocks' scales, with room for a
@@ -131,18 +142,11 @@ impl StateBuffers {
         buffers: &Buffers<'_>,
         config: &ModelConfig,
         limits: &Limits,
-        shape: AttentionShape,
         parts: Option<Parts>,
     ) -> Self {
         let (d, layer_rows, rows) = (config.hidden_size, config.layers + 1, limits.rows);
         let words = Words::of(config);
         let attention = config.heads * config.head_dim;
-        let cache = limits.sequences * limits.context * config.kv_heads * config.head_dim;
-        let cache = shape.cache_words(cache);
-        let per_block = |label: &str| {
-            let one = |_| buffers.storage(label, cache);
-            (0..config.layers).map(one).collect()
-        };
         let parts = parts.map_or(0, |parts| parts.words());
         let changes = limits.change_slots * layer_rows * words.change;
         Self {
@@ -153,6 +157,7 @@ impl StateBuffers {
             records: buffers.storage("records", rows * words.record),
             captured: buffers.storage("captured", layer_rows * rows * d),
             seen: buffers.storage("seen", limits.sequences * words.seen),
+            scratch: buffers.storage("scratch", words.seen),
             sampled: buffers.storage("sampled", limits.sequences),
             logits: buffers.storage("logits", limits.head_rows * config.vocab_size),
             rotations: buffers.storage("rotations", limits.context * config.head_dim),
@@ -163,8 +168,6 @@ impl StateBuffers {
             layers: (0..layer_rows)
                 .map(|_| buffers.uniform("layer", 16))
                 .collect(),
-            keys: per_block("keys"),
-            values: per_block("values"),
         }
     }
 
@@ -191,7 +194,7 @@ impl StateBuffers {
         queue.write_buffer(&self.rotations, 0, bytemuck::cast_slice(&rotations));
     }
 
-    /// The buffer in a slot; `None` where it belongs to the weights.
+    /// The buffer in a slot; `None` where it belongs to the weights or the cache.
     pub fn slot(&self, slot: Slot) -> Option<&wgpu::Buffer> {
         Some(match slot {
             Slot::Step => &self.step,
@@ -212,9 +215,7 @@ impl StateBuffers {
             Slot::AttendedScales => &self.attended[1],
             Slot::Gated => &self.gated[0],
             Slot::GatedScales => &self.gated[1],
-            Slot::Keys(block) => &self.keys[block],
-            Slot::Values(block) => &self.values[block],
-            Slot::Weights(_) | Slot::Scales(_) | Slot::Gain(_) => return None,
+            _ => return None,
         })
     }
 }

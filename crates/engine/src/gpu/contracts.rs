@@ -26,7 +26,6 @@ const LIMITS: Limits = Limits {
     context: 128,
     change_slots: 6,
     in_flight: 4,
-    forks: false,
 };
 
 /// Shows each kernel of each variant of a small model in each form, once.
@@ -197,7 +196,7 @@ fn the_step_and_the_records_lie_where_the_host_says() {
         macro_rules! host {
             ($($field:ident)*) => { vec![$((stringify!($field).to_owned(), std::mem::offset_of!(StepRow, $field))),*] };
         }
-        let row = host!(sequence position token change head wanted seed top_k temperature top_p repetition_penalty head_row);
+        let row = host!(sequence position token change head wanted seed top_k temperature top_p repetition_penalty head_row page pad0 pad1 pad2);
         assert_eq!(offsets("Row"), row);
         assert_eq!(offsets("Step").pop(), Some(("row".to_owned(), STEP_HEADER)));
         let readings = module

@@ -2,10 +2,12 @@
 
 use super::attention::AttentionShape;
 use super::buffers::Words;
+use super::cache::pages_of;
 use super::layout::{MatrixShape, TILE};
 use super::parts::{FEW_ROWS, Parts, WORKGROUP_BYTES, columns};
 use super::shader::{Constants, Epilogue, Kernel, constants};
 use super::variant::{ManyRows, Products, Variant, Workgroups};
+use crate::cache::PAGE;
 use crate::executor::Limits;
 use crate::op::Activation;
 use crate::record::ALTERNATIVES;
@@ -72,8 +74,10 @@ pub enum Slot {
     AttendedScales,
     Gated,
     GatedScales,
+    /// Pools of the cache's pages, one for each block, and which sequence holds which page.
     Keys(usize),
     Values(usize),
+    Pages,
     Weights(Matrix),
     Scales(Matrix),
     Gain(Gain),
@@ -193,7 +197,8 @@ impl GraphShape<'_> {
             head_dim: config.head_dim,
             vocab: config.vocab_size,
             layer_rows: config.layers + 1,
-            context: self.limits.context,
+            sequence_pages: pages_of(self.limits.context),
+            page: PAGE,
             max_rows: self.limits.rows,
             record_words: words.record,
             change_words: words.change,
@@ -451,6 +456,7 @@ impl Planner<'_> {
             Slot::Queries,
             Slot::Keys(block),
             Slot::Values(block),
+            Slot::Pages,
             Slot::Attended,
             Slot::AttendedScales,
         ];
@@ -526,6 +532,7 @@ impl Planner<'_> {
             Slot::Queries,
             Slot::Keys(block),
             Slot::Values(block),
+            Slot::Pages,
             Slot::Weights(matrix),
             Slot::Scales(matrix),
             Slot::Residual,

@@ -1,6 +1,6 @@
 //! Encoding of what the kernels read for one batch (`shaders/include/step.wgsl`), decoding of the records that they write (`shaders/include/records.wgsl`).
 
-use crate::executor::{Batch, Captured, Head, TokenSource};
+use crate::executor::{Batch, Captured, Head, Row, TokenSource};
 use crate::index::TokenId;
 use crate::record::{ALTERNATIVES, MAX_DIRECTIONS, Prediction, Readings, TokenRecord};
 use bytemuck::{Pod, Zeroable};
@@ -26,6 +26,10 @@ pub struct StepRow {
     pub top_p: f32,
     pub repetition_penalty: f32,
     pub head_row: u32,
+    pub page: u32,
+    pub pad0: u32,
+    pub pad1: u32,
+    pub pad2: u32,
 }
 
 /// Bytes before the rows.
@@ -37,8 +41,13 @@ pub fn captures(batch: &Batch) -> bool {
 }
 
 /// Writes the step into `bytes` (cleared first, so that its allocation is reused) and returns how many
-/// rows ask for the head.
-pub fn encode(batch: &Batch, directions: usize, bytes: &mut Vec<u8>) -> usize {
+/// rows ask for the head. `page` finds the page of the cache that holds a row's position.
+pub fn encode(
+    batch: &Batch,
+    directions: usize,
+    page: impl Fn(&Row) -> u32,
+    bytes: &mut Vec<u8>,
+) -> usize {
     bytes.clear();
     let head_rows = batch
         .rows
@@ -66,6 +75,7 @@ pub fn encode(batch: &Batch, directions: usize, bytes: &mut Vec<u8>) -> usize {
             },
             change: row.change.map_or(0, |slot| slot.0 + 1),
             head_row: headed.next().unwrap_or(0),
+            page: page(row),
             ..StepRow::default()
         };
         match row.want.head {

@@ -5,10 +5,11 @@ use super::device::Device;
 use super::layout::{Form, MatrixShape, RowOrder, TILE, place_row};
 use super::profile::Work;
 use crate::error::EngineError;
-use crate::op::{ForwardPass, MatrixId, Tensor};
+use crate::op::{ForwardPass, MatrixId};
 use crate::types::LoadProgress;
 use std::ops::Range;
 use trimtab_checkpoint::encoding::BLOCK;
+use trimtab_checkpoint::family::ModelWeight;
 use trimtab_checkpoint::{ByteSource, Encoding, StoredTensor, WeightFile, WeightRows};
 
 /// Bytes read from the file, and bytes given to the queue, at once.
@@ -68,7 +69,7 @@ impl<'a, S: ByteSource> Uploader<'a, S> {
     }
 
     /// A vector as f32 on the host.
-    pub async fn vector(&mut self, vector: &Tensor) -> Result<Vec<f32>, EngineError> {
+    pub async fn vector(&mut self, vector: &ModelWeight) -> Result<Vec<f32>, EngineError> {
         let tensor = self.file.tensor(&vector.name)?;
         tensor.check_shape(1, vector.cols)?;
         let rows = self.file.read_rows(tensor, 0..1).await?;
@@ -79,7 +80,10 @@ impl<'a, S: ByteSource> Uploader<'a, S> {
     }
 
     /// A vector as a storage buffer.
-    pub async fn vector_buffer(&mut self, vector: &Tensor) -> Result<wgpu::Buffer, EngineError> {
+    pub async fn vector_buffer(
+        &mut self,
+        vector: &ModelWeight,
+    ) -> Result<wgpu::Buffer, EngineError> {
         let values = self.vector(vector).await?;
         let buffer = self.buffers.storage(&vector.name, vector.cols);
         self.device
@@ -98,7 +102,9 @@ impl<'a, S: ByteSource> Uploader<'a, S> {
     ) -> Result<GpuMatrix, EngineError> {
         let mut tensors = Vec::with_capacity(matrices.len());
         for &matrix in matrices {
-            let Tensor { name, rows, cols } = pass.matrix(matrix);
+            let ModelWeight {
+                name, rows, cols, ..
+            } = pass.matrix(matrix);
             let tensor = self.file.tensor(name)?;
             tensor.check_shape(*rows, *cols)?;
             tensors.push(tensor);

@@ -8,8 +8,8 @@ use crate::recipe::inline_vector::{
 use crate::recipe::tokens::{KnownPieces, PackedTokens};
 use crate::recipe::{
     Context, Hash, Look, MAX_LAYERS, MAX_MESSAGES, MAX_TERMS, ModelReference, PlanChange, Recipe,
-    RecipeError, RecipeMessage, RecipeRun, RecipeTrait, Role, TokenPlace,
-    VectorReference, check_count, refuse,
+    RecipeError, RecipeMessage, RecipeRun, RecipeTrait, Role, TokenPlace, VectorReference,
+    check_count, refuse,
 };
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;

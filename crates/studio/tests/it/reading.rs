@@ -1,19 +1,18 @@
 //! Reading what is given: extraction against transformers on the default checkpoint, and pushes and calibrations on a random
 //! model.
 
-use crate::{CPU_EXACT, Hearing, chat, with_session};
+use crate::{CPU_EXACT, Hearing, small_session, with_session};
 use pollster::block_on;
 use safetensors::SafeTensors;
 use trimtab_engine::engine::{ReadRequest, Scoring};
-use trimtab_engine::{Layer, Precision, Sampler, SequenceIndex, SteeringPlan, TokenId};
+use trimtab_engine::{Layer, Sampler, SequenceIndex, SteeringPlan, TokenId};
 use trimtab_persona::contrast::parse_pairs;
 use trimtab_persona::conversation::message;
 use trimtab_persona::neutral::QUESTIONS;
 use trimtab_persona::trait_vector::norm;
-use trimtab_persona::vector_file::{VectorFile, VectorMetadata};
+use trimtab_persona::vector_file::VectorFile;
 use trimtab_studio::generation::{ColumnKind, ColumnRequest, GenerateRequest};
 use trimtab_studio::reading::ReadingEvent;
-use trimtab_studio::session::Session;
 use trimtab_studio::verbs::Event;
 use trimtab_testing::chat_model;
 use trimtab_testing::files::{floats, golden};
@@ -47,22 +46,10 @@ fn vectors_equal_the_reference_means() {
     }
 }
 
-fn random_session() -> Session {
-    let engine = chat_model::engine(Precision::Exact, 4);
-    Session::new(engine, chat(), "a random model".to_owned())
-}
-
-fn vector_file() -> VectorFile {
-    VectorFile {
-        tensors: [("response_avg".to_owned(), chat_model::vector(1))].into(),
-        metadata: VectorMetadata::default(),
-    }
-}
-
 #[test]
 fn a_reading_inside_a_steered_run_contains_the_push_and_a_rereading_does_not() {
-    let mut session = random_session();
-    let file = vector_file().to_bytes().unwrap();
+    let mut session = small_session();
+    let file = chat_model::vector_file(&chat_model::vector(1));
     session.add_vector("pushed", &file).unwrap();
     let request = GenerateRequest {
         columns: vec![ColumnRequest {
@@ -109,9 +96,9 @@ fn a_reading_inside_a_steered_run_contains_the_push_and_a_rereading_does_not() {
 
 #[test]
 fn a_calibration_writes_the_neutral_answers_once_and_goes_on_where_it_was_stopped() {
-    let mut session = random_session();
-    let file = vector_file().to_bytes().unwrap();
-    // Stopped after the second batch of four answers.
+    let mut session = small_session();
+    let file = chat_model::vector_file(&chat_model::vector(1));
+    // Stopped in the second batch of eight answers.
     let mut stop = Hearing::new(
         |event| matches!(event, Event::Reading(ReadingEvent::Answers { done, .. }) if *done == 8),
     );
