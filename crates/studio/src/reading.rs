@@ -57,7 +57,7 @@ pub struct ProfileResult {
     pub tokens: usize,
     pub context: usize,
     pub seconds: f64,
-    /// What the device was measured to do at most.
+    /// Largest rates that were measured on the device.
     pub bytes_per_second: f64,
     pub products_per_second: f64,
     pub kernels: Vec<ProfiledKernel>,

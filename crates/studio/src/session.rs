@@ -43,7 +43,7 @@ pub struct Session {
     pub chat: Rc<ChatText>,
     pub name: String,
     pub licence: String,
-    /// Of the weights.
+    /// SHA-256 of the weights.
     pub sha256: String,
     vectors: Vec<TraitVector>,
     /// How vectors were made, for people, by their hash; those that do not say are missing.
@@ -70,7 +70,7 @@ impl std::fmt::Debug for Session {
 #[serde(rename_all = "camelCase")]
 pub struct LoadedModel {
     pub name: String,
-    /// Of the weights.
+    /// SHA-256 of the weights.
     pub sha256: String,
     pub licence: String,
     pub layers: usize,
@@ -100,7 +100,7 @@ pub struct TraitCard {
     /// `gloomy`
     pub opposite: String,
     pub description: String,
-    /// Of the vector's tensor.
+    /// Hash of the vector's tensor.
     pub hash: String,
     /// How the vector was made, in words; empty where nobody knows.
     pub made: String,

@@ -13,7 +13,7 @@ use trimtab_persona::trait_pack::TraitPack;
 use trimtab_persona::vector_file::Recommended;
 use ts_rs::TS;
 
-/// What all three studies are asked alike; what is absent is as usual.
+/// Settings that all three studies have; what is absent is as usual.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, TS)]
 #[serde(default, rename_all = "camelCase")]
 #[ts(optional_fields)]
@@ -159,7 +159,7 @@ pub struct TraitCosines {
     pub values: Vec<f32>,
 }
 
-/// What is being done to the answers (or, in `Reading`, to the responses that made the vector).
+/// The stage of a study: its answers are written, then measured; in `Reading`, the responses that made the vector are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(rename_all = "lowercase")]
 pub enum StudyPhase {

@@ -1,4 +1,4 @@
-//! What there is to be written and read of a contrast set, and in which order.
+//! The work on a contrast set: the answers to be written and the readings that judge them, in their order.
 
 use trimtab_engine::SequenceIndex;
 use trimtab_persona::activations::Averages;
@@ -72,7 +72,7 @@ pub fn answer_at(record: &ContrastRecord, place: Place) -> Option<&WrittenAnswer
     }
 }
 
-/// What is still to be read. Neutral answers come first, because evidence is told in their deviations; then one
+/// The readings that are still missing. Neutral answers come first, because evidence is told in their deviations; then one
 /// prompt after another, all answers to it together, whose common beginning is then read once.
 pub fn tasks(record: &ContrastRecord, averages: &[Option<Averages>]) -> Vec<Task> {
     let mut tasks = Vec::new();

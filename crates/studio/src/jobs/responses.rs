@@ -14,7 +14,7 @@ use trimtab_checkpoint::ChatError;
 use trimtab_engine::engine::{ReadRequest, Scoring};
 use trimtab_engine::generate::{self, GenerateRequest, Generation};
 use trimtab_engine::reading::Reading;
-use trimtab_engine::{Backend, Engine, SequenceIndex, SteeringPlan, TokenId};
+use trimtab_engine::{Backend, Engine, SteeringPlan, TokenId};
 use trimtab_persona::activations::{AverageSums, Averages};
 use trimtab_persona::contrast::MIN_RESPONSE_TOKENS;
 use trimtab_persona::contrast_record::{ContrastRecord, WrittenAnswer};
@@ -28,7 +28,7 @@ use trimtab_persona::trait_report::ContrastResponse;
 pub const MAX_AT_ONCE: usize = 16;
 /// A growing response is told every so many tokens.
 const TOKENS_A_GROWTH: usize = 6;
-/// What is done is handed over to be kept at least so often, in seconds.
+/// Longest time between two checkpoints, in seconds.
 const KEEP_EVERY: f64 = 5.0;
 
 /// Goes on with `record`, which may be new, until everything is judged or it is stopped; what is written and measured stays

@@ -10,7 +10,7 @@ use crate::studies::{
 use crate::watch::Watch;
 use trimtab_engine::Layer;
 use trimtab_persona::activations::{Average, Averages};
-use trimtab_persona::contrast_record::{ContrastRecord, Kept, Thresholds};
+use trimtab_persona::contrast_record::{ContrastRecord, ResponseStanding, Thresholds};
 use trimtab_persona::control::LabelledMean;
 use trimtab_persona::controls::{ControlSettings, Controls};
 use trimtab_persona::plan::relative_dose;
@@ -95,7 +95,7 @@ fn no_row(_: &TrialRecords, _: usize) -> Option<SweepRow> {
 }
 
 impl Session {
-    /// What a vector does to its trait at several layers and doses, and what it costs.
+    /// Tries a vector at several layers and doses, for its effect on the trait and its cost.
     pub async fn sweep(
         &mut self,
         request: SweepRequest,
@@ -285,7 +285,7 @@ fn means_of<'a>(
     let kept = sort(record, thresholds)?;
     let made_it = kept.iter().zip(averages).enumerate();
     Ok(made_it
-        .filter(|(_, (kept, _))| **kept == Kept::Kept)
+        .filter(|(_, (kept, _))| **kept == ResponseStanding::Kept)
         .filter_map(|(at, (_, averages))| {
             let place = record.settings.place(at);
             Some(LabelledMean {

@@ -18,7 +18,7 @@ use trimtab_persona::trials::{Trial, TrialAnswer, TrialProgress, TrialRecords, T
 
 /// Sequences that trials need at least.
 pub const MIN_SEQUENCES: usize = 2;
-/// What is done is handed over to be kept at least so often, in seconds.
+/// Longest time between two events with records, in seconds.
 const KEEP_EVERY: f64 = 5.0;
 /// The time left is told anew at least so often, in seconds.
 const TELL_EVERY: f64 = 1.0;
