@@ -94,7 +94,8 @@ pub struct TrialAnswer {
     pub logprob: Option<f64>,
     /// Mean KL(steered‖unsteered) of the next-token distributions along the answer, nats.
     pub divergence: Option<f64>,
-    /// Trait evidence, nats a token: [`crate::evidence`] by the trial's pairs. `None` until measured.
+    /// Trait evidence, `log p(answer | positive) − log p(answer | negative)`, nats a token, the mean over the trial's pairs.
+    /// `None` until measured.
     pub evidence: Option<f64>,
     /// Reading of the last prompt token at each layer, `[L+1]`, where it was asked for.
     pub prompt_reading: Vec<f32>,
