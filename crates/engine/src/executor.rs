@@ -121,6 +121,17 @@ pub struct Captured {
     pub attention: Vec<f32>,
 }
 
+impl Captured {
+    /// The captured rows at a place.
+    pub fn at_mut(&mut self, place: Place) -> &mut Vec<f32> {
+        match place {
+            Place::Residual => &mut self.residual,
+            Place::AfterAttention => &mut self.after_attention,
+            Place::Heads => &mut self.heads,
+        }
+    }
+}
+
 /// The results of a batch, rows in its order.
 #[derive(Clone, Debug, Default)]
 pub struct BatchRecord {

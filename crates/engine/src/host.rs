@@ -263,12 +263,7 @@ impl Observer<'_> {
                 }
             }
             if row.want.capture.wants(site.place) {
-                let captured = &mut self.captured[index];
-                let captured = match site.place {
-                    Place::Residual => &mut captured.residual,
-                    Place::AfterAttention => &mut captured.after_attention,
-                    Place::Heads => &mut captured.heads,
-                };
+                let captured = self.captured[index].at_mut(site.place);
                 captured.extend_from_slice(x);
             }
         }

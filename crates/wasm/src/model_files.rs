@@ -84,8 +84,11 @@ impl ModelFiles {
             backend,
             precision: self.precision,
             context: self.context,
-            // Caches take memory only as they fill.
-            sequences: MAX_AT_ONCE,
+            // A cache takes memory only as it fills, but a graphics device keeps changes for every sequence.
+            sequences: match backend {
+                Backend::Cpu | Backend::Reference => MAX_AT_ONCE,
+                Backend::Gpu => MAX_AT_ONCE / 2,
+            },
         };
         let assumptions = Assumptions {
             variant: tried.and_then(|tried| tried.variant),

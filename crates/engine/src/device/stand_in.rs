@@ -18,7 +18,7 @@ const BLOCKS: usize = 2;
 /// Kinds of blocks that are told apart.
 const MAX_KINDS: usize = 8;
 const VOCAB: usize = 1024;
-const CONTEXT: usize = 64;
+const CONTEXT: usize = 128;
 /// Sequences of an engine that holds a stand-in.
 const SEQUENCES: usize = 3;
 /// Weights of one block. A model with larger ones is stood in for by narrower ones, with the same heads' width and
