@@ -64,7 +64,7 @@ impl Forced {
         }
         // The last prompt token is computed again for its prediction.
         let usable = |_: &_, index: usize| index + 1 < length;
-        let stream = Stream::after_cached(engine, sequence, tokens, length, plans, usable);
+        let stream = Stream::after_cached(engine, sequence, tokens, length, plans, usable)?;
         engine.set_seen(sequence, &tokens[..stream.next])?;
         Ok(Self {
             tokens: tokens.to_vec(),

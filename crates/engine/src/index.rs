@@ -35,6 +35,10 @@ pub enum Place {
     Heads,
 }
 
+impl Place {
+    pub const ALL: [Self; 3] = [Self::Residual, Self::AfterAttention, Self::Heads];
+}
+
 /// A place in the block whose output is `layer`. Layer 0 has a residual stream only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Site {

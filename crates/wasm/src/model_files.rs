@@ -13,7 +13,6 @@ use trimtab_engine::gpu::Assumptions;
 use trimtab_engine::{Backend, Engine, EngineOptions, Precision};
 use trimtab_persona::conversation::ChatText;
 use trimtab_studio::failure::{Failure, FailureKind};
-use trimtab_studio::generation::SEQUENCES;
 use trimtab_studio::jobs::responses::MAX_AT_ONCE;
 use trimtab_studio::session::{Reload, Session};
 use wasm_bindgen::{JsCast, JsValue};
@@ -85,10 +84,10 @@ impl ModelFiles {
             backend,
             precision: self.precision,
             context: self.context,
+            // A cache takes memory only as it fills, but a graphics device keeps changes for every sequence.
             sequences: match backend {
-                // Caches on the processor take memory only as they fill.
                 Backend::Cpu | Backend::Reference => MAX_AT_ONCE,
-                Backend::Gpu => SEQUENCES,
+                Backend::Gpu => MAX_AT_ONCE / 2,
             },
         };
         let assumptions = Assumptions {

@@ -5,6 +5,8 @@ use super::layout::TILE;
 use super::parts::Parts;
 use super::step::{READINGS_AT, STEP_HEADER, StepRow};
 use crate::executor::Limits;
+use crate::index::Place;
+use crate::op::Value;
 use crate::record::MAX_DIRECTIONS;
 use crate::steering::MAX_CLAMPS;
 use std::cell::Cell;
@@ -16,19 +18,25 @@ pub const CHANGE_HEADER: usize = 4;
 /// 32-bit words of the records that host and kernels exchange.
 #[derive(Clone, Copy, Debug)]
 pub struct Words {
-    /// One layer's change.
-    pub change: usize,
     /// One row's record.
     pub record: usize,
     /// The bits of one sequence's seen tokens.
     pub seen: usize,
 }
 
+/// 32-bit words of one layer's change at a place of this width.
+pub const fn change_words(width: usize) -> usize {
+    CHANGE_HEADER + width + MAX_CLAMPS * (2 + width)
+}
+
+/// How wide the places are, in their order.
+pub fn widths(config: &ModelConfig) -> [usize; 3] {
+    Place::ALL.map(|place| Value::at(place).width(config))
+}
+
 impl Words {
     pub fn of(config: &ModelConfig) -> Self {
-        let d = config.hidden_size;
         Self {
-            change: CHANGE_HEADER + d + MAX_CLAMPS * (2 + d),
             record: READINGS_AT + MAX_DIRECTIONS * (config.layers + 1),
             seen: config.vocab_size.div_ceil(32),
         }
@@ -98,13 +106,12 @@ impl<'a> Buffers<'a> {
 pub struct StateBuffers {
     pub step: wgpu::Buffer,
     pub residual: wgpu::Buffer,
-    pub changes: wgpu::Buffer,
-    pub directions: wgpu::Buffer,
     pub records: wgpu::Buffer,
-    pub captured: wgpu::Buffer,
+    /// One for each place.
+    pub changes: [wgpu::Buffer; 3],
+    pub directions: [wgpu::Buffer; 3],
+    pub captured: [wgpu::Buffer; 3],
     pub seen: wgpu::Buffer,
-    /// What is on its way within a buffer: see [`copy_within`].
-    pub scratch: wgpu::Buffer,
     pub sampled: wgpu::Buffer,
     logits: wgpu::Buffer,
     rotations: wgpu::Buffer,
@@ -115,19 +122,6 @@ pub struct StateBuffers {
     gated: [wgpu::Buffer; 2],
     /// The number of each layer.
     layers: Vec<wgpu::Buffer>,
-}
-
-/// Records that `bytes` bytes of `buffer` are copied from one place to another. WebGPU copies from one buffer to another only,
-/// hence by way of `scratch`.
-pub fn copy_within(
-    encoder: &mut wgpu::CommandEncoder,
-    buffer: &wgpu::Buffer,
-    scratch: &wgpu::Buffer,
-    [from, to]: [u64; 2],
-    bytes: u64,
-) {
-    encoder.copy_buffer_to_buffer(buffer, from, scratch, 0, bytes);
-    encoder.copy_buffer_to_buffer(scratch, 0, buffer, to, bytes);
 }
 
 /// Activations `[rows, cols]`: their blocks, sized for exact ones, which are the larger, and the blocks' scales, with room for a
@@ -148,16 +142,21 @@ impl StateBuffers {
         let words = Words::of(config);
         let attention = config.heads * config.head_dim;
         let parts = parts.map_or(0, |parts| parts.words());
-        let changes = limits.change_slots * layer_rows * words.change;
+        let widths = widths(config);
+        let between = rows * widths[1].max(widths[2]);
+        let of_places = |label: &str, words: &dyn Fn(usize) -> usize| {
+            widths.map(|width| buffers.storage(label, layer_rows * words(width)))
+        };
         Self {
             step: buffers.uniform("step", STEP_HEADER + rows * size_of::<StepRow>()),
-            residual: buffers.storage("residual", rows * d + parts),
-            changes: buffers.storage("changes", changes),
-            directions: buffers.storage("directions", layer_rows * d * MAX_DIRECTIONS),
+            residual: buffers.storage("residual", rows * d + parts.max(between)),
+            changes: of_places("changes", &|width| {
+                limits.change_slots * change_words(width)
+            }),
+            directions: of_places("directions", &|width| width * MAX_DIRECTIONS),
             records: buffers.storage("records", rows * words.record),
-            captured: buffers.storage("captured", layer_rows * rows * d),
+            captured: of_places("captured", &|width| rows * width),
             seen: buffers.storage("seen", limits.sequences * words.seen),
-            scratch: buffers.storage("scratch", words.seen),
             sampled: buffers.storage("sampled", limits.sequences),
             logits: buffers.storage("logits", limits.head_rows * config.vocab_size),
             rotations: buffers.storage("rotations", limits.context * config.head_dim),
@@ -200,10 +199,10 @@ impl StateBuffers {
             Slot::Step => &self.step,
             Slot::Layer(layer) => &self.layers[layer],
             Slot::Residual => &self.residual,
-            Slot::Changes => &self.changes,
-            Slot::Directions => &self.directions,
+            Slot::Changes(place) => &self.changes[place as usize],
+            Slot::Directions(place) => &self.directions[place as usize],
             Slot::Records => &self.records,
-            Slot::Captured => &self.captured,
+            Slot::Captured(place) => &self.captured[place as usize],
             Slot::Seen => &self.seen,
             Slot::Sampled => &self.sampled,
             Slot::Logits => &self.logits,

@@ -102,6 +102,7 @@ impl Graph<Planned> {
                 .map(compile)
                 .collect::<Result<_, EngineError>>()?,
             ways: self.ways,
+            inside: self.inside,
             heads: self.heads,
             sample: self.sample,
         })

@@ -1,13 +1,15 @@
 //! From a model's file to an executor: weights uploaded, buffers made, kernels compiled.
 
 use super::attention::AttentionShape;
-use super::buffers::{Buffers, StateBuffers, Words};
+use super::buffers::{Buffers, StateBuffers, Words, widths};
 use super::cache::PagedCache;
 use super::device::{Assumptions, Device};
 use super::fuse;
-use super::graph::{GraphShape, Slot};
+use super::graph::Slot;
 use super::parts::Parts;
+use super::plan::GraphShape;
 use super::profile::{Moved, Work};
+use super::step::Directions;
 use super::upload::Uploader;
 use super::variant::Variant;
 use super::weights::GpuWeights;
@@ -133,9 +135,10 @@ impl GpuExecutor {
             variant,
             parts,
             staging,
-            directions: 0,
+            directions: Directions::default(),
+            inside: vec![false; limits.change_slots],
             layer_rows,
-            width: config.hidden_size,
+            widths: widths(config),
             vocab: config.vocab_size,
             words,
             head_shape: [config.heads, config.kv_heads, config.head_dim],

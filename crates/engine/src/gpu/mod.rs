@@ -15,6 +15,7 @@ mod graph;
 mod layout;
 mod load;
 mod parts;
+mod plan;
 mod profile;
 mod readback;
 pub(crate) mod shader;
@@ -24,12 +25,12 @@ pub mod variant;
 mod weights;
 
 use crate::error::EngineError;
-use crate::executor::{Batch, BatchRecord, Capture, Captured, ChangeSlot, Execute, Limits, Row};
-use crate::index::{Layer, Place, SequenceIndex, TokenId};
+use crate::executor::{Batch, BatchRecord, Captured, ChangeSlot, Execute, Limits, Row};
+use crate::index::{Layer, Place, SequenceIndex, Site, TokenId};
 use crate::record::MAX_DIRECTIONS;
-use crate::steering::{ComposedChange, LayerTable};
+use crate::steering::{ComposedChange, LayerChange, LayerTable};
 use crate::types::Precision;
-use buffers::{Buffers, CHANGE_HEADER, StateBuffers, Words, copy_within};
+use buffers::{Buffers, CHANGE_HEADER, StateBuffers, Words, change_words};
 use cache::{PagedCache, Reserved};
 use compile::Dispatch;
 pub use device::Assumptions;
@@ -41,6 +42,7 @@ use profile::Moved;
 pub use profile::{KernelTime, Profile, Work};
 use readback::Readback;
 use std::collections::VecDeque;
+use step::Directions;
 use variant::Variant;
 use weights::GpuWeights;
 
@@ -58,9 +60,12 @@ pub struct GpuExecutor {
     variant: Variant,
     parts: Option<Parts>,
     staging: Vec<wgpu::Buffer>,
-    directions: usize,
+    directions: Directions,
+    /// Which change slots change something inside blocks.
+    inside: Vec<bool>,
     layer_rows: usize,
-    width: usize,
+    /// Of the places, in their order.
+    widths: [usize; 3],
     vocab: usize,
     words: Words,
     /// Query heads, key/value heads, width of each.
@@ -79,7 +84,7 @@ pub struct GpuExecutor {
 #[derive(Debug)]
 struct Queued {
     batch: Batch,
-    directions: usize,
+    directions: Directions,
     records: Readback,
     captured: Option<Readback>,
     submission: wgpu::SubmissionIndex,
@@ -114,8 +119,11 @@ impl GpuExecutor {
                 |slot| buffer_in(slot, state, cache, weights),
             );
         }
-        let page = |row: &Row| self.cache.page(row);
-        let head_rows = step::encode(batch, self.directions, page, &mut self.step) as u32;
+        let inside = |row: &Row| row.change.is_some_and(|slot| self.inside[slot.0 as usize]);
+        let found = |row: &Row| (self.cache.page(row), inside(row));
+        let head_rows = step::encode(batch, self.directions, found, &mut self.step) as u32;
+        let [_, reads @ ..] = self.directions.at;
+        let captures = step::captures(batch) & !(1 << Place::Residual as u32);
         self.device
             .queue
             .write_buffer(&self.state.step, 0, &self.step);
@@ -123,6 +131,7 @@ impl GpuExecutor {
             rows: batch.rows.len() as u32,
             head_rows,
             splits: self.parts.map_or(1, |parts| parts.splits(batch)),
+            inside: captures != 0 || reads != [0; 2] || batch.rows.iter().any(inside),
         };
         Ok((extent, reserved))
     }
@@ -152,11 +161,21 @@ impl GpuExecutor {
         let staging = self.submitted % self.staging.len();
         let bytes = (batch.rows.len() * self.words.record * 4) as u64;
         encoder.copy_buffer_to_buffer(&self.state.records, 0, &self.staging[staging], 0, bytes);
-        let captured = step::captures(batch).then(|| {
-            let bytes = self.state.captured.size();
-            let buffer = Buffers::new(&self.device.device).staging("captured", bytes as usize / 4);
-            encoder.copy_buffer_to_buffer(&self.state.captured, 0, &buffer, 0, bytes);
-            buffer
+        let captures = step::captures(batch);
+        let captured = (captures != 0).then(|| {
+            let places = Place::ALL.into_iter().zip(&self.state.captured);
+            let asked = places.filter(|(place, _)| (captures >> *place as u32) & 1 != 0);
+            let asked: Vec<_> = asked
+                .map(|(place, buffer)| (buffer, self.captured_words(place) * 4))
+                .collect();
+            let words = asked.iter().map(|(_, bytes)| *bytes as usize / 4).sum();
+            let staging = Buffers::new(&self.device.device).staging("captured", words);
+            let mut at = 0;
+            for (buffer, bytes) in asked {
+                encoder.copy_buffer_to_buffer(buffer, 0, &staging, at, bytes);
+                at += bytes;
+            }
+            staging
         });
         let submission = self.device.queue.submit([encoder.finish()]);
         let records = Readback::begin(&self.staging[staging], bytes);
@@ -173,6 +192,11 @@ impl GpuExecutor {
         Ok(())
     }
 
+    /// 32-bit words that are captured at a place, `[L+1, rows, width]`.
+    fn captured_words(&self, place: Place) -> u64 {
+        (self.layer_rows * self.limits.rows * self.widths[place as usize]) as u64
+    }
+
     fn write<T: bytemuck::NoUninit>(&self, buffer: &wgpu::Buffer, word: usize, values: &[T]) {
         self.device
             .queue
@@ -186,45 +210,59 @@ impl Execute for GpuExecutor {
     }
 
     fn set_directions(&mut self, directions: &[LayerTable]) -> Result<(), EngineError> {
-        if directions
-            .iter()
-            .any(|table| table.place() != Place::Residual)
-        {
-            return Err(not_here("to read anything but the residual stream"));
-        }
-        let d = self.width;
-        let mut words = vec![0.0_f32; self.layer_rows * d * MAX_DIRECTIONS];
+        self.directions = Directions {
+            count: directions.len(),
+            at: [0; 3],
+        };
         for (index, table) in directions.iter().enumerate() {
-            for layer in 0..self.layer_rows {
-                for (i, value) in table.row(Layer(layer as u32)).iter().enumerate() {
-                    words[(layer * d + i) * MAX_DIRECTIONS + index] = *value;
+            self.directions.at[table.place() as usize] |= 1 << index;
+        }
+        for (place, width) in Place::ALL.into_iter().zip(self.widths) {
+            if self.directions.at[place as usize] == 0 {
+                continue;
+            }
+            let mut words = vec![0.0_f32; self.layer_rows * width * MAX_DIRECTIONS];
+            for (index, table) in directions.iter().enumerate() {
+                if table.place() == place {
+                    let at = words[index..].iter_mut().step_by(MAX_DIRECTIONS);
+                    at.zip(table.values())
+                        .for_each(|(word, value)| *word = *value);
                 }
             }
+            self.write(&self.state.directions[place as usize], 0, &words);
         }
-        self.write(&self.state.directions, 0, &words);
-        self.directions = directions.len();
         Ok(())
     }
 
     fn set_change(&mut self, slot: ChangeSlot, change: &ComposedChange) -> Result<(), EngineError> {
-        if !change.in_blocks.is_empty() {
-            return Err(not_here("to change anything but the residual stream"));
-        }
-        let (d, words) = (self.width, self.words.change);
-        for (layer, change) in change.layers.iter().enumerate() {
-            let at = (slot.0 as usize * self.layer_rows + layer) * words;
-            let adds = f32::from(u8::from(!change.add.is_empty()));
-            let mut values = vec![adds, change.clamps.len() as f32, 0.0, 0.0];
-            if !change.is_empty() {
-                values.extend_from_slice(&change.add);
-                values.resize(CHANGE_HEADER + d, 0.0);
-                for clamp in &change.clamps {
-                    // An open side of a range is a number that no component reaches.
-                    values.extend([clamp.low.max(f32::MIN), clamp.high.min(f32::MAX)]);
-                    values.extend_from_slice(&clamp.direction);
-                }
+        let inside = !change.in_blocks.is_empty();
+        self.inside[slot.0 as usize] = inside;
+        let nothing = LayerChange::default();
+        for (place, width) in Place::ALL.into_iter().zip(self.widths) {
+            if place != Place::Residual && !inside {
+                continue;
             }
-            self.write(&self.state.changes, at, &values);
+            for layer in 0..self.layer_rows {
+                let site = Site {
+                    layer: Layer(layer as u32),
+                    place,
+                };
+                let change = change.at(site).unwrap_or(&nothing);
+                let adds = f32::from(u8::from(!change.add.is_empty()));
+                let mut values = vec![adds, change.clamps.len() as f32, 0.0, 0.0];
+                if !change.is_empty() {
+                    values.extend_from_slice(&change.add);
+                    values.resize(CHANGE_HEADER + width, 0.0);
+                    for clamp in &change.clamps {
+                        // An open side of a range is a number that no component reaches.
+                        values.extend([clamp.low.max(f32::MIN), clamp.high.min(f32::MAX)]);
+                        values.extend_from_slice(&clamp.direction);
+                    }
+                }
+                let at = slot.0 as usize * self.layer_rows + layer;
+                let buffer = &self.state.changes[place as usize];
+                self.write(buffer, at * change_words(width), &values);
+            }
         }
         Ok(())
     }
@@ -246,32 +284,14 @@ impl Execute for GpuExecutor {
         length: usize,
     ) -> Result<(), EngineError> {
         self.cache.fork(from, to, length);
-        if from == to {
-            return Ok(());
-        }
-        let device = &self.device.device;
-        let mut encoder = device.create_command_encoder(&Default::default());
-        let (seen, sampled) = (&self.state.seen, &self.state.sampled);
-        for (buffer, words) in [(seen, self.words.seen), (sampled, 1)] {
-            let bytes = words as u64 * 4;
-            let places = [from, to].map(|sequence| u64::from(sequence.0) * bytes);
-            copy_within(&mut encoder, buffer, &self.state.scratch, places, bytes);
-        }
-        self.device.queue.submit([encoder.finish()]);
         Ok(())
     }
 
     async fn submit(&mut self, batch: &Batch) -> Result<(), EngineError> {
-        let elsewhere = |row: &Row| Capture {
-            residual: false,
-            ..row.want.capture
-        };
-        if batch
-            .rows
-            .iter()
-            .any(|row| elsewhere(row) != Capture::NOTHING)
-        {
-            return Err(not_here("to capture anything but the residual stream"));
+        if batch.rows.iter().any(|row| row.want.capture.attention) {
+            return Err(EngineError::Usage(
+                "the graphics device does not keep where heads attend to; choose the processor (CPU)".into(),
+            ));
         }
         self.submit_passes(batch, 1).await
     }
@@ -295,17 +315,16 @@ impl Execute for GpuExecutor {
         let (batch, stride) = (&queued.batch, self.words.record);
         let decode = |words: &[u32]| step::decode(batch, words, queued.directions, stride);
         let tokens = queued.records.read(&self.device, decode).await?;
-        let rows = batch.rows.len();
         let captured = match queued.captured {
-            None => vec![Captured::default(); rows],
+            None => vec![Captured::default(); batch.rows.len()],
             Some(captured) => {
                 let decode = |words: &[u32]| {
                     step::decode_captured(
+                        batch,
                         bytemuck::cast_slice(words),
-                        rows,
                         self.limits.rows,
                         self.layer_rows,
-                        self.width,
+                        self.widths,
                     )
                 };
                 let buffer = captured.buffer.clone();
@@ -316,10 +335,4 @@ impl Execute for GpuExecutor {
         };
         Ok(BatchRecord { tokens, captured })
     }
-}
-
-fn not_here(what: &str) -> EngineError {
-    EngineError::Usage(format!(
-        "the graphics device does not know how {what}; choose the processor (CPU)"
-    ))
 }

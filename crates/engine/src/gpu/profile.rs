@@ -259,18 +259,18 @@ impl GpuExecutor {
     /// A row of the embedding becomes one of the residual stream.
     fn embed_work(&self) -> Work {
         Work {
-            bytes: self.moved.embedding_row + 4.0 * self.width as f64,
-            products: self.width as f64,
+            bytes: self.moved.embedding_row + 4.0 * self.widths[0] as f64,
+            products: self.widths[0] as f64,
         }
     }
 
     /// A row and its parts are read, with the directions and the gain; the row is written, and its normalised twin.
     fn boundary_work(&self, parts: usize) -> Work {
-        let read = 1 + parts + self.directions + 1;
-        let d = self.width as f64;
+        let read = 1 + parts + self.directions.count + 1;
+        let d = self.widths[0] as f64;
         Work {
             bytes: d * (4.0 * (read + 1) as f64 + self.moved.activation),
-            products: d * (self.directions + 2) as f64,
+            products: d * (self.directions.count + 2) as f64,
         }
     }
 

@@ -397,6 +397,7 @@ impl Run<'_> {
         } = &self.columns[column];
         let sequence = match kind {
             ColumnKind::Unsteered => kind.sequence(),
+            ColumnKind::Steered if answer.tokens.is_empty() => return Ok(Vec::new()),
             ColumnKind::Steered => REREADING,
         };
         let conversation = conversation.clone().answered(&answer.tokens);
