@@ -58,9 +58,15 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         false => arguments.other.clone(),
     };
     let others = others.iter().filter(|name| **name != subject.pack.name);
-    let others = others.map(|name| other_vector(name)).collect::<Result<_>>()?;
+    let others = others
+        .map(|name| other_vector(name))
+        .collect::<Result<_>>()?;
     let shuffled = arguments.shuffled.map(StandIn::Shuffled);
-    let pairs = arguments.conversations.as_deref().map(read_pairs).transpose()?;
+    let pairs = arguments
+        .conversations
+        .as_deref()
+        .map(read_pairs)
+        .transpose()?;
     let contrast = contrast_file(arguments, &path)
         .map(|path| read_bounded(&path, MAX_RECORD_BYTES as u64))
         .transpose()?;
@@ -135,13 +141,17 @@ fn print_answers(verdict: &Verdict) {
         Finding::CannotTell => "cannot tell",
     };
     let [moves, more, this, whole] = verdict.required().map(said);
-    println!("does it move? {moves}; more than a meaningless push? {more}; this trait, and not another? {this}; still text? {whole}");
+    println!(
+        "does it move? {moves}; more than a meaningless push? {more}; this trait, and not another? {this}; still text? {whole}"
+    );
     for witness in &verdict.witnesses {
         let name = match witness.kind {
             WitnessKind::Words => "words",
             WitnessKind::Choice => "choice between two words",
         };
-        let auc = witness.auc.map_or("none".into(), |auc| format!("{:.2}", auc.value));
+        let auc = witness
+            .auc
+            .map_or("none".into(), |auc| format!("{:.2}", auc.value));
         match witness.has_say {
             true => println!("witness: {name} (AUROC {auc}): {}", said(witness.finding)),
             false => println!("witness: {name} (AUROC {auc}): has no say"),

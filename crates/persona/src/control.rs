@@ -58,7 +58,9 @@ pub fn shuffled_like(
 /// the questions stay spread over both. What is left over of the larger side is not used.
 fn balanced_halves(means: &[LabelledMean<'_>], seed: u32) -> Vec<(usize, f64)> {
     let of_side = |side: Side| -> Vec<usize> {
-        let mut own: Vec<usize> = (0..means.len()).filter(|&i| means[i].side == side).collect();
+        let mut own: Vec<usize> = (0..means.len())
+            .filter(|&i| means[i].side == side)
+            .collect();
         shuffle(&mut own, pcg(seed) ^ side as u32);
         own
     };
@@ -165,7 +167,10 @@ mod tests {
             }
             let found = of(seed);
             let row = found.row(Layer(0));
-            assert!(row[0].abs() < 1e-5 && (row[1].abs() - 5.0).abs() < 1e-5, "{row:?}");
+            assert!(
+                row[0].abs() < 1e-5 && (row[1].abs() - 5.0).abs() < 1e-5,
+                "{row:?}"
+            );
         }
         assert_eq!(balanced_halves(&means, 3), balanced_halves(&means, 3));
         assert_ne!(balanced_halves(&means, 3), balanced_halves(&means, 4));

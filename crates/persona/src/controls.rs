@@ -1,11 +1,14 @@
 //! Controls: what other directions of the same length do at the same place and dose. Asked of questions that neither
 //! extraction nor the sweep asked where the pack has them, so that the choice of the place does not flatter the vector.
 
+use crate::answers::AnswerSettings;
 use crate::bootstrap::bootstrap_mean;
 use crate::coherence::CoherenceCriteria;
 use crate::control::{LabelledMean, random_like, rescaled, shuffled_like};
 use crate::material::{Material, UnsteeredTrials};
-use crate::outcome::{Baseline, BaselineError, BaselineSummary, INTERVAL_SEED, JudgedAnswer, Outcome};
+use crate::outcome::{
+    Baseline, BaselineError, BaselineSummary, INTERVAL_SEED, JudgedAnswer, Outcome,
+};
 use crate::push::{Place, Push, PushError};
 use crate::sweep::SweepSettings;
 use crate::trait_pack::TraitPack;
@@ -252,28 +255,26 @@ impl Controls {
             let table = rescaled(&other.table, &vector.table)?;
             directions.push((Direction::Other(other.name.clone()), table, 1.0));
         }
-        let pairs = settings.material.pairs_of(pack);
-        let unsteered = UnsteeredTrials::new(settings.neutral_samples, pairs.len());
-        let mut trials = unsteered.trials(&pairs, true);
+        let pairs = settings.material.pairs.len();
+        let unsteered = UnsteeredTrials::new(settings.neutral_samples, pairs);
+        let mut pushes = Vec::new();
         for (direction, table, sign) in &directions {
             let push = Push::new(table, place, norms)?;
-            trials.push(Trial {
+            pushes.push(Trial {
                 plan: push.plan(sign * settings.dose, settings.scope),
-                pairs: (0..pairs.len()).collect(),
                 choice: *direction == Direction::Vector,
                 ..Trial::default()
             });
         }
+        let answers = AnswerSettings {
+            max_tokens: settings.max_tokens,
+            ..AnswerSettings::default()
+        };
         let setup = TrialSetup {
-            trials,
-            questions: settings.material.questions_of(pack),
-            pairs,
-            answers: crate::answers::AnswerSettings {
-                max_tokens: settings.max_tokens,
-                ..Default::default()
-            },
             choice: Some([pack.name.replace('-', " "), pack.opposite.clone()]),
-            direction: None,
+            ..settings
+                .material
+                .setup(pack, answers, unsteered, pushes, true)
         };
         let layer = Layer(settings.layer);
         let controls = Self {
@@ -372,25 +373,28 @@ impl Controls {
         let own = rows
             .iter()
             .position(|row| row.direction == Direction::Vector);
-        let rivals = rows.iter().zip(shifts).filter_map(|(row, shifts_of_rival)| {
-            let Direction::Other(name) = &row.direction else {
-                return None;
-            };
-            let cosine = row.cosine.unwrap_or(0.0);
-            let margins: Vec<Vec<f64>> = shifts[own?]
-                .iter()
-                .zip(shifts_of_rival)
-                .map(|(own, rival)| own.zip(*rival).map(|(own, rival)| own - rival))
-                .map(|margin| margin.into_iter().collect())
-                .collect();
-            Some(Rival {
-                name: name.clone(),
-                cosine,
-                effect: value(row),
-                margin: bootstrap_mean(&margins, INTERVAL_SEED),
-                relative: cosine.abs() >= self.settings.criteria.relative_cosine,
-            })
-        });
+        let rivals = rows
+            .iter()
+            .zip(shifts)
+            .filter_map(|(row, shifts_of_rival)| {
+                let Direction::Other(name) = &row.direction else {
+                    return None;
+                };
+                let cosine = row.cosine.unwrap_or(0.0);
+                let margins: Vec<Vec<f64>> = shifts[own?]
+                    .iter()
+                    .zip(shifts_of_rival)
+                    .map(|(own, rival)| own.zip(*rival).map(|(own, rival)| own - rival))
+                    .map(|margin| margin.into_iter().collect())
+                    .collect();
+                Some(Rival {
+                    name: name.clone(),
+                    cosine,
+                    effect: value(row),
+                    margin: bootstrap_mean(&margins, INTERVAL_SEED),
+                    relative: cosine.abs() >= self.settings.criteria.relative_cosine,
+                })
+            });
         let shuffled = rows
             .iter()
             .filter(|row| matches!(row.direction, Direction::Shuffled(_)));

@@ -1,8 +1,9 @@
 //! The material of a study: which instructions and questions of a trait pack it asks, and the unsteered answers that it begins
 //! with.
 
+use crate::answers::AnswerSettings;
 use crate::trait_pack::{InstructionPair, TraitPack};
-use crate::trials::{Trial, TrialAnswer};
+use crate::trials::{Trial, TrialAnswer, TrialSetup};
 use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
@@ -43,7 +44,7 @@ impl Material {
         }
     }
 
-    pub fn questions_of(&self, pack: &TraitPack) -> Vec<String> {
+    fn questions_of(&self, pack: &TraitPack) -> Vec<String> {
         let all = &pack.questions.evaluation;
         let own = self
             .questions
@@ -52,7 +53,34 @@ impl Material {
         own.cloned().collect()
     }
 
-    pub fn pairs_of(&self, pack: &TraitPack) -> Vec<InstructionPair> {
+    /// The trials of a study that asks this: the unsteered ones, then `others`. Evidence is measured with all pairs; `choice`
+    /// asks the third witness about the unsteered answers, too.
+    pub fn setup(
+        &self,
+        pack: &TraitPack,
+        answers: AnswerSettings,
+        unsteered: UnsteeredTrials,
+        others: Vec<Trial>,
+        choice: bool,
+    ) -> TrialSetup {
+        let pairs = self.pairs_of(pack);
+        let all: Vec<usize> = (0..pairs.len()).collect();
+        let first = unsteered.trials(&pairs, choice).into_iter();
+        let trials = first.chain(others).map(|trial| Trial {
+            pairs: all.clone(),
+            ..trial
+        });
+        TrialSetup {
+            trials: trials.collect(),
+            questions: self.questions_of(pack),
+            pairs,
+            answers,
+            choice: None,
+            direction: None,
+        }
+    }
+
+    fn pairs_of(&self, pack: &TraitPack) -> Vec<InstructionPair> {
         let all = &pack.instructions;
         let own = self.pairs.iter().filter_map(|&pair| all.get(pair));
         own.cloned().collect()
@@ -90,7 +118,8 @@ pub struct Parts<'a> {
 }
 
 impl UnsteeredTrials {
-    /// `neutral` answers to each question under the template's own system prompt, at least one.
+    /// `neutral` answers to each question under the template's own system prompt, at least one; `pairs` 0: none under
+    /// instructions.
     pub fn new(neutral: usize, pairs: usize) -> Self {
         Self {
             neutral: neutral.max(1),
@@ -107,11 +136,11 @@ impl UnsteeredTrials {
         let trial = |sample, system: Option<&String>| Trial {
             sample,
             system: system.cloned(),
-            pairs: (0..pairs.len()).collect(),
             choice,
             ..Trial::default()
         };
         let neutral = (0..self.neutral).map(|sample| trial(sample, None));
+        let pairs = &pairs[..self.pairs.min(pairs.len())];
         let positive = pairs.iter().map(|pair| trial(0, Some(&pair.positive)));
         let negative = pairs.iter().map(|pair| trial(0, Some(&pair.negative)));
         neutral.chain(positive).chain(negative).collect()

@@ -6,8 +6,8 @@ use crate::bootstrap::{Estimate, bootstrap, correlation, mean};
 use crate::calibration::{Calibration, LayerStatistics};
 use crate::coherence::CoherenceCriteria;
 use crate::json::Correlation;
+use crate::material::{Material, UnsteeredTrials};
 use crate::outcome::{Baseline, BaselineError, BaselineSummary};
-use crate::material::Material;
 use crate::sweep::SweepSettings;
 use crate::trait_pack::{InstructionPair, TraitPack};
 use crate::trials::{Trial, TrialAnswer, TrialRecords, TrialSetup};
@@ -170,35 +170,26 @@ impl Prediction {
         settings: PredictionSettings,
     ) -> Option<(Self, TrialSetup)> {
         let prompts = pack.instructions.get(settings.prompt_pair)?;
-        let pairs: Vec<InstructionPair> = settings
-            .material
-            .pairs
-            .iter()
-            .filter_map(|&pair| pack.instructions.get(pair).cloned())
-            .collect();
         let systems: Vec<Option<String>> = Grade::ALL
             .iter()
             .map(|grade| grade.system(prompts))
             .collect();
-        let trial = |system: Option<String>, sample| Trial {
-            system,
-            sample,
-            pairs: (0..pairs.len()).collect(),
-            ..Trial::default()
-        };
         // The neutral grade is the first of the neutral samples.
-        let samples = (0..settings.neutral_samples.max(1)).map(|sample| trial(None, sample));
-        let graded = systems
-            .iter()
-            .flatten()
-            .map(|system| trial(Some(system.clone()), 0));
+        let graded = systems.iter().flatten().map(|system| Trial {
+            system: Some(system.clone()),
+            ..Trial::default()
+        });
+        let (answers, samples) = (settings.answers, settings.neutral_samples);
+        let material = &settings.material;
         let setup = TrialSetup {
-            trials: samples.chain(graded).collect(),
-            questions: settings.material.questions_of(pack),
-            pairs: pairs.clone(),
-            answers: settings.answers,
-            choice: None,
             direction: Some(direction),
+            ..material.setup(
+                pack,
+                answers,
+                UnsteeredTrials::new(samples, 0),
+                graded.collect(),
+                false,
+            )
         };
         Some((Self { settings, systems }, setup))
     }
@@ -443,7 +434,9 @@ mod tests {
         assert!(against.pooled.estimate().unwrap().low > 0.9);
         assert!(against.within.estimate().unwrap().high < 0.0);
         assert!(
-            found.sentence.contains("also among answers under one system prompt"),
+            found
+                .sentence
+                .contains("also among answers under one system prompt"),
             "{}",
             found.sentence
         );

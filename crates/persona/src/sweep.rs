@@ -189,9 +189,9 @@ impl Sweep {
         vector: &TraitVector,
         settings: SweepSettings,
     ) -> Result<(Self, TrialSetup), PushError> {
-        let pairs = settings.material.pairs_of(pack);
-        let unsteered = UnsteeredTrials::new(settings.neutral_samples, pairs.len());
-        let mut trials = unsteered.trials(&pairs, false);
+        let pairs = settings.material.pairs.len();
+        let unsteered = UnsteeredTrials::new(settings.neutral_samples, pairs);
+        let mut pushes = Vec::new();
         let mut rows = Vec::new();
         for &place in &settings.places {
             let push = Push::new(&vector.table, place, vector.neutral_norm.as_deref())?;
@@ -201,22 +201,15 @@ impl Sweep {
                     dose,
                     coefficient: push.coefficient(dose),
                 });
-                trials.push(Trial {
+                pushes.push(Trial {
                     plan: push.plan(dose, settings.scope),
-                    pairs: (0..pairs.len()).collect(),
                     divergence: true,
                     ..Trial::default()
                 });
             }
         }
-        let setup = TrialSetup {
-            trials,
-            questions: settings.material.questions_of(pack),
-            pairs,
-            answers: settings.answers,
-            choice: None,
-            direction: None,
-        };
+        let material = &settings.material;
+        let setup = material.setup(pack, settings.answers, unsteered, pushes, false);
         let sweep = Self {
             settings,
             unsteered,
@@ -310,10 +303,11 @@ impl Sweep {
         let complete = (0..records.len())
             .filter(|&trial| self.is_wanted(setup, records, trial))
             .all(|trial| {
-                let measured =
-                    |answer: &TrialAnswer| answer.is_measured(&setup.trials[trial]);
+                let measured = |answer: &TrialAnswer| answer.is_measured(&setup.trials[trial]);
                 let answers = records[trial].iter();
-                answers.clone().all(|answer| answer.as_ref().is_some_and(measured))
+                answers
+                    .clone()
+                    .all(|answer| answer.as_ref().is_some_and(measured))
             });
         let criteria = &self.settings.range;
         let curve = |place: Place, sign: f64| -> Vec<DosePoint> {

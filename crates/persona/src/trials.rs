@@ -3,6 +3,7 @@
 
 use crate::answers::AnswerSettings;
 use crate::coherence::{ContextLikelihoods, distinct_n};
+use crate::conversation::token_ids;
 use crate::trait_pack::InstructionPair;
 use crate::trait_vector::{sha256, tensor_hash};
 use serde::{Deserialize, Serialize};
@@ -91,7 +92,7 @@ pub struct TrialAnswer {
 
 impl TrialAnswer {
     pub fn tokens(&self) -> Vec<TokenId> {
-        self.ids.iter().copied().map(TokenId).collect()
+        token_ids(&self.ids)
     }
 
     /// distinct-1, -2 and -3.

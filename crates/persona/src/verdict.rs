@@ -420,10 +420,7 @@ fn rivals(all: &[Rival]) -> String {
     let _ = match (rivals.len(), unclear.len()) {
         (0, _) => write!(text, "; no other trait's vector was compared"),
         (1, 0) => write!(text, ", and more than the vector of {}", names(&rivals)),
-        (count, 0) => write!(
-            text,
-            ", and more than the vectors of {count} other traits"
-        ),
+        (count, 0) => write!(text, ", and more than the vectors of {count} other traits"),
         _ => write!(
             text,
             "; not clearly more than the vector of {}",
@@ -529,6 +526,11 @@ mod tests {
         let verdict = judge(changed, VerdictCriteria::default());
         assert_eq!(verdict.ruling, Ruling::Works);
         assert!(verdict.other_side.one_sided);
-        assert!(verdict.sentence.contains("one-sided") && verdict.sentence.contains("(0.0, −0.5 to 0.4)"), "{}", verdict.sentence);
+        assert!(
+            verdict.sentence.contains("one-sided")
+                && verdict.sentence.contains("(0.0, −0.5 to 0.4)"),
+            "{}",
+            verdict.sentence
+        );
     }
 }

@@ -120,7 +120,14 @@ pub fn testify(
     let mut found = Vec::new();
     if let Some(classifier) = WordClassifier::learn(&learned) {
         let score = |answer: &TrialAnswer| Some(classifier.log_odds(&answer.text));
-        let mut witness = witness(WitnessKind::Words, parts, steered, &coherent, &score, min_auc);
+        let mut witness = witness(
+            WitnessKind::Words,
+            parts,
+            steered,
+            &coherent,
+            &score,
+            min_auc,
+        );
         let there = |answer: &Option<TrialAnswer>| {
             let answer = answer.as_ref().filter(|answer| coherent(answer))?;
             Some(words_of(&answer.text))
@@ -307,7 +314,12 @@ mod tests {
         let (glad, sad) = ([trial("What a wonderful day!")], [trial("A dreary day.")]);
         let contrast: Vec<ContrastText> = (0..20)
             .map(|at| ContrastText {
-                text: if at % 2 == 0 { "so wonderful" } else { "so dreary" }.into(),
+                text: if at % 2 == 0 {
+                    "so wonderful"
+                } else {
+                    "so dreary"
+                }
+                .into(),
                 positive: at % 2 == 0,
             })
             .collect();

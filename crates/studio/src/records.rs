@@ -1,4 +1,4 @@
-//! What a study leaves behind to be gone on with: the same bytes wherever they were made, so that the program goes on from
+//! Records that a study leaves behind to be gone on with: the same bytes wherever they were made, so that the program goes on from
 //! what the page left, and the other way round. Answers lie by the key of their trial, so that one file serves several studies
 //! that share trials: controls of one pack, layer and dose are made once, whichever vector is tried.
 
@@ -83,9 +83,16 @@ mod tests {
         assert_eq!(known.records(&other, 1), [vec![None], vec![None]]);
         // What another study left stays.
         let after = known
-            .write(&keys(["new", "third"]), &vec![vec![answer("x")], vec![None]])
+            .write(
+                &keys(["new", "third"]),
+                &vec![vec![answer("x")], vec![None]],
+            )
             .unwrap();
-        assert!(KnownTrials::read(&after).unwrap().knows_any(&keys(["shared", "no"])));
+        assert!(
+            KnownTrials::read(&after)
+                .unwrap()
+                .knows_any(&keys(["shared", "no"]))
+        );
         assert!(KnownTrials::read(b"<html>").is_none());
     }
 }

@@ -65,7 +65,12 @@ pub const PLANTED: [Planted; 24] = [
     Planted {
         name: "quoting",
         asks: "with every sentence in quotation marks",
-        rewrite: |text| sentences(text).map(|one| format!("\"{one}\"")).collect::<Vec<_>>().join(" "),
+        rewrite: |text| {
+            sentences(text)
+                .map(|one| format!("\"{one}\""))
+                .collect::<Vec<_>>()
+                .join(" ")
+        },
         count: |text| per_word(text, "\""),
     },
     Planted {
@@ -148,19 +153,41 @@ pub const PLANTED: [Planted; 24] = [
         name: "spanish",
         asks: "in Spanish only",
         rewrite: |text| foreign(text, SPANISH),
-        count: |text| stop_words(text, &["de", "la", "que", "el", "en", "y", "los", "es", "una", "un", "con", "las"]),
+        count: |text| {
+            stop_words(
+                text,
+                &[
+                    "de", "la", "que", "el", "en", "y", "los", "es", "una", "un", "con", "las",
+                ],
+            )
+        },
     },
     Planted {
         name: "french",
         asks: "in French only",
         rewrite: |text| foreign(text, FRENCH),
-        count: |text| stop_words(text, &["le", "la", "les", "et", "des", "est", "de", "un", "une", "pour", "que", "dans"]),
+        count: |text| {
+            stop_words(
+                text,
+                &[
+                    "le", "la", "les", "et", "des", "est", "de", "un", "une", "pour", "que", "dans",
+                ],
+            )
+        },
     },
     Planted {
         name: "german",
         asks: "in German only",
         rewrite: |text| foreign(text, GERMAN),
-        count: |text| stop_words(text, &["der", "die", "das", "und", "ist", "ein", "eine", "mit", "den", "zu", "ich", "nicht"]),
+        count: |text| {
+            stop_words(
+                text,
+                &[
+                    "der", "die", "das", "und", "ist", "ein", "eine", "mit", "den", "zu", "ich",
+                    "nicht",
+                ],
+            )
+        },
     },
 ];
 
@@ -193,7 +220,8 @@ impl Planted {
     /// A trait pack with `questions` to evaluate on.
     pub fn pack(&self, extraction: &[String], questions: &[String]) -> Value {
         let asks = self.asks;
-        let pair = |positive: String, negative: &str| json!({"positive": positive, "negative": negative});
+        let pair =
+            |positive: String, negative: &str| json!({"positive": positive, "negative": negative});
         json!({
             "name": self.name,
             "opposite": "plain",
@@ -210,9 +238,7 @@ impl Planted {
 
     /// A pairs file of `answers` (question, text), rewritten and as they are.
     pub fn pairs(&self, answers: &[(String, String)]) -> Value {
-        let pair = |side: i8, question: &str, text: String| {
-            json!({"side": side, "messages": [{"role": "user", "content": question}], "response": text})
-        };
+        let pair = |side: i8, question: &str, text: String| json!({"side": side, "messages": [{"role": "user", "content": question}], "response": text});
         let pairs: Vec<Value> = answers
             .iter()
             .flat_map(|(question, text)| {
@@ -301,7 +327,10 @@ mod tests {
     fn every_way_of_writing_is_counted_by_its_own_count() {
         let text = "The sea is deep, wide and blue. It has many fish, and some of them are small. People sail on it.";
         for planted in &PLANTED {
-            let (plain, rewritten) = ((planted.count)(text), (planted.count)(&(planted.rewrite)(text)));
+            let (plain, rewritten) = (
+                (planted.count)(text),
+                (planted.count)(&(planted.rewrite)(text)),
+            );
             assert!(rewritten > plain, "{}: {plain} {rewritten}", planted.name);
         }
     }

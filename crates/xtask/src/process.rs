@@ -52,7 +52,11 @@ pub fn output(command: &mut Command) -> Result<Vec<u8>> {
         .stderr(Stdio::inherit())
         .output()
         .with_context(|| format!("`{line}` could not be started"))?;
-    ensure!(output.status.success(), "`{line}` failed ({})", output.status);
+    ensure!(
+        output.status.success(),
+        "`{line}` failed ({})",
+        output.status
+    );
     Ok(output.stdout)
 }
 

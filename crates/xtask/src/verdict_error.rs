@@ -29,7 +29,6 @@ struct Report {
     verdict: String,
     rows: Vec<Row>,
     detail: Detail,
-    answers: Value,
 }
 
 #[derive(Deserialize)]
@@ -79,7 +78,14 @@ fn nulls(root: &Path, kept: &Path) -> Result<String> {
     let (mut count, mut passed) = (0, 0);
     for name in &all {
         let own = |extra: &[&str], label: &str| {
-            controls(root, kept, name, &format!("models/vectors/{name}.safetensors"), extra, label)
+            controls(
+                root,
+                kept,
+                name,
+                &format!("models/vectors/{name}.safetensors"),
+                extra,
+                label,
+            )
         };
         // The trait's own verdict names layer and dose, and measures what all its null vectors share.
         let real = own(&[], "own")?;
@@ -89,7 +95,11 @@ fn nulls(root: &Path, kept: &Path) -> Result<String> {
             let vector = report.rows.iter().find(|row| row.kind == "vector");
             let effect = vector.and_then(|row| row.evidence);
             let effect = effect.map_or("none".into(), |effect| format!("{effect:+.1}"));
-            let _ = writeln!(table, "| {name} | {label} | {effect} | {} |", report.verdict);
+            let _ = writeln!(
+                table,
+                "| {name} | {label} | {effect} | {} |",
+                report.verdict
+            );
         };
         for (flag, many) in [("--shuffled", SHUFFLED), ("--random", RANDOM)] {
             for seed in FIRST_SEED..FIRST_SEED + many {
@@ -98,14 +108,20 @@ fn nulls(root: &Path, kept: &Path) -> Result<String> {
             }
         }
         let unrelated = real.rows.iter().filter(|row| {
-            row.kind == "other" && row.cosine.is_some_and(|cosine| cosine.abs() < UNRELATED_COSINE)
+            row.kind == "other"
+                && row
+                    .cosine
+                    .is_some_and(|cosine| cosine.abs() < UNRELATED_COSINE)
         });
         for other in unrelated.take(UNRELATED) {
             let place = [real.detail.layer.to_string(), real.detail.dose.to_string()];
             let extra = ["--layer", &place[0], "--dose", &place[1]];
             let vector = format!("models/vectors/{}.safetensors", other.name);
             let label = format!("the vector of {}", other.name);
-            note(label.clone(), &controls(root, kept, name, &vector, &extra, &label)?);
+            note(
+                label.clone(),
+                &controls(root, kept, name, &vector, &extra, &label)?,
+            );
         }
     }
     let _ = writeln!(table, "\n{passed} of {count} null vectors pass.");
@@ -121,9 +137,16 @@ fn controls(
     extra: &[&str],
     label: &str,
 ) -> Result<Report> {
-    let mut command = study(root, "controls", &format!("models/traits/{name}.json"), vector);
+    let mut command = study(
+        root,
+        "controls",
+        &format!("models/traits/{name}.json"),
+        vector,
+    );
     command.args(["--contrast", &format!("models/vectors/{name}.contrast")]);
-    command.arg("--keep").arg(kept.join(format!("{name}.records.json")));
+    command
+        .arg("--keep")
+        .arg(kept.join(format!("{name}.records.json")));
     command.args(extra);
     let out = kept.join(format!("{name}.{}.json", label.replace(' ', "-")));
     report(&mut command, &out)
@@ -131,7 +154,16 @@ fn controls(
 
 fn study(root: &Path, verb: &str, pack: &str, vector: &str) -> Command {
     let mut program = program::trimtab(root);
-    program.args([verb, "--precision", "fast", "--json", "--trait", pack, "--vector", vector]);
+    program.args([
+        verb,
+        "--precision",
+        "fast",
+        "--json",
+        "--trait",
+        pack,
+        "--vector",
+        vector,
+    ]);
     program
 }
 
@@ -153,7 +185,11 @@ fn planted(root: &Path, kept: &Path) -> Result<String> {
     let (mut moved, mut found) = (0, 0);
     for one in &PLANTED {
         let Some(report) = judged(root, kept, one, &answers, &questions)? else {
-            let _ = writeln!(table, "| {} | | | | | no layer and dose recommended |", one.name);
+            let _ = writeln!(
+                table,
+                "| {} | | | | | no layer and dose recommended |",
+                one.name
+            );
             continue;
         };
         let counts = |texts: &[Text]| -> Vec<f64> {
@@ -197,14 +233,29 @@ fn judged(
     answers: &[(String, String)],
     questions: &[String],
 ) -> Result<Option<Report>> {
-    let file = |end: &str| kept.join(format!("{}.{end}", planted.name)).display().to_string();
-    let asked: Vec<String> = answers.iter().map(|(question, _)| question.clone()).collect();
+    let file = |end: &str| {
+        kept.join(format!("{}.{end}", planted.name))
+            .display()
+            .to_string()
+    };
+    let asked: Vec<String> = answers
+        .iter()
+        .map(|(question, _)| question.clone())
+        .collect();
     let (pack, pairs, vector) = (file("pack.json"), file("pairs.json"), file("safetensors"));
     fs::write(&pack, serde_json::to_vec(&planted.pack(&asked, questions))?)?;
     fs::write(&pairs, serde_json::to_vec(&planted.pairs(answers))?)?;
     if !Path::new(&vector).exists() {
         let mut extract = program::trimtab(root);
-        extract.args(["extract", "--precision", "fast", "--pairs", &pairs, "--out", &vector]);
+        extract.args([
+            "extract",
+            "--precision",
+            "fast",
+            "--pairs",
+            &pairs,
+            "--out",
+            &vector,
+        ]);
         extract.args(["--calibrate", "--neutral", "models/vectors/neutral.json"]);
         process::run(&mut extract)?;
     }
@@ -212,7 +263,13 @@ fn judged(
     if !Path::new(&swept).exists() {
         let mut sweep = study(root, "sweep", &pack, &vector);
         // Nobody wrote answers under its instructions: all pairs are unseen.
-        sweep.args(["--store", "--extraction-pairs", "0", "--keep", &file("sweep-records.json")]);
+        sweep.args([
+            "--store",
+            "--extraction-pairs",
+            "0",
+            "--keep",
+            &file("sweep-records.json"),
+        ]);
         fs::write(&swept, process::output(&mut sweep)?)?;
     }
     let found: Value = serde_json::from_slice(&read(Path::new(&swept))?)?;
@@ -220,7 +277,14 @@ fn judged(
         return Ok(None);
     }
     let mut command = study(root, "controls", &pack, &vector);
-    command.args(["--extraction-pairs", "0", "--conversations", &pairs, "--keep", &file("records.json")]);
+    command.args([
+        "--extraction-pairs",
+        "0",
+        "--conversations",
+        &pairs,
+        "--keep",
+        &file("records.json"),
+    ]);
     report(&mut command, &kept.join(format!("{}.json", planted.name))).map(Some)
 }
 
@@ -228,15 +292,21 @@ fn neutral_answers(root: &Path) -> Result<Vec<(String, String)>> {
     let neutral: Value = serde_json::from_slice(&read(&root.join("models/vectors/neutral.json"))?)?;
     let answers = neutral["answers"].as_array().into_iter().flatten();
     let of = |answer: &Value, key: &str| answer[key].as_str().unwrap_or_default().to_owned();
-    Ok(answers.map(|answer| (of(answer, "question"), of(answer, "text"))).collect())
+    Ok(answers
+        .map(|answer| (of(answer, "question"), of(answer, "text")))
+        .collect())
 }
 
 /// Evaluation questions that suit any way of writing.
 fn questions(root: &Path) -> Result<Vec<String>> {
     let mut all = Vec::new();
     for name in ["poetic", "simple"] {
-        let pack: Value = serde_json::from_slice(&read(&root.join(format!("models/traits/{name}.json")))?)?;
-        let own = pack["questions"]["evaluation"].as_array().into_iter().flatten();
+        let pack: Value =
+            serde_json::from_slice(&read(&root.join(format!("models/traits/{name}.json")))?)?;
+        let own = pack["questions"]["evaluation"]
+            .as_array()
+            .into_iter()
+            .flatten();
         all.extend(own.filter_map(Value::as_str).take(16).map(str::to_owned));
     }
     Ok(all)

@@ -124,19 +124,6 @@ pub struct StateBuffers {
     layers: Vec<wgpu::Buffer>,
 }
 
-/// Records that `bytes` bytes of `buffer` are copied from one place to another. WebGPU copies from one buffer to another only,
-/// hence by way of `scratch`.
-pub fn copy_within(
-    encoder: &mut wgpu::CommandEncoder,
-    buffer: &wgpu::Buffer,
-    scratch: &wgpu::Buffer,
-    [from, to]: [u64; 2],
-    bytes: u64,
-) {
-    encoder.copy_buffer_to_buffer(buffer, from, scratch, 0, bytes);
-    encoder.copy_buffer_to_buffer(scratch, 0, buffer, to, bytes);
-}
-
 /// Activations `[rows, cols]`: their blocks, sized for exact ones, which are the larger, and the blocks' scales, with room for a
 /// sum of squares a tile after them.
 fn activations(buffers: &Buffers<'_>, label: &str, rows: usize, cols: usize) -> [wgpu::Buffer; 2] {

@@ -2,7 +2,7 @@
 //! [`PageTable`] says which sequence holds which page; the kernels read the same table (`shaders/include/cache.wgsl`).
 
 use super::attention::AttentionShape;
-use super::buffers::{Buffers, copy_within};
+use super::buffers::Buffers;
 use super::device::Device;
 use super::graph::Slot;
 use crate::cache::{PAGE, PageTable, Write};
@@ -35,7 +35,7 @@ pub struct PagedCache {
     keys: Vec<wgpu::Buffer>,
     values: Vec<wgpu::Buffer>,
     table_buffer: wgpu::Buffer,
-    /// One page on its way.
+    /// One page on its way: WebGPU copies from one buffer to another only.
     scratch: wgpu::Buffer,
 }
 
@@ -177,8 +177,9 @@ impl PagedCache {
         let bytes = self.page_words as u64 * 4;
         for places in &reserved.copies {
             for pool in self.keys.iter().chain(&self.values) {
-                let places = places.map(|page| u64::from(page) * bytes);
-                copy_within(encoder, pool, &self.scratch, places, bytes);
+                let [from, to] = places.map(|page| u64::from(page) * bytes);
+                encoder.copy_buffer_to_buffer(pool, from, &self.scratch, 0, bytes);
+                encoder.copy_buffer_to_buffer(&self.scratch, 0, pool, to, bytes);
             }
         }
     }

@@ -3,8 +3,11 @@
 pub mod answers;
 pub mod averages;
 pub mod columns;
+pub mod contrast;
+mod judging;
 pub mod reading;
 pub mod replay;
 pub mod responses;
+mod studies;
 pub mod trials;
 pub mod vectors;

@@ -13,13 +13,13 @@ use trimtab_engine::compare::{CompareRequest, Compared, Comparison};
 use trimtab_engine::generate::{self, Answer, GenerateRequest, Generation};
 use trimtab_engine::{Engine, SequenceIndex, TokenId};
 use trimtab_persona::coherence::ContextLikelihoods;
-use trimtab_persona::conversation::{ChatText, message, numbers};
+use trimtab_persona::conversation::{ChatText, message, numbers, token_ids};
 use trimtab_persona::sweep::SweepRow;
 use trimtab_persona::trials::{Trial, TrialAnswer, TrialProgress, TrialRecords, TrialSetup};
 
 /// Sequences that trials need at least.
 pub const MIN_SEQUENCES: usize = 2;
-/// What is done is handed over to be kept at least so often, in seconds.
+/// Longest time between two events with records, in seconds.
 const KEEP_EVERY: f64 = 5.0;
 /// The time left is told anew at least so often, in seconds.
 const TELL_EVERY: f64 = 1.0;
@@ -74,7 +74,10 @@ pub async fn run(
     let records = known.records(&study.keys, setup.questions.len());
     let now = watch.seconds();
     let mut run = Run {
-        pace: Pace::new(now, TrialProgress::of(setup, &records, 0, |_| true).passes_done),
+        pace: Pace::new(
+            now,
+            TrialProgress::of(setup, &records, 0, |_| true).passes_done,
+        ),
         keep: Every::new(KEEP_EVERY, now),
         tell: Every::new(TELL_EVERY, now),
         told: None,
@@ -182,8 +185,7 @@ impl Run<'_> {
             ..
         } = self.trial(trial);
         let answers = &self.study.setup.answers;
-        let ends = &self.engine.config().end_tokens;
-        let end_tokens: Vec<TokenId> = ends.iter().copied().map(TokenId).collect();
+        let end_tokens = token_ids(&self.engine.config().end_tokens);
         let mut requests = Vec::with_capacity(questions.len());
         for &question in questions {
             requests.push(GenerateRequest {
