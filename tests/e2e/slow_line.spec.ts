@@ -1,4 +1,4 @@
-/** What a visitor waits for on a slow line and a slow computer, on the page as it is published. */
+/** What a visitor waits for on a slow line and a slow computer, on the page as it is published and compressed. */
 import { address, expect, test } from "./browser.ts";
 
 /** 10 Mbit/s, and a processor a quarter as fast. */

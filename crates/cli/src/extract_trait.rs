@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use trimtab_persona::activations::{Average, Averages};
 use trimtab_persona::contrast_record::{
-    ContrastRecord, Kept, MAX_RECORD_BYTES, ResponseSettings, Thresholds,
+    ContrastRecord, MAX_RECORD_BYTES, ResponseSettings, ResponseStanding, Thresholds,
 };
 use trimtab_persona::conversation::ChatText;
 use trimtab_persona::trait_pack::{MAX_PACK_BYTES, MIN_PAIRS, TraitPack};
@@ -204,7 +204,7 @@ fn begin(
 fn averages_file(
     record: &ContrastRecord,
     averages: &[Option<Averages>],
-    kept: &[Kept],
+    kept: &[ResponseStanding],
     width: usize,
 ) -> Result<Vec<u8>> {
     let read: Vec<(usize, &Averages)> = averages
@@ -239,7 +239,10 @@ fn averages_file(
         ),
         ("pair", numbers(&|at| place(at).pair as i32)),
         ("question", numbers(&|at| place(at).question as i32)),
-        ("kept", numbers(&|at| i32::from(kept[at] == Kept::Kept))),
+        (
+            "kept",
+            numbers(&|at| i32::from(kept[at] == ResponseStanding::Kept)),
+        ),
     ] {
         tensors.push((name, Dtype::I32, vec![read.len()], bytes));
     }
@@ -273,7 +276,11 @@ fn longest(record: &ContrastRecord, chat: &ChatText) -> Result<usize> {
 
 fn print(out: &Path, found: &ExtractionReport) -> Result<()> {
     let mut dropped = BTreeMap::new();
-    for kept in found.kept.iter().filter(|kept| **kept != Kept::Kept) {
+    for kept in found
+        .kept
+        .iter()
+        .filter(|kept| **kept != ResponseStanding::Kept)
+    {
         let name = serde_json::to_value(kept)?;
         let name = name.as_str().unwrap_or_default().to_owned();
         *dropped.entry(name).or_insert(0) += 1;

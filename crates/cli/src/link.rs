@@ -9,7 +9,7 @@ use std::io::{IsTerminal, Read};
 use std::process::ExitCode;
 use trimtab_engine::Precision;
 use trimtab_persona::plan::NamedTerm;
-use trimtab_persona::recipe::link::{MAX_CODE_CHARS, Opened, decode};
+use trimtab_persona::recipe::link::{LinkContent, MAX_CODE_CHARS, decode};
 use trimtab_persona::recipe::newer::Newer;
 use trimtab_persona::recipe::replay::hexadecimal;
 use trimtab_persona::recipe::view::RecipeView;
@@ -72,7 +72,7 @@ impl LinkArgument {
     }
 
     /// Opens the link.
-    pub fn open(&self) -> Result<Opened> {
+    pub fn open(&self) -> Result<LinkContent> {
         Ok(decode(&self.text()?)?)
     }
 }
@@ -89,11 +89,11 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
 
 fn check(link: &LinkArgument) -> ExitCode {
     let sentence = match link.open() {
-        Ok(Opened::Recipe(recipe)) => {
+        Ok(LinkContent::Recipe(recipe)) => {
             println!("sound: {}", in_short(&recipe));
             return ExitCode::SUCCESS;
         }
-        Ok(Opened::Newer(newer)) => newer.sentence(),
+        Ok(LinkContent::Newer(newer)) => newer.sentence(),
         Err(error) => format!("{error:#}"),
     };
     // One line, whatever names the JSON parser quotes from the link.
@@ -121,11 +121,11 @@ fn in_short(recipe: &Recipe) -> String {
 
 fn show(link: &LinkArgument, json: bool) -> Result<()> {
     match link.open()? {
-        Opened::Newer(newer) => show_newer(&newer, json)?,
-        Opened::Recipe(recipe) if json => {
+        LinkContent::Newer(newer) => show_newer(&newer, json)?,
+        LinkContent::Recipe(recipe) if json => {
             print_json(&RecipeView::from(recipe.as_ref()))?;
         }
-        Opened::Recipe(recipe) => show_recipe(&recipe),
+        LinkContent::Recipe(recipe) => show_recipe(&recipe),
     }
     Ok(())
 }

@@ -19,7 +19,9 @@ use trimtab_persona::recipe::agreement::{keep_readings, readings_of_message};
 use trimtab_persona::recipe::link::{MARKER, encode};
 use trimtab_persona::recipe::replay::{Replayed, prompt_before, vectors_of};
 use trimtab_persona::recipe::tokens::{RecipeToken, prompts_mark};
-use trimtab_persona::recipe::{MAX_TOKENS, PlanChange, Recipe, RecipeMessage, RecipeRun, Role};
+use trimtab_persona::recipe::{
+    MAX_TOKENS, PlanChange, Recipe, RecipeMessage, RecipeRun, Role, TokenPlace,
+};
 use trimtab_studio::generation::{
     ColumnKind, ColumnRequest, ColumnResult, GenerateEvent, GenerateRequest, SEQUENCES,
 };
@@ -378,9 +380,12 @@ fn write(
     ))
 }
 
-fn parse_place(text: &str) -> Result<(usize, usize)> {
-    let place = text
-        .split_once(':')
-        .and_then(|(message, token)| Some((message.parse().ok()?, token.parse().ok()?)));
+fn parse_place(text: &str) -> Result<TokenPlace> {
+    let place = text.split_once(':').and_then(|(message, token)| {
+        Some(TokenPlace {
+            message: message.parse().ok()?,
+            token: token.parse().ok()?,
+        })
+    });
     place.with_context(|| format!("{text:?} is not MESSAGE:TOKEN, two numbers"))
 }

@@ -9,7 +9,7 @@ use anyhow::{Result, bail};
 use clap::Args;
 use serde::Serialize;
 use trimtab_engine::{Backend, Precision};
-use trimtab_persona::recipe::link::Opened;
+use trimtab_persona::recipe::link::LinkContent;
 use trimtab_persona::recipe::replay::hexadecimal;
 use trimtab_persona::recipe::{Recipe, RecipeMessage, VectorReference};
 use trimtab_persona::vector_file::TraitVector;
@@ -44,8 +44,8 @@ struct Printed {
 
 pub fn run(arguments: &Arguments) -> Result<()> {
     let recipe = match arguments.link.open()? {
-        Opened::Recipe(recipe) => recipe,
-        Opened::Newer(newer) => bail!("{}", newer.sentence()),
+        LinkContent::Recipe(recipe) => recipe,
+        LinkContent::Newer(newer) => bail!("{}", newer.sentence()),
     };
     let mut model = arguments.model.clone();
     model.precision = model.precision.or(Some(recipe.precision));

@@ -71,7 +71,7 @@ pub struct StudyArguments {
 }
 
 impl StudyArguments {
-    /// What is studied; where its vector file lies, and which of the tensors is meant.
+    /// The subject of the study; where its vector file lies, and which of the tensors is meant.
     pub fn subject(&self) -> Result<(Subject, PathBuf, Option<String>)> {
         let path = &self.r#trait;
         let pack = TraitPack::parse(&read_bounded(path, MAX_PACK_BYTES as u64)?)

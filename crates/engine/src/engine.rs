@@ -442,7 +442,7 @@ impl Engine {
         let index = row.position.0 as usize;
         let scored = match (row.want.head, &mut record.prediction) {
             (Head::Score(target) | Head::Compare(target), _) => Some(target),
-            // What was sampled has been scored by the way.
+            // A sampled token has been scored by the way.
             (Head::Sample(_), Some(prediction)) => {
                 prediction.target_logprob = prediction.chosen_logprob;
                 Some(prediction.chosen)

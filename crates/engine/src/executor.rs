@@ -14,11 +14,11 @@ pub struct ChangeSlot(pub u32);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TokenSource {
     Id(TokenId),
-    /// What the executor sampled last in this row's sequence, which the caller may not know yet.
+    /// The token that the executor sampled last in this row's sequence, which the caller may not know yet.
     Sampled,
 }
 
-/// What is wanted of the output head after a row.
+/// The prediction wanted after a row.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub enum Head {
     #[default]
@@ -42,7 +42,7 @@ impl Head {
     }
 }
 
-/// What is reported of a row's inside, at every layer.
+/// Parts of a row's inside that are reported, at every layer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Capture {
     pub residual: bool,
@@ -73,7 +73,7 @@ impl Capture {
     }
 }
 
-/// What a row is asked for besides its readings.
+/// Everything that a row is asked for besides its readings.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Want {
     pub head: Head,
@@ -108,7 +108,7 @@ pub struct Batch {
     pub rows: Vec<Row>,
 }
 
-/// What was captured of one row, each after its change; empty unless asked for.
+/// The captured parts of one row, each after its change; empty unless asked for.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Captured {
     /// `[L+1, d]`
@@ -122,7 +122,7 @@ pub struct Captured {
 }
 
 impl Captured {
-    /// What was captured at a place.
+    /// The captured rows at a place.
     pub fn at_mut(&mut self, place: Place) -> &mut Vec<f32> {
         match place {
             Place::Residual => &mut self.residual,
@@ -132,14 +132,14 @@ impl Captured {
     }
 }
 
-/// What came back of a batch, rows in its order.
+/// The results of a batch, rows in its order.
 #[derive(Clone, Debug, Default)]
 pub struct BatchRecord {
     pub tokens: Vec<TokenRecord>,
     pub captured: Vec<Captured>,
 }
 
-/// What an executor can hold, fixed when it was made.
+/// The most that an executor can hold, fixed when it was made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Rows of one batch.

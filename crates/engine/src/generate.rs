@@ -13,7 +13,7 @@ use crate::error::EngineError;
 use crate::executor::{Capture, Head, TokenSource};
 use crate::index::{Position, SequenceIndex, TokenId};
 use crate::record::{Prediction, TokenRecord};
-use crate::run::{Done, Run, Stream};
+use crate::run::{ReadRow, Run, Stream};
 use crate::sampling::Sampler;
 use crate::steering::SteeringPlan;
 use serde::{Deserialize, Serialize};
@@ -49,7 +49,7 @@ pub enum EndReason {
     Stopped,
 }
 
-/// What happened. `request` is the index into the requests.
+/// A step of a run. `request` is the index into the requests.
 #[derive(Clone, Debug)]
 pub enum Event {
     /// Prompt tokens of all requests consumed so far, cached ones included.
@@ -260,7 +260,7 @@ impl Generation {
         })
     }
 
-    /// What was captured since the last call: each token that became part of an answer or its prompt, once.
+    /// The rows captured since the last call: each token that became part of an answer or its prompt, once.
     pub fn take_captured(&mut self) -> Vec<CapturedRow> {
         std::mem::take(&mut self.captured)
     }
@@ -406,7 +406,7 @@ impl Generation {
     }
 
     /// Turns rows that came back into events.
-    fn accept(&mut self, engine: &mut Engine, rows: Vec<Done>) {
+    fn accept(&mut self, engine: &mut Engine, rows: Vec<ReadRow>) {
         let context = engine.info().context;
         let mut known = false;
         for done in rows {
@@ -420,7 +420,7 @@ impl Generation {
             }
             known |= index < text.given;
             done.cache(engine, length);
-            let Done {
+            let ReadRow {
                 record, captured, ..
             } = done;
             if self.run.capture.residual && !again {

@@ -1,4 +1,4 @@
-//! What the executors in host memory do alike: everything about a batch that is not arithmetic of the model.
+//! The half that executors in host memory share: everything about a batch that is not arithmetic of the model.
 
 use crate::divergence::divergence;
 use crate::error::EngineError;
@@ -214,7 +214,7 @@ impl<M: HostModel> Execute for HostExecutor<M> {
     }
 }
 
-/// What acts on a batch on its way, and what is noted of it.
+/// The changes that act on a batch on its way, and the notes taken of it.
 #[derive(Debug)]
 pub struct Observer<'a> {
     rows: &'a [Row],

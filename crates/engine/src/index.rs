@@ -20,7 +20,8 @@ pub struct Position(pub u32);
 pub struct SequenceIndex(pub u32);
 
 /// An entry of the vocabulary.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, TS)]
+#[ts(type = "number")]
 pub struct TokenId(pub u32);
 
 /// Where in a block a change, a reading or a capture acts.

@@ -104,7 +104,7 @@ impl Reading {
         Ok(true)
     }
 
-    /// What was captured since the last call, one for every token read.
+    /// The rows captured since the last call, one for every token read.
     pub fn take_captured(&mut self) -> Vec<Captured> {
         std::mem::take(&mut self.captured)
     }
@@ -114,7 +114,7 @@ impl Reading {
         engine.records(self.run.streams[0].sequence)
     }
 
-    /// What was read: everything, once [`Self::next`] has said so.
+    /// The outcome: everything, once [`Self::next`] has said so.
     pub fn finish(self, engine: &Engine) -> ReadOutcome {
         let records = self.records(engine);
         let numbers = self.captured.iter().map(|row| row.residual.len()).sum();

@@ -74,7 +74,7 @@ struct Queued {
 
 /// A row that came back.
 #[derive(Debug)]
-pub struct Done {
+pub struct ReadRow {
     /// Index into the run's streams.
     pub stream: usize,
     /// Index of the token in its sequence.
@@ -85,7 +85,7 @@ pub struct Done {
     plan: Arc<ActivePlan>,
 }
 
-impl Done {
+impl ReadRow {
     /// Notes that the token now lies in its sequence's cache.
     pub fn cache(&self, engine: &mut Engine, prompt_length: usize) {
         engine.cache(&self.row, self.record.clone(), prompt_length, &self.plan);
@@ -96,7 +96,7 @@ impl Done {
 #[derive(Debug)]
 pub struct Run {
     pub streams: Vec<Stream>,
-    /// What is captured of every row.
+    /// Parts of every row that are captured.
     pub capture: Capture,
     batch: Vec<Queued>,
     /// Rows of the batch in the making that ask for the head.
@@ -189,7 +189,10 @@ impl Run {
     }
 
     /// Waits for the oldest batch; `None` where nothing is under way. Rows are not yet noted as cached.
-    pub async fn collect(&mut self, engine: &mut Engine) -> Result<Option<Vec<Done>>, EngineError> {
+    pub async fn collect(
+        &mut self,
+        engine: &mut Engine,
+    ) -> Result<Option<Vec<ReadRow>>, EngineError> {
         if self.queued.is_empty() {
             return Ok(None);
         }
@@ -200,14 +203,16 @@ impl Run {
         self.pace.note(submitted, engine.now());
         let back = collected.tokens.into_iter().zip(collected.captured);
         let rows = rows.into_iter().zip(back);
-        let done = rows.map(|(Queued { stream, row, plan }, (record, captured))| Done {
-            stream,
-            index: row.position.0 as usize,
-            record,
-            captured,
-            row,
-            plan,
-        });
+        let done = rows.map(
+            |(Queued { stream, row, plan }, (record, captured))| ReadRow {
+                stream,
+                index: row.position.0 as usize,
+                record,
+                captured,
+                row,
+                plan,
+            },
+        );
         Ok(Some(done.collect()))
     }
 
@@ -215,7 +220,7 @@ impl Run {
     pub async fn collect_and_cache(
         &mut self,
         engine: &mut Engine,
-    ) -> Result<Option<Vec<Done>>, EngineError> {
+    ) -> Result<Option<Vec<ReadRow>>, EngineError> {
         let done = self.collect(engine).await?;
         for row in done.iter().flatten() {
             row.cache(engine, self.streams[row.stream].prompt_length);

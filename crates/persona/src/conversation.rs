@@ -32,7 +32,7 @@ impl TokenisedConversation {
     /// Token ids alone, all of them prompt.
     pub fn of_ids(ids: &[u32]) -> Self {
         Self {
-            tokens: ids.iter().copied().map(TokenId).collect(),
+            tokens: token_ids(ids),
             parts: vec![Part::Prompt; ids.len()],
             prompt_length: ids.len(),
         }
@@ -164,6 +164,11 @@ impl ChatText {
     pub fn pieces(&self, tokens: &[TokenId]) -> Vec<String> {
         self.tokenizer.pieces(&numbers(tokens))
     }
+}
+
+/// Plain numbers as ids.
+pub fn token_ids(numbers: &[u32]) -> Vec<TokenId> {
+    numbers.iter().copied().map(TokenId).collect()
 }
 
 /// Ids as plain numbers.

@@ -3,10 +3,9 @@
 
 use crate::answers::AnswerSettings;
 use crate::contrast::MIN_RESPONSE_TOKENS;
-use crate::conversation::{ChatText, TokenisedConversation, message};
+use crate::conversation::{ChatText, TokenisedConversation, message, token_ids};
 use serde::{Deserialize, Serialize};
 use trimtab_checkpoint::ChatError;
-use trimtab_engine::TokenId;
 
 /// About people, things, plans and facts, without a mood of their own.
 pub const QUESTIONS: [&str; 32] = [
@@ -90,10 +89,9 @@ impl NeutralSet {
             .iter()
             .filter(|answer| answer.ids.len() >= MIN_RESPONSE_TOKENS);
         long.map(|answer| {
-            let ids: Vec<TokenId> = answer.ids.iter().copied().map(TokenId).collect();
             Ok(chat
                 .prompt(&[message("user", &answer.question)])?
-                .answered(&ids))
+                .answered(&token_ids(&answer.ids)))
         })
         .collect()
     }

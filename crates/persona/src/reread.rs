@@ -16,7 +16,7 @@ pub fn logprobs(records: &[TokenRecord]) -> Vec<f32> {
         .collect()
 }
 
-/// What was thought of a token before it came.
+/// The model's expectation of a token before it came.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Expected {
     pub logprob: f32,
@@ -24,7 +24,7 @@ pub struct Expected {
     pub alternatives: Vec<(TokenId, f32)>,
 }
 
-/// What the record before a token says about it; `None` where it did not score that token.
+/// The expectation in the record before a token; `None` where that did not score the token.
 pub fn expectation(before: &TokenRecord, token: TokenId) -> Option<Expected> {
     let prediction = before.prediction.as_ref()?;
     let logprob = if prediction.chosen == token {

@@ -5,7 +5,7 @@ use crate::activations::{Average, Averages, Sample};
 use crate::bootstrap::Estimate;
 use crate::calibration::NeutralStatistics;
 use crate::coherence::{CoherenceBand, TooFewNeutralAnswers};
-use crate::contrast_record::{ContrastRecord, Kept, Thresholds};
+use crate::contrast_record::{ContrastRecord, ResponseStanding, Thresholds};
 use crate::estimators::{Estimator, LayerSamples};
 use crate::extract::Side;
 use crate::separation::{FOLDS, Scored, auc, fold_of};
@@ -55,7 +55,7 @@ pub struct Ingredients<'a> {
     pub record: &'a ContrastRecord,
     pub thresholds: Thresholds,
     /// For each response, whether it counts, as [`sort`] says.
-    pub kept: Vec<Kept>,
+    pub kept: Vec<ResponseStanding>,
     /// For each response, its averages; `None` where it was not read.
     pub averages: &'a [Option<Averages>],
     /// `d`
@@ -85,7 +85,7 @@ pub fn tables(layers: &[LayerEstimates], width: usize) -> Result<Vec<LayerTable>
 impl Ingredients<'_> {
     fn samples(&self) -> Vec<Sample<'_>> {
         let kept = self.averages.iter().enumerate();
-        kept.filter(|(at, _)| self.kept[*at] == Kept::Kept)
+        kept.filter(|(at, _)| self.kept[*at] == ResponseStanding::Kept)
             .filter_map(|(at, averages)| {
                 let place = self.record.settings.place(at);
                 Some(Sample {
@@ -219,7 +219,7 @@ impl Ingredients<'_> {
 pub fn sort(
     record: &ContrastRecord,
     thresholds: &Thresholds,
-) -> Result<Vec<Kept>, VectorMakingError> {
+) -> Result<Vec<ResponseStanding>, VectorMakingError> {
     let sound = thresholds.evidence.is_finite()
         && thresholds.deviations.is_finite()
         && thresholds.deviations > 0.0
@@ -234,11 +234,11 @@ pub fn sort(
         return Err(VectorMakingError::Unfinished { missing, total });
     }
     let band: CoherenceBand = record.band(thresholds.criteria())?;
-    let kept: Vec<Option<Kept>> = (0..total)
+    let kept: Vec<Option<ResponseStanding>> = (0..total)
         .map(|at| record.kept(at, thresholds, &band))
         .collect();
     let missing = kept.iter().filter(|one| one.is_none()).count();
-    let Some(kept) = kept.into_iter().collect::<Option<Vec<Kept>>>() else {
+    let Some(kept) = kept.into_iter().collect::<Option<Vec<ResponseStanding>>>() else {
         return Err(VectorMakingError::Unfinished { missing, total });
     };
     for (side, name) in [(Side::Positive, "positive"), (Side::Negative, "negative")] {
@@ -247,14 +247,17 @@ pub fn sort(
             all.filter(move |(at, _)| record.settings.place(*at).side == side)
                 .map(|(_, kept)| *kept)
         };
-        let count = |why: Kept| own().filter(|one| *one == why).count();
-        if count(Kept::Kept) < MIN_KEPT {
+        let count = |why: ResponseStanding| own().filter(|one| *one == why).count();
+        if count(ResponseStanding::Kept) < MIN_KEPT {
             let reasons = [
-                (Kept::WeakEvidence, "show too little of it"),
-                (Kept::TooUnlikely, "are too unlikely a text"),
-                (Kept::TooLikely, "are too likely a text, as a loop is"),
-                (Kept::Repetitive, "repeat themselves"),
-                (Kept::Empty, "are empty or nearly so"),
+                (ResponseStanding::WeakEvidence, "show too little of it"),
+                (ResponseStanding::TooUnlikely, "are too unlikely a text"),
+                (
+                    ResponseStanding::TooLikely,
+                    "are too likely a text, as a loop is",
+                ),
+                (ResponseStanding::Repetitive, "repeat themselves"),
+                (ResponseStanding::Empty, "are empty or nearly so"),
             ]
             .into_iter()
             .filter(|(why, _)| count(*why) > 0)
@@ -264,7 +267,7 @@ pub fn sort(
             return Err(VectorMakingError::Dropped {
                 side: name,
                 total: own().count(),
-                kept: count(Kept::Kept),
+                kept: count(ResponseStanding::Kept),
                 reasons,
             });
         }
@@ -272,9 +275,11 @@ pub fn sort(
     Ok(kept)
 }
 
-fn counts(record: &ContrastRecord, kept: &[Kept]) -> [usize; 2] {
+fn counts(record: &ContrastRecord, kept: &[ResponseStanding]) -> [usize; 2] {
     [Side::Positive, Side::Negative].map(|side| {
-        let own = |at: &usize| record.settings.place(*at).side == side && kept[*at] == Kept::Kept;
+        let own = |at: &usize| {
+            record.settings.place(*at).side == side && kept[*at] == ResponseStanding::Kept
+        };
         (0..kept.len()).filter(own).count()
     })
 }

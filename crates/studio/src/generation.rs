@@ -150,7 +150,7 @@ pub struct ColumnResult {
     pub reread_logprob: Vec<f32>,
     /// The first segment begins at 0.
     pub segments: Vec<PlanSegment>,
-    /// Of the answer; absent where there are no neutral answers to hold it against.
+    /// Coherence of the answer; absent where there are no neutral answers to hold it against.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub coherence: Option<AnswerCoherence>,
 }

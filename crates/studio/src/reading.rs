@@ -13,10 +13,11 @@ use trimtab_checkpoint::Message;
 use trimtab_engine::device::profile;
 use trimtab_engine::engine::{ReadRequest, Scoring};
 use trimtab_engine::gpu::Profile;
-use trimtab_engine::{LayerTable, SteeringPlan, TokenId};
+use trimtab_engine::{LayerTable, SteeringPlan};
 use trimtab_persona::answers::AnswerSettings;
 use trimtab_persona::coherence::{CoherenceBand, CoherenceCriteria};
 use trimtab_persona::contrast::{ContrastPair, examples};
+use trimtab_persona::conversation::token_ids;
 use trimtab_persona::neutral::NeutralSet;
 use trimtab_persona::plan::NamedTerm;
 use trimtab_persona::vector_file::{VectorFile, VectorMetadata, check_shape};
@@ -56,7 +57,7 @@ pub struct ProfileResult {
     pub tokens: usize,
     pub context: usize,
     pub seconds: f64,
-    /// What the device was measured to do at most.
+    /// Largest rates that were measured on the device.
     pub bytes_per_second: f64,
     pub products_per_second: f64,
     pub kernels: Vec<ProfiledKernel>,
@@ -132,7 +133,7 @@ impl Session {
                 "scoring needs at least two tokens: the first is predicted by none",
             ));
         }
-        let tokens: Vec<TokenId> = ids.iter().copied().map(TokenId).collect();
+        let tokens = token_ids(ids);
         let request = ReadRequest {
             sequence: REREADING,
             tokens: &tokens,
@@ -167,7 +168,7 @@ impl Session {
         prompt_length: Option<usize>,
         watch: &mut dyn Watch,
     ) -> Result<TraceResult, Failure> {
-        let tokens: Vec<TokenId> = ids.iter().copied().map(TokenId).collect();
+        let tokens = token_ids(&ids);
         let request = ReadRequest {
             sequence: REREADING,
             tokens: &tokens,

@@ -24,7 +24,7 @@ use trimtab_persona::trait_pack::TraitPack;
 use trimtab_persona::trait_report::TraitReport;
 use ts_rs::TS;
 
-/// What a run tells while it is under way.
+/// A message of a run that is under way.
 #[derive(Clone, Debug, Serialize)]
 #[serde(untagged)]
 pub enum Event {
@@ -76,7 +76,7 @@ macro_rules! verbs {
         $variant:ident $name:literal ($($input:ident: $type:ty),*) $([$event:ty])? -> $response:ty
             { $need:ident |$session:ident, $watch:ident| $body:expr }
     )+) => {
-        /// What is asked: the verb's name, and what it takes (several things as a list).
+        /// A verb's name, and what it takes (several things as a list).
         #[derive(Clone, Debug, Deserialize)]
         #[serde(tag = "verb", content = "input")]
         pub enum Request {
@@ -91,7 +91,7 @@ macro_rules! verbs {
             }
         }
 
-        /// What comes back.
+        /// A verb's answer.
         #[derive(Clone, Debug, Serialize)]
         #[serde(untagged)]
         #[allow(clippy::large_enum_variant, reason = "one at a time, on its way to be converted")]
@@ -206,7 +206,7 @@ verbs! {
     /// Lets go of traits, so that there is room for others; the rest keep their order.
     RemoveTraits "removeTraits" (names: Vec<String>) -> ()
         { session |session, _watch| session.remove_vectors(&names) }
-    /// What a link, or its code alone, holds.
+    /// Opens a link, or its code alone.
     OpenLink "openLink" (link: String) -> OpenedLink
         { nothing |_session, _watch| open_link(&link) }
     /// A recipe as a link's code, to be put after `#r=`. A trait that travels in it has to be one of the session's.
@@ -227,7 +227,7 @@ verbs! {
     /// Vectors by every estimator from the responses that pass. Other thresholds write nothing anew.
     MakeVector "makeVector" (request: VectorRequest) [MakingEvent] -> Extraction
         { session |session, watch| session.make_vector(request, watch).await }
-    /// What a contrast set's bytes hold, for a set that comes from a file.
+    /// Opens a contrast set that comes from a file.
     OpenContrast "openContrast" (bytes: Bytes) -> OpenedContrast
         { nothing |_session, _watch| open_contrast(&bytes.0) }
     /// One tensor of a vector file (the mean difference where none is named) as a GGUF control vector for llama.cpp and
@@ -237,7 +237,7 @@ verbs! {
     /// A GGUF control vector as a vector file for the loaded model. Layers that it leaves out are zero.
     ImportControlVector "importControlVector" (gguf: Bytes) -> Bytes
         { session |session, _watch| session.import_control_vector(&gguf.0).map(Bytes) }
-    /// What a vector does to its trait at several layers and doses, and what it costs. A stop ends a study with a failure of
+    /// Tries a vector at several layers and doses, for its effect on the trait and its cost. A stop ends a study with a failure of
     /// kind `usage`, after the event with its `records`.
     SweepTrait "sweepTrait" (request: SweepRequest) [StudyEvent] -> Swept
         { session |session, watch| session.sweep(request, watch).await }

@@ -1,7 +1,7 @@
 //! A model's files as the page has them, and what is loaded from them.
 
 use crate::blob::BlobSource;
-use crate::device_trial::{Tried, seconds};
+use crate::device_trial::{TriedDevice, seconds};
 use js_sys::Map;
 use serde::Deserialize;
 use trimtab_checkpoint::manifest::{CHAT_TEMPLATE, CONFIG, TOKENIZER, TOKENIZER_CONFIG, WEIGHTS};
@@ -43,7 +43,7 @@ impl ModelFiles {
     pub async fn open(
         files: Map,
         options: OpenOptions,
-        tried: Option<&Tried>,
+        tried: Option<&TriedDevice>,
         progress: &mut dyn FnMut(LoadProgress),
     ) -> Result<Session, Failure> {
         let own = Self {
@@ -76,7 +76,7 @@ impl ModelFiles {
         &self,
         config: &ModelConfig,
         backend: Backend,
-        tried: Option<&Tried>,
+        tried: Option<&TriedDevice>,
         progress: &mut dyn FnMut(LoadProgress),
     ) -> Result<Engine, Failure> {
         let weights = WeightFile::open(self.source(WEIGHTS)?).await?;
@@ -95,7 +95,7 @@ impl ModelFiles {
             ..Assumptions::default()
         };
         if backend == Backend::Gpu {
-            let needed = Tried {
+            let needed = TriedDevice {
                 forms: Forms::of(&weights, config)?,
                 config: config.clone(),
                 precision: self.precision,

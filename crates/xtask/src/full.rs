@@ -75,6 +75,8 @@ fn browser(root: &Path, report: &mut Report) -> Result<()> {
         bundle::one_file::make(root, &address, &bundle::one_file::Contents::published(root))?;
         bundle::site::make(&bundle::site::Contents::published(root))
     })?;
+    // As hosts send it: what a visitor waits for on a slow line is measured.
+    bundle::add_twins(&root.join("web/dist"))?;
     let server = Programs::Fresh.serve(root)?;
     // One failed project leaves the others to be run.
     let mut outcomes = Vec::new();

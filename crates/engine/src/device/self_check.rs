@@ -1,7 +1,7 @@
 //! The start-up self-check: the kernels of a model on the actual adapter, with small inputs whose answers the CPU
 //! executor knows, before any of the model's weights are there.
 //!
-//! What is run is a [`StandIn`] through the very executor that the model will use, so that every kernel template is
+//! The model that is run is a [`StandIn`] through the very executor that the model will use, so that every kernel template is
 //! rendered in the model's stored forms, precision and head width, each projection in each of its widths, and
 //! compiled by the adapter's own compiler. Where a block has few enough weights (SmolLM2-135M's) its widths are the
 //! model's too; only the vocabulary, the number of layers and the context are other constants.

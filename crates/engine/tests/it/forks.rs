@@ -164,7 +164,7 @@ fn answers_that_begin_together_wait_for_what_they_have_in_common() {
         .collect();
     for (backend, precision) in EXECUTORS {
         let label = format!("{backend:?} {precision:?}");
-        let mut together = engine(backend, precision, 8);
+        let mut together = engine(backend, precision, 16);
         let (answers, batches) = generate(&mut together, &requests);
         // Two beginnings, then eight ends: read one by one, the texts would be several times as many rows.
         let rows = 2 * COMMON + 8 * 20;
@@ -175,7 +175,7 @@ fn answers_that_begin_together_wait_for_what_they_have_in_common() {
             alone.clear(SequenceIndex(0)).unwrap();
             let (want, _) = generate(&mut alone, &[(0, text, plan)]);
             assert_eq!(answer.tokens, want[0].tokens, "{label}");
-            if backend == Backend::Reference {
+            if backend != Backend::Gpu {
                 assert_eq!(bits(&answer.records), bits(&want[0].records), "{label}");
             }
         }

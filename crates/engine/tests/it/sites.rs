@@ -16,7 +16,7 @@ use trimtab_engine::{
 use trimtab_testing::files::{golden, golden_json};
 use trimtab_testing::small_models;
 
-/// Of the largest number of a tensor: both sides compute in f32, in another order.
+/// Share of the largest number of a tensor: both sides compute in f32, in another order.
 const TOLERANCE: f32 = 2e-5;
 
 #[derive(Deserialize)]

@@ -5,9 +5,9 @@ use crate::verbs::Event;
 use crate::watch::{Halt, Watch};
 use trimtab_checkpoint::ChatError;
 use trimtab_engine::generate::{Answer, GenerateRequest, Generation};
-use trimtab_engine::{Engine, SequenceIndex, SteeringPlan, TokenId, TokenRecord};
+use trimtab_engine::{Engine, SequenceIndex, SteeringPlan, TokenRecord};
 use trimtab_persona::answers::AnswerSettings;
-use trimtab_persona::conversation::{ChatText, TokenisedConversation, message, numbers};
+use trimtab_persona::conversation::{ChatText, TokenisedConversation, message, numbers, token_ids};
 use trimtab_persona::neutral::{NeutralAnswer, NeutralSet, QUESTIONS};
 
 /// The request for an unsteered answer, of that number among those that `settings` sample.
@@ -18,14 +18,13 @@ pub fn answer_request(
     settings: &AnswerSettings,
     number: usize,
 ) -> GenerateRequest {
-    let ends = &engine.config().end_tokens;
     GenerateRequest {
         sequence: SequenceIndex(sequence as u32),
         prompt: prompt.tokens,
         plan: SteeringPlan::default(),
         sampler: settings.sampler(number),
         max_tokens: settings.max_tokens,
-        end_tokens: ends.iter().copied().map(TokenId).collect(),
+        end_tokens: token_ids(&engine.config().end_tokens),
     }
 }
 

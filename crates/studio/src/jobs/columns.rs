@@ -91,7 +91,7 @@ struct Run<'a> {
     /// In the order of the directions that the engine reads.
     calibrations: Vec<Option<Calibration>>,
     watch: &'a mut dyn Watch,
-    /// Of the prompts' reading.
+    /// Pace of the prompts' reading.
     pace: Pace,
     losses: usize,
     stopped: bool,
@@ -385,7 +385,7 @@ impl Run<'_> {
         }
     }
 
-    /// What the unsteered model makes of an answer; of an empty one nothing is read, its prompt included. An unsteered one
+    /// Reads an answer by the unsteered model; of an empty one nothing is read, its prompt included. An unsteered one
     /// lies in its own cache already, but for the last token of a stopped answer.
     async fn reread(
         &mut self,

@@ -3,8 +3,10 @@
 pub mod answers;
 pub mod averages;
 pub mod columns;
+mod judging;
 pub mod reading;
 pub mod replay;
 pub mod responses;
+mod studies;
 pub mod trials;
 pub mod vectors;

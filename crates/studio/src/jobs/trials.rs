@@ -12,13 +12,13 @@ use trimtab_checkpoint::ChatError;
 use trimtab_engine::compare::{CompareRequest, Compared, Comparison};
 use trimtab_engine::generate::{self, Answer, GenerateRequest, Generation};
 use trimtab_engine::{Engine, SequenceIndex, TokenId};
-use trimtab_persona::conversation::{ChatText, message, numbers};
+use trimtab_persona::conversation::{ChatText, message, numbers, token_ids};
 use trimtab_persona::sweep::SweepRow;
 use trimtab_persona::trials::{Trial, TrialAnswer, TrialProgress, TrialRecords, TrialSetup};
 
 /// Sequences that trials need at least.
 pub const MIN_SEQUENCES: usize = 2;
-/// What is done is handed over to be kept at least so often, in seconds.
+/// Longest time between two events with records, in seconds.
 const KEEP_EVERY: f64 = 5.0;
 /// The time left is told anew at least so often, in seconds.
 const TELL_EVERY: f64 = 1.0;
@@ -165,8 +165,7 @@ impl Run<'_> {
             ..
         } = self.trial(trial);
         let answers = &self.study.setup.answers;
-        let ends = &self.engine.config().end_tokens;
-        let end_tokens: Vec<TokenId> = ends.iter().copied().map(TokenId).collect();
+        let end_tokens = token_ids(&self.engine.config().end_tokens);
         let mut requests = Vec::with_capacity(questions.len());
         for &question in questions {
             requests.push(GenerateRequest {

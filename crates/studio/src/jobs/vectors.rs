@@ -10,10 +10,10 @@ use crate::verbs::Event;
 use crate::watch::{Halt, Pace, Watch};
 use trimtab_persona::activations::Averages;
 use trimtab_persona::contrast::MIN_RESPONSE_TOKENS;
-use trimtab_persona::contrast_record::{ContrastRecord, Kept, Thresholds};
+use trimtab_persona::contrast_record::{ContrastRecord, ResponseStanding, Thresholds};
 use trimtab_persona::vector_making::{Ingredients, MadeVector, sort, tables};
 
-/// What was read of the responses stays with the session, so that other thresholds read nothing again; also where this is
+/// Averages that were read of the responses stay with the session, so that other thresholds read nothing again; also where this is
 /// stopped or fails.
 pub async fn make(
     session: &mut Session,
@@ -51,7 +51,7 @@ impl Making<'_> {
     async fn all(
         mut self,
         thresholds: Thresholds,
-        kept: Vec<Kept>,
+        kept: Vec<ResponseStanding>,
         averages: &mut Vec<Option<Averages>>,
     ) -> Result<MadeVector, Halt> {
         let record = self.record;

@@ -3,7 +3,9 @@
 use crate::{Hearing, neutral, small_session};
 use pollster::block_on;
 use std::collections::BTreeSet;
-use trimtab_persona::contrast_record::{ContrastRecord, Kept, ResponseSettings, Thresholds};
+use trimtab_persona::contrast_record::{
+    ContrastRecord, ResponseSettings, ResponseStanding, Thresholds,
+};
 use trimtab_persona::estimators::Estimator;
 use trimtab_persona::trait_pack::TraitPack;
 use trimtab_persona::vector_file::VectorFile;
@@ -121,7 +123,7 @@ fn a_trait_is_stopped_gone_on_with_and_made() {
     assert_eq!(steps, session.engine.layer_rows() + 1);
     let kept = found.report.kept.iter();
     assert_eq!(
-        kept.filter(|kept| **kept == Kept::Kept).count(),
+        kept.filter(|kept| **kept == ResponseStanding::Kept).count(),
         found.report.kept_positive + found.report.kept_negative
     );
     let layers = session.engine.layer_rows();

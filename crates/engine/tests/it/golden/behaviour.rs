@@ -1,4 +1,4 @@
-//! What must hold of an executor whatever the numbers: reuse, segments, batches, seeds.
+//! Behaviour of every executor, whatever the numbers: reuse, segments, batches, seeds.
 
 use super::{Ids, Tensors, answers, forget, read};
 use pollster::block_on;

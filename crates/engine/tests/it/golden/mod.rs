@@ -1,4 +1,4 @@
-//! What the golden tests of every executor share: the reference data of `tests/golden`, and what is demanded.
+//! Shared parts of the golden tests of every executor: the reference data of `tests/golden`, and the demands.
 
 pub mod behaviour;
 pub mod predictions;
@@ -57,7 +57,7 @@ pub fn norm(values: impl IntoIterator<Item = f32>) -> f64 {
         .sqrt()
 }
 
-/// What the reference allows. `None`: measured and printed only.
+/// Differences that the reference allows. `None`: measured and printed only.
 #[derive(Clone, Copy, Debug)]
 pub struct Demands {
     /// Largest relative difference of the mean negative log-likelihood.
