@@ -20,6 +20,8 @@ import {
   shownRun,
   titleFrom,
   type Turn,
+  unfinished,
+  wasGiven,
 } from "../conversation/conversation.ts";
 import { asFailure } from "../model/failure.ts";
 import type { ModelState } from "../model/model.svelte.ts";
@@ -40,6 +42,8 @@ export class Chat {
   running: Running | null = $state.raw(null);
   /** A question that was asked before the model was there. */
   waiting: string | null = $state(null);
+  /** What became of this conversation in another tab, and the one to open for it; null where nothing did. */
+  elsewhere: { message: string; open: string | null } | null = $state.raw(null);
   /** Text for screen readers, read out politely. */
   announcement = $state("");
   #planTimer: ReturnType<typeof setTimeout> | null = null;
@@ -59,6 +63,7 @@ export class Chat {
   ) {
     this.conversation = newConversation(preferences.choices.system);
     store.keeping.onTrouble = (failure) => (model.failure = failure);
+    store.onElsewhere = (id, from) => void this.hear(id, from);
   }
 
   /** Opens the newest conversation that storage holds. */
@@ -75,14 +80,41 @@ export class Chat {
   async open(id: string): Promise<void> {
     await this.settle();
     const found = await this.stored(id);
-    if (found !== null) this.conversation = settled(found);
+    if (found !== null) this.enter(settled(found));
+  }
+
+  /** Another tab wrote or removed the conversation `id`, as a copy of `from`. */
+  private async hear(id: string, from: string | null): Promise<void> {
+    await this.refreshHeads();
+    const here = this.conversation.id;
+    if (from === here) this.elsewhere = { message: "Another tab went on from here in a copy. Both are in the list of conversations.", open: id };
+    else if (id === here && this.heads.some((head) => head.id === id)) {
+      this.elsewhere = { message: "This conversation went on in another tab. What you ask here goes on in a copy, so that nothing is lost.", open: id };
+    }
+  }
+
+  /** Puts a conversation on the screen; the settings that came with a link hold for as long as its conversation is there. */
+  private enter(conversation: Conversation): void {
+    if (this.conversation.lent === true) this.preferences.giveBack();
+    this.conversation = conversation;
+    this.elsewhere = null;
+    this.lendSettings();
+  }
+
+  /** Lends the settings of the newest answer where the conversation came with a link. */
+  lendSettings(): void {
+    const { lent, system, turns } = this.conversation;
+    const run = turns.map(shownRun).findLast((one) => one !== null && !wasGiven(one));
+    if (lent !== true || run == null) return;
+    const scope = lastPlan(run)[0]?.scope ?? this.preferences.choices.scope;
+    this.preferences.lend({ system, scope, sampler: { ...run.sampler }, maxTokens: run.maxTokens });
   }
 
   /** A conversation from the store; null, with a sentence, where it cannot be had. */
   private async stored(id: string): Promise<Conversation | null> {
     const title = this.heads.find((head) => head.id === id)?.title || "This conversation";
     try {
-      const found = await this.store.get(id);
+      const found = await this.store.open(id);
       if (found !== null) return found;
       this.model.failure = { kind: "usage", message: `“${title}” is no longer here: it was deleted, perhaps in another tab. The list now shows what is kept.` };
       await this.refreshHeads();
@@ -92,9 +124,11 @@ export class Chat {
     return null;
   }
 
-  async startNew(title = ""): Promise<void> {
+  /** `lent`: for the answers of a link, with its settings. */
+  async startNew(title = "", lent = false): Promise<void> {
     await this.settle();
-    this.conversation = { ...newConversation(this.preferences.choices.system), title: titleFrom(title) };
+    this.enter({ ...newConversation(""), title: titleFrom(title), ...(lent ? { lent } : {}) });
+    this.setSystem(this.preferences.choices.system);
   }
 
   async rename(id: string, title: string): Promise<void> {
@@ -165,6 +199,15 @@ export class Chat {
     }
     if (reusable && this.plan().length === 0 && this.sameQuestion(index)) return this.showUnsteered(index, run);
     await this.run(index, reusable ? ["steered"] : [...columns]);
+  }
+
+  /** Goes on with the answers on screen that have not come to their end, as they were written, for as many tokens again. */
+  async goOn(index: number): Promise<void> {
+    const turn = this.conversation.turns[index];
+    const run = turn === undefined ? null : shownRun(turn);
+    if (this.running !== null || this.model.loaded === null || run === null) return;
+    if (index < this.conversation.turns.length - 1) this.fork(index);
+    await this.run(index, unfinished(run), run);
   }
 
   /** Shows the unsteered answer in both columns: without a push, nothing has to be written again. */
@@ -265,35 +308,42 @@ export class Chat {
   }
 
   private async keep(conversation: Conversation): Promise<void> {
-    await this.store.put(conversation);
+    if (!(await this.store.put(conversation))) {
+      const copy = { ...conversation, id: newId(), created: Date.now() };
+      const onScreen = this.conversation.id === conversation.id;
+      if (onScreen) this.conversation = { ...this.conversation, id: copy.id };
+      await this.store.put(copy, conversation.id);
+      if (onScreen) this.elsewhere = { message: "This conversation had gone on in another tab, so it goes on here in a copy. Both are in the list of conversations.", open: null };
+    }
     await this.refreshHeads();
   }
 
-  private run(index: number, written: Column[]): Promise<void> {
-    this.#active = this.perform(index, written);
+  /** Writes answers of these columns: new ones, or those of the run that goes `on`. */
+  private run(index: number, written: Column[], on: Run | null = null): Promise<void> {
+    this.#active = this.perform(index, written, on);
     return this.#active;
   }
 
-  private async perform(index: number, written: Column[]): Promise<void> {
+  private async perform(index: number, written: Column[], on: Run | null): Promise<void> {
     const model = this.model.loaded;
     const turn = this.conversation.turns[index];
     if (model === null || turn === undefined) return;
-    const { id } = this.conversation;
-    const onScreen = () => this.conversation.id === id;
     const messages = written.map((column) => messagesFor(this.conversation, column, index));
-    const begun = this.begin(index, turn, model, written);
+    const begun = on === null ? this.begin(index, turn, model, written) : again(on, written);
     this.#stopWanted = false;
     this.#sentPlan = lastPlan(begun);
     this.announcement = "";
-    this.changeTurn(index, (old) => ({ ...old, runs: [...old.runs, begun], shown: old.runs.length }));
+    if (on === null) this.changeTurn(index, (old) => ({ ...old, runs: [...old.runs, begun], shown: old.runs.length }));
     this.running = { turn: turn.id, columns: written, phase: { kind: "reading", done: 0, total: 0, secondsLeft: null } };
-    void this.keep(this.conversation);
-
-    const goOn = await this.makeRoom();
+    // Kept before anything is written: where another tab was here, the answers belong to a copy.
+    const [goOn] = await Promise.all([this.makeRoom(), this.keep(this.conversation)]);
+    const { id } = this.conversation;
+    const onScreen = () => this.conversation.id === id;
     // A slider that moved, or a stop, while room was made holds for this run: the engine knows of no run yet that it could be told for.
-    const plan = this.plan();
+    const plan = on === null ? this.plan() : lastPlan(begun);
     this.#sentPlan = plan;
-    const run = new RunWriter({ ...begun, answers: { ...begun.answers, steered: emptyAnswer(plan) } }, written, {
+    const steered = on === null ? emptyAnswer(plan) : begun.answers.steered;
+    const run = new RunWriter({ ...begun, answers: { ...begun.answers, steered } }, written, {
       show: (now, phase) => {
         if (onScreen()) this.changeTurn(index, (old) => ({ ...old, runs: old.runs.map((one) => (one.id === now.id ? now : one)) }));
         if (this.running !== null && phase !== null && phase !== this.running.phase) this.running = { ...this.running, phase };
@@ -305,7 +355,12 @@ export class Chat {
       if (this.#stopWanted) {
         run.breakOff("stopped");
       } else {
-        const columnRequests = written.map((column, at): ColumnRequest => ({ column, messages: messages[at] ?? [], plan: column === "steered" ? plan : [] }));
+        const columnRequests = written.map((column, at): ColumnRequest => ({
+          column,
+          messages: messages[at] ?? [],
+          plan: column === "steered" ? plan : [],
+          ...(on === null ? {} : { begun: begun.answers[column].tokens.map((token) => token.id) }),
+        }));
         run.finish(await this.engine.generate({ columns: columnRequests, sampler: begun.sampler, maxTokens: begun.maxTokens }, run.take));
         if (onScreen()) this.announcement = readAloud(this.conversation, index, written);
       }
@@ -343,6 +398,14 @@ export class Chat {
 
 function reasonOf(thrown: unknown): string {
   return thrown instanceof Error && thrown.message !== "" ? thrown.message : String(thrown);
+}
+
+/** The run with room for as many tokens more as its longest answer was allowed, and with these columns open again. */
+function again(run: Run, written: readonly Column[]): Run {
+  const answers = { ...run.answers };
+  for (const column of written) answers[column] = { ...answers[column], end: null };
+  const longest = Math.max(...columns.map((column) => answers[column].tokens.length));
+  return { ...run, maxTokens: longest + Math.min(run.maxTokens, 200), answers };
 }
 
 /** The plan under which a run's last tokens were written. */
