@@ -176,18 +176,7 @@ impl Generation {
         engine: &mut Engine,
         requests: Vec<GenerateRequest>,
     ) -> Result<Self, EngineError> {
-        let begun = vec![Vec::new(); requests.len()];
-        Self::begin(engine, requests, begun, false).await
-    }
-
-    /// The same for answers of which the first tokens are there: each goes on after those in `begun`, which count towards
-    /// its `max_tokens`. Their rows are read again where no cache has them, under the request's plan.
-    pub async fn start_after(
-        engine: &mut Engine,
-        requests: Vec<GenerateRequest>,
-        begun: Vec<Vec<TokenId>>,
-    ) -> Result<Self, EngineError> {
-        Self::begin(engine, requests, begun, false).await
+        Self::begin(engine, requests, false).await
     }
 
     /// The same, but computes every token anew and keeps what the residual stream holds for [`Self::take_captured`].
@@ -195,22 +184,19 @@ impl Generation {
         engine: &mut Engine,
         requests: Vec<GenerateRequest>,
     ) -> Result<Self, EngineError> {
-        let begun = vec![Vec::new(); requests.len()];
-        Self::begin(engine, requests, begun, true).await
+        Self::begin(engine, requests, true).await
     }
 
     async fn begin(
         engine: &mut Engine,
         requests: Vec<GenerateRequest>,
-        begun: Vec<Vec<TokenId>>,
         capture: bool,
     ) -> Result<Self, EngineError> {
         engine.drain().await?;
         let (mut texts, mut streams) = (Vec::<Text>::new(), Vec::new());
-        for (index, (request, begun)) in requests.into_iter().zip(begun).enumerate() {
+        for (index, request) in requests.into_iter().enumerate() {
             let sequence = request.sequence;
-            let known = [request.prompt.as_slice(), &begun].concat();
-            engine.check_tokens(sequence, &known)?;
+            engine.check_tokens(sequence, &request.prompt)?;
             request.sampler.checked()?;
             if request.prompt.is_empty() {
                 return Err(EngineError::Usage(
@@ -224,23 +210,24 @@ impl Generation {
             }
             let plans = vec![(0, Arc::new(engine.activate(&request.plan)?))];
             let length = request.prompt.len();
-            // The last known token is always computed: the answer goes on with its prediction.
-            let usable = |_: &_, index: usize| !capture && index + 1 < known.len();
-            let stream = Stream::after_cached(engine, sequence, &known, length, plans, usable);
-            engine.set_seen(sequence, &known[..stream.next])?;
+            // The last prompt token is always computed: the answer begins with its prediction.
+            let usable = |_: &_, index: usize| !capture && index + 1 < length;
+            let stream =
+                Stream::after_cached(engine, sequence, &request.prompt, length, plans, usable);
+            engine.set_seen(sequence, &request.prompt[..stream.next])?;
             streams.push(stream);
             let segments = vec![Segment {
                 from: Position(0),
                 plan: request.plan.clone(),
             }];
-            let ended = (request.max_tokens <= begun.len()).then_some(EndReason::MaxTokens);
+            let ended = (request.max_tokens == 0).then_some(EndReason::MaxTokens);
             texts.push(Text {
                 request,
                 segments,
-                given: known.len(),
+                given: length,
                 resumed: false,
                 reported: 0,
-                tokens: begun,
+                tokens: Vec::new(),
                 ended,
             });
         }
@@ -411,7 +398,7 @@ impl Generation {
                 text.reported = index + 1;
                 self.events.push_back(Event::Read { request, record });
             }
-            if index + 1 < text.given || (again && text.ended.is_some()) {
+            if again && (index + 1 < text.given || text.ended.is_some()) {
                 continue;
             }
             let Some(prediction) = prediction else {

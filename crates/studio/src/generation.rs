@@ -36,7 +36,6 @@ impl ColumnKind {
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize, TS)]
-#[ts(optional_fields)]
 pub struct ColumnRequest {
     pub column: ColumnKind,
     /// The whole conversation so far, ending with the user's message.
@@ -44,10 +43,6 @@ pub struct ColumnRequest {
     pub messages: Vec<Message>,
     /// Not looked at in an unsteered column.
     pub plan: Vec<NamedTerm>,
-    /// Token ids with which the answer begins, and after which it goes on; they count towards its `maxTokens`.
-    #[serde(default)]
-    #[ts(type = "number[]")]
-    pub begun: Option<Vec<u32>>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize, TS)]

@@ -115,11 +115,7 @@ messages: { role: "system" | "user" | "assistant"; content: string }[],
 /**
  * Not looked at in an unsteered column.
  */
-plan: Array<SteeringTerm>, 
-/**
- * Token ids with which the answer begins, and after which it goes on; they count towards its `maxTokens`.
- */
-begun?: number[], };
+plan: Array<SteeringTerm>, };
 
 /**
  * One column's finished run: every token of the conversation and what was read.

@@ -33,9 +33,8 @@ pub async fn run(
     for column in request.columns {
         let steered = column.column == ColumnKind::Steered;
         let conversation = chat.prompt(&column.messages)?;
-        let begun: Vec<TokenId> = column.begun.into_iter().flatten().map(TokenId).collect();
         let mut pieces = chat.tokenizer.piece_stream();
-        for token in conversation.tokens.iter().chain(&begun) {
+        for token in &conversation.tokens {
             pieces.push(token.0);
         }
         let resolved = session.plan(&column.plan)?;
@@ -51,7 +50,6 @@ pub async fn run(
                 plan: column.plan,
             }],
             conversation,
-            begun,
             pieces,
             answered: 0,
             first: None,
@@ -74,8 +72,6 @@ struct Column<'a> {
     kind: ColumnKind,
     /// Up to where the answer begins.
     conversation: TokenisedConversation,
-    /// Tokens that the answer goes on after.
-    begun: Vec<TokenId>,
     plan: SteeringPlan,
     segments: Vec<PlanSegment>,
     pieces: Pieces<'a>,
@@ -238,9 +234,7 @@ impl Run<'_> {
         requests: Vec<generate::GenerateRequest>,
     ) -> Result<Vec<Answer>, Failure> {
         let mut generation = loop {
-            let begun = self.columns.iter().map(|column| column.begun.clone());
-            let begun = begun.collect();
-            match Generation::start_after(&mut self.session.engine, requests.clone(), begun).await {
+            match Generation::start(&mut self.session.engine, requests.clone()).await {
                 Ok(generation) => break generation,
                 Err(error) => self.recover(error).await?,
             }

@@ -21,7 +21,6 @@ const TOKENS: usize = 6;
 fn request() -> GenerateRequest {
     let kinds = [ColumnKind::Unsteered, ColumnKind::Steered];
     let column = |column| ColumnRequest {
-        begun: None,
         column,
         messages: vec![message("user", "Tell me a story about the sea and a ship.")],
         plan: vec!["cheerful=2".parse().unwrap()],
@@ -105,58 +104,6 @@ fn a_stop_ends_what_runs_and_another_one_the_re_reading() {
         assert_eq!(answers(&results), [2, 2]);
         assert_eq!(rereadings, 0);
         assert_eq!(results[1].reread_logprob.len(), results[1].tokens.len());
-    });
-}
-
-#[test]
-fn a_begun_answer_goes_on_as_if_it_had_never_ended() {
-    with_cheerful(|session| {
-        let sampler = Sampler {
-            temperature: 0.7,
-            repetition_penalty: 1.1,
-            seed: 3,
-            ..Sampler::GREEDY
-        };
-        let mut written = 0;
-        let mut run = |begun: [Option<Vec<u32>>; 2], question: &str| {
-            let mut request = request();
-            request.sampler = sampler;
-            for (column, begun) in request.columns.iter_mut().zip(begun) {
-                column.begun = begun;
-                column.messages[0].content = question.into();
-            }
-            let mut hearing = Hearing::new(|event: &Event| {
-                written += usize::from(matches!(
-                    event,
-                    Event::Generate(GenerateEvent::Token { .. })
-                ));
-                false
-            });
-            pollster::block_on(session.generate(request, &mut hearing)).unwrap()
-        };
-        let ids = |result: &ColumnResult| -> Vec<u32> {
-            let answer = &result.tokens[result.answer_start..];
-            answer.iter().map(|token| token.id).collect()
-        };
-        let whole = run([None, None], "Tell me a story about the sea.");
-        let [first, second] = [0, 1].map(|column: usize| Some(ids(&whole[column])[..3].to_vec()));
-        // From the caches, and again after they held something else.
-        let cached = run(
-            [first.clone(), second.clone()],
-            "Tell me a story about the sea.",
-        );
-        run([None, None], "What is snow?");
-        let read_again = run([first, second], "Tell me a story about the sea.");
-        for again in [&cached, &read_again] {
-            for (again, whole) in again.iter().zip(&whole) {
-                assert_eq!(ids(again), ids(whole));
-                assert_eq!(again.text, whole.text);
-                assert_eq!(again.reason, EndReason::MaxTokens);
-                assert_eq!(again.in_run.values.len(), whole.in_run.values.len());
-                assert_eq!(reread(again), reread(whole));
-            }
-        }
-        assert_eq!(written, 2 * (6 + 3 + 6 + 3));
     });
 }
 

@@ -23,8 +23,8 @@ export function rows(block: ReadingBlock, start: number, end: number): ReadingBl
   return { ...block, tokens: last - first, values: block.values.slice(first * stride, last * stride) };
 }
 
-/** The answer with everything that the finished run knows. One that went `on` keeps the segments of its beginning. */
-export function finish(answer: Answer, result: ColumnResult, on = false): Answer {
+/** The answer with everything that the finished run knows. */
+export function finish(answer: Answer, result: ColumnResult): Answer {
   const start = result.answerStart;
   const all = result.tokens.length;
   return {
@@ -34,7 +34,7 @@ export function finish(answer: Answer, result: ColumnResult, on = false): Answer
     reread: rows(result.reread, start, all),
     rereadLogprob: result.rereadLogprob.slice(start),
     ...(result.coherence === undefined ? {} : { coherence: result.coherence }),
-    segments: on || result.segments.length === 0 ? answer.segments : segmentsOf(result),
+    segments: result.segments.length === 0 ? answer.segments : segmentsOf(result),
     end: answer.end ?? "stopped",
   };
 }

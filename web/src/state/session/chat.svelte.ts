@@ -20,7 +20,6 @@ import {
   shownRun,
   titleFrom,
   type Turn,
-  unfinished,
   wasGiven,
 } from "../conversation/conversation.ts";
 import { asFailure } from "../model/failure.ts";
@@ -201,15 +200,6 @@ export class Chat {
     await this.run(index, reusable ? ["steered"] : [...columns]);
   }
 
-  /** Goes on with the answers on screen that have not come to their end, as they were written, for as many tokens again. */
-  async goOn(index: number): Promise<void> {
-    const turn = this.conversation.turns[index];
-    const run = turn === undefined ? null : shownRun(turn);
-    if (this.running !== null || this.model.loaded === null || run === null) return;
-    if (index < this.conversation.turns.length - 1) this.fork(index);
-    await this.run(index, unfinished(run), run);
-  }
-
   /** Shows the unsteered answer in both columns: without a push, nothing has to be written again. */
   private async showUnsteered(index: number, run: Run): Promise<void> {
     const { unsteered } = run.answers;
@@ -318,32 +308,30 @@ export class Chat {
     await this.refreshHeads();
   }
 
-  /** Writes answers of these columns: new ones, or those of the run that goes `on`. */
-  private run(index: number, written: Column[], on: Run | null = null): Promise<void> {
-    this.#active = this.perform(index, written, on);
+  private run(index: number, written: Column[]): Promise<void> {
+    this.#active = this.perform(index, written);
     return this.#active;
   }
 
-  private async perform(index: number, written: Column[], on: Run | null): Promise<void> {
+  private async perform(index: number, written: Column[]): Promise<void> {
     const model = this.model.loaded;
     const turn = this.conversation.turns[index];
     if (model === null || turn === undefined) return;
     const messages = written.map((column) => messagesFor(this.conversation, column, index));
-    const begun = on === null ? this.begin(index, turn, model, written) : again(on, written);
+    const begun = this.begin(index, turn, model, written);
     this.#stopWanted = false;
     this.#sentPlan = lastPlan(begun);
     this.announcement = "";
-    if (on === null) this.changeTurn(index, (old) => ({ ...old, runs: [...old.runs, begun], shown: old.runs.length }));
+    this.changeTurn(index, (old) => ({ ...old, runs: [...old.runs, begun], shown: old.runs.length }));
     this.running = { turn: turn.id, columns: written, phase: { kind: "reading", done: 0, total: 0, secondsLeft: null } };
     // Kept before anything is written: where another tab was here, the answers belong to a copy.
     const [goOn] = await Promise.all([this.makeRoom(), this.keep(this.conversation)]);
     const { id } = this.conversation;
     const onScreen = () => this.conversation.id === id;
     // A slider that moved, or a stop, while room was made holds for this run: the engine knows of no run yet that it could be told for.
-    const plan = on === null ? this.plan() : lastPlan(begun);
+    const plan = this.plan();
     this.#sentPlan = plan;
-    const steered = on === null ? emptyAnswer(plan) : begun.answers.steered;
-    const run = new RunWriter({ ...begun, answers: { ...begun.answers, steered } }, written, {
+    const run = new RunWriter({ ...begun, answers: { ...begun.answers, steered: emptyAnswer(plan) } }, written, {
       show: (now, phase) => {
         if (onScreen()) this.changeTurn(index, (old) => ({ ...old, runs: old.runs.map((one) => (one.id === now.id ? now : one)) }));
         if (this.running !== null && phase !== null && phase !== this.running.phase) this.running = { ...this.running, phase };
@@ -355,12 +343,7 @@ export class Chat {
       if (this.#stopWanted) {
         run.breakOff("stopped");
       } else {
-        const columnRequests = written.map((column, at): ColumnRequest => ({
-          column,
-          messages: messages[at] ?? [],
-          plan: column === "steered" ? plan : [],
-          ...(on === null ? {} : { begun: begun.answers[column].tokens.map((token) => token.id) }),
-        }));
+        const columnRequests = written.map((column, at): ColumnRequest => ({ column, messages: messages[at] ?? [], plan: column === "steered" ? plan : [] }));
         run.finish(await this.engine.generate({ columns: columnRequests, sampler: begun.sampler, maxTokens: begun.maxTokens }, run.take));
         if (onScreen()) this.announcement = readAloud(this.conversation, index, written);
       }
@@ -398,14 +381,6 @@ export class Chat {
 
 function reasonOf(thrown: unknown): string {
   return thrown instanceof Error && thrown.message !== "" ? thrown.message : String(thrown);
-}
-
-/** The run with room for as many tokens more as its longest answer was allowed, and with these columns open again. */
-function again(run: Run, written: readonly Column[]): Run {
-  const answers = { ...run.answers };
-  for (const column of written) answers[column] = { ...answers[column], end: null };
-  const longest = Math.max(...columns.map((column) => answers[column].tokens.length));
-  return { ...run, maxTokens: longest + Math.min(run.maxTokens, 200), answers };
 }
 
 /** The plan under which a run's last tokens were written. */

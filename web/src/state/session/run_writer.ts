@@ -57,7 +57,7 @@ export class RunWriter {
     const answers = this.#answers();
     let { prompt } = this.begun;
     for (const result of results) {
-      answers[result.column] = finish(answers[result.column], result, this.begun.answers[result.column].tokens.length > 0);
+      answers[result.column] = finish(answers[result.column], result);
       if (result.column === "unsteered") prompt = promptReading(result);
     }
     this.#showLast({ ...this.begun, answers, prompt });
