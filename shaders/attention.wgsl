@@ -1,9 +1,9 @@
 // Grouped-query attention of every row over its sequence's cache up to itself, for a batch of many rows.
 //
 //   queries         [rows, heads · head_dim] f32, rotated
-//   keys, values    the cache (see cache.wgsl)
-//   outputs         [rows, heads · head_dim] activations in blocks (see weights.wgsl), written
-//   output_scales   the blocks' scales
+//   keys, values    the cache (see cache.wgsl); pages: which of its pages a sequence holds
+//
+// What becomes of it is in `include/heads_*.wgsl`; its bindings are 5 and following.
 //
 // One workgroup of LANES for TOGETHER heads (x) and a row (y).
 // include step.wgsl
@@ -15,27 +15,16 @@ const LANES: u32 = {{lanes}};
 @group(0) @binding(1) var<storage, read> queries: array<vec4<f32>>;
 @group(0) @binding(2) var<storage, read> keys: array<vec4<u32>>;
 @group(0) @binding(3) var<storage, read> values: array<vec4<u32>>;
-@group(0) @binding(4) var<storage, read_write> outputs: array<vec4<u32>>;
-@group(0) @binding(5) var<storage, read_write> output_scales: array<vec4<f32>>;
+@group(0) @binding(4) var<storage, read> pages: array<u32>;
 
 // include attend.wgsl
-// include encode.wgsl
+// include heads_{{outputs}}.wgsl
 
 @compute @workgroup_size(LANES)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let first_head = group.x * TOGETHER;
     let index = group.y;
     let count = step.row[index].position + 1u;
-    let cache = step.row[index].sequence * KV_HEADS + first_head / (HEADS / KV_HEADS);
-    let log_total = attend(lane, first_head, index, cache, 0u, count);
-    for (var block = lane; block < TOGETHER * (HEAD_DIM / 32u); block += LANES) {
-        let coded = encoded(block * 32u);
-        let at = (index * HEADS + first_head) * (HEAD_DIM / 32u) + block;
-        // unroll
-        for (var v = 0u; v < INPUT_VEC4S; v++) {
-            outputs[at * INPUT_VEC4S + v] = coded.words[v];
-        }
-        output_scales[at * 2u] = coded.units;
-        output_scales[at * 2u + 1u] = vec4<f32>(coded.total, 0.0, 0.0, 0.0);
-    }
+    let log_total = attend(lane, first_head, index, 0u, count);
+    write_heads(lane, index, first_head);
 }

@@ -2,7 +2,7 @@
 // of that head, so each workgroup attends and leaves one part of the projection behind (see parts.wgsl).
 //
 //   queries          [rows, heads · head_dim] f32, rotated
-//   keys, values     the cache (see cache.wgsl)
+//   keys, values     the cache (see cache.wgsl); pages: which of its pages a sequence holds
 //   weights, scales  [d, heads · head_dim] in tiles (see weights.wgsl)
 //   residual         [rows, d] f32, unchanged; behind it the parts, written
 //
@@ -19,9 +19,10 @@ const STRIPS: u32 = {{strips}};
 @group(0) @binding(1) var<storage, read> queries: array<vec4<f32>>;
 @group(0) @binding(2) var<storage, read> keys: array<vec4<u32>>;
 @group(0) @binding(3) var<storage, read> values: array<vec4<u32>>;
-@group(0) @binding(4) var<storage, read> weights: array<vec4<u32>, MATRIX_TILES * BLOCKS * VEC4S * 64u>;
-@group(0) @binding(5) var<storage, read> scales: array<u32, SCALE_WORDS>;
-@group(0) @binding(6) var<storage, read_write> residual: array<f32>;
+@group(0) @binding(4) var<storage, read> pages: array<u32>;
+@group(0) @binding(5) var<storage, read> weights: array<vec4<u32>, MATRIX_TILES * BLOCKS * VEC4S * 64u>;
+@group(0) @binding(6) var<storage, read> scales: array<u32, SCALE_WORDS>;
+@group(0) @binding(7) var<storage, read_write> residual: array<f32>;
 
 // Blocks of a workgroup's heads.
 const HEAD_BLOCKS: u32 = TOGETHER * HEAD_DIM / 32u;
@@ -51,8 +52,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     }
     let keys_each = (position + splits) / splits;
     let first = split * keys_each;
-    let cache = step.row[index].sequence * KV_HEADS + first_head / (HEADS / KV_HEADS);
-    let log_total = attend(lane, first_head, index, cache, first, min(first + keys_each, position + 1u));
+    let log_total = attend(lane, first_head, index, first, min(first + keys_each, position + 1u));
     for (var block = lane; block < HEAD_BLOCKS; block += LANES) {
         let coded = encoded(block * 32u);
         // unroll

@@ -1,13 +1,16 @@
-// The boundary between two blocks: steers layer l, reads its directions, captures it, and normalises it
-// for what comes next. One kernel, because all of it needs the whole row.
+// A place where a plan acts: steers what lies there, reads its directions, captures it, and hands it on to what comes next. One
+// kernel, because all of it needs the whole row. Each place (`include/place_*.wgsl`: residual, after_attention, heads) says where its
+// numbers lie and how they go on. Only the first is passed by every batch; the others by those of which something is wanted there.
 //
-//   residual       [rows, d] f32, changed in place: where it lies in parts (see parts.wgsl) they are added, then steering acts
-//   changes        [slots, L+1] of CHANGE words: additions?, clamps, -, -, add[d], then MAX_CLAMPS of low, high, direction[d]
-//   directions     [L+1, d, 4] vec4 of f32, sixteen directions of unit length along d
+//   residual       [rows, d] f32, changed in place: where it lies in parts (see parts.wgsl) they are added, then steering acts;
+//                  behind it what lies at the other places (see between.wgsl)
+//   changes        [slots, L+1] of CHANGE words: additions?, clamps, -, -, add[w], then MAX_CLAMPS of low, high, direction[w],
+//                  w the width of the place
+//   directions     [L+1, w, 4] vec4 of f32, sixteen directions of unit length along w
 //   gain           [d] f32, of the norm that follows
-//   outputs        [rows, d] activations in blocks (see weights.wgsl), normalised
+//   outputs        [rows, w] activations in blocks (see weights.wgsl), normalised where a norm follows
 //   records        [rows, RECORD] f32 bits: word READINGS + 16 l + k is the reading of direction k
-//   captured       [L+1, MAX_ROWS, d] f32, written when asked for
+//   captured       [L+1, MAX_ROWS, w] f32, written when asked for
 //
 // One workgroup of LANES a row; a lane has every LANES-th column.
 // include step.wgsl
@@ -31,7 +34,9 @@ const D: u32 = {{d}};
 const LANES: u32 = {{lanes}};
 // Rows of a workgroup.
 const PART_ROWS: u32 = 1u;
-const BLOCKS: u32 = D / 32u;
+// Width of the place.
+const WIDTH: u32 = {{width}};
+const BLOCKS: u32 = WIDTH / 32u;
 const LAYER_ROWS: u32 = {{layer_rows}};
 const CHANGE: u32 = {{change_words}};
 const MAX_CLAMPS: u32 = {{max_clamps}};
@@ -51,11 +56,11 @@ const ADDERS: u32 = {{adders}};
 @group(0) @binding(9) var<storage, read_write> captured: array<f32>;
 
 // The row.
-var<workgroup> numbers: array<f32, D>;
+var<workgroup> numbers: array<f32, WIDTH>;
 var<workgroup> lane_sums: array<Sums, LANES>;
 var<workgroup> subtotals: array<Sums, max(ADDERS, 1u)>;
 
-// include {{residual}}.wgsl
+// include place_{{place}}.wgsl
 // include encode.wgsl
 
 // The sums of every lane's own, for all of them.
@@ -90,7 +95,7 @@ fn over_workgroup(lane: u32, four: vec4<f32>, one: f32) -> Sums {
 
 fn record(index: u32, lane: u32, quad: u32, readings: vec4<f32>) {
     let direction = quad * 4u + lane;
-    if (lane < 4u && direction < step.directions) {
+    if (lane < 4u && ((step.read[PLACE] >> direction) & 1u) != 0u) {
         records[index * RECORD + READINGS + here.layer * 16u + direction] = bitcast<u32>(readings[lane]);
     }
 }
@@ -99,7 +104,7 @@ fn record(index: u32, lane: u32, quad: u32, readings: vec4<f32>) {
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let index = group.x;
     let position = step.row[index].position;
-    let slot = step.row[index].change;
+    let slot = slot_of(index);
     let change = ((max(slot, 1u) - 1u) * LAYER_ROWS + here.layer) * CHANGE;
     let adds = slot != 0u && changes[change] != 0.0;
     // Ablation and clamping leave the first token alone.
@@ -110,7 +115,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         weigh_splits(lane, 0u, index, splits);
         workgroupBarrier();
     }
-    for (var first = lane; first < D; first += COLUMNS * LANES) {
+    for (var first = lane; first < WIDTH; first += COLUMNS * LANES) {
         // Asked for before the parts, so that they come meanwhile.
         var added: array<f32, COLUMNS>;
         // unroll
@@ -120,13 +125,13 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         if (adds) {
             // unroll
             for (var c = 0u; c < COLUMNS; c++) {
-                added[c] = changes[change + 4u + min(first + c * LANES, D - 1u)];
+                added[c] = changes[change + 4u + min(first + c * LANES, WIDTH - 1u)];
             }
         }
         let sums = columns_of(first, 0u, index, splits, true);
         // unroll
         for (var c = 0u; c < COLUMNS; c++) {
-            if (first + c * LANES < D) {
+            if (first + c * LANES < WIDTH) {
                 numbers[first + c * LANES] = sums[c] + added[c];
             }
         }
@@ -135,32 +140,35 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 
     if (clamps > 0u) {
         // All components are measured before any is changed.
-        let at = change + 4u + D;
+        let at = change + 4u + WIDTH;
         var own = vec4<f32>(0.0);
-        for (var i = lane; i < D; i += LANES) {
+        for (var i = lane; i < WIDTH; i += LANES) {
             // unroll
             for (var c = 0u; c < MAX_CLAMPS; c++) {
                 if (c < clamps) {
-                    own[c] += numbers[i] * changes[at + c * (D + 2u) + 2u + i];
+                    own[c] += numbers[i] * changes[at + c * (WIDTH + 2u) + 2u + i];
                 }
             }
         }
         let components = over_workgroup(lane, own, 0.0).four;
         for (var c = 0u; c < clamps; c++) {
-            let bounds = at + c * (D + 2u);
+            let bounds = at + c * (WIDTH + 2u);
             let shift = clamp(components[c], changes[bounds], changes[bounds + 1u]) - components[c];
-            for (var i = lane; i < D; i += LANES) {
+            for (var i = lane; i < WIDTH; i += LANES) {
                 numbers[i] += shift * changes[bounds + 2u + i];
             }
         }
         workgroupBarrier();
     }
 
-    if (IN_PARTS || slot != 0u || step.capture != 0u) {
-        for (var i = lane; i < D; i += LANES) {
-            residual[index * D + i] = numbers[i];
-            if (step.capture != 0u) {
-                captured[(here.layer * MAX_ROWS + index) * D + i] = numbers[i];
+    let captures = ((step.capture >> PLACE) & 1u) != 0u;
+    if (captures || (KEPT && (IN_PARTS || slot != 0u))) {
+        for (var i = lane; i < WIDTH; i += LANES) {
+            if (KEPT) {
+                residual[index * WIDTH + i] = numbers[i];
+            }
+            if (captures) {
+                captured[(here.layer * MAX_ROWS + index) * WIDTH + i] = numbers[i];
             }
         }
     }
@@ -168,27 +176,23 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     // Four directions at once, as they lie together; the first of them with the row's length.
     var squares = 0.0;
     var own = vec4<f32>(0.0);
-    for (var i = lane; i < D; i += LANES) {
+    for (var i = lane; i < WIDTH; i += LANES) {
         let value = numbers[i];
         squares += value * value;
-        if (step.directions > 0u) {
-            own += value * directions[(here.layer * D + i) * 4u];
+        if (step.read[PLACE] != 0u) {
+            own += value * directions[(here.layer * WIDTH + i) * 4u];
         }
     }
     let sums = over_workgroup(lane, own, squares);
     record(index, lane, 0u, sums.four);
-    for (var quad = 1u; quad * 4u < step.directions; quad++) {
+    for (var quad = 1u; (step.read[PLACE] >> (quad * 4u)) != 0u; quad++) {
         own = vec4<f32>(0.0);
-        for (var i = lane; i < D; i += LANES) {
-            own += numbers[i] * directions[(here.layer * D + i) * 4u + quad];
+        for (var i = lane; i < WIDTH; i += LANES) {
+            own += numbers[i] * directions[(here.layer * WIDTH + i) * 4u + quad];
         }
         record(index, lane, quad, over_workgroup(lane, own, 0.0).four);
     }
-    let scale = inverseSqrt(sums.one / f32(D) + EPSILON);
-    for (var i = lane; i < D; i += LANES) {
-        numbers[i] *= scale * gain[i];
-    }
-    workgroupBarrier();
+    hand_on(index, lane, sums.one);
     for (var block = lane; block < BLOCKS; block += LANES) {
         let coded = encoded(block * 32u);
         let at = index * BLOCKS + block;

@@ -1,10 +1,8 @@
-import { defineConfig, type ReporterDescription } from "@playwright/test";
+import { defineConfig } from "@playwright/test";
 import { launch } from "./e2e/launch.ts";
+import { reporter } from "./reporter.ts";
 
 const full = process.env["TRIMTAB_FULL"] === "1";
-const report = process.env["TRIMTAB_REPORT"];
-const reporter: ReporterDescription[] = [["list"]];
-if (report !== undefined) reporter.push(["json", { outputFile: report }]);
 
 /** Hardly compute: they run beside the Rust tests. */
 const still = ["any_host", "failures", "first_sight", "links_open", "offline", "offline_file"].map((name) => `${name}.spec.ts`);

@@ -1,6 +1,7 @@
 // Attention of TOGETHER heads that share keys and values over some of their sequence's cache, by a workgroup of LANES.
 //
-// The kernel binds `queries`, `keys` and `values`. A lane is a few keys while scores are made, and the dimensions of a vec4 of
+// The kernel binds `queries`, `keys`, `values` and `pages`, the table of the pages that a sequence holds,
+// [sequences, SEQUENCE_PAGES]. A lane is a few keys while scores are made, and the dimensions of a vec4 of
 // every SUBSETS-th key while values are summed; a key or value that was loaded serves every head, a query every key of its
 // lane. Keys come in chunks of CHUNK, with a running softmax over them: few barriers and few loads, since a software adapter
 // pays for each.
@@ -43,9 +44,11 @@ fn along(a: array<vec4<f32>, SPREAD>, b: array<vec4<f32>, SPREAD>) -> f32 {
     return dot(a[0], b[0]);
 }
 
-// Leaves the means over the keys `first` .. `end` of `cache`, the sequence's key/value head, in `numbers`, for the heads from
-// `first_head` on of row `index`. Returns the logarithm of the first head's sum of exp(score).
-fn attend(lane: u32, first_head: u32, index: u32, cache: u32, first: u32, end: u32) -> f32 {
+// Leaves the means over the keys `first` .. `end` of the row's sequence in `numbers`, for the heads from `first_head` on of row
+// `index`. Returns the logarithm of the first head's sum of exp(score).
+fn attend(lane: u32, first_head: u32, index: u32, first: u32, end: u32) -> f32 {
+    let table = step.row[index].sequence * SEQUENCE_PAGES;
+    let kv_head = first_head / (HEADS / KV_HEADS);
     let query = (index * HEADS + first_head) * (HEAD_DIM / 4u);
     var largest: array<f32, TOGETHER>;
     var own_total: array<f32, TOGETHER>;
@@ -65,7 +68,9 @@ fn attend(lane: u32, first_head: u32, index: u32, cache: u32, first: u32, end: u
             var key: array<u32, LANE_KEYS>;
             // unroll
             for (var k = 0u; k < LANE_KEYS; k++) {
-                key[k] = start + min(at + lane + k * LANES, here - 1u);
+                let position = start + min(at + lane + k * LANES, here - 1u);
+                let page = pages[table + position / PAGE];
+                key[k] = (page * KV_HEADS + kv_head) * (VECTORS * PAGE) + position % PAGE;
             }
             var sum_of_products: array<f32, TOGETHER * LANE_KEYS>;
             // unroll
@@ -76,11 +81,10 @@ fn attend(lane: u32, first_head: u32, index: u32, cache: u32, first: u32, end: u
                 }
             }
             for (var i = 0u; i < VECTORS; i++) {
-                let first_key = (cache * VECTORS + i) * CONTEXT;
                 var dimensions: array<array<vec4<f32>, SPREAD>, LANE_KEYS>;
                 // unroll
                 for (var k = 0u; k < LANE_KEYS; k++) {
-                    dimensions[k] = cached(keys[first_key + key[k]]);
+                    dimensions[k] = cached(keys[key[k] + i * PAGE]);
                 }
                 // unroll
                 for (var g = 0u; g < TOGETHER; g++) {
@@ -137,16 +141,24 @@ fn attend(lane: u32, first_head: u32, index: u32, cache: u32, first: u32, end: u
         }
         workgroupBarrier();
         if (lane < VECTORS * SUBSETS) {
-            for (var i = lane / VECTORS; i < here; i += SUBSETS) {
-                let value = cached(values[(cache * CONTEXT + start + i) * VECTORS + lane % VECTORS]);
-                // unroll
-                for (var g = 0u; g < TOGETHER; g++) {
-                    let weight = scores[g * CHUNK + i];
+            var begin = start;
+            while (begin < start + here) {
+                // Positions of one page, so that it is looked up once.
+                let stop = min((begin / PAGE + 1u) * PAGE, start + here);
+                let page = pages[table + begin / PAGE];
+                let first_value = ((page * KV_HEADS + kv_head) * PAGE + begin % PAGE) * VECTORS + lane % VECTORS;
+                for (var i = lane / VECTORS; i < stop - begin; i += SUBSETS) {
+                    let value = cached(values[first_value + i * VECTORS]);
                     // unroll
-                    for (var half = 0u; half < SPREAD; half++) {
-                        sum[g * SPREAD + half] += weight * value[half];
+                    for (var g = 0u; g < TOGETHER; g++) {
+                        let weight = scores[g * CHUNK + begin - start + i];
+                        // unroll
+                        for (var half = 0u; half < SPREAD; half++) {
+                            sum[g * SPREAD + half] += weight * value[half];
+                        }
                     }
                 }
+                begin = stop;
             }
         }
         workgroupBarrier();

@@ -41,12 +41,13 @@ fn keep(t: u32, row: Place, pair: u32, lane: u32, sums: vec2<f32>) {
         first += bitcast<f32>(scales[BIASES_AT + pair * 2u]);
         second += bitcast<f32>(scales[BIASES_AT + pair * 2u + 1u]);
     }
-    let sequence = step.row[row.index].sequence;
+    let page = step.row[row.index].page * KV_HEADS;
     let position = step.row[row.index].position;
+    let slot = position % PAGE;
     let within = pair % HALF;
     let head = pair / HALF;
     if (head >= HEADS + KV_HEADS) {
-        let at = ((sequence * KV_HEADS + head - HEADS - KV_HEADS) * CONTEXT + position) * (VECTORS * 4u) + within;
+        let at = ((page + head - HEADS - KV_HEADS) * PAGE + slot) * (VECTORS * 4u) + within;
         if (HALF_CACHE) {
             values[at] = halves(first, second);
         } else {
@@ -64,14 +65,14 @@ fn keep(t: u32, row: Place, pair: u32, lane: u32, sums: vec2<f32>) {
         queries[at + HALF] = b;
         return;
     }
-    let base = (sequence * KV_HEADS + head - HEADS) * VECTORS;
-    let at = ((base + within / 4u) * CONTEXT + position) * 4u + within % 4u;
+    let base = (page + head - HEADS) * VECTORS;
+    let at = ((base + within / 4u) * PAGE + slot) * 4u + within % 4u;
     if (HALF_CACHE) {
         keys[at] = halves(a, b);
     } else {
         let far = within + HALF;
         keys[at] = bitcast<u32>(a);
-        keys[((base + far / 4u) * CONTEXT + position) * 4u + far % 4u] = bitcast<u32>(b);
+        keys[((base + far / 4u) * PAGE + slot) * 4u + far % 4u] = bitcast<u32>(b);
     }
 }
 

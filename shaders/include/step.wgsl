@@ -18,13 +18,22 @@ struct Row {
     repetition_penalty: f32,
     // Index of the row that is head row i; it lies in row[i] and has nothing to do with that row.
     head_row: u32,
+    // The page of the cache that takes this position (see cache.wgsl).
+    page: u32,
+    // As `change`, of the change of what lies within blocks.
+    inside: u32,
+    pad0: u32,
+    pad1: u32,
 }
 
 struct Step {
     rows: u32,
     head_rows: u32,
     directions: u32,
+    // A bit for each place, in the order of `Place`: whether what lies there is captured.
     capture: u32,
+    // A bit for each direction, of each place: whether it is read there.
+    read: vec4<u32>,
     row: array<Row, MAX_ROWS>,
 }
 

@@ -38,9 +38,11 @@ export async function asNewVisitor<T>(visit: (visitor: BrowserContext) => Promis
   }
 }
 
-export async function openOurs(context: BrowserContext | Browser, isolated = false): Promise<Page> {
+/** The page of a build at its address, `prepared` before it is fetched. */
+export async function openOurs(context: BrowserContext | Browser, at = address, prepared: (page: Page) => Promise<void> = async () => undefined): Promise<Page> {
   const page = await context.newPage();
-  await page.goto(isolated ? isolatedAddress : address);
+  await prepared(page);
+  await page.goto(at);
   await page.waitForFunction(() => "trimtab" in globalThis);
   return page;
 }
@@ -93,7 +95,7 @@ export async function openContestant(subject: Subject): Promise<Contestant> {
 }
 
 async function openTrimtab(browser: Browser, subject: Subject): Promise<Contestant> {
-  const page = await openOurs(browser, subject.isolated);
+  const page = await openOurs(browser, subject.isolated === true ? isolatedAddress : address);
   const loaded = await loadOurs(page, subject.backend, subject.precision ?? "exact");
   const wanted = subject.backend === "webgpu" ? "gpu" : "cpu";
   if (loaded.backend !== wanted || loaded.precision !== subject.precision) {

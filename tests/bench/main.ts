@@ -1,8 +1,8 @@
 /**
  * Times our page, and with `peers` other runtimes, in headless Chromium. Reads a {@link Job} as JSON
- * from standard input, writes a {@link Report} to the file that is named; `cargo xtask bench` does both.
+ * from standard input, writes a {@link Report} to standard output; `cargo xtask bench` does both.
  */
-import { readFileSync, writeFileSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import { chromium } from "@playwright/test";
 import type { Backend, Question, Subject } from "./answer.ts";
 import { asNewVisitor, launchOptions } from "./contestants.ts";
@@ -16,7 +16,6 @@ interface Job {
   shortQuestion: Question;
   rounds: number;
   peers: boolean;
-  out: string;
 }
 
 interface Report {
@@ -65,7 +64,7 @@ async function main(job: Job): Promise<void> {
       report.memory.push(memory);
     }
   });
-  writeFileSync(job.out, JSON.stringify(report));
+  process.stdout.write(JSON.stringify(report));
 }
 
 await main(JSON.parse(readFileSync(0, "utf8")) as Job);

@@ -6,6 +6,7 @@ import { fileURLToPath } from "node:url";
 import { test as base, chromium, expect, type BrowserContext, type Page } from "@playwright/test";
 import type { Engine } from "../../web/src/engine/protocol.ts";
 import { launch } from "./launch.ts";
+import { beforeWorker } from "./worker_source.ts";
 
 declare global {
   var trimtab: Engine;
@@ -54,6 +55,8 @@ export async function newVisitor({ app = false, touch = false, flags = [] as rea
 interface Fixtures {
   /** A page without a model; the test fails when it complains. */
   fresh: Page;
+  /** A browser that was never here; the next test has another. */
+  stranger: BrowserContext;
 }
 
 interface WorkerFixtures {
@@ -67,6 +70,11 @@ export const test = base.extend<Fixtures, WorkerFixtures>({
     await page.goto(address);
     await use(page);
     expect(heard, "errors on the console").toEqual([]);
+  },
+  stranger: async ({}, use) => {
+    const { context, leave } = await newVisitor();
+    await use(context);
+    await leave();
   },
   visitor: [
     async ({}, use) => {
@@ -89,10 +97,7 @@ export interface Executor {
 export async function pageWithModel(visitor: BrowserContext, executor: Executor): Promise<Page> {
   const page = await visitor.newPage();
   if (executor.withoutRelaxedSimd === true) {
-    await page.route(/worker[^/]*\.js$/, async (route) => {
-      const response = await route.fetch();
-      await route.fulfill({ response, body: `WebAssembly.validate = () => false;${await response.text()}` });
-    });
+    await beforeWorker(page, "WebAssembly.validate = () => false;");
   }
   await page.goto(address);
   await load(page, executor);

@@ -1,17 +1,14 @@
 /** A graphics device that is lost in the middle of an answer. */
 import { ANSWERING, answerAt, answered, ask, text, tokens } from "./conversation.ts";
-import { address, expect, load, newVisitor, test } from "./browser.ts";
+import { address, expect, load, test } from "./browser.ts";
 import { keepDevices } from "./device_loss.ts";
+import { beforeWorker } from "./worker_source.ts";
 
 const QUESTION = "Name three fruits.";
 
-test("the answer goes on with the same tokens on a new device", async () => {
-  const { context, leave } = await newVisitor();
-  const page = await context.newPage();
-  await page.route(/worker[^/]*\.js$/, async (route) => {
-    const response = await route.fetch();
-    await route.fulfill({ response, body: keepDevices + (await response.text()) });
-  });
+test("the answer goes on with the same tokens on a new device", async ({ stranger }) => {
+  const page = await stranger.newPage();
+  await beforeWorker(page, keepDevices);
   await page.goto(address);
   // What was read token by token is read again many at a time. In "exact" that is the same but for the last bits; in "fast" such a
   // bit may round an activation the other way, and another token be chosen where two are nearly equal.
@@ -41,5 +38,4 @@ test("the answer goes on with the same tokens on a new device", async () => {
   await expect(page.getByRole("status").filter({ hasText: /The graphics device was lost in the middle of an answer\..* goes on there/ })).toBeVisible({ timeout: ANSWERING });
   await answered(page);
   expect({ steered: await text(page, "Steered"), unsteered: await text(page, "Unsteered") }).toEqual(undisturbed);
-  await leave();
 });

@@ -5,7 +5,7 @@ import { address, complaints, expect, load, newVisitor, test, type Executor } fr
 import { ANSWERING, answerAt, answered, ask, text, tokens } from "./conversation.ts";
 import { keepDevices } from "./device_loss.ts";
 import { linksReplay } from "./golden_links.ts";
-import { countingSource, type GpuCounts } from "./gpu_counters.ts";
+import { costOfToken, countGpu } from "./gpu_counters.ts";
 
 const executor: Executor & { name: string } = { name: "GPU, fast", backend: "gpu", precision: "fast" };
 const TOKENS = 16;
@@ -23,10 +23,7 @@ test.beforeAll(async () => {
   leave = visitor.leave;
   heard = complaints(visitor.context);
   page = await visitor.context.newPage();
-  await page.route(/worker[^/]*\.js$/, async (route) => {
-    const response = await route.fetch();
-    await route.fulfill({ response, body: countingSource + keepDevices + (await response.text()) });
-  });
+  await countGpu(page, keepDevices);
   await page.goto(address);
 });
 
@@ -49,53 +46,15 @@ test("the residual stream is the reference's", () => residualAgrees(page, execut
 test("links replay to the author's tokens", () => linksReplay(page, executor, (name) => ["fast-steered", "fast-on-the-cpu"].includes(name)));
 
 test("a decoded token makes one submission, few dispatches, one small readback and no object", async () => {
-  const run = (maxTokens: number) =>
-    page.evaluate(async (maxTokens) => {
-      const start = performance.now();
-      const [result] = await globalThis.trimtab.generate(
-        {
-          columns: [{ column: "unsteered", messages: [{ role: "user", content: "Tell me a long story about the sea." }], plan: [] }],
-          sampler: { temperature: 0, topK: 0, topP: 1, repetitionPenalty: 1, seed: 1 },
-          maxTokens,
-        },
-        () => undefined,
-      );
-      return { tokens: (result?.tokens.length ?? 0) - (result?.answerStart ?? 0), seconds: (performance.now() - start) / 1000 };
-    }, maxTokens);
-
-  // The first run fills the cache; the next two both start from the whole prompt in it and differ only in decoded tokens.
-  await run(4);
-  const before = await counted(worker);
-  const short = await run(4);
-  const between = await counted(worker);
-  const long = await run(4 + TOKENS);
-  const after = await counted(worker);
-  expect(short.tokens).toBe(4);
-  expect(long.tokens).toBe(4 + TOKENS);
-  console.log(`decoded ${String(TOKENS)} tokens in ${(long.seconds - short.seconds).toFixed(2)} s in the browser, fast`);
-
-  const dispatches = after.dispatches - between.dispatches - (between.dispatches - before.dispatches);
-  const submissions = after.submissions - between.submissions - (between.submissions - before.submissions);
-  const readbacks = after.readbacks.slice(between.readbacks.length);
-  const fewerReadbacks = readbacks.length - (between.readbacks.length - before.readbacks.length);
-  console.log(`a token: ${String(dispatches / TOKENS)} dispatches, ${String(submissions / TOKENS)} submissions, ${String(fewerReadbacks / TOKENS)} readbacks`);
+  const { dispatches, submissions, readbacks, readbackBytes, made, seconds } = await costOfToken(page, TOKENS);
+  console.log(`a token in the browser, fast: ${seconds.toFixed(2)} s, ${String(dispatches)} dispatches, ${String(submissions)} submissions, ${String(readbacks)} readbacks`);
   expect(dispatches).toBeGreaterThan(0);
-  expect(dispatches / TOKENS).toBeLessThanOrEqual(130);
-  expect(submissions / TOKENS).toBeLessThanOrEqual(1);
-  expect(fewerReadbacks / TOKENS).toBeLessThanOrEqual(1);
-  expect(Math.max(...readbacks)).toBeLessThanOrEqual(4096);
-
-  const made = Object.keys(after.creates).filter(
-    (name) => (after.creates[name] ?? 0) - (between.creates[name] ?? 0) > (between.creates[name] ?? 0) - (before.creates[name] ?? 0),
-  );
+  expect(dispatches).toBeLessThanOrEqual(130);
+  expect(submissions).toBeLessThanOrEqual(1);
+  expect(readbacks).toBeLessThanOrEqual(1);
+  expect(Math.max(...readbackBytes)).toBeLessThanOrEqual(4096);
   expect(made.filter((name) => name !== "createCommandEncoder")).toEqual([]);
 });
-
-async function counted(worker: Worker): Promise<GpuCounts> {
-  const counts = await worker.evaluate(() => structuredClone((globalThis as unknown as { gpuCounts?: GpuCounts }).gpuCounts));
-  if (!counts) throw new Error("the worker's script was not counted");
-  return counts;
-}
 
 test("a pushed slider makes a steered answer that differs from the unsteered one, both coloured", async () => {
   await answerAt(page, { temperature: 0, tokens: 6 });

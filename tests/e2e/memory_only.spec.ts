@@ -1,20 +1,17 @@
 /** A browser that offers the page no storage at all: everything runs in memory, and the page says what that means. */
-import { address, expect, newVisitor, test } from "./browser.ts";
+import { address, expect, test } from "./browser.ts";
 import { answerAt, ask, startModel } from "./conversation.ts";
+import { beforeWorker } from "./worker_source.ts";
 
 /** Runs before any script of the page or its worker. */
 const forgetful = `Object.defineProperty(navigator.storage, "getDirectory", { value: () => Promise.reject(new DOMException("no", "SecurityError")) });
 Object.defineProperty(globalThis, "indexedDB", { value: { open() { throw new DOMException("no", "InvalidStateError"); } } });
 `;
 
-test("without any storage the model runs, and the page says that closing the tab loses everything and offers a file of it", async () => {
-  const { context, leave } = await newVisitor();
-  const page = await context.newPage();
+test("without any storage the model runs, and the page says that closing the tab loses everything and offers a file of it", async ({ stranger }) => {
+  const page = await stranger.newPage();
   await page.addInitScript(forgetful);
-  await page.route(/worker[^/]*\.js$/, async (route) => {
-    const response = await route.fetch();
-    await route.fulfill({ response, body: forgetful + (await response.text()) });
-  });
+  await beforeWorker(page, forgetful);
   await page.goto(address);
   await startModel(page);
   await expect(page.getByText(/model is in memory only.*closing the tab loses it/)).toBeVisible();
@@ -24,5 +21,4 @@ test("without any storage the model runs, and the page says that closing the tab
   await expect(alert).toContainText("closing this tab loses your conversations");
   const [file] = await Promise.all([page.waitForEvent("download"), alert.getByRole("button", { name: "Save everything as a file" }).click()]);
   expect(file.suggestedFilename()).toBe("trimtab session.json");
-  await leave();
 });

@@ -1,7 +1,8 @@
 /** A graphics device that computes wrongly is refused before it is given a weight, and the choice shows its figures. */
 import { readFileSync } from "node:fs";
 import { startModel } from "./conversation.ts";
-import { address, expect, full, modelId, newVisitor, test } from "./browser.ts";
+import { address, expect, full, modelId, test } from "./browser.ts";
+import { beforeWorker } from "./worker_source.ts";
 
 /** Runs before the worker's own script: one kernel is compiled from other source. */
 const breaking = (label: string, from: string, to: string) => `{
@@ -26,13 +27,9 @@ const faults = JSON.parse(readFileSync(new URL("../../shaders/sabotage.json", im
 const inFast = faults.filter(({ precisions }) => precisions.includes("fast"));
 
 for (const { name, kernel, from, to } of full ? inFast : inFast.slice(0, 1)) {
-  test(`a device with a fault is refused with a sentence, and the processor takes over: ${name}`, async () => {
-    const { context, leave } = await newVisitor();
-    const page = await context.newPage();
-    await page.route(/worker[^/]*\.js$/, async (route) => {
-      const response = await route.fetch();
-      await route.fulfill({ response, body: breaking(kernel, from, to) + (await response.text()) });
-    });
+  test(`a device with a fault is refused with a sentence, and the processor takes over: ${name}`, async ({ stranger }) => {
+    const page = await stranger.newPage();
+    await beforeWorker(page, breaking(kernel, from, to));
     await page.goto(address);
     await expect.poll(() => page.evaluate(() => "trimtab" in globalThis)).toBe(true);
     const model = await page.evaluate(async (id) => {
@@ -44,13 +41,11 @@ for (const { name, kernel, from, to } of full ? inFast : inFast.slice(0, 1)) {
     expect(model.backend).toBe("cpu");
     expect(model.notices.join("\n")).toMatch(/computes wrongly.*Update the browser or the graphics driver/);
     expect(model.meanNll).toBeLessThan(10);
-    await leave();
   });
 }
 
-test("a graphics device that is a program is left alone unless it is asked for, and the page says so", async () => {
-  const { context, leave } = await newVisitor();
-  const page = await context.newPage();
+test("a graphics device that is a program is left alone unless it is asked for, and the page says so", async ({ stranger }) => {
+  const page = await stranger.newPage();
   await page.goto(address);
   await startModel(page, "auto");
   await page.getByRole("button", { name: /^Model / }).click();
@@ -58,7 +53,6 @@ test("a graphics device that is a program is left alone unless it is asked for, 
   await expect(dialog.getByText(/offers \(.*swiftshader.*\) is a program on the processor/i)).toBeVisible();
   await expect(dialog.getByText(/tokens a second/)).toBeHidden();
   await expect(dialog.getByRole("combobox", { name: "Where to run" })).toHaveValue("auto");
-  await leave();
 });
 
 /** Runs before the worker's own script: the device says nothing of being a program. */
@@ -67,14 +61,10 @@ const asHardware = `for (const [name, value] of Object.entries({ isFallbackAdapt
 }
 `;
 
-test("the choice is made by a measurement that is shown and kept: it is not made again", async () => {
+test("the choice is made by a measurement that is shown and kept: it is not made again", async ({ stranger }) => {
   test.skip(!full, "compiles every kernel once more");
-  const { context, leave } = await newVisitor();
-  const page = await context.newPage();
-  await page.route(/worker[^/]*\.js$/, async (route) => {
-    const response = await route.fetch();
-    await route.fulfill({ response, body: asHardware + (await response.text()) });
-  });
+  const page = await stranger.newPage();
+  await beforeWorker(page, asHardware);
   await page.goto(address);
   await startModel(page, "auto");
   await page.getByRole("button", { name: /^Model / }).click();
@@ -94,5 +84,4 @@ test("the choice is made by a measurement that is shown and kept: it is not made
   expect(again.backend).toBe("cpu");
   expect(again.trial?.compileMilliseconds, "the slower device is left alone").toBeUndefined();
   await expect(dialog.getByText(/tokens a second on the processor/)).toHaveText(first ?? "");
-  await leave();
 });

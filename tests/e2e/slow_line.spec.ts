@@ -1,5 +1,5 @@
-/** What a visitor waits for on a slow line and a slow computer, on the page as it is published. */
-import { address, expect, newVisitor, test } from "./browser.ts";
+/** What a visitor waits for on a slow line and a slow computer, on the page as it is published and compressed. */
+import { address, expect, test } from "./browser.ts";
 
 /** 10 Mbit/s, and a processor a quarter as fast. */
 const BYTES_A_SECOND = 10_000_000 / 8;
@@ -8,10 +8,9 @@ const SLOWER = 4;
 const BUTTON = 3;
 const PROGRAM = 5;
 
-test("the button is there within three seconds, and the program runs within five", async () => {
-  const { context, leave } = await newVisitor();
-  const page = await context.newPage();
-  const session = await context.newCDPSession(page);
+test("the button is there within three seconds, and the program runs within five", async ({ stranger }) => {
+  const page = await stranger.newPage();
+  const session = await stranger.newCDPSession(page);
   await session.send("Network.enable");
   await session.send("Network.emulateNetworkConditions", { offline: false, latency: 40, downloadThroughput: BYTES_A_SECOND, uploadThroughput: BYTES_A_SECOND });
   await session.send("Emulation.setCPUThrottlingRate", { rate: SLOWER });
@@ -31,5 +30,4 @@ test("the button is there within three seconds, and the program runs within five
   console.log(`button after ${button.toFixed(2)} s, program after ${program.toFixed(2)} s, ${String(bytes)} bytes`);
   expect(button).toBeLessThanOrEqual(BUTTON);
   expect(program).toBeLessThanOrEqual(PROGRAM);
-  await leave();
 });

@@ -1,7 +1,7 @@
 /** Threads, where the server isolates the page from other origins; and the same answers without them. */
 import { existsSync } from "node:fs";
 import type { Page } from "@playwright/test";
-import { address, expect, load, newVisitor, test } from "./browser.ts";
+import { address, expect, load, test } from "./browser.ts";
 
 /** Built where the standard library's source can be had; `cargo xtask build` says where it cannot. */
 const built = existsSync(new URL("../../web/src/generated/threads/trimtab_wasm_bg.wasm", import.meta.url));
@@ -19,9 +19,8 @@ async function answer(page: Page) {
   });
 }
 
-test("an isolated page has threads; where one is not isolated, it answers the same on one", async () => {
-  const { context, leave } = await newVisitor();
-  const page = await context.newPage();
+test("an isolated page has threads; where one is not isolated, it answers the same on one", async ({ stranger }) => {
+  const page = await stranger.newPage();
   await page.goto(address);
   await load(page, { backend: "cpu", precision: "fast" });
   const threads = built ? Math.min(4, await page.evaluate(() => navigator.hardwareConcurrency)) : 1;
@@ -30,7 +29,7 @@ test("an isolated page has threads; where one is not isolated, it answers the sa
   expect(isolated.adapter).toMatch(new RegExp(`, ${threads === 1 ? "1 thread" : `${String(threads)} threads`}$`));
   await page.close();
 
-  const alone = await context.newPage();
+  const alone = await stranger.newPage();
   await alone.route((url) => url.pathname === "/", async (route) => {
     const response = await route.fetch();
     const headers = Object.entries(response.headers()).filter(([name]) => !/^cross-origin-(opener|embedder)-policy$/.test(name));
@@ -43,5 +42,4 @@ test("an isolated page has threads; where one is not isolated, it answers the sa
   expect(single.adapter).toMatch(/, 1 thread$/);
   expect(single.text).toBe(isolated.text);
   expect(single.tokens).toEqual(isolated.tokens);
-  await leave();
 });

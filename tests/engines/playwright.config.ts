@@ -1,4 +1,5 @@
 import { defineConfig } from "@playwright/test";
+import { reporter } from "../reporter.ts";
 
 /** Playwright's runner, without its browsers: what is tested is what Debian's own Firefox and WebKitGTK do. */
 export default defineConfig({
@@ -10,6 +11,6 @@ export default defineConfig({
   expect: { timeout: 300_000 },
   forbidOnly: process.env["CI"] !== undefined,
   retries: 0,
-  reporter: [["list"]],
+  reporter,
   outputDir: "../test-results/engines",
 });

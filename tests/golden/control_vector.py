@@ -102,7 +102,8 @@ def ours(program: Path, model: Path, vector: Path, steer: list[str]) -> list[int
         command = [program, "generate", "--model", model, "--chat", chat.name, "--max-tokens", GREEDY_TOKENS, "--json"]
         command += [word for one in steer for word in ("--steer", f"{vector}={one}")]
         answer = subprocess.run([str(word) for word in command], check=True, capture_output=True, text=True).stdout
-    return json.loads(answer)["ids"]
+    column = json.loads(answer)
+    return [token["id"] for token in column["tokens"][column["answerStart"] :]]
 
 
 def compare(options, directions: np.ndarray):

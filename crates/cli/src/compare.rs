@@ -1,5 +1,6 @@
 //! `trimtab compare`: which vectors are nearly the same. No model is needed.
 
+use crate::output::print_json;
 use crate::vectors::{open_vector, ready_made};
 use anyhow::{Context, Result, anyhow, ensure};
 use clap::Args;
@@ -102,7 +103,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         names,
     };
     if arguments.json {
-        println!("{}", serde_json::to_string(&report)?);
+        print_json(&report)?;
     } else {
         report
             .layers

@@ -1,6 +1,6 @@
 //! `trimtab control`: a direction that means nothing, as long as a trait vector.
 
-use crate::model::read_bounded;
+use crate::files::{read_bounded, write};
 use anyhow::{Context, Result};
 use clap::Args;
 use std::path::PathBuf;
@@ -40,6 +40,5 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         tensors: [("random".to_owned(), random)].into(),
         metadata,
     };
-    std::fs::write(&arguments.out, file.to_bytes()?)
-        .with_context(|| arguments.out.display().to_string())
+    write(&arguments.out, &file.to_bytes()?)
 }

@@ -1,12 +1,14 @@
 //! `trimtab controls`: what meaningless directions of the same length do where the vector is recommended.
 
-use crate::model::read_bounded;
-use crate::progress;
-use crate::study::{ScopeArgument, StudyArguments, print_outcome, print_unsteered, write_whole};
+use crate::files::{read_bounded, write};
+use crate::model::named;
+use crate::output::print_json;
+use crate::study::{StudyArguments, print_outcome, print_unsteered};
 use crate::vectors::{open_vector, ready_made};
 use anyhow::Result;
 use clap::Args;
 use std::path::{Path, PathBuf};
+use trimtab_engine::Scope;
 use trimtab_persona::contrast_record::MAX_RECORD_BYTES;
 use trimtab_persona::controls::ControlReport;
 use trimtab_persona::vector_file::MAX_FILE_BYTES;
@@ -28,9 +30,9 @@ pub struct Arguments {
     /// Another trait's vector [default: a ready-made one of another name]
     #[arg(long, value_name = "NAME")]
     other: Option<String>,
-    /// Which tokens are pushed
-    #[arg(long, default_value = "response")]
-    scope: ScopeArgument,
+    /// Which tokens are pushed; response: from the last prompt token on, so that prompts are read once
+    #[arg(long, default_value = "response", value_parser = named::<Scope>(&["all", "response"]))]
+    scope: Scope,
     /// Open the range in the vector file against the trait, as far as the flipped push left the text whole
     #[arg(long)]
     store: bool,
@@ -38,37 +40,33 @@ pub struct Arguments {
 
 pub fn run(arguments: &Arguments) -> Result<()> {
     let study = &arguments.study;
-    let pack = study.pack()?;
-    let (path, tensor, vector) = study.vector()?;
+    let (subject, path, tensor) = study.subject()?;
     let known = study.open_report()?;
-    let other = arguments
-        .other
-        .clone()
-        .or_else(|| ready_made().into_iter().find(|name| *name != pack.name));
+    let other = arguments.other.clone().or_else(|| {
+        ready_made()
+            .into_iter()
+            .find(|name| *name != subject.pack.name)
+    });
     let contrast = contrast_file(arguments, &path)
         .map(|path| read_bounded(&path, MAX_RECORD_BYTES as u64))
         .transpose()?;
     let mut session = study.session(8)?;
     let request = ControlRequest {
-        pack,
-        vector,
+        subject,
         contrast,
         thresholds: known.map(|known| known.thresholds),
         layer: arguments.layer,
         dose: arguments.dose,
         other: other.as_deref().map(other_vector).transpose()?,
         study: study.settings(tensor, Some(arguments.scope))?,
-        records: study.kept()?,
     };
-    let controlled = pollster::block_on(session.controls(request, &mut study.watch()));
-    let controlled = controlled.map_err(|failure| study.refused(failure))?;
-    progress::finish();
+    let controlled = study.wait(session.controls(request, &mut study.watch()))?;
     if arguments.store && controlled.recommended.is_some() {
-        write_whole(&path, &controlled.vector)?;
+        write(&path, &controlled.vector)?;
     }
     study.add_to_report(|whole| whole.controls = Some(controlled.report.clone()))?;
     if study.json {
-        println!("{}", serde_json::to_string(&controlled.report)?);
+        print_json(&controlled.report)?;
     } else {
         print(&controlled.report, study.texts);
     }

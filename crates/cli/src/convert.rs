@@ -1,5 +1,6 @@
 //! `trimtab convert`: make a model directory.
 
+use crate::output::print_json;
 use crate::progress;
 use anyhow::Result;
 use clap::{Args, ValueEnum};
@@ -53,7 +54,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     })?;
     progress::finish();
     if arguments.json {
-        println!("{}", serde_json::to_string(&manifest)?);
+        print_json(&manifest)?;
         return Ok(());
     }
     println!(

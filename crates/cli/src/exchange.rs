@@ -1,7 +1,8 @@
 //! `trimtab import` and `trimtab export`: vectors of other programs.
 
-use crate::extract::write;
-use crate::model::{ModelArguments, read_bounded};
+use crate::files::{read_bounded, write};
+use crate::model::ModelArguments;
+use crate::output::print_json;
 use crate::vectors::open_vector;
 use anyhow::{Context, Result, bail};
 use clap::Args;
@@ -75,7 +76,7 @@ pub fn import(arguments: &ImportArguments) -> Result<()> {
     if arguments.json {
         let hash = tensor_hash(&file.tensors[DEFAULT_TENSOR]);
         let report = serde_json::json!({"out": out.to_string(), "tensors": {DEFAULT_TENSOR: hash}, "zero_layers": zero});
-        println!("{report}");
+        print_json(&report)?;
     } else {
         println!(
             "{out}: made {}. `trimtab calibrate {out}` measures what its readings and doses mean on this model",
@@ -94,7 +95,7 @@ pub fn export(arguments: &ExportArguments) -> Result<()> {
     let (out, last) = (arguments.out.display(), table.rows() - 1);
     if arguments.json {
         let report = serde_json::json!({"out": out.to_string(), "first_layer": FIRST_LAYER, "last_layer": last});
-        println!("{report}");
+        print_json(&report)?;
     } else {
         println!(
             "{out}: layers {FIRST_LAYER} to {last}; the format has no place for layers 0 and 1"

@@ -1,7 +1,9 @@
 //! `trimtab extract --trait`: responses are written and judged, then vectors are made of those that count.
 
-use crate::extract::{Arguments, write};
-use crate::model::{read_bounded, read_json};
+use crate::calibrate::{open_neutral, share_neutral};
+use crate::extract::{Arguments, hashes};
+use crate::files::{read_bounded, write};
+use crate::output::print_json;
 use crate::progress::{self, Terminal};
 use anyhow::{Context, Result, ensure};
 use clap::Args;
@@ -11,10 +13,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use trimtab_persona::activations::{Average, Averages};
 use trimtab_persona::contrast_record::{
-    ContrastRecord, Kept, MAX_RECORD_BYTES, ResponseSettings, Thresholds,
+    ContrastRecord, MAX_RECORD_BYTES, ResponseSettings, ResponseStanding, Thresholds,
 };
 use trimtab_persona::conversation::ChatText;
-use trimtab_persona::neutral::NeutralSet;
 use trimtab_persona::trait_pack::{MAX_PACK_BYTES, MIN_PAIRS, TraitPack};
 use trimtab_persona::trait_report::{ExtractionReport, TraitReport};
 use trimtab_persona::trait_vector::{sha256, tensor_hash};
@@ -34,9 +35,19 @@ pub struct TraitArguments {
     questions: Option<usize>,
     #[arg(long, value_name = "N", default_value_t = 40)]
     max_tokens: usize,
-    #[arg(long, value_name = "T", default_value_t = 0.8)]
+    #[arg(
+        long,
+        value_name = "T",
+        allow_negative_numbers = true,
+        default_value_t = 0.8
+    )]
     temperature: f32,
-    #[arg(long, value_name = "P", default_value_t = 0.95)]
+    #[arg(
+        long,
+        value_name = "P",
+        allow_negative_numbers = true,
+        default_value_t = 0.95
+    )]
     top_p: f32,
     #[arg(long, value_name = "SEED", default_value_t = 1)]
     seed: u32,
@@ -51,10 +62,10 @@ pub struct TraitArguments {
     #[arg(long, value_name = "E", default_value_t = Thresholds::default().evidence, allow_hyphen_values = true)]
     min_evidence: f64,
     /// How far from neutral answers' likelihood a response may lie, in their deviations
-    #[arg(long, value_name = "D", default_value_t = Thresholds::default().deviations)]
+    #[arg(long, value_name = "D", allow_negative_numbers = true, default_value_t = Thresholds::default().deviations)]
     band: f64,
     /// Least share of different pairs of neighbouring tokens
-    #[arg(long, value_name = "SHARE", default_value_t = Thresholds::default().distinct_2)]
+    #[arg(long, value_name = "SHARE", allow_negative_numbers = true, default_value_t = Thresholds::default().distinct_2)]
     min_distinct_2: f64,
     /// Also write the averages of the residual stream that vectors are made of, for other programs: tensors
     /// `response_avg`, `prompt_avg`, `prompt_last` `[n, L+1, d]` and `side`, `pair`, `question`, `kept` `[n]`
@@ -104,7 +115,7 @@ pub fn run(arguments: &Arguments, path: &Path) -> Result<()> {
         settings: record.settings,
         contrast: Some(record.to_bytes()?),
     };
-    let set = pollster::block_on(session.write_responses(request, &mut watch))?;
+    let set = progress::wait(session.write_responses(request, &mut watch))?;
     write(&contrast, &set.bytes)?;
     let record = ContrastRecord::parse(&set.bytes)?;
     share_neutral(&neutral, &record.neutral)?;
@@ -119,9 +130,8 @@ pub fn run(arguments: &Arguments, path: &Path) -> Result<()> {
         contrast: set.bytes,
         thresholds,
     };
-    let made = pollster::block_on(session.make_vector(request, &mut watch))?;
+    let made = progress::wait(session.make_vector(request, &mut watch))?;
     drop(watch);
-    progress::finish();
     let mut file = VectorFile::parse(&made.vector)?;
     file.metadata.trait_sha256 = Some(sha256(&bytes));
     let kept = std::fs::read(&out).ok();
@@ -147,26 +157,12 @@ pub fn run(arguments: &Arguments, path: &Path) -> Result<()> {
         let printed = Printed {
             out: out.display().to_string(),
             contrast: contrast.display().to_string(),
-            tensors: file
-                .tensors
-                .iter()
-                .map(|(name, table)| (name, tensor_hash(table)))
-                .collect(),
+            tensors: hashes(&file),
             report: &report,
         };
-        println!("{}", serde_json::to_string(&printed)?);
-    } else {
-        print(&out, &report.extraction)?;
+        return print_json(&printed);
     }
-    Ok(())
-}
-
-/// Leaves the answers at `path` for other traits, which are calibrated on them too: what is there stays, unless `ours` has more.
-fn share_neutral(path: &Path, ours: &NeutralSet) -> Result<()> {
-    if path.exists() && !ours.has_more_than(&read_json(path)?) {
-        return Ok(());
-    }
-    write(path, &serde_json::to_vec_pretty(ours)?)
+    print(&out, &report.extraction)
 }
 
 /// Two pairs are kept back for evidence that the vector has not seen.
@@ -200,12 +196,7 @@ fn begin(
             .with_context(named)?;
         return Ok(record);
     }
-    let shared: Option<NeutralSet> = neutral.exists().then(|| read_json(neutral)).transpose()?;
-    ensure!(
-        shared.as_ref().is_none_or(|set| set.is_of(&model_sha256)),
-        "{} holds answers of another model; name another file with --neutral",
-        neutral.display()
-    );
+    let shared = open_neutral(neutral, &model_sha256)?;
     Ok(ContrastRecord::new(pack, model_sha256, settings, shared)?)
 }
 
@@ -213,7 +204,7 @@ fn begin(
 fn averages_file(
     record: &ContrastRecord,
     averages: &[Option<Averages>],
-    kept: &[Kept],
+    kept: &[ResponseStanding],
     width: usize,
 ) -> Result<Vec<u8>> {
     let read: Vec<(usize, &Averages)> = averages
@@ -248,7 +239,10 @@ fn averages_file(
         ),
         ("pair", numbers(&|at| place(at).pair as i32)),
         ("question", numbers(&|at| place(at).question as i32)),
-        ("kept", numbers(&|at| i32::from(kept[at] == Kept::Kept))),
+        (
+            "kept",
+            numbers(&|at| i32::from(kept[at] == ResponseStanding::Kept)),
+        ),
     ] {
         tensors.push((name, Dtype::I32, vec![read.len()], bytes));
     }
@@ -282,7 +276,11 @@ fn longest(record: &ContrastRecord, chat: &ChatText) -> Result<usize> {
 
 fn print(out: &Path, found: &ExtractionReport) -> Result<()> {
     let mut dropped = BTreeMap::new();
-    for kept in found.kept.iter().filter(|kept| **kept != Kept::Kept) {
+    for kept in found
+        .kept
+        .iter()
+        .filter(|kept| **kept != ResponseStanding::Kept)
+    {
         let name = serde_json::to_value(kept)?;
         let name = name.as_str().unwrap_or_default().to_owned();
         *dropped.entry(name).or_insert(0) += 1;

@@ -1,19 +1,21 @@
 //! `trimtab generate`: one answer, steered or not.
 
 use crate::input::InputArguments;
-use crate::model::{ModelArguments, end_tokens};
-use crate::progress;
-use crate::vectors::{Steering, SteeringArguments, load_vector, ready_made};
-use anyhow::Result;
+use crate::model::ModelArguments;
+use crate::output::print_json;
+use crate::progress::{self, Terminal};
+use crate::vectors::{SteeringArguments, load_vector, ready_made};
+use anyhow::{Context, Result};
 use clap::Args;
 use serde::Serialize;
-use std::collections::BTreeMap;
-use trimtab_checkpoint::Tokenizer;
-use trimtab_engine::generate::{Answer, Event, GenerateRequest, Generation};
+use std::rc::Rc;
+use trimtab_engine::Sampler;
 use trimtab_engine::record::MAX_DIRECTIONS;
-use trimtab_engine::{Engine, Sampler, SequenceIndex, TokenId};
-use trimtab_persona::conversation::numbers;
-use trimtab_persona::vector_file::TraitVector;
+use trimtab_studio::generation::{
+    ColumnKind, ColumnRequest, ColumnResult, GenerateEvent, GenerateRequest,
+};
+use trimtab_studio::session::Session;
+use trimtab_studio::verbs::{Event, Ids};
 
 #[derive(Debug, Args)]
 pub struct Arguments {
@@ -35,7 +37,7 @@ pub struct Arguments {
     /// the model are always read. Repeatable
     #[arg(long, value_name = "NAME")]
     read: Vec<String>,
-    /// Print {"prompt_ids", "ids", "text", "readings"}
+    /// Print "directions", and the column as the page has it: "tokens", "answerStart", "text", "readings" …
     #[arg(long)]
     json: bool,
 }
@@ -43,16 +45,31 @@ pub struct Arguments {
 #[derive(Clone, Debug, Args)]
 pub struct SamplerArguments {
     /// 0 is greedy
-    #[arg(long, value_name = "T", default_value_t = 0.0)]
+    #[arg(
+        long,
+        value_name = "T",
+        allow_negative_numbers = true,
+        default_value_t = 0.0
+    )]
     temperature: f32,
     /// Keep the K most likely tokens; 0 keeps all
     #[arg(long, value_name = "K", default_value_t = 0)]
     top_k: u32,
     /// Keep the most likely tokens up to this probability
-    #[arg(long, value_name = "P", default_value_t = 1.0)]
+    #[arg(
+        long,
+        value_name = "P",
+        allow_negative_numbers = true,
+        default_value_t = 1.0
+    )]
     top_p: f32,
     /// 1 is off
-    #[arg(long, value_name = "R", default_value_t = 1.0)]
+    #[arg(
+        long,
+        value_name = "R",
+        allow_negative_numbers = true,
+        default_value_t = 1.0
+    )]
     repetition_penalty: f32,
     #[arg(long, value_name = "SEED", default_value_t = 0)]
     seed: u32,
@@ -71,132 +88,73 @@ impl SamplerArguments {
     }
 }
 
-#[derive(Debug, Serialize)]
-struct Generated {
-    prompt_ids: Vec<u32>,
-    /// The new tokens only, without the one that ended the answer.
-    ids: Vec<u32>,
-    /// Empty where the model directory has no tokenizer.
-    text: String,
-    /// Readings by direction: for every token of prompt and answer, `h_l · v̂_l` at every layer,
-    /// `[prompt_ids + ids, L+1]`, `h_l` taken after that layer's change.
-    readings: BTreeMap<String, Vec<Vec<f32>>>,
+/// The answer that `--json` prints.
+#[derive(Serialize)]
+struct Printed<'a> {
+    /// Names of the traits whose readings there are, in their order.
+    directions: Vec<&'a str>,
+    #[serde(flatten)]
+    column: ColumnResult,
 }
 
 pub fn run(arguments: &Arguments) -> Result<()> {
-    let prompt = arguments
-        .input
-        .tokens(&arguments.model, arguments.system.as_deref())?;
+    let system = arguments.system.as_deref();
+    let input = arguments.input.read(&arguments.model, system)?;
     let sampler = arguments.sampler.sampler()?;
-    let mut engine = arguments
-        .model
-        .fast_unless_told()
-        .engine(Some(prompt.len().saturating_add(arguments.max_tokens)), 1)?;
-    let Steering { mut vectors, plan } =
-        arguments
-            .steering
-            .load(&engine, &arguments.model, &arguments.read)?;
-    add_ready_made(&mut vectors, &engine);
-    let tables: Vec<_> = vectors.iter().map(|vector| vector.table.clone()).collect();
-    engine.set_directions(&tables)?;
+    let context = input.ids.len().saturating_add(arguments.max_tokens);
+    let model = arguments.model.fast_unless_told();
+    let mut session = model.session_for_ids(Some(context))?;
+    let plan = arguments.steering.load(&mut session, &arguments.read)?;
+    add_ready_made(&mut session)?;
+    let ids = input.messages.is_empty().then_some(Ids(input.ids));
     let request = GenerateRequest {
-        sequence: SequenceIndex(0),
-        prompt,
-        plan,
+        columns: vec![ColumnRequest {
+            column: ColumnKind::Steered,
+            messages: input.messages,
+            ids,
+            plan,
+        }],
         sampler,
         max_tokens: arguments.max_tokens,
-        end_tokens: end_tokens(engine.config()),
+        reread: Some(false),
+        readings: Some(true),
     };
-    let prompt_ids = numbers(&request.prompt);
-    let tokenizer = arguments.model.tokenizer()?;
-    let is_special = |id| {
-        let tokenizer = tokenizer.as_ref();
-        tokenizer.is_some_and(|tokenizer| tokenizer.is_special(id))
-    };
-    let mut pieces = tokenizer.as_ref().map(Tokenizer::piece_stream);
-    let mut show = |token: TokenId| match &mut pieces {
-        Some(_) if is_special(token.0) => String::new(),
-        Some(pieces) => pieces.push(token.0),
-        None => format!("{} ", token.0),
-    };
-    let answer = pollster::block_on(write(
-        &mut engine,
-        request,
-        (!arguments.json).then_some(&mut show),
-    ))?;
-    let readings = vectors
-        .iter()
-        .enumerate()
-        .map(|(direction, vector)| (vector.name.clone(), readings_of(&answer, direction)))
-        .collect();
-    let ids = numbers(&answer.tokens);
-    // The text is the same as the one printed piece by piece: a character that was never finished is not there.
-    let ordinary: Vec<u32> = ids.iter().copied().filter(|id| !is_special(*id)).collect();
-    let text = tokenizer
-        .as_ref()
-        .map(|tokenizer| tokenizer.pieces(&ordinary).concat());
-    let generated = Generated {
-        prompt_ids,
-        ids,
-        text: text.unwrap_or_default(),
-        readings,
-    };
-    if arguments.json {
-        println!("{}", serde_json::to_string(&generated)?);
+    let chat = Rc::clone(&session.chat);
+    let mut written = 0;
+    let mut watch = Terminal::new(|event| {
+        let Event::Generate(GenerateEvent::Token { token, .. }) = event else {
+            return;
+        };
+        written += 1;
+        if arguments.json {
+            progress::show(&format!("writing: {written} tokens"));
+        } else if chat.tokenizer.vocabulary_size() == 0 {
+            print!("{} ", token.id);
+        } else if !chat.tokenizer.is_special(token.id) {
+            progress::finish();
+            print!("{}", token.text);
+        }
+    });
+    let results = progress::wait(session.generate(request, &mut watch))?;
+    if !arguments.json {
+        println!();
+        return Ok(());
     }
-    Ok(())
+    let column = results.into_iter().next();
+    let directions = session.vectors().iter().map(|vector| vector.name.as_str());
+    print_json(&Printed {
+        directions: directions.collect(),
+        column: column.context("the engine gave no answer")?,
+    })
 }
 
 /// Adds the ready-made traits that fit the model, as far as the engine can read so many at once.
-fn add_ready_made(vectors: &mut Vec<TraitVector>, engine: &Engine) {
+fn add_ready_made(session: &mut Session) -> Result<()> {
+    let mut vectors = session.vectors().to_vec();
     for name in ready_made() {
         if vectors.len() < MAX_DIRECTIONS && vectors.iter().all(|vector| vector.name != name) {
-            vectors.extend(load_vector(&name, engine).ok());
+            vectors.extend(load_vector(&name, session).ok());
         }
     }
-}
-
-/// Runs the request; `show` turns a token into what is printed as it comes.
-async fn write(
-    engine: &mut Engine,
-    request: GenerateRequest,
-    mut show: Option<&mut dyn FnMut(TokenId) -> String>,
-) -> Result<Answer> {
-    let mut run = Generation::start(engine, vec![request]).await?;
-    while let Some(event) = run.next(engine).await? {
-        match event {
-            Event::Prompt { done, total } => {
-                progress::show(&format!("reading the prompt: {done} of {total} tokens"))
-            }
-            Event::Token {
-                position,
-                prediction,
-                ..
-            } => match &mut show {
-                Some(show) => {
-                    progress::finish();
-                    print!("{}", show(prediction.chosen));
-                }
-                None => progress::show(&format!("writing: token {}", position.0)),
-            },
-            _ => {}
-        }
-    }
-    progress::finish();
-    if show.is_some() {
-        println!();
-    }
-    let answer = run.finish(engine).await?.into_iter().next();
-    answer.ok_or_else(|| anyhow::anyhow!("the engine gave no answer"))
-}
-
-fn readings_of(answer: &Answer, direction: usize) -> Vec<Vec<f32>> {
-    answer
-        .records
-        .iter()
-        .map(|record| {
-            let rows = record.readings.layer_rows;
-            record.readings.values[direction * rows..][..rows].to_vec()
-        })
-        .collect()
+    Ok(session.set_vectors(vectors)?)
 }

@@ -1,13 +1,13 @@
 //! Input of a verb: token ids, messages, or a prompt.
 
-use crate::model::{ModelArguments, read_json};
+use crate::files::read_json;
+use crate::model::ModelArguments;
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use trimtab_checkpoint::Message;
-use trimtab_engine::TokenId;
-use trimtab_persona::conversation::message;
+use trimtab_persona::conversation::{message, numbers};
 
 #[derive(Clone, Debug, Args)]
 #[group(id = "input", required = true, multiple = false)]
@@ -23,13 +23,20 @@ pub struct InputArguments {
     pub prompt: Option<String>,
 }
 
+/// Token ids to begin with, and the messages that became them; none where ids were given.
+#[derive(Debug)]
+pub struct Input {
+    pub ids: Vec<u32>,
+    pub messages: Vec<Message>,
+}
+
 /// Token ids of a file: `{"ids": […]}` or the bare list.
-pub fn read_ids(path: &Path) -> Result<Vec<TokenId>> {
+pub fn read_ids(path: &Path) -> Result<Vec<u32>> {
     let ids = read_list(path, "ids")?;
     ensure!(!ids.is_empty(), "{} holds no token ids", path.display());
     let id = |(at, id): (usize, &Value)| {
         let number = id.as_u64().and_then(|id| u32::try_from(id).ok());
-        number.map(TokenId).with_context(|| {
+        number.with_context(|| {
             format!(
                 "{}: ids[{at}] is {id}; a token id is a whole number from 0 on",
                 path.display()
@@ -62,9 +69,8 @@ fn read_list(path: &Path, key: &str) -> Result<Vec<Value>> {
 }
 
 impl InputArguments {
-    /// The tokens to start from; a chat is rendered up to where the answer begins. `system` takes
-    /// the place of the chat's own system message.
-    pub fn tokens(&self, model: &ModelArguments, system: Option<&str>) -> Result<Vec<TokenId>> {
+    /// A chat is rendered up to where the answer begins. `system` takes the place of its own system message.
+    pub fn read(&self, model: &ModelArguments, system: Option<&str>) -> Result<Input> {
         let mut messages = match self {
             Self {
                 ids: Some(path), ..
@@ -73,7 +79,10 @@ impl InputArguments {
                     system.is_none(),
                     "--system goes with --prompt or --chat; before --ids nothing is put"
                 );
-                return read_ids(path);
+                return Ok(Input {
+                    ids: read_ids(path)?,
+                    messages: Vec::new(),
+                });
             }
             Self {
                 chat: Some(path), ..
@@ -88,7 +97,10 @@ impl InputArguments {
             messages.retain(|message| message.role != "system");
             messages.insert(0, message("system", system));
         }
-        Ok(model.chat()?.prompt(&messages)?.tokens)
+        Ok(Input {
+            ids: numbers(&model.chat()?.prompt(&messages)?.tokens),
+            messages,
+        })
     }
 }
 
@@ -133,7 +145,7 @@ mod tests {
             assert!(error.contains(told), "{error}");
         }
         std::fs::write(&path, "[3, 5]").unwrap();
-        assert_eq!(read_ids(&path).unwrap(), [TokenId(3), TokenId(5)]);
+        assert_eq!(read_ids(&path).unwrap(), [3, 5]);
         std::fs::remove_file(path).unwrap();
     }
 }

@@ -1,5 +1,6 @@
 //! `trimtab link`: recipes as links. Make one, show what one holds, check it, replay it here.
 
+use crate::output::print_json;
 use crate::progress::printable;
 use crate::{link_make, link_replay};
 use anyhow::{Context, Result};
@@ -8,7 +9,7 @@ use std::io::{IsTerminal, Read};
 use std::process::ExitCode;
 use trimtab_engine::Precision;
 use trimtab_persona::plan::NamedTerm;
-use trimtab_persona::recipe::link::{MAX_CODE_CHARS, Opened, decode};
+use trimtab_persona::recipe::link::{LinkContent, MAX_CODE_CHARS, decode};
 use trimtab_persona::recipe::newer::Newer;
 use trimtab_persona::recipe::replay::hexadecimal;
 use trimtab_persona::recipe::view::RecipeView;
@@ -71,7 +72,7 @@ impl LinkArgument {
     }
 
     /// Opens the link.
-    pub fn open(&self) -> Result<Opened> {
+    pub fn open(&self) -> Result<LinkContent> {
         Ok(decode(&self.text()?)?)
     }
 }
@@ -88,11 +89,11 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
 
 fn check(link: &LinkArgument) -> ExitCode {
     let sentence = match link.open() {
-        Ok(Opened::Recipe(recipe)) => {
+        Ok(LinkContent::Recipe(recipe)) => {
             println!("sound: {}", in_short(&recipe));
             return ExitCode::SUCCESS;
         }
-        Ok(Opened::Newer(newer)) => newer.sentence(),
+        Ok(LinkContent::Newer(newer)) => newer.sentence(),
         Err(error) => format!("{error:#}"),
     };
     // One line, whatever names the JSON parser quotes from the link.
@@ -120,14 +121,11 @@ fn in_short(recipe: &Recipe) -> String {
 
 fn show(link: &LinkArgument, json: bool) -> Result<()> {
     match link.open()? {
-        Opened::Newer(newer) => show_newer(&newer, json)?,
-        Opened::Recipe(recipe) if json => {
-            println!(
-                "{}",
-                serde_json::to_string(&RecipeView::from(recipe.as_ref()))?
-            );
+        LinkContent::Newer(newer) => show_newer(&newer, json)?,
+        LinkContent::Recipe(recipe) if json => {
+            print_json(&RecipeView::from(recipe.as_ref()))?;
         }
-        Opened::Recipe(recipe) => show_recipe(&recipe),
+        LinkContent::Recipe(recipe) => show_recipe(&recipe),
     }
     Ok(())
 }
@@ -150,7 +148,7 @@ fn show_newer(newer: &Newer, json: bool) -> Result<()> {
         let object = serde_json::json!({
             "version": version, "model": model, "title": title, "note": note, "messages": messages
         });
-        println!("{object}");
+        print_json(&object)?;
         return Ok(());
     }
     for line in [&newer.title, &newer.note]

@@ -1,50 +1,45 @@
 //! The model directory that a verb works with, and the engine loaded from it.
 
+use crate::files::{MAX_JSON_BYTES, find_up, read_bounded};
 use crate::progress;
 use anyhow::{Context, Result, bail};
-use clap::{Args, ValueEnum};
-use std::path::{Path, PathBuf};
+use clap::Args;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use serde::de::DeserializeOwned;
+use std::path::PathBuf;
 use trimtab_checkpoint::manifest::{self, Manifest};
-use trimtab_checkpoint::text::as_utf8;
 use trimtab_checkpoint::{ChatTemplate, FileSource, ModelConfig, Tokenizer, WeightFile};
 use trimtab_engine::engine::LoadProgress;
-use trimtab_engine::{Backend, Engine, EngineOptions, Precision, TokenId};
+use trimtab_engine::{Backend, Engine, EngineOptions, Precision};
 use trimtab_persona::conversation::ChatText;
 use trimtab_persona::trait_vector::sha256;
+use trimtab_studio::generation::SEQUENCES;
 use trimtab_studio::session::Session;
 
 /// Below the current directory, one of those above it, or those above the program.
 const DEFAULT_MODEL: &str = "models/smollm2-135m-instruct";
 
-/// Largest JSON file read.
-const MAX_JSON_BYTES: u64 = 64 << 20;
+/// One of the names that values of `T` have in JSON.
+pub fn named<T>(names: &'static [&'static str]) -> impl TypedValueParser<Value = T>
+where
+    T: DeserializeOwned + Clone + Send + Sync + 'static,
+{
+    PossibleValuesParser::new(names)
+        .try_map(|name| serde_json::from_value(serde_json::Value::String(name)))
+}
 
 #[derive(Clone, Debug, Args)]
 pub struct ModelArguments {
     /// Model directory [default: models/smollm2-135m-instruct]
     #[arg(long, value_name = "DIR")]
     pub model: Option<PathBuf>,
-    /// Executor that computes [default: cpu]
-    #[arg(long)]
-    pub backend: Option<BackendArgument>,
+    /// Executor that computes; the reference is the slow, readable one that the others are checked against [default: cpu]
+    #[arg(long, value_parser = named::<Backend>(&["gpu", "cpu", "reference"]))]
+    pub backend: Option<Backend>,
     /// How activations enter a weight matrix: as f32, or as 8-bit integers, which is faster where weights are
     /// quantised, and impossible where they are not [default: fast for generate, exact for all other verbs]
-    #[arg(long)]
-    pub precision: Option<PrecisionArgument>,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub enum BackendArgument {
-    Gpu,
-    Cpu,
-    /// The slow, readable executor that the others are checked against
-    Reference,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub enum PrecisionArgument {
-    Exact,
-    Fast,
+    #[arg(long, value_parser = named::<Precision>(&["exact", "fast"]))]
+    pub precision: Option<Precision>,
 }
 
 impl ModelArguments {
@@ -122,51 +117,40 @@ impl ModelArguments {
         })
     }
 
-    /// The tokenizer alone, where the directory has one.
-    pub fn tokenizer(&self) -> Result<Option<Tokenizer>> {
-        let path = self.directory()?.join(manifest::TOKENIZER);
-        if !path.exists() {
-            return Ok(None);
-        }
-        Ok(Some(Tokenizer::from_json(&read_bounded(
-            &path,
-            MAX_JSON_BYTES,
-        )?)?))
-    }
-
     /// The same with fast activations unless the command line asks for others: for verbs whose result is read by somebody,
     /// not measured.
     pub fn fast_unless_told(&self) -> Self {
         Self {
-            precision: self.precision.or(Some(PrecisionArgument::Fast)),
+            precision: self.precision.or(Some(Precision::Fast)),
             ..self.clone()
         }
     }
 
-    /// The session that every verb of the studio works with: the engine, as [`Self::engine`] loads it, and the model's text side.
+    /// The session that every verb of the studio works with: an engine with room for `sequences` conversations of `context`
+    /// tokens, and the model's text side.
     pub fn session(&self, context: Option<usize>, sequences: usize) -> Result<Session> {
-        let chat = self.chat()?;
-        let engine = self.engine(context, sequences)?;
-        Ok(Session::new(engine, chat, self.weights_sha256()?))
+        self.load(self.chat()?, context, sequences)
     }
 
-    /// Loads the engine with room for `sequences` conversations of `context` tokens.
-    pub fn engine(&self, context: Option<usize>, sequences: usize) -> Result<Engine> {
+    /// The same for verbs that may be given token ids alone: where the directory has no usable text side, messages are
+    /// refused with the reason.
+    pub fn session_for_ids(&self, context: Option<usize>) -> Result<Session> {
+        let chat = self.chat().or_else(|reason| {
+            let path = self.directory()?.join(manifest::TOKENIZER);
+            let tokenizer = read_bounded(&path, MAX_JSON_BYTES).ok();
+            let tokenizer = tokenizer.and_then(|json| Tokenizer::from_json(&json).ok());
+            anyhow::Ok(ChatText::refusing(tokenizer, &format!("{reason:#}"))?)
+        })?;
+        self.load(chat, context, SEQUENCES)
+    }
+
+    fn load(&self, chat: ChatText, context: Option<usize>, sequences: usize) -> Result<Session> {
         let mut config = self.config()?;
-        if let Ok(chat) = self.chat() {
-            config.end_answers_with(chat.template.end_tokens(&chat.tokenizer));
-        }
+        config.end_answers_with(chat.template.end_tokens(&chat.tokenizer));
         let path = self.directory()?.join(manifest::WEIGHTS);
         let options = EngineOptions {
-            backend: match self.backend.unwrap_or(BackendArgument::Cpu) {
-                BackendArgument::Gpu => Backend::Gpu,
-                BackendArgument::Cpu => Backend::Cpu,
-                BackendArgument::Reference => Backend::Reference,
-            },
-            precision: match self.precision.unwrap_or(PrecisionArgument::Exact) {
-                PrecisionArgument::Exact => Precision::Exact,
-                PrecisionArgument::Fast => Precision::Fast,
-            },
+            backend: self.backend.unwrap_or(Backend::Cpu),
+            precision: self.precision.unwrap_or(Precision::Exact),
             context,
             sequences,
         };
@@ -182,42 +166,6 @@ impl ModelArguments {
         };
         let engine = pollster::block_on(load)?;
         progress::finish();
-        Ok(engine)
+        Ok(Session::new(engine, chat, self.weights_sha256()?))
     }
-}
-
-/// The tokens that end an answer of this model.
-pub fn end_tokens(config: &ModelConfig) -> Vec<TokenId> {
-    config.end_tokens.iter().copied().map(TokenId).collect()
-}
-
-/// `relative` below the current directory or one above it, or above the program's own file.
-pub fn find_up(relative: &str) -> Option<PathBuf> {
-    let starts = [std::env::current_dir().ok(), std::env::current_exe().ok()];
-    starts
-        .iter()
-        .flatten()
-        .flat_map(|start| start.ancestors())
-        .map(|directory| directory.join(relative))
-        .find(|path| path.exists())
-}
-
-/// A whole file of at most `limit` bytes.
-pub fn read_bounded(path: &Path, limit: u64) -> Result<Vec<u8>> {
-    let named = || path.display().to_string();
-    let length = std::fs::metadata(path).with_context(named)?.len();
-    if length > limit {
-        bail!(
-            "{} is {length} bytes long, more than the {limit} that are read",
-            path.display()
-        );
-    }
-    std::fs::read(path).with_context(named)
-}
-
-/// A JSON file of at most 64 MiB.
-pub fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T> {
-    let bytes = read_bounded(path, MAX_JSON_BYTES)?;
-    serde_json::from_slice(&as_utf8(&bytes))
-        .with_context(|| format!("{} is not the JSON that is expected here", path.display()))
 }

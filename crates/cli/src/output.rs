@@ -18,6 +18,12 @@ pub fn print(text: Arguments) {
     }
 }
 
+/// Prints a verb's answer as one line of JSON.
+pub fn print_json(answer: &impl serde::Serialize) -> anyhow::Result<()> {
+    print(format_args!("{}\n", serde_json::to_string(answer)?));
+    Ok(())
+}
+
 /// Writes to standard error, where that can be written.
 pub fn print_error(text: Arguments) {
     let _ = std::io::stderr().lock().write_fmt(text);

@@ -1,16 +1,17 @@
 //! `trimtab predict`: does the reading of the last prompt token tell what the answer will be like?
 
-use crate::progress;
+use crate::output::print_json;
 use crate::study::{StudyArguments, print_unsteered};
 use crate::vectors::{load_vector, ready_made};
 use anyhow::Result;
 use clap::Args;
 use serde::Serialize;
-use trimtab_engine::{Engine, Layer};
+use trimtab_engine::Layer;
 use trimtab_persona::bootstrap::Estimate;
 use trimtab_persona::controls::cosines;
 use trimtab_persona::prediction::PredictionReport;
 use trimtab_persona::trait_vector::TraitVector;
+use trimtab_studio::session::Session;
 use trimtab_studio::studies::PredictRequest;
 
 #[derive(Debug, Args)]
@@ -32,28 +33,23 @@ struct Report {
 
 pub fn run(arguments: &Arguments) -> Result<()> {
     let study = &arguments.study;
-    let pack = study.pack()?;
-    let (_, tensor, vector) = study.vector()?;
+    let (subject, _, tensor) = study.subject()?;
     study.open_report()?;
     let mut session = study.session(8)?;
     let request = PredictRequest {
-        pack,
-        vector,
+        subject,
         layer: arguments.layer,
         study: study.settings(tensor, None)?,
-        records: study.kept()?,
     };
-    let prediction = pollster::block_on(session.predict(request, &mut study.watch()));
-    let prediction = prediction.map_err(|failure| study.refused(failure))?;
-    progress::finish();
+    let prediction = study.wait(session.predict(request, &mut study.watch()))?;
     study.add_to_report(|whole| whole.prediction = Some(prediction.clone()))?;
-    let vector = load_vector(&study.vector, &session.engine)?;
+    let vector = load_vector(&study.vector, &session)?;
     let report = Report {
-        cosines: neighbours(&vector, &session.engine, Layer(prediction.layer)),
+        cosines: neighbours(&vector, &session, Layer(prediction.layer)),
         prediction,
     };
     if study.json {
-        println!("{}", serde_json::to_string(&report)?);
+        print_json(&report)?;
     } else {
         print(&report);
     }
@@ -61,10 +57,10 @@ pub fn run(arguments: &Arguments) -> Result<()> {
 }
 
 /// Cosines with the ready-made traits that fit the model, the nearest first.
-fn neighbours(vector: &TraitVector, engine: &Engine, layer: Layer) -> Vec<(String, f32)> {
+fn neighbours(vector: &TraitVector, session: &Session, layer: Layer) -> Vec<(String, f32)> {
     let others: Vec<TraitVector> = ready_made()
         .iter()
-        .filter_map(|name| load_vector(name, engine).ok())
+        .filter_map(|name| load_vector(name, session).ok())
         .filter(|other| other.hash != vector.hash)
         .collect();
     let tables: Vec<_> = std::iter::once(&vector.table)

@@ -3,8 +3,10 @@
 use std::io::{IsTerminal, Write};
 use std::time::Instant;
 use trimtab_checkpoint::source::LocalFuture;
+use trimtab_studio::generation::GenerateEvent;
 use trimtab_studio::links::LinkEvent;
 use trimtab_studio::making::{MakingEvent, MakingPhase};
+use trimtab_studio::reading::ReadingEvent;
 use trimtab_studio::studies::{StudyEvent, StudyPhase};
 use trimtab_studio::verbs::Event;
 use trimtab_studio::watch::{Asked, Watch};
@@ -39,6 +41,20 @@ impl<'a> Terminal<'a> {
     }
 }
 
+impl Terminal<'_> {
+    /// Shows how far a run is, and hears nothing else.
+    pub fn quiet() -> Self {
+        Self::new(|_| {})
+    }
+}
+
+/// Waits for a job, and clears its line.
+pub fn wait<T>(job: impl Future<Output = T>) -> T {
+    let done = pollster::block_on(job);
+    finish();
+    done
+}
+
 impl std::fmt::Debug for Terminal<'_> {
     fn fmt(&self, to: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         to.debug_struct("Terminal").finish_non_exhaustive()
@@ -47,7 +63,7 @@ impl std::fmt::Debug for Terminal<'_> {
 
 impl Watch for Terminal<'_> {
     fn tell(&mut self, event: Event) {
-        match event {
+        let (what, done, total, seconds_left) = match event {
             Event::Study(StudyEvent::Progress {
                 phase,
                 done,
@@ -55,11 +71,11 @@ impl Watch for Terminal<'_> {
                 seconds_left,
             }) => {
                 let what = match phase {
-                    StudyPhase::Reading => "responses read",
-                    StudyPhase::Writing => "answers written",
-                    StudyPhase::Measuring => "answers measured",
+                    StudyPhase::Reading => "reading responses",
+                    StudyPhase::Writing => "writing answers",
+                    StudyPhase::Measuring => "measuring them",
                 };
-                show(&format!("{done} of {total} {what}{}", left(seconds_left)));
+                (what, done, total, seconds_left)
             }
             Event::Making(MakingEvent::Progress {
                 phase,
@@ -72,13 +88,24 @@ impl Watch for Terminal<'_> {
                     MakingPhase::Judging => "judging them",
                     MakingPhase::Vector => "making vectors",
                 };
-                show(&format!("{what}: {done} of {total}{}", left(seconds_left)));
+                (what, done, total, seconds_left)
             }
-            Event::Link(LinkEvent::Replay { done, total }) => {
-                show(&format!("replaying: {done} of {total}"));
+            Event::Generate(GenerateEvent::Prompt {
+                done,
+                total,
+                seconds_left,
+            }) => ("reading the prompt", done, total, seconds_left),
+            Event::Link(LinkEvent::Replay { done, total }) => ("replaying", done, total, None),
+            Event::Reading(ReadingEvent::Tokens { done, total }) => ("reading", done, total, None),
+            Event::Reading(ReadingEvent::Conversations { done, total }) => {
+                ("reading conversations", done, total, None)
             }
-            other => (self.heard)(other),
-        }
+            Event::Reading(ReadingEvent::Answers { done, total }) => {
+                ("writing neutral answers", done, total, None)
+            }
+            other => return (self.heard)(other),
+        };
+        show(&format!("{what}: {done} of {total}{}", left(seconds_left)));
     }
 
     /// Nobody asks for anything while the program works: it is ended from outside.
@@ -92,7 +119,7 @@ impl Watch for Terminal<'_> {
 }
 
 /// `, about 3 min left`, where it is known.
-pub fn left(seconds: Option<f64>) -> String {
+fn left(seconds: Option<f64>) -> String {
     match seconds {
         None => String::new(),
         Some(seconds) if seconds < 90.0 => format!(", about {seconds:.0} s left"),

@@ -1,6 +1,6 @@
 //! `trimtab recommend`: write into a vector file where it works.
 
-use crate::model::read_bounded;
+use crate::files::{read_bounded, write};
 use anyhow::{Context, Result, anyhow};
 use clap::Args;
 use std::path::PathBuf;
@@ -35,5 +35,5 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     };
     recommended.check(rows).map_err(|reason| anyhow!(reason))?;
     file.metadata.recommended = Some(recommended);
-    std::fs::write(&arguments.file, file.to_bytes()?).with_context(named)
+    write(&arguments.file, &file.to_bytes()?)
 }

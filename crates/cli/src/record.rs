@@ -1,24 +1,23 @@
 //! `trimtab record`: the run that the page plays before a model is there. The file's shape is
 //! `web/src/state/recording/format.ts`.
 
-use crate::model::{ModelArguments, end_tokens};
-use crate::progress;
+use crate::files::write;
+use crate::model::ModelArguments;
+use crate::progress::{self, Terminal};
 use crate::vectors::load_vector;
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 use serde::Serialize;
 use std::path::PathBuf;
 use trimtab_engine::engine::EngineInfo;
-use trimtab_engine::generate::{Answer, EndReason, Event, GenerateRequest, Generation};
-use trimtab_engine::{
-    Backend, Engine, Operation, Precision, Sampler, Scope, SequenceIndex, SteeringPlan, Term,
-    TokenId,
+use trimtab_engine::generate::EndReason;
+use trimtab_engine::{Backend, Operation, Precision, Sampler, Scope};
+use trimtab_persona::conversation::{Part, message};
+use trimtab_persona::plan::{NamedTerm, relative_dose};
+use trimtab_persona::vector_file::Recommended;
+use trimtab_studio::generation::{
+    ColumnKind, ColumnRequest, ColumnResult, GenerateRequest, SEQUENCES,
 };
-use trimtab_persona::conversation::{ChatText, Part, TokenisedConversation, message};
-use trimtab_persona::plan::relative_dose;
-use trimtab_persona::reading_block::ReadingBlock;
-use trimtab_persona::reread::reread;
-use trimtab_persona::vector_file::{Recommended, TraitVector};
 
 /// Greedy, so that only the push makes answers differ; with the page's own repetition penalty.
 const SAMPLER: Sampler = Sampler {
@@ -112,10 +111,10 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         (1..=MAX_TOKENS).contains(&arguments.max_tokens),
         "--max-tokens must be 1 to {MAX_TOKENS}"
     );
-    let prompt = chat.prompt(&[message("user", &arguments.question)])?;
-    let context = prompt.tokens.len() + arguments.max_tokens;
-    let mut engine = arguments.model.engine(Some(context), 5)?;
-    let vector = load_vector(&arguments.trait_name, &engine)?;
+    let messages = vec![message("user", &arguments.question)];
+    let context = chat.prompt(&messages)?.tokens.len() + arguments.max_tokens;
+    let mut session = arguments.model.session(Some(context), SEQUENCES)?;
+    let vector = load_vector(&arguments.trait_name, &session)?;
     let recommended = vector
         .recommended
         .clone()
@@ -134,44 +133,48 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         .model
         .manifest()?
         .context("the model directory has no manifest")?;
-    engine.set_directions(std::slice::from_ref(&vector.table))?;
-    let requests = doses
-        .iter()
-        .enumerate()
-        .map(|(index, &coefficient)| GenerateRequest {
-            sequence: SequenceIndex(index as u32),
-            prompt: prompt.tokens.clone(),
-            plan: plan(&vector, &recommended, coefficient),
+    session.set_vectors(vec![vector.clone()])?;
+    let layer = *recommended
+        .layers
+        .first()
+        .context("no layer is recommended")?;
+    let mut recorded = Vec::with_capacity(doses.len());
+    for coefficient in doses {
+        let term = NamedTerm {
+            vector: vector.name.clone(),
+            operation: Operation::Add { coefficient },
+            layers: Some(recommended.layers()),
+            scope: Scope::All,
+        };
+        let request = GenerateRequest {
+            columns: vec![ColumnRequest {
+                column: ColumnKind::Steered,
+                messages: messages.clone(),
+                ids: None,
+                plan: vec![term],
+            }],
             sampler: SAMPLER,
             max_tokens: arguments.max_tokens,
-            end_tokens: end_tokens(engine.config()),
-        });
-    let requests = requests.collect();
-    let answers = pollster::block_on(write(&mut engine, requests))?;
-    let mut recorded = Vec::with_capacity(5);
-    for ((answer, logprobs), coefficient) in answers.iter().zip(doses) {
-        recorded.push(pollster::block_on(dose(
-            &mut engine,
-            &chat,
-            &vector,
-            &recommended,
-            &prompt,
-            answer,
-            logprobs,
-            coefficient,
-        ))?);
+            reread: None,
+            readings: None,
+        };
+        let written = recorded.len() + 1;
+        let mut watch =
+            Terminal::new(|_| progress::show(&format!("writing: answer {written} of 5")));
+        let answer = progress::wait(session.generate(request, &mut watch))?;
+        let answer = answer.first().context("the engine gave no answer")?;
+        recorded.push(dose(answer, layer as usize, coefficient)?);
     }
-    progress::finish();
     let recording = Recording {
         schema: "trimtab-recording-1",
-        made_with: made_with(engine.info()),
+        made_with: made_with(session.engine.info()),
         made_on: time::UtcDateTime::now().date().to_string(),
         model: RecordedModel {
             name: manifest.name,
-            sha256: arguments.model.weights_sha256()?,
+            sha256: session.sha256.clone(),
             licence: manifest.licence,
         },
-        layer: recommended.layers[0],
+        layer,
         scope: Scope::All,
         sampler: SAMPLER,
         question: arguments.question.clone(),
@@ -186,8 +189,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         },
         doses: recorded,
     };
-    std::fs::write(&arguments.out, serde_json::to_vec(&recording)?)
-        .with_context(|| arguments.out.display().to_string())
+    write(&arguments.out, &serde_json::to_vec(&recording)?)
 }
 
 /// `trimtab 0.1.0, CPU executor, exact`.
@@ -205,94 +207,25 @@ fn made_with(info: &EngineInfo) -> String {
     format!("trimtab {version}, {executor} executor, {precision}")
 }
 
-fn plan(vector: &TraitVector, recommended: &Recommended, coefficient: f32) -> SteeringPlan {
-    let term = Term {
-        vector: vector.table.clone(),
-        layers: recommended.layers(),
-        operation: Operation::Add { coefficient },
-        scope: Scope::All,
-    };
-    SteeringPlan { terms: vec![term] }
-}
-
-/// Runs the requests together; with each answer the log-probabilities of its tokens in that run.
-async fn write(
-    engine: &mut Engine,
-    requests: Vec<GenerateRequest>,
-) -> Result<Vec<(Answer, Vec<f32>)>> {
-    let mut logprobs = vec![Vec::new(); requests.len()];
-    let mut run = Generation::start(engine, requests).await?;
-    while let Some(event) = run.next(engine).await? {
-        if let Event::Token {
-            request,
-            position,
-            prediction,
-        } = event
-        {
-            logprobs[request].push(prediction.chosen_logprob);
-            progress::show(&format!("writing five answers: token {}", position.0));
-        }
-    }
-    Ok(run
-        .finish(engine)
-        .await?
-        .into_iter()
-        .zip(logprobs)
-        .collect())
-}
-
-/// One answer with its re-readings.
-#[allow(clippy::too_many_arguments)]
-async fn dose(
-    engine: &mut Engine,
-    chat: &ChatText,
-    vector: &TraitVector,
-    recommended: &Recommended,
-    prompt: &TokenisedConversation,
-    answer: &Answer,
-    logprobs: &[f32],
-    coefficient: f32,
-) -> Result<RecordedDose> {
+/// One answer, with its readings at `layer` by the unsteered model.
+fn dose(answer: &ColumnResult, layer: usize, coefficient: f32) -> Result<RecordedDose> {
+    let tokens = answer.tokens.iter().enumerate().skip(answer.answer_start);
     ensure!(
-        !answer.tokens.is_empty(),
+        tokens.len() > 0,
         "the answer at coefficient {coefficient} is empty; ask another question"
     );
-    let conversation = prompt.clone().answered(&answer.tokens);
-    let length = prompt.tokens.len();
-    let read = reread(
-        engine,
-        SequenceIndex(0),
-        &conversation.tokens,
-        length,
-        &mut |_, _| {},
-    )
-    .await?;
-    let block = ReadingBlock::calibrated(
-        &read.records,
-        &conversation.parts,
-        &[vector.calibration.as_ref()],
-    );
-    let layer = recommended
-        .layers()
-        .into_iter()
-        .next()
-        .context("no layer is recommended")?;
     let finite = |value: f32| value.is_finite().then_some(value);
-    let token = |(index, (id, text)): (usize, (&TokenId, String))| RecordedToken {
-        id: id.0,
-        text,
-        part: Part::Response,
-        logprob: logprobs.get(index).copied().and_then(finite),
-        reread: finite(block.at(length + index, 0, layer)),
-    };
+    let readings = &answer.reread;
     Ok(RecordedDose {
         coefficient,
-        tokens: answer
-            .tokens
-            .iter()
-            .zip(chat.pieces(&answer.tokens))
-            .enumerate()
-            .map(token)
+        tokens: tokens
+            .map(|(index, token)| RecordedToken {
+                id: token.id,
+                text: token.text.clone(),
+                part: Part::Response,
+                logprob: finite(token.logprob),
+                reread: finite(readings.values[index * readings.layer_rows + layer]),
+            })
             .collect(),
         end: match answer.reason {
             EndReason::EndToken => EndReason::EndToken,

@@ -1,12 +1,13 @@
 //! Common parts of sweep, controls and predict: their arguments, the records that they keep, and the report that they
 //! add to.
 
-use crate::model::{ModelArguments, read_bounded, read_json};
+use crate::files::{read_bounded, read_json, write};
+use crate::model::ModelArguments;
 use crate::progress::{self, Terminal};
 use crate::vectors::open_vector;
 use anyhow::{Context, Result, ensure};
-use clap::{Args, ValueEnum};
-use std::path::{Path, PathBuf};
+use clap::Args;
+use std::path::PathBuf;
 use trimtab_engine::Scope;
 use trimtab_persona::coherence::CoherenceCriteria;
 use trimtab_persona::outcome::{BaselineSummary, Outcome};
@@ -14,9 +15,10 @@ use trimtab_persona::trait_pack::{MAX_PACK_BYTES, TraitPack};
 use trimtab_persona::trait_report::TraitReport;
 use trimtab_persona::trials::PROMPT_TOKENS;
 use trimtab_persona::vector_file::MAX_FILE_BYTES;
+use trimtab_studio::failure::Failure;
 use trimtab_studio::records::MAX_RECORDS_BYTES;
 use trimtab_studio::session::Session;
-use trimtab_studio::studies::{StudyEvent, StudySettings};
+use trimtab_studio::studies::{StudyEvent, StudySettings, Subject};
 use trimtab_studio::verbs::Event;
 
 /// Answers written side by side: more gain little.
@@ -68,42 +70,25 @@ pub struct StudyArguments {
     pub json: bool,
 }
 
-/// Tokens that are pushed
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub enum ScopeArgument {
-    All,
-    /// From the last prompt token on, so that prompts are read once
-    Response,
-}
-
-impl From<ScopeArgument> for Scope {
-    fn from(scope: ScopeArgument) -> Self {
-        match scope {
-            ScopeArgument::All => Self::All,
-            ScopeArgument::Response => Self::Response,
-        }
-    }
-}
-
 impl StudyArguments {
-    pub fn pack(&self) -> Result<TraitPack> {
+    /// The subject of the study; where its vector file lies, and which of the tensors is meant.
+    pub fn subject(&self) -> Result<(Subject, PathBuf, Option<String>)> {
         let path = &self.r#trait;
-        TraitPack::parse(&read_bounded(path, MAX_PACK_BYTES as u64)?)
-            .with_context(|| path.display().to_string())
-    }
-
-    /// The vector file, where it lies, and which of its tensors is meant.
-    pub fn vector(&self) -> Result<(PathBuf, Option<String>, Vec<u8>)> {
+        let pack = TraitPack::parse(&read_bounded(path, MAX_PACK_BYTES as u64)?)
+            .with_context(|| path.display().to_string())?;
         let (path, tensor, _) = open_vector(&self.vector)?;
-        let bytes = read_bounded(&path, MAX_FILE_BYTES as u64)?;
-        Ok((path, tensor, bytes))
+        let kept = self.keep.as_ref().filter(|path| path.exists());
+        let subject = Subject {
+            pack,
+            vector: read_bounded(&path, MAX_FILE_BYTES as u64)?,
+            records: kept
+                .map(|path| read_bounded(path, MAX_RECORDS_BYTES as u64))
+                .transpose()?,
+        };
+        Ok((subject, path, tensor))
     }
 
-    pub fn settings(
-        &self,
-        tensor: Option<String>,
-        scope: Option<ScopeArgument>,
-    ) -> Result<StudySettings> {
+    pub fn settings(&self, tensor: Option<String>, scope: Option<Scope>) -> Result<StudySettings> {
         let usual = CoherenceCriteria::default();
         let coherence = CoherenceCriteria {
             deviations: self.band.unwrap_or(usual.deviations),
@@ -120,7 +105,7 @@ impl StudyArguments {
             extraction_pairs: self.extraction_pairs,
             neutral_samples: self.neutral_samples,
             coherence: Some(coherence),
-            scope: scope.map(Scope::from),
+            scope,
             tensor,
             refuse_other_records: Some(true),
         })
@@ -143,7 +128,7 @@ impl StudyArguments {
     pub fn add_to_report(&self, add: impl FnOnce(&mut TraitReport)) -> Result<()> {
         if let (Some(path), Some(mut report)) = (&self.report, self.open_report()?) {
             add(&mut report);
-            write_whole(path, &serde_json::to_vec(&report)?)?;
+            write(path, &serde_json::to_vec(&report)?)?;
         }
         Ok(())
     }
@@ -155,19 +140,11 @@ impl StudyArguments {
         self.model.session(Some(context), sequences)
     }
 
-    /// The records that an earlier run kept.
-    pub fn kept(&self) -> Result<Option<Vec<u8>>> {
-        let there = self.keep.as_ref().filter(|path| path.exists());
-        there
-            .map(|path| read_bounded(path, MAX_RECORDS_BYTES as u64))
-            .transpose()
-    }
-
     /// Shows how far a study is, and keeps what it has done.
     pub fn watch(&self) -> Terminal<'_> {
         Terminal::new(|event| {
             if let (Event::Study(StudyEvent::Records { records }), Some(path)) = (event, &self.keep)
-                && let Err(error) = write_whole(path, &records)
+                && let Err(error) = write(path, &records)
             {
                 // The study goes on, and tries again with the next records.
                 progress::warn(&format!("{error:#}"));
@@ -175,23 +152,19 @@ impl StudyArguments {
         })
     }
 
-    /// A study's error, with the file that it was to go on from where that may be why.
-    pub fn refused(&self, error: trimtab_studio::failure::Failure) -> anyhow::Error {
+    /// Waits for a study; an error names the file that it was to go on from where that may be why.
+    pub fn wait<T>(&self, study: impl Future<Output = Result<T, Failure>>) -> Result<T> {
+        let done = progress::wait(study);
         match &self.keep {
-            Some(path) if path.exists() => anyhow::Error::from(error).context(format!(
-                "with {} (name another file with --keep, or remove it, to begin again)",
-                path.display()
-            )),
-            _ => error.into(),
+            Some(path) if path.exists() => done.with_context(|| {
+                format!(
+                    "with {} (name another file with --keep, or remove it, to begin again)",
+                    path.display()
+                )
+            }),
+            _ => Ok(done?),
         }
     }
-}
-
-/// Writes to a temporary file first, so that a run that is stopped leaves the old one whole.
-pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
-    let partial = path.with_extension("partial");
-    std::fs::write(&partial, bytes).with_context(|| partial.display().to_string())?;
-    std::fs::rename(&partial, path).with_context(|| path.display().to_string())
 }
 
 pub fn print_unsteered(neutral: &BaselineSummary) {

@@ -1,9 +1,12 @@
 //! `trimtab sweep`: what a vector does to its trait at several layers and doses, and what it costs.
 
-use crate::progress;
-use crate::study::{ScopeArgument, StudyArguments, print_outcome, print_unsteered, write_whole};
+use crate::files::write;
+use crate::model::named;
+use crate::output::print_json;
+use crate::study::{StudyArguments, print_outcome, print_unsteered};
 use anyhow::{Result, anyhow};
 use clap::Args;
+use trimtab_engine::Scope;
 use trimtab_persona::plan::parse_layers;
 use trimtab_persona::sweep::SweepReport;
 use trimtab_studio::studies::{SweepPlan, SweepRequest};
@@ -30,9 +33,9 @@ pub struct Arguments {
     /// Every layer, all layers at once, doses on both sides, every question and every unseen pair: hours
     #[arg(long)]
     thorough: bool,
-    /// Which tokens are pushed
-    #[arg(long, default_value = "response")]
-    scope: ScopeArgument,
+    /// Which tokens are pushed; response: from the last prompt token on, so that prompts are read once
+    #[arg(long, default_value = "response", value_parser = named::<Scope>(&["all", "response"]))]
+    scope: Scope,
     /// Write the recommendation into the vector file, or take out the one that is there
     #[arg(long)]
     store: bool,
@@ -40,14 +43,13 @@ pub struct Arguments {
 
 pub fn run(arguments: &Arguments) -> Result<()> {
     let study = &arguments.study;
-    let pack = study.pack()?;
-    let (path, tensor, vector) = study.vector()?;
+    let (subject, path, tensor) = study.subject()?;
     study.open_report()?;
     let layers = match &arguments.layers {
         Some(layers) => parse_layers(layers).map_err(|reason| anyhow!("--layers: {reason}"))?,
         None => Vec::new(),
     };
-    let all = pack.questions.evaluation.len();
+    let all = subject.pack.questions.evaluation.len();
     let mut session = study.session(if arguments.thorough { all } else { 8 })?;
     let mut plan = SweepPlan {
         layers: layers.iter().map(|layer| layer.0).collect(),
@@ -61,20 +63,16 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         plan.study.pairs = plan.study.pairs.or(Some(usize::MAX));
     }
     let request = SweepRequest {
-        pack,
-        vector,
+        subject,
         settings: plan,
-        records: study.kept()?,
     };
-    let swept = pollster::block_on(session.sweep(request, &mut study.watch()));
-    let swept = swept.map_err(|failure| study.refused(failure))?;
-    progress::finish();
+    let swept = study.wait(session.sweep(request, &mut study.watch()))?;
     if arguments.store {
-        write_whole(&path, &swept.vector)?;
+        write(&path, &swept.vector)?;
     }
     study.add_to_report(|whole| whole.sweep = Some(swept.report.clone()))?;
     if study.json {
-        println!("{}", serde_json::to_string(&swept.report)?);
+        print_json(&swept.report)?;
     } else {
         print(&swept.report, study.texts);
     }

@@ -1,6 +1,7 @@
 //! `trimtab trait`: draft a trait pack from a sentence, or check one.
 
-use crate::model::read_bounded;
+use crate::files::read_bounded;
+use crate::output::print_json;
 use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
 use std::fs::File;
@@ -87,7 +88,7 @@ fn report(path: &Path, bytes: &[u8], json: bool) -> Result<()> {
             "instructions": pairs,
             "questions": {"extraction": extraction, "evaluation": evaluation},
         });
-        println!("{report}");
+        print_json(&report)?;
     } else {
         println!(
             "{}: {} or {}, {pairs} pairs of instructions, {extraction} questions to extract from and {evaluation} to evaluate on",

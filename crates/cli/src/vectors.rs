@@ -1,14 +1,14 @@
 //! Ready-made traits and vector files, by the names that `--steer` and `--read` use.
 
-use crate::model::{ModelArguments, find_up, read_bounded};
+use crate::files::{find_up, read_bounded};
 use crate::progress;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use std::path::PathBuf;
-use trimtab_engine::{Engine, SteeringPlan};
-use trimtab_persona::plan::{NamedTerm, resolve};
+use trimtab_persona::plan::{NamedPlanError, NamedTerm};
 use trimtab_persona::trait_pack::is_plain_name;
 use trimtab_persona::vector_file::{MAX_FILE_BYTES, TraitVector, VectorFile};
+use trimtab_studio::session::Session;
 
 /// Folder of the ready-made vectors, found like the default model.
 const READY_MADE: &str = "models/vectors";
@@ -26,53 +26,58 @@ pub struct SteeringArguments {
     pub steer: Vec<String>,
 }
 
-/// The terms of `--steer`, their vectors loaded.
-#[derive(Debug)]
-pub struct Steering {
-    pub vectors: Vec<TraitVector>,
-    pub plan: SteeringPlan,
-}
-
 impl SteeringArguments {
-    /// Loads the vectors for `engine`'s model and makes the plan; warns about vectors made on other
-    /// weights than those of `model`. Vectors in `also` are loaded too.
-    pub fn load(
-        &self,
-        engine: &Engine,
-        model: &ModelArguments,
-        also: &[String],
-    ) -> Result<Steering> {
-        let terms = self
-            .steer
-            .iter()
-            .map(|text| text.parse())
-            .collect::<Result<Vec<NamedTerm>, _>>()?;
-        let mut vectors: Vec<TraitVector> = Vec::new();
-        let sha256 = if terms.is_empty() {
-            String::new()
-        } else {
-            model.weights_sha256()?
-        };
-        for name in terms.iter().map(|term| &term.vector).chain(also) {
+    pub fn terms(&self) -> Result<Vec<NamedTerm>> {
+        let terms = self.steer.iter().map(|text| text.parse());
+        Ok(terms.collect::<Result<_, NamedPlanError>>()?)
+    }
+
+    /// The plan. Its vectors and those of `also` become the session's traits.
+    pub fn load(&self, session: &mut Session, also: &[String]) -> Result<Vec<NamedTerm>> {
+        let mut terms = self.terms()?;
+        let mut vectors = load_vectors(terms.iter_mut(), session)?;
+        for name in also {
             if vectors.iter().all(|vector| vector.name != *name) {
-                let vector = load_vector(name, engine)?;
-                if let Some(warning) = vector.model_warning(&sha256) {
-                    progress::warn(&warning);
-                }
-                vectors.push(vector);
+                vectors.push(load_vector(name, session)?);
             }
         }
-        let plan = resolve(&terms, &vectors, engine.layer_rows())?;
-        Ok(Steering { vectors, plan })
+        session.set_vectors(vectors)?;
+        Ok(terms)
     }
 }
 
+/// The vectors of `terms`, each once; terms without layers get those that their vector recommends. Warns of vectors that were
+/// made on other weights than the session's.
+pub fn load_vectors<'a>(
+    terms: impl Iterator<Item = &'a mut NamedTerm>,
+    session: &Session,
+) -> Result<Vec<TraitVector>> {
+    let mut vectors: Vec<TraitVector> = Vec::new();
+    for term in terms {
+        let known = vectors.iter().position(|vector| vector.name == term.vector);
+        let known = known.unwrap_or(vectors.len());
+        if known == vectors.len() {
+            let vector = load_vector(&term.vector, session)?;
+            if let Some(warning) = vector.model_warning(&session.sha256) {
+                progress::warn(&warning);
+            }
+            vectors.push(vector);
+        }
+        if term.layers.is_none() {
+            let name = term.vector.clone();
+            let recommended = vectors[known].recommended.as_ref();
+            let recommended = recommended.ok_or(NamedPlanError::NoLayers { name })?;
+            term.layers = Some(recommended.layers());
+        }
+    }
+    Ok(vectors)
+}
+
 /// The vector called `name`: a ready-made trait, or `PATH[#TENSOR]`.
-pub fn load_vector(name: &str, engine: &Engine) -> Result<TraitVector> {
+pub fn load_vector(name: &str, session: &Session) -> Result<TraitVector> {
     let (path, tensor, file) = open_vector(name)?;
-    let width = engine.config().hidden_size;
-    file.into_vector(name, tensor.as_deref(), engine.layer_rows(), width)
-        .with_context(|| path.display().to_string())
+    let vector = session.vector_of(name, &file, tensor.as_deref());
+    vector.with_context(|| path.display().to_string())
 }
 
 /// The file of the vector called `name`, and the tensor that is asked for.

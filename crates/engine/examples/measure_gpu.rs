@@ -42,7 +42,7 @@ enum Model {
 #[derive(Debug, Deserialize)]
 #[serde(tag = "measure", rename_all = "snake_case")]
 enum Measure {
-    /// Of `tokens` tokens at each length of the context, one length after another, so often.
+    /// A profile of `tokens` tokens at each length of the context, one length after another, so often.
     Profile {
         contexts: Vec<usize>,
         tokens: usize,
@@ -55,7 +55,7 @@ enum Measure {
         pairs: usize,
         directions: usize,
     },
-    /// Of a prompt of each length and an answer of `tokens` tokens to it, one length after another, so often.
+    /// The speed of a prompt of each length and an answer of `tokens` tokens to it, one length after another, so often.
     Speed {
         contexts: Vec<usize>,
         tokens: usize,

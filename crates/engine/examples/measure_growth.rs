@@ -104,7 +104,7 @@ async fn load<S: ByteSource>(
     Ok(Engine::load(config, weights, options, &mut |_| ()).await?)
 }
 
-/// Of the tokens after the first of an answer to a prompt of `length` tokens, which is read again only where it has to be.
+/// Mean seconds a token, after the first, of an answer to a prompt of `length` tokens, which is read again only where it has to be.
 async fn seconds_a_token(engine: &mut Engine, length: usize) -> Result<f64, Failure> {
     let vocab = engine.config().vocab_size as u32;
     let request = GenerateRequest {

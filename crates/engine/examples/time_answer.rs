@@ -40,7 +40,7 @@ fn one() -> u32 {
 #[derive(Debug, Serialize)]
 struct Timing {
     prompt_tokens: usize,
-    /// Of all sequences.
+    /// Tokens of all sequences.
     tokens: usize,
     first_token_s: f64,
     /// Tokens of all sequences after the first of each, over the time from the last of those to the last of all.

@@ -10,7 +10,7 @@ use crate::index::{Position, SequenceIndex};
 /// Positions of one page.
 pub const PAGE: usize = 64;
 
-/// What is to be done before a position is written.
+/// The work to do before a position is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Write {
     /// Number of the page that takes the position.

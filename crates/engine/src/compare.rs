@@ -21,7 +21,7 @@ pub struct CompareRequest<'a> {
     pub prompt_length: usize,
 }
 
-/// What came of it, one entry for each token of the answer.
+/// The result, one entry for each token of the answer.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Compared {
     /// Natural log-probability without the plan.
@@ -65,14 +65,9 @@ impl Comparison {
             let plans = vec![(0, Arc::new(engine.activate(plan)?))];
             // The last prompt token is computed again for its prediction.
             let usable = |_: &_, index: usize| index + 1 < length;
-            streams.push(Stream::after_cached(
-                engine,
-                sequence,
-                request.tokens,
-                length,
-                plans,
-                usable,
-            ));
+            let tokens = request.tokens;
+            let stream = Stream::after_cached(engine, sequence, tokens, length, plans, usable)?;
+            streams.push(stream);
         }
         Ok(Self {
             run: Run::new(streams, Capture::NOTHING),
@@ -88,7 +83,7 @@ impl Comparison {
         let (run, tokens) = (&mut self.run, &self.tokens);
         let sides = run.streams.len();
         let first = run.streams[0].prompt_length - 1;
-        // What is missing of the prompts, then the answer's tokens in both, in turn.
+        // The missing part of the prompts, then the answer's tokens in both, in turn.
         for side in 0..sides {
             while run.streams[side].next < first
                 && run.push(engine, side, tokens[run.streams[side].next], Head::Skip)?
@@ -108,7 +103,7 @@ impl Comparison {
                 }
             }
         }
-        run.submit(engine)?;
+        run.submit(engine).await?;
         let Some(done) = run.collect_and_cache(engine).await? else {
             return Ok(false);
         };
@@ -121,7 +116,7 @@ impl Comparison {
         Ok(true)
     }
 
-    /// What was found: everything, once [`Self::next`] has said so.
+    /// The result: everything, once [`Self::next`] has said so.
     pub fn finish(self) -> Compared {
         self.found
     }

@@ -221,18 +221,11 @@ impl Engine {
     /// Forgets a sequence.
     pub fn clear(&mut self, sequence: SequenceIndex) -> Result<(), EngineError> {
         self.sequence(sequence)?;
-        self.sequences[sequence.index()].truncate(0);
-        match self.limits().forks {
-            true => self.share(sequence, sequence, 0),
-            false => Ok(()),
-        }
+        self.share(sequence, sequence, 0)
     }
 
     /// Makes `to` hold what `from` holds, without computing or copying it. What is then added to either does not concern
     /// the other.
-    ///
-    /// # Errors
-    /// Where the executor cannot, see [`Limits::forks`].
     pub async fn fork(
         &mut self,
         from: SequenceIndex,
@@ -252,12 +245,11 @@ impl Engine {
         length: usize,
     ) -> Result<(), EngineError> {
         on_executor!(&mut self.executor, executor => executor.fork(from, to, length))?;
-        let mut shared = self.sequences[from.index()].clone();
-        shared.truncate(length);
-        for token in &mut shared.tokens {
+        let mut tokens = self.sequences[from.index()].tokens[..length].to_vec();
+        for token in &mut tokens {
             token.record.sequence = to;
         }
-        self.sequences[to.index()] = shared;
+        self.sequences[to.index()] = Sequence { tokens };
         Ok(())
     }
 
@@ -320,8 +312,8 @@ impl Engine {
         Ok(())
     }
 
-    /// Shortens the sequence's cache to what can be used again for `tokens`, and says how much that
-    /// is. `usable` may veto a cached token.
+    /// Makes the sequence hold the longest beginning of `tokens` under `plan` that any sequence already holds, and says how
+    /// long that is. `usable` may veto a cached token.
     pub(crate) fn reuse(
         &mut self,
         sequence: SequenceIndex,
@@ -329,18 +321,30 @@ impl Engine {
         prompt_length: usize,
         plan: &ActivePlan,
         usable: impl Fn(&Sequence, usize) -> bool,
-    ) -> usize {
-        let cached = &mut self.sequences[sequence.index()];
-        let reused = (0..tokens.len().min(cached.tokens.len()))
-            .take_while(|&index| {
-                let token = &cached.tokens[index];
-                token.record.token == tokens[index]
-                    && token.fingerprint == plan.effect(index, prompt_length).fingerprint()
-                    && usable(cached, index)
-            })
-            .count();
-        cached.truncate(reused);
-        reused
+    ) -> Result<usize, EngineError> {
+        let held = |cached: &Sequence| {
+            let alike = cached.tokens.iter().zip(tokens).enumerate();
+            alike
+                .take_while(|&(index, (held, token))| {
+                    held.record.token == *token
+                        && held.fingerprint == plan.effect(index, prompt_length).fingerprint()
+                        && usable(cached, index)
+                })
+                .count()
+        };
+        let length = held(&self.sequences[sequence.index()]);
+        let others = (0..).map(SequenceIndex).zip(&self.sequences);
+        let longest = others.map(|(other, cached)| (held(cached), other)).max();
+        match longest.filter(|(longer, _)| *longer > length) {
+            Some((longer, from)) => {
+                self.share(from, sequence, longer)?;
+                Ok(longer)
+            }
+            None => {
+                self.sequences[sequence.index()].truncate(length);
+                Ok(length)
+            }
+        }
     }
 
     /// Whether the batch in the making can take the token at `index`, too, for the changes that its rows name.
@@ -392,9 +396,9 @@ impl Engine {
         on_executor!(&mut self.executor, executor => executor.set_seen(sequence, tokens))
     }
 
-    pub(crate) fn submit(&mut self, batch: &Batch) -> Result<(), EngineError> {
+    pub(crate) async fn submit(&mut self, batch: &Batch) -> Result<(), EngineError> {
         self.slots.begin_batch();
-        on_executor!(&mut self.executor, executor => executor.submit(batch))?;
+        on_executor!(&mut self.executor, executor => executor.submit(batch).await)?;
         self.in_flight += 1;
         Ok(())
     }
@@ -438,7 +442,7 @@ impl Engine {
         let index = row.position.0 as usize;
         let scored = match (row.want.head, &mut record.prediction) {
             (Head::Score(target) | Head::Compare(target), _) => Some(target),
-            // What was sampled has been scored by the way.
+            // A sampled token has been scored by the way.
             (Head::Sample(_), Some(prediction)) => {
                 prediction.target_logprob = prediction.chosen_logprob;
                 Some(prediction.chosen)

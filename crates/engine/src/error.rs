@@ -1,4 +1,4 @@
-//! What can go wrong, written for the person who meets it.
+//! Everything that can go wrong, written for the person who meets it.
 
 use crate::Backend;
 use crate::sampling::SamplerError;

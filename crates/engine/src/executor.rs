@@ -14,11 +14,11 @@ pub struct ChangeSlot(pub u32);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TokenSource {
     Id(TokenId),
-    /// What the executor sampled last in this row's sequence, which the caller may not know yet.
+    /// The token that the executor sampled last in this row's sequence, which the caller may not know yet.
     Sampled,
 }
 
-/// What is wanted of the output head after a row.
+/// The prediction wanted after a row.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub enum Head {
     #[default]
@@ -42,7 +42,7 @@ impl Head {
     }
 }
 
-/// What is reported of a row's inside, at every layer.
+/// Parts of a row's inside that are reported, at every layer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Capture {
     pub residual: bool,
@@ -73,7 +73,7 @@ impl Capture {
     }
 }
 
-/// What a row is asked for besides its readings.
+/// Everything that a row is asked for besides its readings.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Want {
     pub head: Head,
@@ -108,7 +108,7 @@ pub struct Batch {
     pub rows: Vec<Row>,
 }
 
-/// What was captured of one row, each after its change; empty unless asked for.
+/// The captured parts of one row, each after its change; empty unless asked for.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Captured {
     /// `[L+1, d]`
@@ -121,14 +121,25 @@ pub struct Captured {
     pub attention: Vec<f32>,
 }
 
-/// What came back of a batch, rows in its order.
+impl Captured {
+    /// The captured rows at a place.
+    pub fn at_mut(&mut self, place: Place) -> &mut Vec<f32> {
+        match place {
+            Place::Residual => &mut self.residual,
+            Place::AfterAttention => &mut self.after_attention,
+            Place::Heads => &mut self.heads,
+        }
+    }
+}
+
+/// The results of a batch, rows in its order.
 #[derive(Clone, Debug, Default)]
 pub struct BatchRecord {
     pub tokens: Vec<TokenRecord>,
     pub captured: Vec<Captured>,
 }
 
-/// What an executor can hold, fixed when it was made.
+/// The most that an executor can hold, fixed when it was made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Rows of one batch.
@@ -141,8 +152,6 @@ pub struct Limits {
     pub change_slots: usize,
     /// Batches that may be queued before one must be collected.
     pub in_flight: usize,
-    /// Whether [`Execute::fork`] is there.
-    pub forks: bool,
 }
 
 /// A forward pass. `submit` and `collect` are apart so that a GPU can run ahead of the reader.
@@ -156,7 +165,8 @@ pub trait Execute {
     /// Replaces the set of tokens that the repetition penalty counts as seen. Consumed rows add theirs.
     fn set_seen(&mut self, sequence: SequenceIndex, tokens: &[TokenId]) -> Result<(), EngineError>;
     /// Makes `to` hold the first `length` tokens of `from`, without computing or copying them; where both are the same, the
-    /// sequence is shortened. Takes effect with the next batch.
+    /// sequence is shortened. What was sampled, and what the repetition penalty counts, stays with `from`. Takes effect with
+    /// the next batch.
     fn fork(
         &mut self,
         from: SequenceIndex,
@@ -164,7 +174,7 @@ pub trait Execute {
         length: usize,
     ) -> Result<(), EngineError>;
     /// Queues a batch. Fails when [`Limits::in_flight`] are queued.
-    fn submit(&mut self, batch: &Batch) -> Result<(), EngineError>;
+    fn submit(&mut self, batch: &Batch) -> impl Future<Output = Result<(), EngineError>>;
     /// Waits for the oldest queued batch.
     fn collect(&mut self) -> impl Future<Output = Result<BatchRecord, EngineError>>;
 }

@@ -64,7 +64,7 @@ impl Forced {
         }
         // The last prompt token is computed again for its prediction.
         let usable = |_: &_, index: usize| index + 1 < length;
-        let stream = Stream::after_cached(engine, sequence, tokens, length, plans, usable);
+        let stream = Stream::after_cached(engine, sequence, tokens, length, plans, usable)?;
         engine.set_seen(sequence, &tokens[..stream.next])?;
         Ok(Self {
             tokens: tokens.to_vec(),
@@ -87,7 +87,7 @@ impl Forced {
     /// Reads the next batch; false when there was none left.
     pub async fn next(&mut self, engine: &mut Engine) -> Result<bool, EngineError> {
         let depth = QUEUED.min(engine.limits().in_flight);
-        while self.run.under_way() < depth && self.queue(engine)? {}
+        while self.run.under_way() < depth && self.queue(engine).await? {}
         let done = self.run.collect_and_cache(engine).await?;
         self.done += done.as_ref().map_or(0, Vec::len);
         Ok(done.is_some())
@@ -101,7 +101,7 @@ impl Forced {
 
     /// Submits a batch of tokens under one plan. Executors count all of a batch's tokens as seen before
     /// they choose, so under a repetition penalty a batch ends with the first token that is asked.
-    fn queue(&mut self, engine: &mut Engine) -> Result<bool, EngineError> {
+    async fn queue(&mut self, engine: &mut Engine) -> Result<bool, EngineError> {
         let plan_at = |run: &Run| Arc::clone(run.streams[0].plan_at(run.streams[0].next));
         let plan = plan_at(&self.run);
         while let Some(&token) = self.tokens.get(self.run.streams[0].next) {
@@ -122,6 +122,6 @@ impl Forced {
                 break;
             }
         }
-        self.run.submit(engine)
+        self.run.submit(engine).await
     }
 }

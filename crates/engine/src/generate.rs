@@ -13,7 +13,7 @@ use crate::error::EngineError;
 use crate::executor::{Capture, Head, TokenSource};
 use crate::index::{Position, SequenceIndex, TokenId};
 use crate::record::{Prediction, TokenRecord};
-use crate::run::{Done, Run, Stream};
+use crate::run::{ReadRow, Run, Stream};
 use crate::sampling::Sampler;
 use crate::steering::SteeringPlan;
 use serde::{Deserialize, Serialize};
@@ -49,7 +49,7 @@ pub enum EndReason {
     Stopped,
 }
 
-/// What happened. `request` is the index into the requests.
+/// A step of a run. `request` is the index into the requests.
 #[derive(Clone, Debug)]
 pub enum Event {
     /// Prompt tokens of all requests consumed so far, cached ones included.
@@ -96,6 +96,8 @@ struct Text {
     segments: Vec<Segment>,
     /// Tokens that were known when the run began, or when it was resumed.
     given: usize,
+    /// An earlier text that begins as this one does, and for how many tokens: once it has read them, they are shared.
+    awaited: Option<(usize, usize)>,
     /// True if the known tokens are read again, because this engine never saw them.
     resumed: bool,
     /// Tokens whose readings were reported.
@@ -131,7 +133,8 @@ impl Text {
 
     /// Whether the token at `index` is to be queued, given the context's length.
     fn wants(&self, index: usize, context: usize) -> bool {
-        (self.ended.is_none() || self.again(index))
+        self.awaited.is_none()
+            && (self.ended.is_none() || self.again(index))
             && index < context
             && (index < self.given || index < self.longest())
     }
@@ -213,7 +216,7 @@ impl Generation {
             // The last prompt token is always computed: the answer begins with its prediction.
             let usable = |_: &_, index: usize| !capture && index + 1 < length;
             let stream =
-                Stream::after_cached(engine, sequence, &request.prompt, length, plans, usable);
+                Stream::after_cached(engine, sequence, &request.prompt, length, plans, usable)?;
             engine.set_seen(sequence, &request.prompt[..stream.next])?;
             streams.push(stream);
             let segments = vec![Segment {
@@ -221,15 +224,27 @@ impl Generation {
                 plan: request.plan.clone(),
             }];
             let ended = (request.max_tokens == 0).then_some(EndReason::MaxTokens);
-            texts.push(Text {
+            let text = Text {
                 request,
                 segments,
                 given: length,
+                awaited: None,
                 resumed: false,
                 reported: 0,
                 tokens: Vec::new(),
                 ended,
-            });
+            };
+            texts.push(text);
+        }
+        if !capture {
+            for index in 1..texts.len() {
+                let unended = (0..index).filter(|&earlier| texts[earlier].ended.is_none());
+                let alike = unended.map(|at| (common(&texts, &streams, at, index), at));
+                let longest = alike
+                    .max()
+                    .filter(|(alike, _)| *alike > streams[index].next);
+                texts[index].awaited = longest.map(|(alike, at)| (at, alike));
+            }
         }
         Ok(Self {
             texts,
@@ -245,7 +260,7 @@ impl Generation {
         })
     }
 
-    /// What was captured since the last call: each token that became part of an answer or its prompt, once.
+    /// The rows captured since the last call: each token that became part of an answer or its prompt, once.
     pub fn take_captured(&mut self) -> Vec<CapturedRow> {
         std::mem::take(&mut self.captured)
     }
@@ -257,7 +272,7 @@ impl Generation {
                 return Ok(Some(event));
             }
             while self.run.under_way() < self.run.ahead(engine) {
-                if !self.queue(engine)? {
+                if !self.queue(engine).await? {
                     break;
                 }
             }
@@ -331,6 +346,7 @@ impl Generation {
             engine.set_seen(sequence, &[])?;
             text.given = text.prompt_length() + text.tokens.len();
             text.resumed = true;
+            text.awaited = None;
         }
         Ok(())
     }
@@ -343,8 +359,29 @@ impl Generation {
         }
     }
 
+    /// Lets those texts go on whose beginning has been read meanwhile.
+    fn share(&mut self, engine: &mut Engine) -> Result<(), EngineError> {
+        for index in 0..self.texts.len() {
+            let Some((earlier, length)) = self.texts[index].awaited else {
+                continue;
+            };
+            let earlier = &self.texts[earlier];
+            let held = engine.sequence(earlier.request.sequence)?.tokens.len();
+            if held < length && earlier.ended.is_none() {
+                continue;
+            }
+            let text = &mut self.texts[index];
+            text.awaited = None;
+            let (prompt, stream) = (&text.request.prompt, &mut self.run.streams[index]);
+            stream.skip_cached(engine, prompt, |_, index| index + 1 < prompt.len())?;
+            engine.set_seen(stream.sequence, &prompt[..stream.next])?;
+        }
+        Ok(())
+    }
+
     /// Submits the next batch: known tokens first, else one token of every running answer.
-    fn queue(&mut self, engine: &mut Engine) -> Result<bool, EngineError> {
+    async fn queue(&mut self, engine: &mut Engine) -> Result<bool, EngineError> {
+        self.share(engine)?;
         let context = engine.info().context;
         let Self { texts, run, .. } = self;
         let known = |text: &Text, index: usize| index < text.given;
@@ -365,11 +402,11 @@ impl Generation {
                 }
             }
         }
-        run.submit(engine)
+        run.submit(engine).await
     }
 
     /// Turns rows that came back into events.
-    fn accept(&mut self, engine: &mut Engine, rows: Vec<Done>) {
+    fn accept(&mut self, engine: &mut Engine, rows: Vec<ReadRow>) {
         let context = engine.info().context;
         let mut known = false;
         for done in rows {
@@ -383,7 +420,7 @@ impl Generation {
             }
             known |= index < text.given;
             done.cache(engine, length);
-            let Done {
+            let ReadRow {
                 record, captured, ..
             } = done;
             if self.run.capture.residual && !again {
@@ -429,4 +466,18 @@ impl Generation {
             self.events.push_front(Event::Prompt { done, total });
         }
     }
+}
+
+/// How many tokens of its prompt, but the last, `index` has in common with the prompt of `earlier`, and under plans that do
+/// the same to them.
+fn common(texts: &[Text], streams: &[Stream], earlier: usize, index: usize) -> usize {
+    let fingerprint = |text: usize, at| {
+        let plan = &streams[text].plans[0].1;
+        plan.effect(at, texts[text].prompt_length()).fingerprint()
+    };
+    let [one, other] = [earlier, index].map(|text| &texts[text].request.prompt);
+    let alike = one.iter().zip(&other[..other.len() - 1]).enumerate();
+    alike
+        .take_while(|(at, (a, b))| a == b && fingerprint(earlier, *at) == fingerprint(index, *at))
+        .count()
 }

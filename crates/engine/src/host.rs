@@ -1,4 +1,4 @@
-//! What the executors in host memory do alike: everything about a batch that is not arithmetic of the model.
+//! The half that executors in host memory share: everything about a batch that is not arithmetic of the model.
 
 use crate::divergence::divergence;
 use crate::error::EngineError;
@@ -65,7 +65,6 @@ pub fn limits(config: &ModelConfig, options: EngineOptions, rows: usize) -> Limi
         // Every sequence may have one change for its prompt and one for its response, and a slider may move in one of them.
         change_slots: 2 * options.sequences + 2,
         in_flight: 4,
-        forks: true,
     }
 }
 
@@ -199,14 +198,10 @@ impl<M: HostModel> Execute for HostExecutor<M> {
         length: usize,
     ) -> Result<(), EngineError> {
         self.model.fork(from, to, length);
-        if from != to {
-            self.seen[to.index()] = self.seen[from.index()].clone();
-            self.sampled[to.index()] = self.sampled[from.index()];
-        }
         Ok(())
     }
 
-    fn submit(&mut self, batch: &Batch) -> Result<(), EngineError> {
+    async fn submit(&mut self, batch: &Batch) -> Result<(), EngineError> {
         let record = self.compute(batch)?;
         self.finished.push_back(record);
         Ok(())
@@ -219,7 +214,7 @@ impl<M: HostModel> Execute for HostExecutor<M> {
     }
 }
 
-/// What acts on a batch on its way, and what is noted of it.
+/// The changes that act on a batch on its way, and the notes taken of it.
 #[derive(Debug)]
 pub struct Observer<'a> {
     rows: &'a [Row],
@@ -268,12 +263,7 @@ impl Observer<'_> {
                 }
             }
             if row.want.capture.wants(site.place) {
-                let captured = &mut self.captured[index];
-                let captured = match site.place {
-                    Place::Residual => &mut captured.residual,
-                    Place::AfterAttention => &mut captured.after_attention,
-                    Place::Heads => &mut captured.heads,
-                };
+                let captured = self.captured[index].at_mut(site.place);
                 captured.extend_from_slice(x);
             }
         }

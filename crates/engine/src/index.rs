@@ -20,7 +20,8 @@ pub struct Position(pub u32);
 pub struct SequenceIndex(pub u32);
 
 /// An entry of the vocabulary.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, TS)]
+#[ts(type = "number")]
 pub struct TokenId(pub u32);
 
 /// Where in a block a change, a reading or a capture acts.
@@ -32,6 +33,10 @@ pub enum Place {
     AfterAttention,
     /// The outputs of all heads before `W_o`: `heads · head_dim` wide.
     Heads,
+}
+
+impl Place {
+    pub const ALL: [Self; 3] = [Self::Residual, Self::AfterAttention, Self::Heads];
 }
 
 /// A place in the block whose output is `layer`. Layer 0 has a residual stream only.

@@ -1,4 +1,4 @@
-//! What a forward pass is made of: a flat list of operations, in the order in which the paper has them.
+//! The forward pass as a flat list of operations, in the order in which the paper has them.
 //!
 //! A family ([`crate::family`]) gives the list, in which weights are numbers; [`ForwardPass::of`] adds their names and shapes
 //! out of the one table of families; every executor goes through the list from its first operation to its last. There is no graph, no
@@ -22,7 +22,7 @@ use trimtab_checkpoint::family::ModelWeight;
 pub enum Value {
     /// The residual stream; as wide as the model.
     Residual,
-    /// What enters projections after a norm; as wide as the model.
+    /// The input of projections, after a norm; as wide as the model.
     Normed,
     /// `heads · head_dim` wide.
     Queries,
@@ -30,7 +30,7 @@ pub enum Value {
     Keys,
     /// As wide as [`Self::Keys`].
     Values,
-    /// What attention makes of each head, before `W_o`; as wide as [`Self::Queries`].
+    /// The output of attention for each head, before `W_o`; as wide as [`Self::Queries`].
     Heads,
     /// The output of `W_o`; as wide as the model.
     Attended,

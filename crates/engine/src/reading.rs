@@ -49,7 +49,7 @@ impl Reading {
                 && (!request.score.wants(index, length)
                     || target.is_none_or(|target| cached.is_scored(index, *target)))
         };
-        let stream = Stream::after_cached(engine, sequence, tokens, length, plans, usable);
+        let stream = Stream::after_cached(engine, sequence, tokens, length, plans, usable)?;
         Ok(Self {
             tokens: tokens.to_vec(),
             score: request.score,
@@ -93,7 +93,7 @@ impl Reading {
                 break;
             }
         }
-        self.run.submit(engine)?;
+        self.run.submit(engine).await?;
         let Some(done) = self.run.collect_and_cache(engine).await? else {
             return Ok(false);
         };
@@ -104,7 +104,7 @@ impl Reading {
         Ok(true)
     }
 
-    /// What was captured since the last call, one for every token read.
+    /// The rows captured since the last call, one for every token read.
     pub fn take_captured(&mut self) -> Vec<Captured> {
         std::mem::take(&mut self.captured)
     }
@@ -114,7 +114,7 @@ impl Reading {
         engine.records(self.run.streams[0].sequence)
     }
 
-    /// What was read: everything, once [`Self::next`] has said so.
+    /// The outcome: everything, once [`Self::next`] has said so.
     pub fn finish(self, engine: &Engine) -> ReadOutcome {
         let records = self.records(engine);
         let numbers = self.captured.iter().map(|row| row.residual.len()).sum();

@@ -1,4 +1,4 @@
-//! What a run reports for each token.
+//! The report of a run on each token.
 
 use crate::index::{Layer, Position, SequenceIndex, TokenId};
 
@@ -41,7 +41,7 @@ pub struct Prediction {
     pub alternatives: [(TokenId, f32); ALTERNATIVES],
 }
 
-/// What the engine says about one token that it consumed.
+/// The engine's report on one token that it consumed.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TokenRecord {
     pub sequence: SequenceIndex,

@@ -24,7 +24,7 @@ pub struct Stream {
 }
 
 impl Stream {
-    /// Begins after what the cache of `sequence` already holds of `tokens` under `plans`; `usable` may veto a cached token.
+    /// Begins after what the cache already holds, see [`Self::skip_cached`].
     pub fn after_cached(
         engine: &mut Engine,
         sequence: SequenceIndex,
@@ -32,17 +32,30 @@ impl Stream {
         prompt_length: usize,
         plans: Vec<(usize, Arc<ActivePlan>)>,
         usable: impl Fn(&Sequence, usize) -> bool,
-    ) -> Self {
-        let first = plans.get(1).map_or(usize::MAX, |(from, _)| *from);
-        let next = engine.reuse(sequence, tokens, prompt_length, &plans[0].1, |at, index| {
-            index < first && usable(at, index)
-        });
-        Self {
+    ) -> Result<Self, EngineError> {
+        let mut stream = Self {
             sequence,
             prompt_length,
             plans,
-            next,
-        }
+            next: 0,
+        };
+        stream.skip_cached(engine, tokens, usable)?;
+        Ok(stream)
+    }
+
+    /// Goes on after what the cache holds of `tokens` under the stream's first plan, be it of another sequence; `usable` may
+    /// veto a cached token.
+    pub fn skip_cached(
+        &mut self,
+        engine: &mut Engine,
+        tokens: &[TokenId],
+        usable: impl Fn(&Sequence, usize) -> bool,
+    ) -> Result<(), EngineError> {
+        let first = self.plans.get(1).map_or(usize::MAX, |(from, _)| *from);
+        let usable = |cached: &Sequence, index| index < first && usable(cached, index);
+        let (sequence, length) = (self.sequence, self.prompt_length);
+        self.next = engine.reuse(sequence, tokens, length, &self.plans[0].1, usable)?;
+        Ok(())
     }
 
     pub fn plan_at(&self, index: usize) -> &Arc<ActivePlan> {
@@ -61,7 +74,7 @@ struct Queued {
 
 /// A row that came back.
 #[derive(Debug)]
-pub struct Done {
+pub struct ReadRow {
     /// Index into the run's streams.
     pub stream: usize,
     /// Index of the token in its sequence.
@@ -72,7 +85,7 @@ pub struct Done {
     plan: Arc<ActivePlan>,
 }
 
-impl Done {
+impl ReadRow {
     /// Notes that the token now lies in its sequence's cache.
     pub fn cache(&self, engine: &mut Engine, prompt_length: usize) {
         engine.cache(&self.row, self.record.clone(), prompt_length, &self.plan);
@@ -83,7 +96,7 @@ impl Done {
 #[derive(Debug)]
 pub struct Run {
     pub streams: Vec<Stream>,
-    /// What is captured of every row.
+    /// Parts of every row that are captured.
     pub capture: Capture,
     batch: Vec<Queued>,
     /// Rows of the batch in the making that ask for the head.
@@ -160,22 +173,26 @@ impl Run {
     }
 
     /// Submits the batch in the making; false where it is empty.
-    pub fn submit(&mut self, engine: &mut Engine) -> Result<bool, EngineError> {
+    pub async fn submit(&mut self, engine: &mut Engine) -> Result<bool, EngineError> {
         if self.batch.is_empty() {
             return Ok(false);
         }
         self.heads = 0;
         let rows = std::mem::take(&mut self.batch);
         let submitted = engine.now();
-        engine.submit(&Batch {
+        let batch = Batch {
             rows: rows.iter().map(|queued| queued.row).collect(),
-        })?;
+        };
+        engine.submit(&batch).await?;
         self.queued.push_back((rows, submitted));
         Ok(true)
     }
 
     /// Waits for the oldest batch; `None` where nothing is under way. Rows are not yet noted as cached.
-    pub async fn collect(&mut self, engine: &mut Engine) -> Result<Option<Vec<Done>>, EngineError> {
+    pub async fn collect(
+        &mut self,
+        engine: &mut Engine,
+    ) -> Result<Option<Vec<ReadRow>>, EngineError> {
         if self.queued.is_empty() {
             return Ok(None);
         }
@@ -186,14 +203,16 @@ impl Run {
         self.pace.note(submitted, engine.now());
         let back = collected.tokens.into_iter().zip(collected.captured);
         let rows = rows.into_iter().zip(back);
-        let done = rows.map(|(Queued { stream, row, plan }, (record, captured))| Done {
-            stream,
-            index: row.position.0 as usize,
-            record,
-            captured,
-            row,
-            plan,
-        });
+        let done = rows.map(
+            |(Queued { stream, row, plan }, (record, captured))| ReadRow {
+                stream,
+                index: row.position.0 as usize,
+                record,
+                captured,
+                row,
+                plan,
+            },
+        );
         Ok(Some(done.collect()))
     }
 
@@ -201,7 +220,7 @@ impl Run {
     pub async fn collect_and_cache(
         &mut self,
         engine: &mut Engine,
-    ) -> Result<Option<Vec<Done>>, EngineError> {
+    ) -> Result<Option<Vec<ReadRow>>, EngineError> {
         let done = self.collect(engine).await?;
         for row in done.iter().flatten() {
             row.cache(engine, self.streams[row.stream].prompt_length);

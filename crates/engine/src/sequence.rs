@@ -1,4 +1,4 @@
-//! What an engine remembers of its conversations: cached tokens, active plans, resident changes.
+//! An engine's memory of its conversations: cached tokens, active plans, resident changes.
 
 use crate::executor::ChangeSlot;
 use crate::index::TokenId;
@@ -8,7 +8,7 @@ use crate::steering::{ComposedChange, Fingerprint, PlanError, SteeringPlan, Toke
 /// A token whose keys and values lie in the executor's cache.
 #[derive(Clone, Debug)]
 pub struct CachedToken {
-    /// Of what steered it.
+    /// Fingerprint of the change that steered it.
     pub fingerprint: Fingerprint,
     /// The token that its prediction was scored against.
     pub scored: Option<TokenId>,
@@ -32,7 +32,7 @@ impl Sequence {
     }
 }
 
-/// What a plan does to one role of token.
+/// A plan's effect on one role of token.
 #[derive(Clone, Debug)]
 pub struct Effect(Option<ComposedChange>);
 
@@ -64,7 +64,7 @@ impl ActivePlan {
         })
     }
 
-    /// What happens to the token at `index` of a sequence whose prompt has `prompt_length` tokens.
+    /// The plan's effect on the token at `index` of a sequence whose prompt has `prompt_length` tokens.
     pub fn effect(&self, index: usize, prompt_length: usize) -> &Effect {
         if index + 1 < prompt_length {
             &self.prompt

@@ -14,7 +14,7 @@ pub struct LayerTable {
     values: Arc<[f32]>,
     width: usize,
     place: Place,
-    /// Of the values, so that two plans can be compared without comparing tables.
+    /// Hash of the values, so that two plans can be compared without comparing tables.
     hash: u64,
 }
 
@@ -152,7 +152,7 @@ pub enum Scope {
     Response,
 }
 
-/// What a term does to the residual `h` with the layer's row `v` (`v̂ = v/‖v‖`).
+/// Effect of a term on the residual `h` with the layer's row `v` (`v̂ = v/‖v‖`).
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, TS)]
 #[serde(tag = "kind", rename_all = "lowercase")]
 pub enum Operation {
@@ -178,7 +178,7 @@ pub struct SteeringPlan {
     pub terms: Vec<Term>,
 }
 
-/// What a token is to a plan.
+/// The side of the conversation that a plan counts a token to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum TokenRole {
     Prompt,
@@ -206,9 +206,9 @@ pub struct Clamp {
 /// One plan as it acts on one role of token: a change for each layer.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ComposedChange {
-    /// What changes the residual stream, `[L+1]`; an untouched layer has an empty change.
+    /// Changes of the residual stream, `[L+1]`; an untouched layer has an empty change.
     pub layers: Vec<LayerChange>,
-    /// What changes other places.
+    /// Changes at other places.
     pub in_blocks: BTreeMap<Site, LayerChange>,
     pub fingerprint: Fingerprint,
 }

@@ -39,7 +39,7 @@ pub struct EngineOptions {
     pub sequences: usize,
 }
 
-/// What was made of the options.
+/// The engine as it was loaded with its options.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EngineInfo {
     pub backend: Backend,
@@ -50,7 +50,7 @@ pub struct EngineInfo {
     pub software: bool,
     pub context: usize,
     pub sequences: usize,
-    /// Bytes that the engine allocated on its device.
+    /// Bytes that the engine allocated on its device when it was loaded; the cache grows with the text.
     pub device_bytes: u64,
 }
 
@@ -61,7 +61,7 @@ pub struct LoadProgress {
     pub bytes_total: u64,
 }
 
-/// What a sequence is to be made to hold, and what is wanted of it.
+/// The text that a sequence is made to hold, and the numbers wanted of it.
 #[derive(Clone, Debug)]
 pub struct ReadRequest<'a> {
     pub sequence: SequenceIndex,

@@ -16,7 +16,7 @@ use std::sync::LazyLock;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 use trimtab_engine::sampling::pcg;
-use trimtab_persona::recipe::link::{LinkError, Opened, decode, encode, json_of};
+use trimtab_persona::recipe::link::{LinkContent, LinkError, decode, encode, json_of};
 
 /// What one link may make the decoder hold at once.
 const MOST_BYTES: usize = 64 << 20;
@@ -311,17 +311,17 @@ fn open(link: &str, folder: &Path, report: &mut Report) {
             *report.refused.entry(kind(&error)).or_default() += 1;
             None
         }
-        Ok(Ok(Opened::Newer(_))) => {
+        Ok(Ok(LinkContent::Newer(_))) => {
             report.newer += 1;
             None
         }
-        Ok(Ok(Opened::Recipe(recipe))) => {
+        Ok(Ok(LinkContent::Recipe(recipe))) => {
             report.opened += 1;
             if report.opened.is_multiple_of(ENCODE_ONE_OF) {
                 report.encoded += 1;
                 let again = catch_unwind(AssertUnwindSafe(|| decode(&encode(&recipe)?)));
                 match again {
-                    Ok(Ok(Opened::Recipe(again))) if again == recipe => None,
+                    Ok(Ok(LinkContent::Recipe(again))) if again == recipe => None,
                     _ => Some("round-trip"),
                 }
             } else {

@@ -2,10 +2,6 @@
 //! from which every estimator and every control is made.
 
 use crate::extract::Side;
-use trimtab_engine::TokenId;
-use trimtab_engine::engine::{ReadRequest, Scoring};
-use trimtab_engine::reading::Reading;
-use trimtab_engine::{Engine, EngineError, SequenceIndex, SteeringPlan};
 
 /// Over which tokens of a conversation the residual stream is averaged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,32 +86,6 @@ impl AverageSums {
         });
         Averages { tables }
     }
-}
-
-/// Reads a conversation with the unsteered model.
-pub async fn read_averages(
-    engine: &mut Engine,
-    sequence: SequenceIndex,
-    tokens: &[TokenId],
-    prompt_length: usize,
-) -> Result<Averages, EngineError> {
-    let plan = SteeringPlan::default();
-    let request = ReadRequest {
-        sequence,
-        tokens,
-        prompt_length,
-        plan: &plan,
-        score: Scoring::Nothing,
-        capture: true,
-    };
-    let mut reading = Reading::start(engine, &request).await?;
-    while reading.next(engine).await? {}
-    let size = engine.layer_rows() * engine.config().hidden_size;
-    Ok(Averages::of(
-        &reading.finish(engine).residual,
-        size,
-        prompt_length,
-    ))
 }
 
 /// One response as the estimators see it.

@@ -61,13 +61,8 @@ pub fn bootstrap(
     })
 }
 
-/// Mean of `values` by group, each group's own mean counting once; groups without values are left out of
-/// it. `None` when no group has any.
-pub fn mean_of_groups(groups: &[Vec<f64>]) -> Option<f64> {
-    mean_of_drawn(groups, &(0..groups.len()).collect::<Vec<_>>())
-}
-
-/// [`mean_of_groups`] with its interval.
+/// Mean of `groups`, each group's own mean counting once, with its interval; groups without values are left out of it. `None`
+/// when no group has any.
 pub fn bootstrap_mean(groups: &[Vec<f64>], seed: u32) -> Option<Estimate> {
     let filled: Vec<Vec<f64>> = groups.iter().filter(|g| !g.is_empty()).cloned().collect();
     bootstrap(filled.len(), seed, |drawn| mean_of_drawn(&filled, drawn))
@@ -140,8 +135,8 @@ mod tests {
     #[test]
     fn questions_count_once_however_many_answers_they_have() {
         let groups = [vec![0.0, 0.0, 0.0], vec![], vec![1.0]];
-        assert_eq!(mean_of_groups(&groups), Some(0.5));
-        assert_eq!(mean_of_groups(&[vec![], vec![]]), None);
+        assert_eq!(bootstrap_mean(&groups, 1).unwrap().value, 0.5);
+        assert_eq!(bootstrap_mean(&[vec![], vec![]], 1), None);
         assert_eq!(bootstrap_mean(&[], 1), None);
     }
 

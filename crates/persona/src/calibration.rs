@@ -3,10 +3,7 @@
 use crate::conversation::{Part, TokenisedConversation};
 use crate::trait_vector::norm;
 use serde::{Deserialize, Serialize};
-use trimtab_engine::engine::{ReadRequest, Scoring};
-use trimtab_engine::{
-    Engine, EngineError, Layer, LayerTable, Readings, SequenceIndex, SteeringPlan,
-};
+use trimtab_engine::{Layer, LayerTable};
 
 pub use crate::reading_block::ReadingBlock;
 
@@ -38,9 +35,7 @@ pub enum CalibrationError {
     #[error(
         "a calibration needs at least two neutral conversations with answers of two tokens or more; there are {usable}"
     )]
-    TooFew { usable: usize },
-    #[error(transparent)]
-    Engine(#[from] EngineError),
+    TooFew { usable: u32 },
 }
 
 /// Calibrations of several directions on the same conversations, and the unit of relative doses.
@@ -89,11 +84,6 @@ impl Calibration {
             Part::Response => self.token.standardise(layer, reading),
         }
     }
-
-    /// The mean reading of a whole answer in deviations of neutral answers' means.
-    pub fn of_answer(&self, layer: Layer, mean_reading: f32) -> f32 {
-        self.answer.standardise(layer, mean_reading)
-    }
 }
 
 impl LayerStatistics {
@@ -110,7 +100,7 @@ impl LayerStatistics {
 
 /// `h_l · v̂_l` at every layer, in f64. `residual` is `[L+1, d]` of one token; `direction`'s rows have
 /// length one (or zero).
-pub fn readings_of(residual: &[f32], direction: &LayerTable) -> Vec<f64> {
+fn readings_of(residual: &[f32], direction: &LayerTable) -> Vec<f64> {
     residual
         .chunks(direction.width())
         .zip(direction.values().chunks(direction.width()))
@@ -123,52 +113,46 @@ pub fn readings_of(residual: &[f32], direction: &LayerTable) -> Vec<f64> {
         .collect()
 }
 
-/// Reads neutral conversations with the unsteered model and calibrates `vectors` (`[L+1, d]` each,
-/// any length) on them. `progress` hears (conversations done, conversations).
-pub async fn calibrate(
-    engine: &mut Engine,
-    conversations: &[TokenisedConversation],
-    vectors: &[LayerTable],
-    progress: &mut dyn FnMut(usize, usize),
-) -> Result<NeutralStatistics, CalibrationError> {
-    let directions: Vec<LayerTable> = vectors.iter().map(LayerTable::normalised).collect();
-    let (rows, width) = (engine.layer_rows(), engine.config().hidden_size);
-    let mut sums: Vec<Sums> = directions.iter().map(|_| Sums::new(rows)).collect();
-    let mut norms: Vec<Vec<f32>> = vec![Vec::new(); rows];
-    let mut usable = 0;
-    for (done, conversation) in conversations.iter().enumerate() {
-        progress(done, conversations.len());
-        let answer = conversation
-            .parts
-            .iter()
-            .filter(|part| **part == Part::Response)
-            .count();
-        if answer < 2 {
-            continue;
+/// Readings of several directions on neutral conversations, on their way to calibrations.
+#[derive(Debug)]
+pub struct NeutralSums {
+    /// Of length one (or zero) at each layer.
+    directions: Vec<LayerTable>,
+    sums: Vec<Sums>,
+    /// Norms of the residual at each layer, one a response token.
+    norms: Vec<Vec<f32>>,
+    usable: u32,
+}
+
+impl NeutralSums {
+    /// For `vectors` of any length, `[L+1, d]` each, with `rows` = L+1.
+    pub fn new(vectors: &[LayerTable], rows: usize) -> Self {
+        Self {
+            directions: vectors.iter().map(LayerTable::normalised).collect(),
+            sums: vectors.iter().map(|_| Sums::new(rows)).collect(),
+            norms: vec![Vec::new(); rows],
+            usable: 0,
         }
-        usable += 1;
-        let request = ReadRequest {
-            sequence: SequenceIndex(0),
-            tokens: &conversation.tokens,
-            prompt_length: conversation.prompt_length,
-            plan: &SteeringPlan::default(),
-            score: Scoring::Nothing,
-            capture: true,
-        };
-        let outcome = engine.read(&request, &mut |_, _| {}).await?;
-        let tokens = || {
-            outcome
-                .residual
-                .chunks(rows * width)
-                .zip(&conversation.parts)
-                .skip(1)
-        };
+    }
+
+    /// Adds a conversation with its `residual` in the unsteered model, `[T, L+1, d]`. An answer of fewer than two tokens is
+    /// left out.
+    pub fn add(&mut self, conversation: &TokenisedConversation, residual: &[f32]) {
+        let parts = &conversation.parts;
+        let answer = parts.iter().filter(|part| **part == Part::Response).count();
+        if answer < 2 {
+            return;
+        }
+        self.usable += 1;
+        let rows = self.norms.len();
+        let width = residual.len() / parts.len() / rows;
+        let tokens = || residual.chunks(rows * width).zip(parts).skip(1);
         for (residual, _) in tokens().filter(|(_, part)| **part == Part::Response) {
-            for (norms, row) in norms.iter_mut().zip(residual.chunks(width)) {
+            for (norms, row) in self.norms.iter_mut().zip(residual.chunks(width)) {
                 norms.push(norm(row) as f32);
             }
         }
-        for (sums, direction) in sums.iter_mut().zip(&directions) {
+        for (sums, direction) in self.sums.iter_mut().zip(&self.directions) {
             let mut mean = vec![0.0; rows];
             for (residual, part) in tokens() {
                 let readings = readings_of(residual, direction);
@@ -186,35 +170,18 @@ pub async fn calibrate(
             sums.answer.add(&mean);
         }
     }
-    progress(conversations.len(), conversations.len());
-    if usable < 2 {
-        return Err(CalibrationError::TooFew { usable });
-    }
-    let calibrations = sums
-        .into_iter()
-        .map(|sums| sums.finish(usable as u32))
-        .collect();
-    Ok(NeutralStatistics {
-        calibrations,
-        neutral_norm: norms.into_iter().map(median).collect(),
-    })
-}
 
-/// The mean reading of an answer's tokens at each layer, `[L+1]`; `None` for an empty answer.
-pub fn answer_mean<'a>(
-    readings: impl Iterator<Item = &'a Readings>,
-    direction: usize,
-) -> Option<Vec<f32>> {
-    let mut sum: Vec<f64> = Vec::new();
-    let mut count = 0.0;
-    for reading in readings {
-        sum.resize(reading.layer_rows, 0.0);
-        for (layer, sum) in sum.iter_mut().enumerate() {
-            *sum += f64::from(reading.at(direction, Layer(layer as u32)));
+    pub fn finish(self) -> Result<NeutralStatistics, CalibrationError> {
+        let usable = self.usable;
+        if usable < 2 {
+            return Err(CalibrationError::TooFew { usable });
         }
-        count += 1.0;
+        let sums = self.sums.into_iter();
+        Ok(NeutralStatistics {
+            calibrations: sums.map(|sums| sums.finish(usable)).collect(),
+            neutral_norm: self.norms.into_iter().map(median).collect(),
+        })
     }
-    (count > 0.0).then(|| sum.iter().map(|sum| (sum / count) as f32).collect())
 }
 
 fn median(mut values: Vec<f32>) -> f32 {

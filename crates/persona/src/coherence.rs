@@ -35,7 +35,7 @@ pub struct CoherenceBand {
     /// Lowest and highest mean log-likelihood, nats a token.
     pub low: f64,
     pub high: f64,
-    /// Of the neutral answers' mean log-likelihoods.
+    /// Mean and standard deviation of the neutral answers' mean log-likelihoods.
     pub mean: f64,
     pub deviation: f64,
     /// Lowest distinct-2.
@@ -44,7 +44,7 @@ pub struct CoherenceBand {
     pub answers: usize,
 }
 
-/// What is wrong with an answer, if anything.
+/// The fault of an answer, if it has one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(rename_all = "kebab-case")]
 pub enum Coherence {

@@ -2,10 +2,11 @@
 
 use crate::conversation::ChatText;
 use crate::extract::{Example, Side};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use trimtab_checkpoint::text::as_utf8;
 use trimtab_checkpoint::{ChatError, Message};
-use trimtab_engine::{EngineError, TokenId};
+use trimtab_engine::TokenId;
+use ts_rs::TS;
 
 /// Maximum number of conversations in one set.
 pub const MAX_PAIRS: usize = 20_000;
@@ -18,51 +19,66 @@ pub const MIN_RESPONSE_TOKENS: usize = 4;
 pub enum ContrastError {
     #[error("the pairs file is not usable JSON: {0}")]
     Json(String),
-    #[error("the pairs file's pairs[{index}] {reason}")]
+    #[error("pairs[{index}] {reason}")]
     Pair { index: usize, reason: String },
-    #[error("the pairs file holds {count} conversations, more than the {MAX_PAIRS} that are read")]
+    #[error("there are {count} conversations, more than the {MAX_PAIRS} that are read")]
     TooMany { count: usize },
     #[error(transparent)]
     Chat(#[from] ChatError),
-    #[error(transparent)]
-    Engine(#[from] EngineError),
 }
 
-/// `{"pairs": […]}`, each with a `side` and either `prompt_ids` and `full_ids`, or `messages` (the last one the assistant's).
+/// The file of a contrast set.
 #[derive(Debug, Deserialize)]
 struct PairsFile {
-    pairs: Vec<Pair>,
+    pairs: Vec<ContrastPair>,
 }
 
-#[derive(Debug, Deserialize)]
+/// A conversation on one side of a contrast: `prompt_ids` and `full_ids`, or `messages`, the last of which is the response.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, TS)]
 #[serde(deny_unknown_fields)]
-struct Pair {
-    side: i8,
-    prompt_ids: Option<Vec<u32>>,
-    full_ids: Option<Vec<u32>>,
-    messages: Option<Vec<Message>>,
+#[ts(optional_fields)]
+pub struct ContrastPair {
+    #[ts(type = "1 | -1")]
+    pub side: i8,
+    pub prompt_ids: Option<Vec<u32>>,
+    pub full_ids: Option<Vec<u32>>,
+    #[ts(
+        optional,
+        type = "{ role: \"system\" | \"user\" | \"assistant\"; content: string }[]"
+    )]
+    pub messages: Option<Vec<Message>>,
     /// The response, in place of a last message by the assistant.
-    response: Option<String>,
+    pub response: Option<String>,
 }
 
-/// Reads a pairs file. `chat` is needed for pairs given as messages only.
-pub fn parse_pairs(bytes: &[u8], chat: Option<&ChatText>) -> Result<Vec<Example>, ContrastError> {
+/// Reads a pairs file, `{"pairs": […]}`.
+pub fn parse_pairs(bytes: &[u8]) -> Result<Vec<ContrastPair>, ContrastError> {
     let file: PairsFile = serde_json::from_slice(&as_utf8(bytes))
         .map_err(|error| ContrastError::Json(error.to_string()))?;
-    if file.pairs.len() > MAX_PAIRS {
-        return Err(ContrastError::TooMany {
-            count: file.pairs.len(),
-        });
+    Ok(file.pairs)
+}
+
+/// The conversations as tokens.
+pub fn examples(pairs: Vec<ContrastPair>, chat: &ChatText) -> Result<Vec<Example>, ContrastError> {
+    if pairs.len() > MAX_PAIRS {
+        return Err(ContrastError::TooMany { count: pairs.len() });
     }
-    file.pairs
-        .into_iter()
-        .enumerate()
+    let numbered = pairs.into_iter().enumerate();
+    numbered
         .map(|(index, pair)| pair.into_example(index, chat))
         .collect()
 }
 
-impl Pair {
-    fn into_example(self, index: usize, chat: Option<&ChatText>) -> Result<Example, ContrastError> {
+impl ContrastPair {
+    /// Tokens that the conversation has at most; text has at most one a byte, and the template adds some.
+    pub fn longest(&self) -> usize {
+        let ids = self.full_ids.as_ref().map_or(0, Vec::len);
+        let messages = self.messages.iter().flatten();
+        let text: usize = messages.map(|message| message.content.len() + 64).sum();
+        ids.max(text + self.response.as_ref().map_or(0, String::len) + 256)
+    }
+
+    fn into_example(self, index: usize, chat: &ChatText) -> Result<Example, ContrastError> {
         let fail = |reason: &str| ContrastError::Pair {
             index,
             reason: reason.to_owned(),
@@ -91,9 +107,6 @@ impl Pair {
                         ));
                     }
                 };
-                let chat = chat.ok_or_else(|| {
-                    fail("has messages, and this model directory has no chat template")
-                })?;
                 let prompt = chat.prompt(&messages)?;
                 let length = prompt.tokens.len();
                 (prompt.answered(&chat.encode(&response)?).tokens, length)
@@ -114,31 +127,42 @@ impl Pair {
 #[cfg(test)]
 mod tests {
     use super::*;
+    fn read(json: &str) -> Result<Vec<Example>, ContrastError> {
+        let chat = ChatText::refusing(None, "there is no chat template").unwrap();
+        examples(parse_pairs(json.as_bytes())?, &chat)
+    }
+
     #[test]
     fn pairs_of_ids_are_read_and_bad_ones_named() {
-        let good = br#"{"pairs":[{"side":1,"prompt_ids":[1,2],"full_ids":[1,2,3]},{"side":-1,"prompt_ids":[1],"full_ids":[1,4]}]}"#;
-        let examples = parse_pairs(good, None).unwrap();
+        let good = r#"{"pairs":[{"side":1,"prompt_ids":[1,2],"full_ids":[1,2,3]},{"side":-1,"prompt_ids":[1],"full_ids":[1,4]}]}"#;
+        let examples = read(good).unwrap();
         assert_eq!(
             (examples[1].side, examples[1].prompt_length),
             (Side::Negative, 1)
         );
-        let message = |json: &str| parse_pairs(json.as_bytes(), None).unwrap_err().to_string();
-        assert!(
-            message(r#"{"pairs":[{"side":0,"prompt_ids":[1],"full_ids":[1,2]}]}"#)
-                .contains("pairs[0] has a side")
-        );
-        assert!(
-            message(r#"{"pairs":[{"side":1,"prompt_ids":[2],"full_ids":[1,2]}]}"#)
-                .contains("do not begin")
-        );
-        assert!(message(r#"{"pairs":[{"side":1,"prompt_ids":[2]}]}"#).contains("needs either"));
-        assert!(
-            message(r#"{"pairs":[{"side":1,"prompt_ids":[-2],"full_ids":[]}]}"#).contains("JSON")
-        );
-        assert!(
-            message(r#"{"pairs":[{"side":1,"messages":[{"role":"user","content":"x"}]}]}"#)
-                .contains("no response")
-        );
+        for (pair, told) in [
+            (
+                r#"{"side":0,"prompt_ids":[1],"full_ids":[1,2]}"#,
+                "pairs[0] has a side",
+            ),
+            (
+                r#"{"side":1,"prompt_ids":[2],"full_ids":[1,2]}"#,
+                "do not begin",
+            ),
+            (r#"{"side":1,"prompt_ids":[2]}"#, "needs either"),
+            (r#"{"side":1,"prompt_ids":[-2],"full_ids":[]}"#, "JSON"),
+            (
+                r#"{"side":1,"messages":[{"role":"user","content":"x"}]}"#,
+                "no response",
+            ),
+            (
+                r#"{"side":1,"messages":[{"role":"user","content":"x"}],"response":"y"}"#,
+                "there is no chat template",
+            ),
+        ] {
+            let error = read(&format!(r#"{{"pairs":[{pair}]}}"#)).unwrap_err();
+            assert!(error.to_string().contains(told), "{error}");
+        }
     }
 
     proptest::proptest! {
@@ -149,7 +173,7 @@ mod tests {
             full in proptest::collection::vec(0_u32..9, 0..6),
         ) {
             let pairs = serde_json::json!({"pairs": [{"side": side, "prompt_ids": prompt, "full_ids": full}]});
-            if let Ok(examples) = parse_pairs(pairs.to_string().as_bytes(), None) {
+            if let Ok(examples) = read(&pairs.to_string()) {
                 let example = &examples[0];
                 proptest::prop_assert!(example.prompt_length <= example.tokens.len());
             }

@@ -5,7 +5,7 @@ use crate::answers::AnswerSettings;
 use crate::bootstrap::{deviation, mean};
 use crate::coherence::{Coherence, CoherenceBand, CoherenceCriteria, TooFewNeutralAnswers};
 use crate::contrast::MIN_RESPONSE_TOKENS;
-use crate::conversation::{ChatText, TokenisedConversation, message};
+use crate::conversation::{ChatText, TokenisedConversation, message, token_ids};
 use crate::extract::Side;
 use crate::neutral::{NeutralSet, QUESTIONS};
 use crate::trait_pack::{MIN_PAIRS, TraitPack, TraitPackError};
@@ -134,7 +134,7 @@ impl ResponseSettings {
         2 * self.pairs * self.questions
     }
 
-    /// Of the response with number `at`.
+    /// The place of the response with number `at`.
     pub fn place(&self, at: usize) -> ResponsePlace {
         ResponsePlace {
             side: if at.is_multiple_of(2) {
@@ -148,7 +148,7 @@ impl ResponseSettings {
     }
 }
 
-/// What a response was written under.
+/// The question and the instruction that a response was written under.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ResponsePlace {
     pub side: Side,
@@ -173,7 +173,7 @@ pub struct WrittenAnswer {
 
 impl WrittenAnswer {
     pub fn tokens(&self) -> Vec<TokenId> {
-        self.ids.iter().copied().map(TokenId).collect()
+        token_ids(&self.ids)
     }
 }
 
@@ -216,7 +216,8 @@ impl Thresholds {
 /// Whether a response counts, or why not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(rename_all = "kebab-case")]
-pub enum Kept {
+#[ts(rename = "Kept")]
+pub enum ResponseStanding {
     Kept,
     WeakEvidence,
     TooUnlikely,
@@ -420,7 +421,7 @@ impl ContrastRecord {
         deviation(&evidence).filter(|unit| *unit > 0.0 && unit.is_finite())
     }
 
-    /// Of the neutral answer to a question by one pair; where that answer is empty, of the others on average.
+    /// Evidence of the neutral answer to a question by one pair; where that answer is empty, the mean of the others'.
     fn baseline(&self, question: usize, pair: usize) -> Option<f64> {
         let by_pair = |answer: &WrittenAnswer| answer.by_pair.get(pair).copied().flatten();
         let own = self.baselines.get(question)?.as_ref()?;
@@ -457,17 +458,22 @@ impl ContrastRecord {
     }
 
     /// Whether a response counts under `thresholds`; `None` until it is judged.
-    pub fn kept(&self, at: usize, thresholds: &Thresholds, band: &CoherenceBand) -> Option<Kept> {
+    pub fn kept(
+        &self,
+        at: usize,
+        thresholds: &Thresholds,
+        band: &CoherenceBand,
+    ) -> Option<ResponseStanding> {
         let response = self.responses.get(at)?.as_ref()?;
         if response.ids.len() < MIN_RESPONSE_TOKENS {
-            return Some(Kept::Empty);
+            return Some(ResponseStanding::Empty);
         }
         let coherence = band.judge(response.logprob.unwrap_or(f64::NAN), &response.tokens());
         Some(match coherence {
-            Coherence::Empty => Kept::Empty,
-            Coherence::Repetitive => Kept::Repetitive,
-            Coherence::TooUnlikely => Kept::TooUnlikely,
-            Coherence::TooLikely => Kept::TooLikely,
+            Coherence::Empty => ResponseStanding::Empty,
+            Coherence::Repetitive => ResponseStanding::Repetitive,
+            Coherence::TooUnlikely => ResponseStanding::TooUnlikely,
+            Coherence::TooLikely => ResponseStanding::TooLikely,
             Coherence::Coherent => {
                 let evidence = self.evidence(at)?;
                 let shown = match self.settings.place(at).side {
@@ -475,15 +481,15 @@ impl ContrastRecord {
                     Side::Negative => -evidence,
                 };
                 if shown >= thresholds.evidence {
-                    Kept::Kept
+                    ResponseStanding::Kept
                 } else {
-                    Kept::WeakEvidence
+                    ResponseStanding::WeakEvidence
                 }
             }
         })
     }
 
-    /// What the second witness hears: all written responses, with their numbers.
+    /// All written responses for the second witness, with their numbers.
     pub fn testimonies(&self) -> (Vec<usize>, Vec<Testimony<'_>>) {
         let written = self.responses.iter().enumerate();
         written
@@ -500,19 +506,16 @@ impl ContrastRecord {
             .unzip()
     }
 
-    /// Response `at` under the prompt that it was written to, and the prompt's length.
+    /// Response `at` under the prompt that it was written to.
     pub fn conversation(
         &self,
         chat: &ChatText,
         at: usize,
-    ) -> Result<(TokenisedConversation, usize), ChatError> {
+    ) -> Result<TokenisedConversation, ChatError> {
         let own = self.settings.place(at);
         let prompt = self.prompt(chat, Some((own.pair, own.side)), own.question)?;
-        let length = prompt.tokens.len();
-        let answer = self.responses[at]
-            .as_ref()
-            .map_or_else(Vec::new, WrittenAnswer::tokens);
-        Ok((prompt.answered(&answer), length))
+        let answer = self.responses[at].as_ref();
+        Ok(prompt.answered(&answer.map_or_else(Vec::new, WrittenAnswer::tokens)))
     }
 
     /// The prompt that asks extraction question `question` under an instruction, or under none.
@@ -656,12 +659,12 @@ pub(crate) mod tests {
             let band = record.band(thresholds.criteria()).unwrap();
             record.kept(at, &thresholds, &band).unwrap()
         };
-        assert_eq!(why(0.0, 0), Kept::Repetitive);
-        assert_eq!(why(0.0, 1), Kept::TooUnlikely);
-        assert_eq!(why(0.0, 2), Kept::TooLikely);
-        assert_eq!(why(0.0, 3), Kept::Empty);
-        assert_eq!(why(0.0, 4), Kept::Kept);
-        assert_eq!(why(99.0, 4), Kept::WeakEvidence);
+        assert_eq!(why(0.0, 0), ResponseStanding::Repetitive);
+        assert_eq!(why(0.0, 1), ResponseStanding::TooUnlikely);
+        assert_eq!(why(0.0, 2), ResponseStanding::TooLikely);
+        assert_eq!(why(0.0, 3), ResponseStanding::Empty);
+        assert_eq!(why(0.0, 4), ResponseStanding::Kept);
+        assert_eq!(why(99.0, 4), ResponseStanding::WeakEvidence);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Controls: what other directions of the same length do at the same place and dose. Asked of other questions than the
 //! sweep where the pack has them, so that the choice of the place does not flatter the vector.
 
+use crate::answers::AnswerSettings;
 use crate::coherence::CoherenceCriteria;
 use crate::control::{LabelledMean, random_like, rescaled, shuffled_like};
 use crate::outcome::{Baseline, BaselineError, BaselineSummary, Outcome};
@@ -233,33 +234,20 @@ impl Controls {
             let table = rescaled(&other.table, &vector.table)?;
             directions.push((Direction::Other(other.name.clone()), table, 1.0));
         }
-        let pairs = settings.material.pairs.iter();
-        let pairs: Vec<_> = pairs
-            .filter_map(|&pair| pack.instructions.get(pair).cloned())
-            .collect();
-        let neutral = |sample| Trial {
-            sample,
-            pairs: (0..pairs.len()).collect(),
-            ..Trial::default()
-        };
-        let mut trials: Vec<Trial> = (0..settings.neutral_samples.max(1)).map(neutral).collect();
+        let mut pushes = Vec::new();
         for (_, table, sign) in &directions {
             let push = Push::new(table, place, norms)?;
-            trials.push(Trial {
+            pushes.push(Trial {
                 plan: push.plan(sign * settings.dose, settings.scope),
-                ..neutral(0)
+                ..Trial::default()
             });
         }
-        let setup = TrialSetup {
-            trials,
-            questions: settings.material.questions_of(pack),
-            pairs,
-            answers: crate::answers::AnswerSettings {
-                max_tokens: settings.max_tokens,
-                ..Default::default()
-            },
-            direction: None,
+        let answers = AnswerSettings {
+            max_tokens: settings.max_tokens,
+            ..AnswerSettings::default()
         };
+        let samples = settings.neutral_samples;
+        let setup = settings.material.setup(pack, answers, samples, pushes);
         let controls = Self {
             coefficient: push.coefficient(settings.dose),
             settings,

@@ -29,6 +29,15 @@ pub struct TokenisedConversation {
 }
 
 impl TokenisedConversation {
+    /// Token ids alone, all of them prompt.
+    pub fn of_ids(ids: &[u32]) -> Self {
+        Self {
+            tokens: token_ids(ids),
+            parts: vec![Part::Prompt; ids.len()],
+            prompt_length: ids.len(),
+        }
+    }
+
     fn take(&mut self, ids: &[u32]) {
         self.tokens.extend(ids.iter().copied().map(TokenId));
     }
@@ -61,7 +70,23 @@ pub struct ChatText {
     pub template: ChatTemplate,
 }
 
+/// A tokenizer that knows no token.
+const NO_TOKENIZER: &str = r#"{"version": "1.0", "added_tokens": [], "model": {"type": "WordLevel", "vocab": {}, "unk_token": "?"}}"#;
+
 impl ChatText {
+    /// The text side of a model directory whose own is missing or broken, for token ids alone: every message is refused with
+    /// `reason`, and without a `tokenizer` no token has a text.
+    pub fn refusing(tokenizer: Option<Tokenizer>, reason: &str) -> Result<Self, ChatError> {
+        let template = format!("{{{{ raise_exception({}) }}}}", serde_json::json!(reason));
+        Ok(Self {
+            tokenizer: match tokenizer {
+                Some(tokenizer) => tokenizer,
+                None => Tokenizer::from_json(NO_TOKENIZER.as_bytes())?,
+            },
+            template: ChatTemplate::from_files(Some(template.as_bytes()), None)?,
+        })
+    }
+
     /// Renders `messages` up to where the assistant's answer begins.
     pub fn prompt(&self, messages: &[Message]) -> Result<TokenisedConversation, ChatError> {
         let rendered = self.template.encode(&self.tokenizer, messages, true)?;
@@ -139,6 +164,11 @@ impl ChatText {
     pub fn pieces(&self, tokens: &[TokenId]) -> Vec<String> {
         self.tokenizer.pieces(&numbers(tokens))
     }
+}
+
+/// Plain numbers as ids.
+pub fn token_ids(numbers: &[u32]) -> Vec<TokenId> {
+    numbers.iter().copied().map(TokenId).collect()
 }
 
 /// Ids as plain numbers.

@@ -1,8 +1,9 @@
 //! Trait vectors: mean differences of the residual stream between two sets of conversations
 //! (persona vectors, arXiv 2507.21509, section 2.2).
 
-use trimtab_engine::engine::{ReadRequest, Scoring};
-use trimtab_engine::{Engine, EngineError, LayerTable, SequenceIndex, SteeringPlan, TokenId};
+use crate::activations::{Average, Averages};
+use trimtab_engine::steering::PlanError;
+use trimtab_engine::{LayerTable, TokenId};
 
 /// The side that an example leans to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -32,7 +33,7 @@ pub enum ExtractError {
     #[error("conversation {index} {reason}")]
     Example { index: usize, reason: String },
     #[error(transparent)]
-    Engine(#[from] EngineError),
+    Table(#[from] PlanError),
 }
 
 /// Mean differences (positive minus negative) by three averages, each `[L+1, d]`.
@@ -60,36 +61,11 @@ impl MeanDifferences {
     }
 }
 
-/// Reads every example with the unsteered model and takes the mean differences; sums are f64. The
-/// response ends before the first of `end_tokens`. `progress` hears (examples done, examples).
-pub async fn extract(
-    engine: &mut Engine,
-    examples: &[Example],
-    end_tokens: &[TokenId],
-    progress: &mut dyn FnMut(usize, usize),
-) -> Result<MeanDifferences, ExtractError> {
-    let lengths = check(examples, end_tokens)?;
-    let width = engine.config().hidden_size;
-    let mut sums = DifferenceSums::new(engine.layer_rows(), width);
-    for (done, (example, &length)) in examples.iter().zip(&lengths).enumerate() {
-        progress(done, examples.len());
-        let request = ReadRequest {
-            sequence: SequenceIndex(0),
-            tokens: &example.tokens[..length],
-            prompt_length: example.prompt_length,
-            plan: &SteeringPlan::default(),
-            score: Scoring::Nothing,
-            capture: true,
-        };
-        let outcome = engine.read(&request, &mut |_, _| {}).await?;
-        sums.add(example.side, &outcome.residual, example.prompt_length);
-    }
-    progress(examples.len(), examples.len());
-    sums.finish()
-}
-
-/// Checks the examples and returns how many tokens of each are read: all before the response's end token.
-fn check(examples: &[Example], end_tokens: &[TokenId]) -> Result<Vec<usize>, ExtractError> {
+/// Number of tokens to read of each example: all before the first of `end_tokens` in its response.
+///
+/// # Errors
+/// Where a side, a prompt or a response is missing.
+pub fn lengths(examples: &[Example], end_tokens: &[TokenId]) -> Result<Vec<usize>, ExtractError> {
     let count_of = |side| {
         examples
             .iter()
@@ -142,15 +118,16 @@ fn check(examples: &[Example], end_tokens: &[TokenId]) -> Result<Vec<usize>, Ext
 
 /// Sums over examples, one for each side and average, each `[L+1, d]` in f64.
 #[derive(Debug)]
-struct DifferenceSums {
+pub struct DifferenceSums {
     width: usize,
-    /// Sums by side, then response_avg, prompt_avg, prompt_last.
+    /// Sums by side, then in the order of [`Average`].
     sums: [[Vec<f64>; 3]; 2],
     counts: [usize; 2],
 }
 
 impl DifferenceSums {
-    fn new(rows: usize, width: usize) -> Self {
+    /// For tables of `rows` = L+1 rows of `width` = d.
+    pub fn new(rows: usize, width: usize) -> Self {
         Self {
             width,
             sums: std::array::from_fn(|_| std::array::from_fn(|_| vec![0.0; rows * width])),
@@ -158,39 +135,30 @@ impl DifferenceSums {
         }
     }
 
-    /// `residual` is `[T, L+1, d]`.
-    fn add(&mut self, side: Side, residual: &[f32], prompt_length: usize) {
-        let size = self.sums[0][0].len();
-        let tokens = residual.len() / size;
+    pub fn add(&mut self, side: Side, averages: &Averages) {
         let side = side as usize;
         self.counts[side] += 1;
-        let ranges = [
-            prompt_length..tokens,
-            1..prompt_length,
-            prompt_length - 1..prompt_length,
-        ];
-        for (sum, range) in self.sums[side].iter_mut().zip(ranges) {
-            let share = 1.0 / range.len() as f64;
-            for token in residual[range.start * size..range.end * size].chunks(size) {
-                sum.iter_mut()
-                    .zip(token)
-                    .for_each(|(sum, &value)| *sum += share * f64::from(value));
-            }
+        for average in [Average::Response, Average::Prompt, Average::PromptLast] {
+            let sums = self.sums[side][average as usize].iter_mut();
+            sums.zip(averages.table(average))
+                .for_each(|(sum, &value)| *sum += f64::from(value));
         }
     }
 
-    fn finish(self) -> Result<MeanDifferences, ExtractError> {
+    pub fn finish(self) -> Result<MeanDifferences, ExtractError> {
         let [positive, negative] = &self.sums;
         let [more, less] = self.counts.map(|count| count as f64);
-        let table = |average: usize| {
-            let pairs = positive[average].iter().zip(&negative[average]);
+        let table = |average: Average| {
+            let pairs = positive[average as usize]
+                .iter()
+                .zip(&negative[average as usize]);
             let values = pairs.map(|(p, n)| (p / more - n / less) as f32).collect();
-            LayerTable::new(values, self.width).map_err(EngineError::from)
+            LayerTable::new(values, self.width)
         };
         Ok(MeanDifferences {
-            response_avg: table(0)?,
-            prompt_avg: table(1)?,
-            prompt_last: table(2)?,
+            response_avg: table(Average::Response)?,
+            prompt_avg: table(Average::Prompt)?,
+            prompt_last: table(Average::PromptLast)?,
             counts: self.counts,
         })
     }
@@ -220,12 +188,12 @@ mod tests {
             example(Side::Positive, 3, &[5, 6, 2, 7]),
             example(Side::Negative, 3, &[5]),
         ];
-        assert_eq!(check(&examples, &[END]).unwrap(), [5, 4]);
+        assert_eq!(lengths(&examples, &[END]).unwrap(), [5, 4]);
     }
 
     #[test]
     fn useless_sets_get_a_sentence() {
-        let message = |examples: &[Example]| check(examples, &[END]).unwrap_err().to_string();
+        let message = |examples: &[Example]| lengths(examples, &[END]).unwrap_err().to_string();
         assert!(message(&[]).contains("no conversation"));
         assert!(message(&[example(Side::Negative, 3, &[5])]).contains("negative side"));
         let other = example(Side::Negative, 3, &[5]);
@@ -237,16 +205,15 @@ mod tests {
     }
 
     #[test]
-    fn averages_leave_out_what_they_should() {
-        // One layer row of width 1; the first token's residual is enormous.
+    fn each_side_is_averaged_by_itself() {
         let mut sums = DifferenceSums::new(1, 1);
-        sums.add(Side::Positive, &[25_000.0, 1.0, 3.0, 10.0, 20.0], 3);
-        sums.add(Side::Negative, &[25_000.0, 0.0, 1.0, 4.0], 3);
-        sums.add(Side::Negative, &[25_000.0, 2.0, 5.0, 8.0], 3);
+        let example = |value: f32| Averages::of(&[0.0, value, 2.0 * value], 1, 2);
+        sums.add(Side::Positive, &example(15.0));
+        sums.add(Side::Negative, &example(4.0));
+        sums.add(Side::Negative, &example(8.0));
         let found = sums.finish().unwrap();
-        assert_eq!(found.response_avg.values(), [15.0 - 6.0]);
-        assert_eq!(found.prompt_avg.values(), [2.0 - 2.0]);
-        assert_eq!(found.prompt_last.values(), [3.0 - 3.0]);
+        assert_eq!(found.response_avg.values(), [30.0 - 12.0]);
+        assert_eq!(found.prompt_last.values(), [15.0 - 6.0]);
         assert_eq!(found.counts, [1, 2]);
     }
 }

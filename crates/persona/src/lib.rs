@@ -1,5 +1,5 @@
 //! Trait packs, contrast sets, trait vectors, calibrations, readings, recipes and links: the method of persona
-//! vectors (arXiv 2507.21509) over the engine. Knows no browser, no files and no threads.
+//! vectors (arXiv 2507.21509), pure. Knows the engine's types and drives no engine; knows no browser, no files and no threads.
 
 pub mod activations;
 pub mod answers;
@@ -13,7 +13,6 @@ pub mod control_vector;
 pub mod controls;
 pub mod conversation;
 pub mod estimators;
-pub mod evidence;
 pub mod extract;
 pub mod json;
 pub mod neutral;

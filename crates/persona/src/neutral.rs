@@ -1,11 +1,11 @@
 //! Neutral conversations: ordinary questions under the chat template's own system prompt, answered
 //! by the unsteered model. All traits of a model are calibrated on the same ones.
 
-use crate::answers::{AnswerSettings, write_answers};
-use crate::contrast::{ContrastError, MIN_RESPONSE_TOKENS};
-use crate::conversation::{ChatText, TokenisedConversation, message};
+use crate::answers::AnswerSettings;
+use crate::contrast::MIN_RESPONSE_TOKENS;
+use crate::conversation::{ChatText, TokenisedConversation, message, token_ids};
 use serde::{Deserialize, Serialize};
-use trimtab_engine::{Engine, SteeringPlan, TokenId};
+use trimtab_checkpoint::ChatError;
 
 /// About people, things, plans and facts, without a mood of their own.
 pub const QUESTIONS: [&str; 32] = [
@@ -65,51 +65,6 @@ pub struct NeutralAnswer {
 }
 
 impl NeutralSet {
-    /// Writes an answer to each of [`QUESTIONS`] as far as it is missing. `progress` hears (answers
-    /// done, answers).
-    pub async fn write(
-        &mut self,
-        engine: &mut Engine,
-        chat: &ChatText,
-        progress: &mut dyn FnMut(usize, usize),
-    ) -> Result<(), ContrastError> {
-        let plan = SteeringPlan::default();
-        let at_once = engine.info().sequences.max(1);
-        while self.answers.len() < QUESTIONS.len() {
-            let first = self.answers.len();
-            progress(first, QUESTIONS.len());
-            let questions = &QUESTIONS[first..QUESTIONS.len().min(first + at_once)];
-            let prompts = questions
-                .iter()
-                .map(|question| chat.prompt(&[message("user", question)]))
-                .collect::<Result<Vec<_>, _>>()?;
-            let numbers: Vec<usize> = (first..first + prompts.len()).collect();
-            let answers = write_answers(
-                engine,
-                &prompts,
-                &numbers,
-                &plan,
-                &self.settings,
-                &mut |_| {},
-            )
-            .await?;
-            self.answers
-                .extend(
-                    questions
-                        .iter()
-                        .zip(answers)
-                        .map(|(question, answer)| NeutralAnswer {
-                            question: (*question).to_owned(),
-                            text: chat.decode(&answer),
-                            ids: answer.iter().map(|id| id.0).collect(),
-                            logprob: None,
-                        }),
-                );
-        }
-        progress(QUESTIONS.len(), QUESTIONS.len());
-        Ok(())
-    }
-
     /// True if the answers were written by that model.
     pub fn is_of(&self, model_sha256: &str) -> bool {
         self.model_sha256 == model_sha256
@@ -128,19 +83,15 @@ impl NeutralSet {
     }
 
     /// The conversations as tokens; answers too short to say anything are left out.
-    pub fn conversations(
-        &self,
-        chat: &ChatText,
-    ) -> Result<Vec<TokenisedConversation>, ContrastError> {
+    pub fn conversations(&self, chat: &ChatText) -> Result<Vec<TokenisedConversation>, ChatError> {
         let long = self
             .answers
             .iter()
             .filter(|answer| answer.ids.len() >= MIN_RESPONSE_TOKENS);
         long.map(|answer| {
-            let ids: Vec<TokenId> = answer.ids.iter().copied().map(TokenId).collect();
             Ok(chat
                 .prompt(&[message("user", &answer.question)])?
-                .answered(&ids))
+                .answered(&token_ids(&answer.ids)))
         })
         .collect()
     }

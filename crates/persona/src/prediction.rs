@@ -169,34 +169,20 @@ impl Prediction {
         settings: PredictionSettings,
     ) -> Option<(Self, TrialSetup)> {
         let prompts = pack.instructions.get(settings.prompt_pair)?;
-        let pairs: Vec<InstructionPair> = settings
-            .material
-            .pairs
-            .iter()
-            .filter_map(|&pair| pack.instructions.get(pair).cloned())
-            .collect();
         let systems: Vec<Option<String>> = Grade::ALL
             .iter()
             .map(|grade| grade.system(prompts))
             .collect();
-        let trial = |system: Option<String>, sample| Trial {
-            system,
-            sample,
-            pairs: (0..pairs.len()).collect(),
-            ..Trial::default()
-        };
         // The neutral grade is the first of the neutral samples.
-        let samples = (0..settings.neutral_samples.max(1)).map(|sample| trial(None, sample));
-        let graded = systems
-            .iter()
-            .flatten()
-            .map(|system| trial(Some(system.clone()), 0));
+        let graded = systems.iter().flatten().map(|system| Trial {
+            system: Some(system.clone()),
+            ..Trial::default()
+        });
+        let (answers, samples) = (settings.answers, settings.neutral_samples);
+        let material = &settings.material;
         let setup = TrialSetup {
-            trials: samples.chain(graded).collect(),
-            questions: settings.material.questions_of(pack),
-            pairs: pairs.clone(),
-            answers: settings.answers,
             direction: Some(direction),
+            ..material.setup(pack, answers, samples, graded.collect())
         };
         Some((Self { settings, systems }, setup))
     }

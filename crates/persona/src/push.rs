@@ -2,7 +2,6 @@
 
 use crate::trait_vector::norm;
 use serde::{Deserialize, Serialize};
-use std::str::FromStr;
 use trimtab_engine::steering::PlanError;
 use trimtab_engine::{Layer, LayerTable, Operation, Scope, SteeringPlan, Term};
 use ts_rs::TS;
@@ -23,20 +22,6 @@ impl Place {
         match self {
             Self::Layer(layer) => vec![Layer(layer)],
             Self::AllLayers => (1..layer_rows as u32).map(Layer).collect(),
-        }
-    }
-}
-
-impl FromStr for Place {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text.trim() {
-            "all" => Ok(Self::AllLayers),
-            layer => layer
-                .parse()
-                .map(Self::Layer)
-                .map_err(|_| format!("{layer:?} is neither a layer nor \"all\"")),
         }
     }
 }
@@ -165,7 +150,5 @@ mod tests {
         assert!(message(Place::Layer(3), Some(&[1.0; 3])).contains("layers 0 to 2"));
         assert!(message(Place::Layer(1), None).contains("neutral norms"));
         assert!(message(Place::Layer(1), Some(&[0.0; 3])).contains("no length"));
-        assert_eq!("all".parse(), Ok(Place::AllLayers));
-        assert!("first".parse::<Place>().unwrap_err().contains("neither"));
     }
 }

@@ -65,6 +65,17 @@ impl ReadingBlock {
         }
     }
 
+    /// The readings themselves, not calibrated, of `traits` directions.
+    pub fn plain(records: &[TokenRecord], traits: usize) -> Self {
+        let readings = records.iter().map(|record| &record.readings);
+        Self {
+            tokens: records.len(),
+            traits,
+            layer_rows: readings.clone().next().map_or(0, |one| one.layer_rows),
+            values: readings.flat_map(|one| &one.values).copied().collect(),
+        }
+    }
+
     /// The same for `tokens` tokens, NaN for those that were not read.
     pub fn padded(mut self, tokens: usize) -> Self {
         self.tokens = tokens;

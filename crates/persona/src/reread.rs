@@ -1,39 +1,6 @@
 //! Re-reading: what the unsteered model makes of an answer that was written under a plan.
 
-use trimtab_engine::engine::{ReadRequest, Scoring};
-use trimtab_engine::{Engine, EngineError, SequenceIndex, SteeringPlan, TokenId, TokenRecord};
-
-/// The unsteered model's view of a conversation.
-#[derive(Clone, Debug)]
-pub struct Reread {
-    /// One a token: its readings, and what the model expected after it.
-    pub records: Vec<TokenRecord>,
-    /// Natural log-probability of each token; the first is NaN.
-    pub logprobs: Vec<f32>,
-}
-
-/// Reads `tokens` without any plan, scoring each. `sequence` should be one that holds unsteered
-/// text, so that its cache is of use. `progress` hears (tokens done, tokens to do).
-pub async fn reread(
-    engine: &mut Engine,
-    sequence: SequenceIndex,
-    tokens: &[TokenId],
-    prompt_length: usize,
-    progress: &mut dyn FnMut(usize, usize),
-) -> Result<Reread, EngineError> {
-    let plan = SteeringPlan::default();
-    let request = ReadRequest {
-        sequence,
-        tokens,
-        prompt_length,
-        plan: &plan,
-        score: Scoring::Everything,
-        capture: false,
-    };
-    let records = engine.read(&request, progress).await?.records;
-    let logprobs = logprobs(&records);
-    Ok(Reread { records, logprobs })
-}
+use trimtab_engine::{TokenId, TokenRecord};
 
 /// The log-probability of each scored token: that which the record before it gives its target.
 pub fn logprobs(records: &[TokenRecord]) -> Vec<f32> {
@@ -49,7 +16,7 @@ pub fn logprobs(records: &[TokenRecord]) -> Vec<f32> {
         .collect()
 }
 
-/// What was thought of a token before it came.
+/// The model's expectation of a token before it came.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Expected {
     pub logprob: f32,
@@ -57,7 +24,7 @@ pub struct Expected {
     pub alternatives: Vec<(TokenId, f32)>,
 }
 
-/// What the record before a token says about it; `None` where it did not score that token.
+/// The expectation in the record before a token; `None` where that did not score the token.
 pub fn expectation(before: &TokenRecord, token: TokenId) -> Option<Expected> {
     let prediction = before.prediction.as_ref()?;
     let logprob = if prediction.chosen == token {
@@ -74,7 +41,7 @@ pub fn expectation(before: &TokenRecord, token: TokenId) -> Option<Expected> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use trimtab_engine::{Position, Prediction, Readings};
+    use trimtab_engine::{Position, Prediction, Readings, SequenceIndex};
 
     fn record(prediction: Option<Prediction>) -> TokenRecord {
         TokenRecord {

@@ -64,13 +64,43 @@ impl Material {
         }
     }
 
-    pub fn questions_of(&self, pack: &TraitPack) -> Vec<String> {
+    fn questions_of(&self, pack: &TraitPack) -> Vec<String> {
         let all = &pack.questions.evaluation;
         let own = self
             .questions
             .iter()
             .filter_map(|&question| all.get(question));
         own.cloned().collect()
+    }
+
+    /// The trials of a study that asks this: `samples` unsteered answers to each question, then `others`. Evidence is measured
+    /// with all pairs.
+    pub fn setup(
+        &self,
+        pack: &TraitPack,
+        answers: AnswerSettings,
+        samples: usize,
+        others: Vec<Trial>,
+    ) -> TrialSetup {
+        let pairs = self.pairs.iter();
+        let pairs: Vec<_> = pairs
+            .filter_map(|&pair| pack.instructions.get(pair).cloned())
+            .collect();
+        let neutral = (0..samples.max(1)).map(|sample| Trial {
+            sample,
+            ..Trial::default()
+        });
+        let trials = neutral.chain(others).map(|trial| Trial {
+            pairs: (0..pairs.len()).collect(),
+            ..trial
+        });
+        TrialSetup {
+            trials: trials.collect(),
+            questions: self.questions_of(pack),
+            pairs,
+            answers,
+            direction: None,
+        }
     }
 
     /// Sentences that a reader should know about the material.
@@ -238,13 +268,7 @@ impl Sweep {
         vector: &TraitVector,
         settings: SweepSettings,
     ) -> Result<(Self, TrialSetup), PushError> {
-        let pairs: Vec<_> = settings.material.pairs.iter().collect();
-        let neutral = |sample| Trial {
-            sample,
-            pairs: (0..pairs.len()).collect(),
-            ..Trial::default()
-        };
-        let mut trials: Vec<Trial> = (0..settings.neutral_samples.max(1)).map(neutral).collect();
+        let mut pushes = Vec::new();
         let mut rows = Vec::new();
         for &place in &settings.places {
             let push = Push::new(&vector.table, place, vector.neutral_norm.as_deref())?;
@@ -254,23 +278,15 @@ impl Sweep {
                     dose,
                     coefficient: push.coefficient(dose),
                 });
-                trials.push(Trial {
+                pushes.push(Trial {
                     plan: push.plan(dose, settings.scope),
                     divergence: true,
-                    ..neutral(0)
+                    ..Trial::default()
                 });
             }
         }
-        let setup = TrialSetup {
-            trials,
-            questions: settings.material.questions_of(pack),
-            pairs: pairs
-                .iter()
-                .filter_map(|&&pair| pack.instructions.get(pair).cloned())
-                .collect(),
-            answers: settings.answers,
-            direction: None,
-        };
+        let (answers, samples) = (settings.answers, settings.neutral_samples);
+        let setup = settings.material.setup(pack, answers, samples, pushes);
         let sweep = Self {
             settings,
             rows,

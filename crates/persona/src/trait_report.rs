@@ -2,7 +2,7 @@
 //! vector and shown by the page.
 
 use crate::coherence::{Coherence, CoherenceBand};
-use crate::contrast_record::{ContrastRecord, Kept, ResponseSettings, Thresholds};
+use crate::contrast_record::{ContrastRecord, ResponseSettings, ResponseStanding, Thresholds};
 use crate::controls::ControlReport;
 use crate::extract::Side;
 use crate::prediction::PredictionReport;
@@ -52,7 +52,7 @@ pub struct ContrastResponse {
 #[serde(rename_all = "camelCase")]
 pub struct ExtractionReport {
     /// For each response, the reason why it counts or does not.
-    pub kept: Vec<Kept>,
+    pub kept: Vec<ResponseStanding>,
     pub kept_positive: usize,
     pub kept_negative: usize,
     /// Area under the curve with which the second witness tells the sides apart on held-out questions.

@@ -3,6 +3,7 @@
 
 use crate::answers::AnswerSettings;
 use crate::coherence::distinct_n;
+use crate::conversation::token_ids;
 use crate::trait_pack::InstructionPair;
 use crate::trait_vector::{sha256, tensor_hash};
 use serde::{Deserialize, Serialize};
@@ -93,7 +94,8 @@ pub struct TrialAnswer {
     pub logprob: Option<f64>,
     /// Mean KL(steered‖unsteered) of the next-token distributions along the answer, nats.
     pub divergence: Option<f64>,
-    /// Trait evidence, nats a token: [`crate::evidence`] by the trial's pairs. `None` until measured.
+    /// Trait evidence, `log p(answer | positive) − log p(answer | negative)`, nats a token, the mean over the trial's pairs.
+    /// `None` until measured.
     pub evidence: Option<f64>,
     /// Reading of the last prompt token at each layer, `[L+1]`, where it was asked for.
     pub prompt_reading: Vec<f32>,
@@ -101,7 +103,7 @@ pub struct TrialAnswer {
 
 impl TrialAnswer {
     pub fn tokens(&self) -> Vec<TokenId> {
-        self.ids.iter().copied().map(TokenId).collect()
+        token_ids(&self.ids)
     }
 
     /// distinct-1, -2 and -3.

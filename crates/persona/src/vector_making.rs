@@ -3,16 +3,15 @@
 
 use crate::activations::{Average, Averages, Sample};
 use crate::bootstrap::Estimate;
-use crate::calibration::{CalibrationError, NeutralStatistics};
+use crate::calibration::NeutralStatistics;
 use crate::coherence::{CoherenceBand, TooFewNeutralAnswers};
-use crate::contrast::ContrastError;
-use crate::contrast_record::{ContrastRecord, Kept, Thresholds};
+use crate::contrast_record::{ContrastRecord, ResponseStanding, Thresholds};
 use crate::estimators::{Estimator, LayerSamples};
 use crate::extract::Side;
 use crate::separation::{FOLDS, Scored, auc, fold_of};
 use crate::trait_report::{ExtractionReport, LayerCurve};
 use crate::trait_vector::{norm, sha256};
-use crate::vector_file::{VectorFile, VectorFileError, VectorMetadata};
+use crate::vector_file::{VectorFile, VectorMetadata};
 use crate::witness::{chances, witness_auc};
 use trimtab_engine::steering::PlanError;
 use trimtab_engine::{Layer, LayerTable};
@@ -39,14 +38,6 @@ pub enum VectorMakingError {
     Thresholds,
     #[error(transparent)]
     Band(#[from] TooFewNeutralAnswers),
-    #[error(transparent)]
-    Contrast(#[from] ContrastError),
-    #[error(transparent)]
-    Calibration(#[from] CalibrationError),
-    #[error("{0}")]
-    Table(#[from] PlanError),
-    #[error(transparent)]
-    File(#[from] VectorFileError),
 }
 
 /// The vectors, and how they were made.
@@ -58,24 +49,13 @@ pub struct MadeVector {
     pub file: VectorFile,
 }
 
-/// Cosine of every estimator with every other at one layer, `[7, 7]`; NaN with one that has no length.
-pub fn estimator_cosines(file: &VectorFile, layer: Layer) -> Vec<Vec<f32>> {
-    let rows: Vec<&[f32]> = Estimator::ALL
-        .iter()
-        .filter_map(|estimator| Some(file.tensors.get(estimator.name())?.row(layer)))
-        .collect();
-    rows.iter()
-        .map(|a| rows.iter().map(|b| cosine(a, b)).collect())
-        .collect()
-}
-
 /// Material of every vector: a judged contrast set, and averages of the residual stream in its responses.
 #[derive(Debug)]
 pub struct Ingredients<'a> {
     pub record: &'a ContrastRecord,
     pub thresholds: Thresholds,
     /// For each response, whether it counts, as [`sort`] says.
-    pub kept: Vec<Kept>,
+    pub kept: Vec<ResponseStanding>,
     /// For each response, its averages; `None` where it was not read.
     pub averages: &'a [Option<Averages>],
     /// `d`
@@ -105,7 +85,7 @@ pub fn tables(layers: &[LayerEstimates], width: usize) -> Result<Vec<LayerTable>
 impl Ingredients<'_> {
     fn samples(&self) -> Vec<Sample<'_>> {
         let kept = self.averages.iter().enumerate();
-        kept.filter(|(at, _)| self.kept[*at] == Kept::Kept)
+        kept.filter(|(at, _)| self.kept[*at] == ResponseStanding::Kept)
             .filter_map(|(at, averages)| {
                 let place = self.record.settings.place(at);
                 Some(Sample {
@@ -239,7 +219,7 @@ impl Ingredients<'_> {
 pub fn sort(
     record: &ContrastRecord,
     thresholds: &Thresholds,
-) -> Result<Vec<Kept>, VectorMakingError> {
+) -> Result<Vec<ResponseStanding>, VectorMakingError> {
     let sound = thresholds.evidence.is_finite()
         && thresholds.deviations.is_finite()
         && thresholds.deviations > 0.0
@@ -254,11 +234,11 @@ pub fn sort(
         return Err(VectorMakingError::Unfinished { missing, total });
     }
     let band: CoherenceBand = record.band(thresholds.criteria())?;
-    let kept: Vec<Option<Kept>> = (0..total)
+    let kept: Vec<Option<ResponseStanding>> = (0..total)
         .map(|at| record.kept(at, thresholds, &band))
         .collect();
     let missing = kept.iter().filter(|one| one.is_none()).count();
-    let Some(kept) = kept.into_iter().collect::<Option<Vec<Kept>>>() else {
+    let Some(kept) = kept.into_iter().collect::<Option<Vec<ResponseStanding>>>() else {
         return Err(VectorMakingError::Unfinished { missing, total });
     };
     for (side, name) in [(Side::Positive, "positive"), (Side::Negative, "negative")] {
@@ -267,14 +247,17 @@ pub fn sort(
             all.filter(move |(at, _)| record.settings.place(*at).side == side)
                 .map(|(_, kept)| *kept)
         };
-        let count = |why: Kept| own().filter(|one| *one == why).count();
-        if count(Kept::Kept) < MIN_KEPT {
+        let count = |why: ResponseStanding| own().filter(|one| *one == why).count();
+        if count(ResponseStanding::Kept) < MIN_KEPT {
             let reasons = [
-                (Kept::WeakEvidence, "show too little of it"),
-                (Kept::TooUnlikely, "are too unlikely a text"),
-                (Kept::TooLikely, "are too likely a text, as a loop is"),
-                (Kept::Repetitive, "repeat themselves"),
-                (Kept::Empty, "are empty or nearly so"),
+                (ResponseStanding::WeakEvidence, "show too little of it"),
+                (ResponseStanding::TooUnlikely, "are too unlikely a text"),
+                (
+                    ResponseStanding::TooLikely,
+                    "are too likely a text, as a loop is",
+                ),
+                (ResponseStanding::Repetitive, "repeat themselves"),
+                (ResponseStanding::Empty, "are empty or nearly so"),
             ]
             .into_iter()
             .filter(|(why, _)| count(*why) > 0)
@@ -284,7 +267,7 @@ pub fn sort(
             return Err(VectorMakingError::Dropped {
                 side: name,
                 total: own().count(),
-                kept: count(Kept::Kept),
+                kept: count(ResponseStanding::Kept),
                 reasons,
             });
         }
@@ -292,9 +275,11 @@ pub fn sort(
     Ok(kept)
 }
 
-fn counts(record: &ContrastRecord, kept: &[Kept]) -> [usize; 2] {
+fn counts(record: &ContrastRecord, kept: &[ResponseStanding]) -> [usize; 2] {
     [Side::Positive, Side::Negative].map(|side| {
-        let own = |at: &usize| record.settings.place(*at).side == side && kept[*at] == Kept::Kept;
+        let own = |at: &usize| {
+            record.settings.place(*at).side == side && kept[*at] == ResponseStanding::Kept
+        };
         (0..kept.len()).filter(own).count()
     })
 }

@@ -97,53 +97,7 @@ macro_rules! failures {
 }
 
 failures!(FailureKind::CorruptModel => ConfigError, SourceError, WeightError, TokenizerError, ManifestError);
-failures!(FailureKind::Usage => ChatError, NamedPlanError, VectorFileError, PlanError, LinkError, RecipeError, TraitPackError, RecordError, ControlVectorError, ControlError, BaselineError, PushError, SamplerError);
-
-impl From<ExtractError> for Failure {
-    fn from(error: ExtractError) -> Self {
-        match error {
-            ExtractError::Engine(error) => error.into(),
-            other => Self::usage(other.to_string()),
-        }
-    }
-}
-
-impl From<VectorMakingError> for Failure {
-    fn from(error: VectorMakingError) -> Self {
-        match error {
-            VectorMakingError::Contrast(ContrastError::Engine(error)) => error.into(),
-            VectorMakingError::Calibration(CalibrationError::Engine(error)) => error.into(),
-            other => Self::usage(other.to_string()),
-        }
-    }
-}
-
-impl From<CalibrationError> for Failure {
-    fn from(error: CalibrationError) -> Self {
-        match error {
-            CalibrationError::Engine(error) => error.into(),
-            other => Self::usage(other.to_string()),
-        }
-    }
-}
-
-impl From<ContrastError> for Failure {
-    fn from(error: ContrastError) -> Self {
-        match error {
-            ContrastError::Engine(error) => error.into(),
-            other => Self::usage(other.to_string()),
-        }
-    }
-}
-
-impl From<ReplayError> for Failure {
-    fn from(error: ReplayError) -> Self {
-        match error {
-            ReplayError::Engine(error) => error.into(),
-            other => Self::usage(other.to_string()),
-        }
-    }
-}
+failures!(FailureKind::Usage => ChatError, NamedPlanError, VectorFileError, PlanError, LinkError, RecipeError, TraitPackError, RecordError, ControlVectorError, ControlError, BaselineError, PushError, SamplerError, ExtractError, VectorMakingError, CalibrationError, ContrastError, ReplayError);
 
 /// Errors begin in lower case, because others may be put before them; a visitor reads a sentence.
 pub fn sentence(error: String) -> String {

@@ -4,6 +4,7 @@ use crate::failure::Failure;
 use crate::jobs::columns;
 use crate::session::{AnswerCoherence, LoadedModel, Session};
 use crate::tokens::Token;
+use crate::verbs::Ids;
 use crate::watch::Watch;
 use serde::{Deserialize, Serialize};
 use trimtab_checkpoint::Message;
@@ -36,21 +37,32 @@ impl ColumnKind {
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize, TS)]
+#[ts(optional_fields)]
 pub struct ColumnRequest {
     pub column: ColumnKind,
     /// The whole conversation so far, ending with the user's message.
     #[ts(type = "{ role: \"system\" | \"user\" | \"assistant\"; content: string }[]")]
     pub messages: Vec<Message>,
+    /// Tokens to begin with in place of messages.
+    #[serde(default)]
+    pub ids: Option<Ids>,
     /// Not looked at in an unsteered column.
     pub plan: Vec<NamedTerm>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize, TS)]
 #[serde(rename_all = "camelCase")]
+#[ts(optional_fields)]
 pub struct GenerateRequest {
     pub columns: Vec<ColumnRequest>,
     pub sampler: Sampler,
     pub max_tokens: usize,
+    /// Whether the unsteered model reads the answers (it does); else the results' `reread` is empty.
+    #[serde(default)]
+    pub reread: Option<bool>,
+    /// Whether the results have readings that are not calibrated, too (they do not).
+    #[serde(default)]
+    pub readings: Option<bool>,
 }
 
 /// What happened; `column` is the index into the request's columns.
@@ -127,6 +139,9 @@ pub struct ColumnResult {
     pub reason: EndReason,
     /// Inside the run (includes the push), for all `tokens`.
     pub in_run: ReadingBlock,
+    /// The same as `h_l · v̂_l`, where that was asked for; NaN for tokens that were not read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub readings: Option<ReadingBlock>,
     /// By the unsteered model, for all `tokens`; what heatmaps show by default. Equal to `inRun` for an unsteered run.
     pub reread: ReadingBlock,
     /// Log-probability of each token under the unsteered model; NaN for the first, and for those that it did not read.
@@ -135,7 +150,7 @@ pub struct ColumnResult {
     pub reread_logprob: Vec<f32>,
     /// The first segment begins at 0.
     pub segments: Vec<PlanSegment>,
-    /// Of the answer; absent where there are no neutral answers to hold it against.
+    /// Coherence of the answer; absent where there are no neutral answers to hold it against.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub coherence: Option<AnswerCoherence>,
 }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use trimtab_engine::TokenId;
 use trimtab_persona::plan::NamedTerm;
 use trimtab_persona::reading_block::ReadingBlock;
-use trimtab_persona::recipe::link::{Opened, decode, encode};
+use trimtab_persona::recipe::link::{LinkContent, decode, encode};
 use trimtab_persona::recipe::replay::{
     ReplayedAnswer as Answer, hexadecimal, prompt_before, vectors_of,
 };
@@ -20,7 +20,7 @@ use trimtab_persona::recipe::{Context, Recipe, Role, VectorReference};
 use trimtab_persona::vector_file::{TraitVector, VectorFile};
 use ts_rs::TS;
 
-/// What a link holds.
+/// The contents of a link.
 #[derive(Clone, Debug, Serialize, TS)]
 #[serde(tag = "kind", rename_all = "lowercase")]
 pub enum OpenedLink {
@@ -72,7 +72,7 @@ pub struct Replayed {
     /// Whether messages became the author's tokens; null where the link does not say.
     pub same_prompts: Option<bool>,
     pub sentence: String,
-    /// What the link's traits are called here, in its order.
+    /// Names of the link's traits here, in its order.
     pub traits: Vec<String>,
     /// All traits of the session, in the order of the readings.
     pub directions: Vec<String>,
@@ -111,13 +111,13 @@ pub struct Choice {
     pub text: String,
 }
 
-/// What a link, or its code alone, holds.
+/// Opens a link, or its code alone.
 pub fn open_link(link: &str) -> Result<OpenedLink, Failure> {
     Ok(match decode(link)? {
-        Opened::Recipe(recipe) => OpenedLink::Recipe {
+        LinkContent::Recipe(recipe) => OpenedLink::Recipe {
             recipe: recipe.as_ref().into(),
         },
-        Opened::Newer(newer) => OpenedLink::Newer {
+        LinkContent::Newer(newer) => OpenedLink::Newer {
             version: newer.version,
             sentence: sentence(newer.sentence()),
             model: newer.model,
@@ -182,8 +182,8 @@ impl Session {
         watch: &mut dyn Watch,
     ) -> Result<Replayed, Failure> {
         let recipe = match decode(&request.link)? {
-            Opened::Recipe(recipe) => *recipe,
-            Opened::Newer(newer) => return Err(Failure::usage(newer.sentence())),
+            LinkContent::Recipe(recipe) => *recipe,
+            LinkContent::Newer(newer) => return Err(Failure::usage(newer.sentence())),
         };
         if !self.made(&recipe) {
             return Err(Failure::usage(format!(
@@ -195,10 +195,21 @@ impl Session {
         for file in &request.older {
             here.push(self.vector_of("", &VectorFile::parse(file)?, None)?);
         }
+        self.replay(&recipe, &here, watch).await
+    }
+
+    /// Forces a recipe's tokens through the loaded model, whichever that is. Its ready-made traits are among the vectors
+    /// `here`.
+    pub async fn replay(
+        &mut self,
+        recipe: &Recipe,
+        here: &[TraitVector],
+        watch: &mut dyn Watch,
+    ) -> Result<Replayed, Failure> {
         let (rows, width) = (self.engine.layer_rows(), self.engine.config().hidden_size);
-        let vectors = vectors_of(&recipe, &here, rows, width)?;
+        let vectors = vectors_of(recipe, here, rows, width)?;
         let mut added = Vec::new();
-        let outcome = self.read_again(&recipe, &vectors, &mut added, watch).await;
+        let outcome = self.read_again(recipe, &vectors, &mut added, watch).await;
         outcome.map_err(|failure| {
             // They are told of with the result only, and directions are counted as this session does.
             let names: Vec<String> = added.into_iter().map(|card| card.name).collect();

@@ -45,7 +45,7 @@ pub struct ContrastSet {
     pub complete: bool,
 }
 
-/// What a contrast set's bytes hold.
+/// A contrast set that comes from a file.
 #[derive(Clone, Debug, Serialize, TS)]
 pub struct OpenedContrast {
     #[serde(flatten)]
@@ -132,7 +132,7 @@ pub fn check_trait(json: &str) -> Result<TraitPack, Failure> {
     Ok(TraitPack::parse(json.as_bytes())?)
 }
 
-/// What a contrast set's bytes hold, for a set that comes from a file.
+/// Opens a contrast set that comes from a file.
 pub fn open_contrast(bytes: &[u8]) -> Result<OpenedContrast, Failure> {
     let record = ContrastRecord::parse(bytes)?;
     Ok(OpenedContrast {

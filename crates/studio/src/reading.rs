@@ -1,19 +1,26 @@
-//! Reading texts that are given as tokens: how likely they are, what the residual stream holds, and mean differences of it.
+//! Reading what is given: how likely tokens are, what the residual stream holds, mean differences of it, and calibrations.
 
 use crate::failure::Failure;
 use crate::generation::REREADING;
+use crate::jobs::answers::write_neutral;
+use crate::jobs::reading::{calibration, differences, read};
 use crate::session::Session;
-use crate::watch::Watch;
-use serde::{Deserialize, Serialize};
+use crate::verbs::Event;
+use crate::watch::{Halt, Watch};
+use serde::Serialize;
+use std::rc::Rc;
 use trimtab_checkpoint::Message;
 use trimtab_engine::device::profile;
-use trimtab_engine::engine::{ReadOutcome, ReadRequest, Scoring};
+use trimtab_engine::engine::{ReadRequest, Scoring};
 use trimtab_engine::gpu::Profile;
-use trimtab_engine::reading::Reading;
-use trimtab_engine::{SteeringPlan, TokenId};
-use trimtab_persona::extract::{Example, Side, extract};
+use trimtab_engine::{LayerTable, SteeringPlan};
+use trimtab_persona::answers::AnswerSettings;
+use trimtab_persona::coherence::{CoherenceBand, CoherenceCriteria};
+use trimtab_persona::contrast::{ContrastPair, examples};
+use trimtab_persona::conversation::token_ids;
+use trimtab_persona::neutral::NeutralSet;
 use trimtab_persona::plan::NamedTerm;
-use trimtab_persona::vector_file::{VectorFile, VectorMetadata};
+use trimtab_persona::vector_file::{VectorFile, VectorMetadata, check_shape};
 use ts_rs::TS;
 
 /// How likely each token is; entry `i` of both lists is about `ids[i + 1]`.
@@ -50,7 +57,7 @@ pub struct ProfileResult {
     pub tokens: usize,
     pub context: usize,
     pub seconds: f64,
-    /// What the device was measured to do at most.
+    /// Largest rates that were measured on the device.
     pub bytes_per_second: f64,
     pub products_per_second: f64,
     pub kernels: Vec<ProfiledKernel>,
@@ -70,13 +77,35 @@ pub struct ProfiledKernel {
     pub roofline: f64,
 }
 
-/// A conversation on one side of a contrast, as token ids.
-#[derive(Clone, Debug, Serialize, Deserialize, TS)]
-pub struct ContrastPair {
-    #[ts(type = "1 | -1")]
-    pub side: i32,
-    pub prompt_ids: Vec<u32>,
-    pub full_ids: Vec<u32>,
+/// How far a reading is: tokens of one text, conversations of many, or neutral answers that are written first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, TS)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+pub enum ReadingEvent {
+    Tokens { done: usize, total: usize },
+    Conversations { done: usize, total: usize },
+    Answers { done: usize, total: usize },
+}
+
+impl ReadingEvent {
+    fn tokens(total: usize) -> impl Fn(usize) -> Event {
+        move |done| Event::Reading(Self::Tokens { done, total })
+    }
+
+    fn conversations(done: usize, total: usize) -> Event {
+        Event::Reading(Self::Conversations { done, total })
+    }
+}
+
+/// A vector file with its calibration.
+#[derive(Clone, Debug, Serialize, TS)]
+pub struct Calibrated {
+    /// Names of the tensors, each of which has a calibration now.
+    pub tensors: Vec<String>,
+    /// Neutral conversations that were read.
+    pub conversations: u32,
+    #[serde(with = "serde_bytes")]
+    #[ts(type = "Uint8Array")]
+    pub vector: Vec<u8>,
 }
 
 impl Session {
@@ -93,34 +122,6 @@ impl Session {
         Ok(rendered.ids)
     }
 
-    async fn read(
-        &mut self,
-        ids: &[u32],
-        plan: &SteeringPlan,
-        score: bool,
-        watch: &mut dyn Watch,
-    ) -> Result<ReadOutcome, Failure> {
-        let tokens: Vec<TokenId> = ids.iter().copied().map(TokenId).collect();
-        let request = ReadRequest {
-            sequence: REREADING,
-            tokens: &tokens,
-            prompt_length: tokens.len(),
-            plan,
-            score: match score {
-                true => Scoring::Everything,
-                false => Scoring::Nothing,
-            },
-            capture: !score,
-        };
-        let mut reading = Reading::start(&mut self.engine, &request).await?;
-        while reading.next(&mut self.engine).await? {
-            if watch.pause().await.stop {
-                return Err(Failure::usage("stopped, as you asked"));
-            }
-        }
-        Ok(reading.finish(&self.engine))
-    }
-
     /// How likely the model finds each token.
     pub async fn score(
         &mut self,
@@ -128,11 +129,22 @@ impl Session {
         watch: &mut dyn Watch,
     ) -> Result<ScoreResult, Failure> {
         if ids.len() < 2 {
-            return Err(Failure::usage("scoring needs at least two tokens"));
+            return Err(Failure::usage(
+                "scoring needs at least two tokens: the first is predicted by none",
+            ));
         }
-        let read = self
-            .read(ids, &SteeringPlan::default(), true, watch)
-            .await?;
+        let tokens = token_ids(ids);
+        let request = ReadRequest {
+            sequence: REREADING,
+            tokens: &tokens,
+            prompt_length: tokens.len(),
+            plan: &SteeringPlan::default(),
+            score: Scoring::Everything,
+            capture: false,
+        };
+        let event = ReadingEvent::tokens(tokens.len());
+        let read = read(&mut self.engine, &request, &event, watch).await;
+        let read = read.map_err(|halt| halt.failure(""))?;
         let predictions = || {
             let scored = &read.records[..ids.len() - 1];
             scored
@@ -147,15 +159,27 @@ impl Session {
         })
     }
 
-    /// The residual stream at every layer for every token.
+    /// The residual stream at every layer for every token. `prompt_length` (all) tells prompt from response for plans that
+    /// act on one of them.
     pub async fn trace(
         &mut self,
         ids: Vec<u32>,
         plan: &[NamedTerm],
+        prompt_length: Option<usize>,
         watch: &mut dyn Watch,
     ) -> Result<TraceResult, Failure> {
-        let plan = self.plan(plan)?;
-        let read = self.read(&ids, &plan, false, watch).await?;
+        let tokens = token_ids(&ids);
+        let request = ReadRequest {
+            sequence: REREADING,
+            tokens: &tokens,
+            prompt_length: prompt_length.unwrap_or(tokens.len()),
+            plan: &self.plan(plan)?,
+            score: Scoring::Nothing,
+            capture: true,
+        };
+        let event = ReadingEvent::tokens(tokens.len());
+        let read = read(&mut self.engine, &request, &event, watch).await;
+        let read = read.map_err(|halt| halt.failure(""))?;
         let (rows, width) = (self.engine.layer_rows(), self.engine.config().hidden_size);
         // From [T, L+1, d] to [L+1, T, d].
         let mut residual = vec![0.0; read.residual.len()];
@@ -198,51 +222,81 @@ impl Session {
     }
 
     /// Mean-difference vectors from given conversations: the bytes of a vector file.
-    pub async fn extract(&mut self, pairs: Vec<ContrastPair>) -> Result<Vec<u8>, Failure> {
-        let examples = pairs
-            .into_iter()
-            .enumerate()
-            .map(example)
-            .collect::<Result<Vec<_>, _>>()?;
+    pub async fn extract(
+        &mut self,
+        pairs: Vec<ContrastPair>,
+        watch: &mut dyn Watch,
+    ) -> Result<Vec<u8>, Failure> {
+        let examples = examples(pairs, &self.chat)?;
+        let total = examples.len();
         let end_tokens = self.end_tokens();
-        let found = extract(&mut self.engine, &examples, &end_tokens, &mut |_, _| {}).await?;
+        let event = |done| ReadingEvent::conversations(done, total);
+        let found = differences(&mut self.engine, &examples, &end_tokens, &event, watch).await;
+        let found = found.map_err(|halt| halt.failure(""))?;
         let [positive, negative] = found.counts;
+        let tensors = found
+            .named()
+            .map(|(name, table)| (name.to_owned(), table.clone()));
         let file = VectorFile {
-            tensors: found
-                .named()
-                .map(|(name, table)| (name.to_owned(), table.clone()))
-                .into_iter()
-                .collect(),
+            tensors: tensors.into(),
             metadata: VectorMetadata {
                 model_sha256: Some(self.sha256.clone()),
                 made: Some(format!(
-                    "mean differences of {positive} positive and {negative} negative conversations, in the page"
+                    "mean differences of {positive} positive and {negative} negative given conversations"
                 )),
                 ..VectorMetadata::default()
             },
         };
         Ok(file.to_bytes()?)
     }
-}
 
-fn example((index, pair): (usize, ContrastPair)) -> Result<Example, Failure> {
-    let side = match pair.side {
-        1 => Side::Positive,
-        -1 => Side::Negative,
-        other => {
-            return Err(Failure::usage(format!(
-                "pair {index} is on side {other}; the sides are 1 and -1"
-            )));
+    /// Gives a vector file the calibration and the norms that readings and doses are measured by, and the band of coherent
+    /// answers. The model's neutral answers are written first as far as they are missing, and stay with the session.
+    pub async fn calibrate(
+        &mut self,
+        vector: &[u8],
+        watch: &mut dyn Watch,
+    ) -> Result<Calibrated, Failure> {
+        let mut file = VectorFile::parse(vector)?;
+        let (rows, width) = (self.engine.layer_rows(), self.engine.config().hidden_size);
+        for table in file.tensors.values() {
+            check_shape(&[table.rows(), table.width()], rows, width)?;
         }
-    };
-    if !pair.full_ids.starts_with(&pair.prompt_ids) {
-        return Err(Failure::usage(format!(
-            "pair {index}: full_ids do not begin with prompt_ids"
-        )));
+        let tables: Vec<LayerTable> = file.tensors.values().cloned().collect();
+        let mut neutral = self.neutral.take().unwrap_or_else(|| NeutralSet {
+            model_sha256: self.sha256.clone(),
+            settings: AnswerSettings::default(),
+            answers: Vec::new(),
+        });
+        let chat = Rc::clone(&self.chat);
+        let statistics = async {
+            write_neutral(&mut self.engine, &chat, &mut neutral, watch).await?;
+            let conversations = neutral.conversations(&chat)?;
+            let event = Some(ReadingEvent::conversations as fn(usize, usize) -> Event);
+            calibration(&mut self.engine, &conversations, &tables, event, watch).await
+        };
+        let statistics: Result<_, Halt> = statistics.await;
+        let logprobs = neutral.answers.iter().filter_map(|answer| answer.logprob);
+        let band = CoherenceBand::of(&logprobs.collect::<Vec<_>>(), CoherenceCriteria::default());
+        self.neutral = Some(neutral);
+        let statistics =
+            statistics.map_err(|halt| halt.failure("; the neutral answers so far are kept"))?;
+        let conversations = statistics.calibrations.first();
+        let conversations = conversations.map_or(0, |one| one.conversations);
+        let tensors: Vec<String> = file.tensors.keys().cloned().collect();
+        let metadata = &mut file.metadata;
+        metadata.neutral_norm = Some(statistics.neutral_norm);
+        metadata.coherence_band = band.ok().or(metadata.coherence_band);
+        let calibrations = tensors.iter().cloned().zip(statistics.calibrations);
+        metadata.calibration = calibrations.collect();
+        // A model that the file names stays: the vector was made on that one, whatever it is read with here.
+        metadata
+            .model_sha256
+            .get_or_insert_with(|| self.sha256.clone());
+        Ok(Calibrated {
+            tensors,
+            conversations,
+            vector: file.to_bytes()?,
+        })
     }
-    Ok(Example {
-        side,
-        tokens: pair.full_ids.into_iter().map(TokenId).collect(),
-        prompt_length: pair.prompt_ids.len(),
-    })
 }

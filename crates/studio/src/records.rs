@@ -1,4 +1,4 @@
-//! What a study leaves behind to be gone on with: the same bytes wherever they were made, so that the program goes on from
+//! Records that a study leaves behind to be gone on with: the same bytes wherever they were made, so that the program goes on from
 //! what the page left, and the other way round.
 
 use serde::{Deserialize, Serialize};

@@ -14,7 +14,7 @@ use trimtab_engine::{Backend, Engine, EngineError, LayerTable, Precision, Steeri
 use trimtab_persona::calibration::Calibration;
 use trimtab_persona::coherence::{Coherence, CoherenceBand, distinct_n};
 use trimtab_persona::control::random_like;
-use trimtab_persona::conversation::ChatText;
+use trimtab_persona::conversation::{ChatText, token_ids};
 use trimtab_persona::neutral::NeutralSet;
 use trimtab_persona::plan::{NamedTerm, resolve};
 use trimtab_persona::recipe::MAX_LINE;
@@ -43,7 +43,7 @@ pub struct Session {
     pub chat: Rc<ChatText>,
     pub name: String,
     pub licence: String,
-    /// Of the weights.
+    /// SHA-256 of the weights.
     pub sha256: String,
     vectors: Vec<TraitVector>,
     /// How vectors were made, for people, by their hash; those that do not say are missing.
@@ -70,7 +70,7 @@ impl std::fmt::Debug for Session {
 #[serde(rename_all = "camelCase")]
 pub struct LoadedModel {
     pub name: String,
-    /// Of the weights.
+    /// SHA-256 of the weights.
     pub sha256: String,
     pub licence: String,
     pub layers: usize,
@@ -100,7 +100,7 @@ pub struct TraitCard {
     /// `gloomy`
     pub opposite: String,
     pub description: String,
-    /// Of the vector's tensor.
+    /// Hash of the vector's tensor.
     pub hash: String,
     /// How the vector was made, in words; empty where nobody knows.
     pub made: String,
@@ -315,6 +315,12 @@ impl Session {
         Ok(card)
     }
 
+    /// Makes these the session's traits, in place of those that were there.
+    pub fn set_vectors(&mut self, vectors: Vec<TraitVector>) -> Result<(), Failure> {
+        self.vectors = vectors;
+        self.restore_directions()
+    }
+
     /// Lets go of the traits of these names; others keep their order. Names that are not here are passed over.
     pub fn remove_vectors(&mut self, names: &[String]) -> Result<(), Failure> {
         let known = self.vectors.len();
@@ -327,14 +333,6 @@ impl Session {
 
     pub fn vectors(&self) -> &[TraitVector] {
         &self.vectors
-    }
-
-    /// A sentence where the vector was made on other weights.
-    pub fn vector_warning(&self, name: &str) -> Option<String> {
-        self.vectors
-            .iter()
-            .find(|vector| vector.name == name)?
-            .model_warning(&self.sha256)
     }
 
     /// The layer a little past the middle, where ready-made traits push.
@@ -370,8 +368,7 @@ impl Session {
     }
 
     pub fn end_tokens(&self) -> Vec<TokenId> {
-        let ids = &self.engine.config().end_tokens;
-        ids.iter().copied().map(TokenId).collect()
+        token_ids(&self.engine.config().end_tokens)
     }
 }
 

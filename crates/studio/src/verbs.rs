@@ -8,7 +8,7 @@ use crate::making::{
     ContrastSet, Extraction, MakingEvent, OpenedContrast, VectorRequest, WriteRequest, check_trait,
     draft_trait, export_control_vector, open_contrast,
 };
-use crate::reading::{ContrastPair, ProfileResult, ScoreResult, TraceResult};
+use crate::reading::{Calibrated, ProfileResult, ReadingEvent, ScoreResult, TraceResult};
 use crate::session::{Session, TraitCard};
 use crate::studies::{
     ControlRequest, Controlled, PredictRequest, StudyEvent, SweepRequest, Swept, TraitCosines,
@@ -16,6 +16,7 @@ use crate::studies::{
 use crate::watch::Watch;
 use serde::{Deserialize, Serialize};
 use trimtab_checkpoint::Message;
+use trimtab_persona::contrast::ContrastPair;
 use trimtab_persona::plan::NamedTerm;
 use trimtab_persona::prediction::PredictionReport;
 use trimtab_persona::recipe::view::RecipeView;
@@ -23,13 +24,14 @@ use trimtab_persona::trait_pack::TraitPack;
 use trimtab_persona::trait_report::TraitReport;
 use ts_rs::TS;
 
-/// What a run tells while it is under way.
+/// A message of a run that is under way.
 #[derive(Clone, Debug, Serialize)]
 #[serde(untagged)]
 pub enum Event {
     Generate(GenerateEvent),
     Link(LinkEvent),
     Making(MakingEvent),
+    Reading(ReadingEvent),
     Study(StudyEvent),
 }
 
@@ -74,7 +76,7 @@ macro_rules! verbs {
         $variant:ident $name:literal ($($input:ident: $type:ty),*) $([$event:ty])? -> $response:ty
             { $need:ident |$session:ident, $watch:ident| $body:expr }
     )+) => {
-        /// What is asked: the verb's name, and what it takes (several things as a list).
+        /// A verb's name, and what it takes (several things as a list).
         #[derive(Clone, Debug, Deserialize)]
         #[serde(tag = "verb", content = "input")]
         pub enum Request {
@@ -89,7 +91,7 @@ macro_rules! verbs {
             }
         }
 
-        /// What comes back.
+        /// A verb's answer.
         #[derive(Clone, Debug, Serialize)]
         #[serde(untagged)]
         #[allow(clippy::large_enum_variant, reason = "one at a time, on its way to be converted")]
@@ -177,18 +179,23 @@ verbs! {
     Tokenize "tokenize" (messages: Messages, add_generation_prompt: bool) -> Ids
         { session |session, _watch| session.tokenize(&messages.0, add_generation_prompt).map(Ids) }
     /// How likely the model finds each token.
-    Score "score" (ids: Ids) -> ScoreResult
+    Score "score" (ids: Ids) [ReadingEvent] -> ScoreResult
         { session |session, watch| session.score(&ids.0, watch).await }
-    /// The residual stream at every layer for every token.
-    Trace "trace" (ids: Ids, plan: Option<Vec<NamedTerm>>) -> TraceResult
-        { session |session, watch| session.trace(ids.0, &plan.unwrap_or_default(), watch).await }
+    /// The residual stream at every layer for every token. `prompt_length` (all) tells prompt from response for plans that act
+    /// on one of them.
+    Trace "trace" (ids: Ids, plan: Option<Vec<NamedTerm>>, prompt_length: Option<usize>) [ReadingEvent] -> TraceResult
+        { session |session, watch| session.trace(ids.0, &plan.unwrap_or_default(), prompt_length, watch).await }
     /// Where the time of a token after `context` others (100) goes on a graphics device with timestamps, over `tokens` (4) of
     /// them.
     Profile "profile" (context: Option<usize>, tokens: Option<usize>) -> ProfileResult
         { session |session, _watch| session.profile(context.unwrap_or(100), tokens.unwrap_or(4)).await }
     /// Mean-difference vectors from given conversations: the bytes of a vector file.
-    Extract "extract" (pairs: Vec<ContrastPair>) -> Bytes
-        { session |session, _watch| session.extract(pairs).await.map(Bytes) }
+    Extract "extract" (pairs: Vec<ContrastPair>) [ReadingEvent] -> Bytes
+        { session |session, watch| session.extract(pairs, watch).await.map(Bytes) }
+    /// Gives a vector file the calibration and the norms that readings and doses are measured by. The model's neutral answers
+    /// are written first as far as they are missing.
+    Calibrate "calibrate" (vector: Bytes) [ReadingEvent] -> Calibrated
+        { session |session, watch| session.calibrate(&vector.0, watch).await }
     /// Adds a vector file as a trait.
     AddVector "addVector" (name: String, file: Bytes) -> TraitCard
         { session |session, _watch| session.add_vector(&name, &file.0) }
@@ -199,7 +206,7 @@ verbs! {
     /// Lets go of traits, so that there is room for others; the rest keep their order.
     RemoveTraits "removeTraits" (names: Vec<String>) -> ()
         { session |session, _watch| session.remove_vectors(&names) }
-    /// What a link, or its code alone, holds.
+    /// Opens a link, or its code alone.
     OpenLink "openLink" (link: String) -> OpenedLink
         { nothing |_session, _watch| open_link(&link) }
     /// A recipe as a link's code, to be put after `#r=`. A trait that travels in it has to be one of the session's.
@@ -220,7 +227,7 @@ verbs! {
     /// Vectors by every estimator from the responses that pass. Other thresholds write nothing anew.
     MakeVector "makeVector" (request: VectorRequest) [MakingEvent] -> Extraction
         { session |session, watch| session.make_vector(request, watch).await }
-    /// What a contrast set's bytes hold, for a set that comes from a file.
+    /// Opens a contrast set that comes from a file.
     OpenContrast "openContrast" (bytes: Bytes) -> OpenedContrast
         { nothing |_session, _watch| open_contrast(&bytes.0) }
     /// One tensor of a vector file (the mean difference where none is named) as a GGUF control vector for llama.cpp and
@@ -230,7 +237,7 @@ verbs! {
     /// A GGUF control vector as a vector file for the loaded model. Layers that it leaves out are zero.
     ImportControlVector "importControlVector" (gguf: Bytes) -> Bytes
         { session |session, _watch| session.import_control_vector(&gguf.0).map(Bytes) }
-    /// What a vector does to its trait at several layers and doses, and what it costs. A stop ends a study with a failure of
+    /// Tries a vector at several layers and doses, for its effect on the trait and its cost. A stop ends a study with a failure of
     /// kind `usage`, after the event with its `records`.
     SweepTrait "sweepTrait" (request: SweepRequest) [StudyEvent] -> Swept
         { session |session, watch| session.sweep(request, watch).await }

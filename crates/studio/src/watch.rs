@@ -1,11 +1,11 @@
-//! What a run is given by whoever watches it: a long job holds its own loop, and in it tells, pauses and is told.
+//! The two sides of a run: a long job holds its own loop, in which it tells how far it is, pauses, and hears what is asked.
 
 use crate::failure::Failure;
 use crate::verbs::Event;
 use trimtab_checkpoint::source::LocalFuture;
 use trimtab_persona::plan::NamedTerm;
 
-/// What a run was asked for since it last paused.
+/// Requests to a run since it last paused.
 #[derive(Debug, Default)]
 pub struct Asked {
     pub plan: Option<NewPlan>,
@@ -38,11 +38,31 @@ pub trait Watch {
     fn seconds(&self) -> f64;
 }
 
+impl dyn Watch + '_ {
+    /// Pauses, and goes on unless a stop was asked for.
+    pub async fn go_on(&mut self) -> Result<(), Halt> {
+        match self.pause().await.stop {
+            true => Err(Halt::Stopped),
+            false => Ok(()),
+        }
+    }
+}
+
 /// Why a job ended early.
 #[derive(Debug)]
 pub enum Halt {
     Stopped,
     Failed(Failure),
+}
+
+impl Halt {
+    /// As a failure; a stop is one that says what became of the work.
+    pub fn failure(self, kept: &str) -> Failure {
+        match self {
+            Self::Failed(failure) => failure,
+            Self::Stopped => Failure::usage(format!("stopped, as you asked{kept}")),
+        }
+    }
 }
 
 impl<E: Into<Failure>> From<E> for Halt {
@@ -77,7 +97,7 @@ impl Every {
 #[derive(Clone, Copy, Debug)]
 pub struct Pace {
     began: f64,
-    /// What was done before: no measure of this run's speed.
+    /// Work that was done before: no measure of this run's speed.
     before: usize,
 }
 

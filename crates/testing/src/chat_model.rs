@@ -118,7 +118,7 @@ fn listed(name: &str, bytes: &[u8]) -> ManifestFile {
 }
 
 /// A file of one tensor, which loads as a vector whatever its name.
-fn vector_file(table: &LayerTable) -> Vec<u8> {
+pub fn vector_file(table: &LayerTable) -> Vec<u8> {
     let data: Vec<u8> = table
         .values()
         .iter()

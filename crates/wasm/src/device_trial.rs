@@ -22,9 +22,9 @@ pub fn seconds() -> f64 {
     now() / 1000.0
 }
 
-/// What a device was found to compute rightly.
+/// A device's kernels and settings that were found to compute rightly.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Tried {
+pub struct TriedDevice {
     pub config: ModelConfig,
     pub forms: Forms,
     pub precision: Precision,
@@ -53,7 +53,7 @@ struct TokensPerSecond {
     cpu: f64,
 }
 
-impl Tried {
+impl TriedDevice {
     /// Chooses a variant and times both executors where that is wanted, and checks the kernels that such a model needs unless the device is
     /// then the slower one, which will not be used.
     pub async fn now(mut self, timed: bool) -> Result<(Option<Self>, Outcome), Failure> {

@@ -1,7 +1,7 @@
 //! A model's files as the page has them, and what is loaded from them.
 
 use crate::blob::BlobSource;
-use crate::device_trial::{Tried, seconds};
+use crate::device_trial::{TriedDevice, seconds};
 use js_sys::Map;
 use serde::Deserialize;
 use trimtab_checkpoint::manifest::{CHAT_TEMPLATE, CONFIG, TOKENIZER, TOKENIZER_CONFIG, WEIGHTS};
@@ -13,7 +13,6 @@ use trimtab_engine::gpu::Assumptions;
 use trimtab_engine::{Backend, Engine, EngineOptions, Precision};
 use trimtab_persona::conversation::ChatText;
 use trimtab_studio::failure::{Failure, FailureKind};
-use trimtab_studio::generation::SEQUENCES;
 use trimtab_studio::jobs::responses::MAX_AT_ONCE;
 use trimtab_studio::session::{Reload, Session};
 use wasm_bindgen::{JsCast, JsValue};
@@ -44,7 +43,7 @@ impl ModelFiles {
     pub async fn open(
         files: Map,
         options: OpenOptions,
-        tried: Option<&Tried>,
+        tried: Option<&TriedDevice>,
         progress: &mut dyn FnMut(LoadProgress),
     ) -> Result<Session, Failure> {
         let own = Self {
@@ -77,7 +76,7 @@ impl ModelFiles {
         &self,
         config: &ModelConfig,
         backend: Backend,
-        tried: Option<&Tried>,
+        tried: Option<&TriedDevice>,
         progress: &mut dyn FnMut(LoadProgress),
     ) -> Result<Engine, Failure> {
         let weights = WeightFile::open(self.source(WEIGHTS)?).await?;
@@ -85,10 +84,10 @@ impl ModelFiles {
             backend,
             precision: self.precision,
             context: self.context,
+            // A cache takes memory only as it fills, but a graphics device keeps changes for every sequence.
             sequences: match backend {
-                // Caches on the processor take memory only as they fill.
                 Backend::Cpu | Backend::Reference => MAX_AT_ONCE,
-                Backend::Gpu => SEQUENCES,
+                Backend::Gpu => MAX_AT_ONCE / 2,
             },
         };
         let assumptions = Assumptions {
@@ -96,7 +95,7 @@ impl ModelFiles {
             ..Assumptions::default()
         };
         if backend == Backend::Gpu {
-            let needed = Tried {
+            let needed = TriedDevice {
                 forms: Forms::of(&weights, config)?,
                 config: config.clone(),
                 precision: self.precision,

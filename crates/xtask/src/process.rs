@@ -1,10 +1,13 @@
 //! Commands run on the person's behalf: each is printed before it runs, so that it can be repeated by hand.
 
 use std::env;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 /// Variables that `cargo run` and rustup's proxies set for this process and that must not steer a child's toolchain.
 const INHERITED: &[&str] = &["RUSTC", "RUSTDOC", "RUSTUP_TOOLCHAIN", "CARGO"];
@@ -50,6 +53,32 @@ pub fn answer(command: &mut Command) -> Option<String> {
         .ok()?;
     let text = String::from_utf8(output.stdout).ok()?;
     output.status.success().then(|| text.trim().to_owned())
+}
+
+/// An example of one of the crates, built first.
+pub fn example(root: &Path, name: &str) -> Command {
+    let mut command = cargo(root);
+    command.args(["run", "--release", "--quiet", "--example", name, "--"]);
+    command
+}
+
+/// Gives a program `request` on its standard input and reads its standard output, both as JSON.
+pub fn ask<T: DeserializeOwned>(command: &mut Command, request: &Value) -> Result<T> {
+    let line = line(command);
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("`{line}` could not be started"))?;
+    if let Some(mut input) = child.stdin.take() {
+        // A program that ends before it has read everything says why by itself.
+        let _ = input.write_all(request.to_string().as_bytes());
+    }
+    let output = child.wait_with_output()?;
+    let status = output.status;
+    ensure!(status.success(), "`{line}` failed ({status})");
+    serde_json::from_slice(&output.stdout)
+        .with_context(|| format!("what `{line}` printed is not what was asked for"))
 }
 
 /// Where a program lies on the PATH.

@@ -33,7 +33,8 @@ impl Programs {
         }
     }
 
-    fn server(self, root: &Path) -> Result<Command> {
+    /// The server of the page and the models of `checkout`, which may be another one.
+    fn server(self, root: &Path, checkout: &Path) -> Result<Command> {
         if self == Self::Fresh {
             process::run(process::cargo(root).args([
                 "build",
@@ -44,26 +45,31 @@ impl Programs {
         }
         let mut command = process::command(built(root, "trimtab-server"), root);
         command
-            .arg(root.join("web/dist"))
+            .arg(checkout.join("web/dist"))
             .arg("--folder")
-            .arg(format!("/models={}", root.join("models").display()));
+            .arg(format!("/models={}", checkout.join("models").display()));
         Ok(command)
     }
 
     /// Serves the built page and the models until Ctrl-C; `port` 0 takes any free one.
     pub fn serve_until_interrupted(self, root: &Path, port: u16) -> Result<()> {
-        let mut server = self.server(root)?;
+        let mut server = self.server(root, root)?;
         process::run(server.args(["--port", &port.to_string()]))
     }
 
     /// Serves them for as long as what is returned lives.
     pub fn serve(self, root: &Path) -> Result<Serving> {
-        Serving::start(self.server(root)?)
+        Serving::start(self.server(root, root)?)
     }
 
-    /// For timing: `folders` (path, folder) too, and no cross-origin isolation, so that every runtime has one thread.
-    pub fn serve_for_timing(self, root: &Path, folders: &[(&str, PathBuf)]) -> Result<Serving> {
-        let mut server = self.server(root)?;
+    /// Those of `checkout` for timing: `folders` (path, folder) too, and no cross-origin isolation, so that every runtime has one thread.
+    pub fn serve_for_timing(
+        self,
+        root: &Path,
+        checkout: &Path,
+        folders: &[(&str, PathBuf)],
+    ) -> Result<Serving> {
+        let mut server = self.server(root, checkout)?;
         server.arg("--not-isolated");
         for (path, folder) in folders {
             server
@@ -83,7 +89,7 @@ fn built(root: &Path, name: &str) -> PathBuf {
 #[derive(Debug)]
 pub struct Serving {
     child: Child,
-    pub address: SocketAddr,
+    address: SocketAddr,
 }
 
 impl Serving {
@@ -112,6 +118,12 @@ impl Serving {
                 bail!("`{line}` named no address ({status})")
             }
         }
+    }
+}
+
+impl Serving {
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
     }
 }
 

@@ -48,7 +48,7 @@ fn stamp(root: &Path) -> Result<Stamp> {
         root.join(format!("models/vectors/{TRAIT}.safetensors")),
     ];
     // What computes: another engine may answer otherwise.
-    for package in ["checkpoint", "engine", "persona"] {
+    for package in ["checkpoint", "engine", "persona", "studio"] {
         let sources = root.join("crates").join(package).join("src");
         let files = files_below(&sources)?.into_iter();
         inputs.extend(files.map(|file| sources.join(file)));

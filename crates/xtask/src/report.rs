@@ -1,13 +1,16 @@
-//! What a run of checks did: steps with their times, what the test runners said last, and how long each file of tests took.
+//! What a run of checks did: steps with their times, how many tests passed, and how long each file of tests took.
 
+use std::fs;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
 
-use crate::summary::{self, Runner};
-use crate::test_times::TestTimes;
+use crate::files::read_json;
+use crate::process;
+use crate::test_times::{Outcome, TestTimes};
 
 #[derive(Debug, Default)]
 pub struct Report {
@@ -25,31 +28,31 @@ impl Report {
         outcome.with_context(|| format!("the step \"{name}\" failed"))
     }
 
-    /// A step that is a test runner, whose closing lines are kept; `times` reads its report, also where a test failed.
+    /// A step that is a test runner, whose report at `path` is read, also where a test failed. One that ran no test has failed.
     pub fn tests(
         &mut self,
         name: &str,
-        runner: Runner,
-        command: &mut Command,
-        times: impl FnOnce(&mut TestTimes) -> Result<()>,
+        runner: &mut Command,
+        path: &Path,
+        read: impl FnOnce(&Value) -> Result<Outcome>,
     ) -> Result<()> {
-        let mut lines = Vec::new();
-        let outcome = self.step(name, || {
-            summary::run_collecting(command, runner, &mut lines)
-        });
-        self.summary(name, lines);
-        let read = times(&mut self.times);
-        outcome?;
-        read.with_context(|| format!("the report of the step \"{name}\" cannot be read"))
+        // Where the runner does not get so far, none is there rather than an earlier one.
+        let _ = fs::remove_file(path);
+        let ended = self.step(name, || process::run(runner));
+        let told = read_json(path).and_then(|report| read(&report));
+        match told.with_context(|| format!("the report of the step \"{name}\" cannot be read")) {
+            Ok(outcome) => self.add(name, outcome, ended),
+            Err(error) => ended.and(Err(error)),
+        }
     }
 
-    pub fn summary(&mut self, name: &str, lines: Vec<String>) {
-        self.summaries.push(format!("{name}:"));
-        self.summaries.extend(lines);
-    }
-
-    pub fn add_times(&mut self, times: TestTimes) {
-        self.times.append(times);
+    pub fn add(&mut self, name: &str, outcome: Outcome, ended: Result<()>) -> Result<()> {
+        self.summaries.push(format!("{name}: {outcome}"));
+        let none = outcome.passed == 0;
+        self.times.append(outcome.times);
+        ended?;
+        ensure!(!none, "the step \"{name}\" ran no test");
+        Ok(())
     }
 
     pub fn append(&mut self, other: Self) {

@@ -1,7 +1,6 @@
 //! The Rust tests: compiled by cargo in one go, their programs run here, two at a time, so that each test's time is its own and a
 //! model that a program holds is loaded once.
 
-use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Mutex;
@@ -11,7 +10,7 @@ use anyhow::{Context, Result, anyhow, ensure};
 use serde::Deserialize;
 
 use crate::process;
-use crate::test_times::TestTimes;
+use crate::test_times::Outcome;
 
 /// Programs that run side by side.
 const SIDE_BY_SIDE: usize = 2;
@@ -102,15 +101,6 @@ fn program(root: &Path, message: &str) -> Result<Option<TestProgram>> {
     }))
 }
 
-/// What one program, or all of them, said.
-#[derive(Debug, Default)]
-pub struct Outcome {
-    pub passed: usize,
-    pub failed: usize,
-    pub ignored: usize,
-    pub times: TestTimes,
-}
-
 /// Runs all programs to their ends, also after a failure, of which the error tells. `full`: with the tests that take long.
 pub fn run(root: &Path, programs: &[TestProgram], full: bool) -> (Outcome, Result<()>) {
     // Those that hold models take longest, so that they begin.
@@ -121,45 +111,49 @@ pub fn run(root: &Path, programs: &[TestProgram], full: bool) -> (Outcome, Resul
             .position(|name| *name == program.name)
             .unwrap_or(long.len())
     });
-    let queue = Mutex::new(VecDeque::from(ordered));
     let outcome = Mutex::new((Outcome::default(), Vec::new()));
-    thread::scope(|scope| {
-        for _ in 0..SIDE_BY_SIDE {
-            scope.spawn(|| {
-                while let Some(program) = locked(&queue).pop_front() {
-                    let ended = run_one(root, &program, full);
-                    let (all, wrong) = &mut *locked(&outcome);
-                    match ended {
-                        Ok((one, good)) => {
-                            all.passed += one.passed;
-                            all.failed += one.failed;
-                            all.ignored += one.ignored;
-                            all.times.append(one.times);
-                            if !good {
-                                wrong.push(program.name);
-                            }
-                        }
-                        Err(error) => wrong.push(format!("{} ({error:#})", program.name)),
-                    }
+    on_lanes(ordered.into_iter(), |program| {
+        let ended = run_one(root, &program, full);
+        let (all, wrong) = &mut *locked(&outcome);
+        match ended {
+            Ok((one, good)) => {
+                all.append(one);
+                if !good {
+                    wrong.push(program.name);
                 }
-            });
+            }
+            Err(error) => wrong.push(format!("{} ({error:#})", program.name)),
         }
     });
     let (outcome, wrong) = outcome
         .into_inner()
         .unwrap_or_else(|poisoned| poisoned.into_inner());
-    let ended = if !wrong.is_empty() {
+    let ended = if wrong.is_empty() {
+        Ok(())
+    } else {
+        let failed = outcome.failed;
         Err(anyhow!(
-            "{} Rust tests failed, in {}",
-            outcome.failed,
+            "{failed} Rust tests failed, in {}",
             wrong.join(", ")
         ))
-    } else if outcome.passed == 0 {
-        Err(anyhow!("no Rust test was run"))
-    } else {
-        Ok(())
     };
     (outcome, ended)
+}
+
+/// Takes one item after the other on each of [`SIDE_BY_SIDE`] threads.
+fn on_lanes<T: Send>(items: impl Iterator<Item = T> + Send, run: impl Fn(T) + Sync) {
+    let items = Mutex::new(items);
+    // Written into the `while let`, the lock would be held for as long as the item runs.
+    let next = || locked(&items).next();
+    thread::scope(|scope| {
+        for _ in 0..SIDE_BY_SIDE {
+            scope.spawn(|| {
+                while let Some(item) = next() {
+                    run(item);
+                }
+            });
+        }
+    });
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -241,6 +235,8 @@ impl TestProgram {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::Condvar;
+    use std::time::Duration;
 
     fn engine(integration: bool) -> TestProgram {
         TestProgram {
@@ -263,6 +259,19 @@ mod tests {
         assert_eq!(file, "crates/engine/tests/it/golden_cpu.rs");
         let file = engine(false).file_of("gpu::self_check::tests::passes");
         assert_eq!(file, "crates/engine/src/gpu/self_check.rs");
+    }
+
+    #[test]
+    fn as_many_as_there_are_lanes_run_at_once() {
+        let (running, changed) = (Mutex::new(0), Condvar::new());
+        on_lanes(0..SIDE_BY_SIDE, |_| {
+            let mut running = locked(&running);
+            *running += 1;
+            changed.notify_all();
+            let limit = Duration::from_secs(30);
+            let met = changed.wait_timeout_while(running, limit, |running| *running < SIDE_BY_SIDE);
+            assert!(!met.unwrap().1.timed_out(), "one waits for the other");
+        });
     }
 
     #[test]

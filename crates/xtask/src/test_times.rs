@@ -1,12 +1,13 @@
-//! How long each file of tests took, beside how long it took the last time.
+//! What a runner of tests found, and how long each file of tests took, beside how long it took the last time.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::fmt;
+use std::path::Path;
 
 use anyhow::{Context, Result};
 use serde_json::Value;
 
-use crate::files::{read, write};
+use crate::files::{read_json, write};
 
 /// A file that is slower than the last time by this share and by so many seconds is marked.
 const SLOWER: f64 = 1.25;
@@ -29,38 +30,10 @@ impl TestTimes {
         }
     }
 
-    /// From the report that vitest's `json` reporter writes.
-    pub fn add_vitest(&mut self, root: &Path, report: &Path) -> Result<()> {
-        let report: Value = serde_json::from_slice(&read(report)?)?;
-        for file in list(&report, "testResults")? {
-            let name = file["name"].as_str().context("a file has no name")?;
-            let end = file["endTime"].as_f64().context("a file has no end")?;
-            let start = file["startTime"].as_f64().context("a file has no start")?;
-            let name = Path::new(name)
-                .strip_prefix(root)
-                .unwrap_or(Path::new(name));
-            self.add(&name.to_string_lossy(), (end - start) / 1000.0);
-        }
-        Ok(())
-    }
-
-    /// From the report that Playwright's `json` reporter writes.
-    pub fn add_playwright(&mut self, report: &Path) -> Result<()> {
-        let report: Value = serde_json::from_slice(&read(report)?)?;
-        for file in list(&report, "suites")? {
-            let name = file["file"].as_str().context("a suite has no file")?;
-            self.add(&format!("tests/e2e/{name}"), milliseconds(file) / 1000.0);
-        }
-        Ok(())
-    }
-
     /// The table, longest first, and the new figures kept in `target/test-times.json`.
     pub fn report(&self, root: &Path) -> Result<String> {
-        let path = kept(root);
-        let last: BTreeMap<String, f64> = read(&path)
-            .ok()
-            .and_then(|json| serde_json::from_slice(&json).ok())
-            .unwrap_or_default();
+        let path = root.join("target/test-times.json");
+        let last: BTreeMap<String, f64> = read_json(&path).unwrap_or_default();
         let mut all = last.clone();
         all.extend(self.0.clone());
         write(&path, serde_json::to_string_pretty(&all)?.as_bytes())?;
@@ -94,8 +67,79 @@ impl TestTimes {
     }
 }
 
-fn kept(root: &Path) -> PathBuf {
-    root.join("target/test-times.json")
+/// What one runner, or all of them, found.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    pub passed: u64,
+    pub failed: u64,
+    pub ignored: u64,
+    pub times: TestTimes,
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            passed,
+            failed,
+            ignored,
+            ..
+        } = self;
+        write!(f, "{passed} passed, {failed} failed, {ignored} ignored")
+    }
+}
+
+impl Outcome {
+    pub fn append(&mut self, other: Self) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+        self.ignored += other.ignored;
+        self.times.append(other.times);
+    }
+
+    /// From the report that vitest's `json` reporter writes.
+    pub fn of_vitest(root: &Path, report: &Value) -> Result<Self> {
+        let mut outcome = Self {
+            passed: count(report, "numPassedTests")?,
+            failed: count(report, "numFailedTests")?,
+            ignored: count(report, "numPendingTests")?,
+            ..Self::default()
+        };
+        for file in list(report, "testResults")? {
+            let name = file["name"].as_str().context("a file has no name")?;
+            let end = file["endTime"].as_f64().context("a file has no end")?;
+            let start = file["startTime"].as_f64().context("a file has no start")?;
+            let name = Path::new(name)
+                .strip_prefix(root)
+                .unwrap_or(Path::new(name));
+            outcome
+                .times
+                .add(&name.to_string_lossy(), (end - start) / 1000.0);
+        }
+        Ok(outcome)
+    }
+
+    /// From the report that Playwright's `json` reporter writes of tests in `folder`.
+    pub fn of_playwright(folder: &str, report: &Value) -> Result<Self> {
+        let stats = &report["stats"];
+        let mut outcome = Self {
+            passed: count(stats, "expected")?,
+            failed: count(stats, "unexpected")? + count(stats, "flaky")?,
+            ignored: count(stats, "skipped")?,
+            ..Self::default()
+        };
+        for file in list(report, "suites")? {
+            let name = file["file"].as_str().context("a suite has no file")?;
+            let seconds = milliseconds(file) / 1000.0;
+            outcome.times.add(&format!("{folder}/{name}"), seconds);
+        }
+        Ok(outcome)
+    }
+}
+
+fn count(value: &Value, key: &str) -> Result<u64> {
+    value[key]
+        .as_u64()
+        .with_context(|| format!("the report has no number of {key}"))
 }
 
 fn list<'a>(value: &'a Value, key: &str) -> Result<&'a Vec<Value>> {
@@ -142,6 +186,13 @@ mod tests {
         let suite = json!({"file": "a.spec.ts",
             "specs": [{"tests": [{"results": [{"duration": 1000}]}]}],
             "suites": [{"specs": [{"tests": [{"results": [{"duration": 500}, {"duration": 250}]}]}]}]});
-        assert!((milliseconds(&suite) - 1750.0).abs() < 1e-9);
+        let stats = json!({"expected": 3, "unexpected": 1, "flaky": 0, "skipped": 2});
+        let report = json!({"suites": [suite], "stats": stats});
+        let outcome = Outcome::of_playwright("tests/e2e", &report).unwrap();
+        assert_eq!(outcome.to_string(), "3 passed, 1 failed, 2 ignored");
+        assert_eq!(
+            outcome.times.0,
+            [("tests/e2e/a.spec.ts".to_owned(), 1.75)].into()
+        );
     }
 }

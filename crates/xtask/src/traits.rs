@@ -10,7 +10,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::catalogue::{Catalogue, FIRST};
-use crate::files::{hexadecimal, read};
+use crate::files::{hexadecimal, names as names_in, read};
 use crate::program::{self, Programs};
 use crate::{model, process};
 
@@ -23,7 +23,8 @@ const UNRECOMMENDED_DOSE: &str = "0.2";
 /// under its hash, because links name it.
 pub fn make(root: &Path, names: &[String]) -> Result<()> {
     model::ensure_model(root, Programs::Fresh)?;
-    let all = names_of_packs(&root.join("models/traits"))?;
+    let mut all = names_in(&root.join("models/traits"), ".json")?;
+    all.retain(|name| name != "schema");
     if let Some(unknown) = names.iter().find(|name| !all.contains(name)) {
         bail!(
             "there is no trait {unknown:?}; there are {}",
@@ -142,18 +143,4 @@ fn copy_under_hash(vector: &Path) -> Result<Option<PathBuf>> {
     let copy = hashed(vector)?;
     fs::copy(vector, &copy).with_context(|| copy.display().to_string())?;
     Ok(Some(copy))
-}
-
-fn names_of_packs(folder: &Path) -> Result<Vec<String>> {
-    let entries = fs::read_dir(folder).with_context(|| folder.display().to_string())?;
-    let mut names: Vec<String> = entries
-        .flatten()
-        .filter_map(|entry| {
-            let name = entry.file_name();
-            Some(name.to_str()?.strip_suffix(".json")?.to_owned())
-        })
-        .filter(|name| name != "schema")
-        .collect();
-    names.sort();
-    Ok(names)
 }

@@ -43,6 +43,19 @@ nll: number, perplexity: number, distinct: [number, number, number], incoherentS
 export type Bytes = Uint8Array;
 
 /**
+ * A vector file with its calibration.
+ */
+export type Calibrated = { 
+/**
+ * Names of the tensors, each of which has a calibration now.
+ */
+tensors: Array<string>, 
+/**
+ * Neutral conversations that were read.
+ */
+conversations: number, vector: Uint8Array, };
+
+/**
  * The place that is recommended.
  */
 export type Choice = { 
@@ -62,7 +75,7 @@ effectAtEqualCost: number, };
 export type ChosenToken = { id: number, text: string, };
 
 /**
- * What is wrong with an answer, if anything.
+ * The fault of an answer, if it has one.
  */
 export type Coherence = "coherent" | "too-unlikely" | "too-likely" | "repetitive" | "empty";
 
@@ -76,7 +89,7 @@ export type CoherenceBand = {
  */
 low: number, high: number, 
 /**
- * Of the neutral answers' mean log-likelihoods.
+ * Mean and standard deviation of the neutral answers' mean log-likelihoods.
  */
 mean: number, deviation: number, 
 /**
@@ -113,6 +126,10 @@ export type ColumnRequest = { column: ColumnKind,
  */
 messages: { role: "system" | "user" | "assistant"; content: string }[], 
 /**
+ * Tokens to begin with in place of messages.
+ */
+ids?: Ids, 
+/**
  * Not looked at in an unsteered column.
  */
 plan: Array<SteeringTerm>, };
@@ -134,6 +151,10 @@ answerStart: number, reason: EndReason,
  */
 inRun: ReadingBlock, 
 /**
+ * The same as `h_l · v̂_l`, where that was asked for; NaN for tokens that were not read.
+ */
+readings?: ReadingBlock, 
+/**
  * By the unsteered model, for all `tokens`; what heatmaps show by default. Equal to `inRun` for an unsteered run.
  */
 reread: ReadingBlock, 
@@ -146,7 +167,7 @@ rereadLogprob: Float32Array,
  */
 segments: Array<PlanSegment>, 
 /**
- * Of the answer; absent where there are no neutral answers to hold it against.
+ * Coherence of the answer; absent where there are no neutral answers to hold it against.
  */
 coherence?: AnswerCoherence, };
 
@@ -156,9 +177,13 @@ coherence?: AnswerCoherence, };
 export type Context = "tokens" | "text";
 
 /**
- * A conversation on one side of a contrast, as token ids.
+ * A conversation on one side of a contrast: `prompt_ids` and `full_ids`, or `messages`, the last of which is the response.
  */
-export type ContrastPair = { side: 1 | -1, prompt_ids: Array<number>, full_ids: Array<number>, };
+export type ContrastPair = { side: 1 | -1, prompt_ids?: Array<number>, full_ids?: Array<number>, messages?: { role: "system" | "user" | "assistant"; content: string }[], 
+/**
+ * The response, in place of a last message by the assistant.
+ */
+response?: string, };
 
 /**
  * A response of a contrast set. Scores are null until it has been judged.
@@ -208,7 +233,7 @@ caveats: Array<string>,
  */
 detail?: ControlDetail, };
 
-export type ControlRequest = { pack: TraitPack, vector: Uint8Array, 
+export type ControlRequest = { 
 /**
  * The responses that made the vector; without them there are no shuffled labels.
  */
@@ -228,7 +253,7 @@ dose?: number,
 /**
  * The file of another trait's vector, and its name; one of the session's.
  */
-other?: OtherVector, 
+other?: OtherVector, pack: TraitPack, vector: Uint8Array, 
 /**
  * From an earlier [`StudyEvent::Records`].
  */
@@ -417,7 +442,15 @@ export type GenerateEvent = { "kind": "prompt", done: number, total: number, sec
  */
 tokensPerSecond: number, } | { "kind": "reread-progress", column: number, done: number, total: number, } | { "kind": "recovering", bytesDone: number, bytesTotal: number, } | { "kind": "recovered", model: LoadedModel, };
 
-export type GenerateRequest = { columns: Array<ColumnRequest>, sampler: Sampler, maxTokens: number, };
+export type GenerateRequest = { columns: Array<ColumnRequest>, sampler: Sampler, maxTokens: number, 
+/**
+ * Whether the unsteered model reads the answers (it does); else the results' `reread` is empty.
+ */
+reread?: boolean, 
+/**
+ * Whether the results have readings that are not calibrated, too (they do not).
+ */
+readings?: boolean, };
 
 /**
  * Strength with which a system prompt asks for the trait or against it.
@@ -465,7 +498,7 @@ export type LayerCurve = { name: string, values: Float32Array, low?: Float32Arra
  */
 export type LoadedModel = { name: string, 
 /**
- * Of the weights.
+ * SHA-256 of the weights.
  */
 sha256: string, licence: string, layers: number, hiddenSize: number, backend: Backend, precision: Precision, adapter: string, 
 /**
@@ -508,7 +541,7 @@ export type Messages = { role: "system" | "user" | "assistant"; content: string 
 export type NewerMessage = { role: Role, text: string, };
 
 /**
- * What a contrast set's bytes hold.
+ * A contrast set that comes from a file.
  */
 export type OpenedContrast = { pack: TraitPack, settings: ResponseSettings, 
 /**
@@ -521,7 +554,7 @@ bytes: Uint8Array, responses: Array<ContrastResponse>,
 complete: boolean, };
 
 /**
- * What a link holds.
+ * The contents of a link.
  */
 export type OpenedLink = { "kind": "recipe", recipe: SharedRecipe, } | { "kind": "newer", version: number, sentence: string, model: string, title: string, note: string, messages: Array<NewerMessage>, };
 
@@ -568,11 +601,11 @@ export type PlanSegment = { fromToken: number, plan: Array<SteeringTerm>, };
  */
 export type Precision = "exact" | "fast";
 
-export type PredictRequest = { pack: TraitPack, vector: Uint8Array, 
+export type PredictRequest = { 
 /**
  * The layer that is read: the first one that the vector file recommends, or one a little past the middle.
  */
-layer?: number, 
+layer?: number, pack: TraitPack, vector: Uint8Array, 
 /**
  * From an earlier [`StudyEvent::Records`].
  */
@@ -675,7 +708,7 @@ evidence: number, };
  */
 export type ProfileResult = { tokens: number, context: number, seconds: number, 
 /**
- * What the device was measured to do at most.
+ * Largest rates that were measured on the device.
  */
 bytesPerSecond: number, productsPerSecond: number, kernels: Array<ProfiledKernel>, };
 
@@ -727,6 +760,11 @@ layerRows: number,
 values: Float32Array, };
 
 /**
+ * How far a reading is: tokens of one text, conversations of many, or neutral answers that are written first.
+ */
+export type ReadingEvent = { "kind": "tokens", done: number, total: number, } | { "kind": "conversations", done: number, total: number, } | { "kind": "answers", done: number, total: number, };
+
+/**
  * Layers and range in which pushing works and the text stays whole.
  */
 export type Recommended = { 
@@ -767,7 +805,7 @@ readingsApart: number | null,
  */
 samePrompts: boolean | null, sentence: string, 
 /**
- * What the link's traits are called here, in its order.
+ * Names of the link's traits here, in its order.
  */
 traits: Array<string>, 
 /**
@@ -869,14 +907,40 @@ top1: Uint32Array, meanNll: number, };
 export type SharedCard = { opposite: string, description: string, made: string, layers: Array<number>, min: number, max: number, };
 
 /**
- * `fromToken` counts from the answer's first token, and is negative inside the prompt.
+ * A segment opened while the run was under way.
  */
-export type SharedChange = { fromToken: number, plan: Array<SteeringTerm>, };
+export type SharedChange = { 
+/**
+ * Counts from the answer's first token; negative inside the prompt.
+ */
+fromToken: number, plan: Array<SteeringTerm>, };
 
-export type SharedLook = { trait: string | null, layer: number | null, token: SharedPlace | null, insideRun: boolean, title: string, note: string, };
+/**
+ * The part of the conversation that the author wants looked at. Title and note are plain text.
+ */
+export type SharedLook = { trait: string | null, layer: Layer | null, token: SharedPlace | null, 
+/**
+ * Readings inside the run (with the push) rather than the unsteered model's.
+ */
+insideRun: boolean, title: string, note: string, };
 
-export type SharedMessage = { role: Role, text: string, tokens: Array<SharedToken> | null, run: SharedRun | null, };
+export type SharedMessage = { role: Role, 
+/**
+ * The message's text; where tokens are known, their texts one after the other.
+ */
+text: string, 
+/**
+ * The message's tokens; `None` where they are not known and the text is tokenised when it is needed.
+ */
+tokens: Array<SharedToken> | null, 
+/**
+ * The run that wrote the answer.
+ */
+run: SharedRun | null, };
 
+/**
+ * A model, known by its weights, and a name to fetch it by.
+ */
 export type SharedModel = { name: string, 
 /**
  * Hexadecimal.
@@ -895,11 +959,28 @@ export type SharedRecipe = { model: SharedModel, precision: Precision, traits: A
 context?: Context, look: SharedLook, };
 
 /**
- * The way in which an answer was written.
+ * Settings and course of the run that wrote an answer.
  */
-export type SharedRun = { sampler: Sampler, maxTokens: number, plan: Array<SteeringTerm>, changes: Array<SharedChange>, end: EndReason, };
+export type SharedRun = { sampler: Sampler, maxTokens: number, 
+/**
+ * Plan from the first token of the conversation on.
+ */
+plan: Array<SteeringTerm>, 
+/**
+ * Sliders moved in mid-answer, in order.
+ */
+changes: Array<SharedChange>, end: EndReason, };
 
-export type SharedToken = { id: number, text: string, reading: number | null, };
+export type SharedToken = { id: TokenId, 
+/**
+ * Text that the token adds; empty for a token that ends inside a character.
+ */
+text: string, 
+/**
+ * Reading of the trait and layer that the author looked at, in deviations, a multiple of
+ * [`READING_STEP`]; `None` where there is none.
+ */
+reading: number | null, };
 
 export type SharedTrait = { name: string, 
 /**
@@ -927,7 +1008,7 @@ layers?: Array<Layer>, scope: Scope, };
 export type StudyEvent = { "kind": "progress", phase: StudyPhase, done: number, total: number, secondsLeft?: number, } | { "kind": "row", row: SweepRow, } | { "kind": "records", records: Uint8Array, };
 
 /**
- * What is being done to the answers (or, in `Reading`, to the responses that made the vector).
+ * The stage of a study: its answers are written, then measured; in `Reading`, the responses that made the vector are read.
  */
 export type StudyPhase = "reading" | "writing" | "measuring";
 
@@ -1020,7 +1101,7 @@ caveats: Array<string>,
  */
 detail?: SweepDetail, };
 
-export type SweepRequest = { pack: TraitPack, vector: Uint8Array, settings: SweepSettings, 
+export type SweepRequest = { settings: SweepSettings, pack: TraitPack, vector: Uint8Array, 
 /**
  * From an earlier [`StudyEvent::Records`].
  */
@@ -1156,6 +1237,11 @@ logprob: number,
  */
 alternatives: Array<Alternative>, };
 
+/**
+ * An entry of the vocabulary.
+ */
+export type TokenId = number;
+
 export type TraceResult = { ids: Uint32Array, 
 /**
  * `[L+1, T, d]`, row-major.
@@ -1175,7 +1261,7 @@ name: string,
  */
 opposite: string, description: string, 
 /**
- * Of the vector's tensor.
+ * Hash of the vector's tensor.
  */
 hash: string, 
 /**
@@ -1297,14 +1383,18 @@ export interface StudioVerbs {
   /** Token ids of a rendered conversation. */
   tokenize(messages: Messages, addGenerationPrompt: boolean): Promise<Ids>;
   /** How likely the model finds each token. */
-  score(ids: Ids): Promise<ScoreResult>;
-  /** The residual stream at every layer for every token. */
-  trace(ids: Ids, plan?: Array<SteeringTerm>): Promise<TraceResult>;
+  score(ids: Ids, onEvent?: (event: ReadingEvent) => void): Promise<ScoreResult>;
+  /** The residual stream at every layer for every token. `prompt_length` (all) tells prompt from response for plans that act
+   * on one of them. */
+  trace(ids: Ids, plan?: Array<SteeringTerm>, promptLength?: number, onEvent?: (event: ReadingEvent) => void): Promise<TraceResult>;
   /** Where the time of a token after `context` others (100) goes on a graphics device with timestamps, over `tokens` (4) of
    * them. */
   profile(context?: number, tokens?: number): Promise<ProfileResult>;
   /** Mean-difference vectors from given conversations: the bytes of a vector file. */
-  extract(pairs: Array<ContrastPair>): Promise<Bytes>;
+  extract(pairs: Array<ContrastPair>, onEvent?: (event: ReadingEvent) => void): Promise<Bytes>;
+  /** Gives a vector file the calibration and the norms that readings and doses are measured by. The model's neutral answers
+   * are written first as far as they are missing. */
+  calibrate(vector: Bytes, onEvent?: (event: ReadingEvent) => void): Promise<Calibrated>;
   /** Adds a vector file as a trait. */
   addVector(name: string, file: Bytes): Promise<Trait>;
   /** Adds a control, `random SEED (LIKE)`: a direction drawn by chance, at each layer as long as the trait `like`. Tokens
@@ -1312,7 +1402,7 @@ export interface StudioVerbs {
   addRandomTrait(like: string, seed: number): Promise<Trait>;
   /** Lets go of traits, so that there is room for others; the rest keep their order. */
   removeTraits(names: Array<string>): Promise<void>;
-  /** What a link, or its code alone, holds. */
+  /** Opens a link, or its code alone. */
   openLink(link: string): Promise<OpenedLink>;
   /** A recipe as a link's code, to be put after `#r=`. A trait that travels in it has to be one of the session's. */
   makeLink(recipe: SharedRecipe): Promise<string>;
@@ -1326,14 +1416,14 @@ export interface StudioVerbs {
   writeResponses(request: WriteRequest, onEvent?: (event: ResponseEvent) => void): Promise<ContrastSet>;
   /** Vectors by every estimator from the responses that pass. Other thresholds write nothing anew. */
   makeVector(request: VectorRequest, onEvent?: (event: ResponseEvent) => void): Promise<Extraction>;
-  /** What a contrast set's bytes hold, for a set that comes from a file. */
+  /** Opens a contrast set that comes from a file. */
   openContrast(bytes: Bytes): Promise<OpenedContrast>;
   /** One tensor of a vector file (the mean difference where none is named) as a GGUF control vector for llama.cpp and
    * repeng. Its layers begin at our layer 2: layers 0 and 1 cannot be exported. */
   exportControlVector(vector: Bytes, tensor?: string): Promise<Bytes>;
   /** A GGUF control vector as a vector file for the loaded model. Layers that it leaves out are zero. */
   importControlVector(gguf: Bytes): Promise<Bytes>;
-  /** What a vector does to its trait at several layers and doses, and what it costs. A stop ends a study with a failure of
+  /** Tries a vector at several layers and doses, for its effect on the trait and its cost. A stop ends a study with a failure of
    * kind `usage`, after the event with its `records`. */
   sweepTrait(request: SweepRequest, onEvent?: (event: StudyEvent) => void): Promise<Sweep>;
   /** What meaningless directions of the same length do where a vector is recommended. */
@@ -1350,10 +1440,11 @@ export interface StudioVerbs {
 export const STUDIO_VERBS = {
   generate: { inputs: 1, listens: true, immediate: false },
   tokenize: { inputs: 2, listens: false, immediate: false },
-  score: { inputs: 1, listens: false, immediate: false },
-  trace: { inputs: 2, listens: false, immediate: false },
+  score: { inputs: 1, listens: true, immediate: false },
+  trace: { inputs: 3, listens: true, immediate: false },
   profile: { inputs: 2, listens: false, immediate: false },
-  extract: { inputs: 1, listens: false, immediate: false },
+  extract: { inputs: 1, listens: true, immediate: false },
+  calibrate: { inputs: 1, listens: true, immediate: false },
   addVector: { inputs: 2, listens: false, immediate: false },
   addRandomTrait: { inputs: 2, listens: false, immediate: false },
   removeTraits: { inputs: 1, listens: false, immediate: false },

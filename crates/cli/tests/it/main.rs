@@ -5,6 +5,8 @@
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::LazyLock;
+use trimtab_testing::chat_model;
 use trimtab_testing::files::repository;
 
 mod exchange;
@@ -44,7 +46,24 @@ fn scratch(name: &str) -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).join(name)
 }
 
-/// The same, with nothing there.
+/// A folder there with nothing in it.
+fn emptied(name: &str) -> PathBuf {
+    let folder = scratch(name);
+    if folder.exists() {
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+    std::fs::create_dir_all(&folder).unwrap();
+    folder
+}
+
+/// The directory of a random model.
+static MODEL: LazyLock<String> = LazyLock::new(|| {
+    let directory = scratch("random-model");
+    chat_model::write(&directory);
+    directory.display().to_string()
+});
+
+/// A path there with no file.
 fn fresh(name: &str) -> PathBuf {
     let path = scratch(name);
     if path.exists() {

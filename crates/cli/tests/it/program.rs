@@ -1,10 +1,11 @@
-//! The program as a person meets it: flags, JSON, exit codes, sentences. On the default checkpoint.
+//! The program as a person meets it: flags, JSON, exit codes, sentences.
 
-use crate::{command, printed, scratch, trimtab};
+use crate::{MODEL, command, printed, scratch, trimtab};
 use safetensors::SafeTensors;
 use serde_json::{Value, json};
 use std::io::Write;
 use std::process::{Output, Stdio};
+use trimtab_testing::chat_model;
 use trimtab_testing::files::{bytes, golden};
 
 /// The exit code and standard error of a run that fails.
@@ -48,6 +49,14 @@ fn numbers(value: &Value) -> Vec<f64> {
     list.iter().map(|number| number.as_f64().unwrap()).collect()
 }
 
+/// Tokens of the prompt and of the answer.
+fn written(generated: &Value) -> (Vec<u64>, Vec<u64>) {
+    let tokens = generated["tokens"].as_array().unwrap().iter();
+    let mut ids: Vec<u64> = tokens.map(|token| token["id"].as_u64().unwrap()).collect();
+    let answer = ids.split_off(generated["answerStart"].as_u64().unwrap() as usize);
+    (ids, answer)
+}
+
 #[test]
 fn score_prints_what_transformers_computed() {
     let (ids, nll, top1) = golden_sequence();
@@ -62,7 +71,7 @@ fn score_prints_what_transformers_computed() {
     let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
     let expected = mean(&nll[..79]);
     assert!((mean(&found) - expected).abs() < 2e-4 * expected);
-    assert!((score["mean_nll"].as_f64().unwrap() - mean(&found)).abs() < 1e-5);
+    assert!((score["meanNll"].as_f64().unwrap() - mean(&found)).abs() < 1e-5);
     let agree = numbers(&score["top1"])
         .iter()
         .zip(&top1)
@@ -119,15 +128,19 @@ fn readings_are_projections_of_the_trace() {
         "cheerful",
     ];
     let generated = printed(&[&generate[..], &steer].concat());
-    assert_eq!(numbers(&generated["prompt_ids"]).len(), 24);
-    let new: Vec<u64> = numbers(&generated["ids"])
-        .iter()
-        .map(|&id| id as u64)
-        .collect();
+    let (given, new) = written(&generated);
+    assert_eq!(given, ids[..24]);
     assert!((1..=5).contains(&new.len()));
     assert!(!generated["text"].as_str().unwrap().is_empty());
-    let readings = generated["readings"]["cheerful"].as_array().unwrap();
-    assert_eq!(readings.len(), 24 + new.len());
+    let directions = generated["directions"].as_array().unwrap();
+    let cheerful = directions.iter().position(|name| name == "cheerful");
+    let readings = &generated["readings"];
+    assert_eq!(readings["tokens"], 24 + new.len());
+    assert_eq!(readings["traits"], directions.len());
+    let reading = |token: usize, layer: usize| {
+        let at = (token * directions.len() + cheerful.unwrap()) * 31 + layer;
+        readings["values"][at].as_f64().unwrap()
+    };
 
     let all = ids_file("all.json", &[&ids[..24], &new].concat());
     let out = scratch("trace.safetensors").display().to_string();
@@ -157,8 +170,7 @@ fn readings_are_projections_of_the_trace() {
             let v = &vector[layer * 576..][..576];
             let h = &residual[(layer * tokens + token) * 576..][..576];
             let dot: f64 = h.iter().zip(v).map(|(h, v)| h * v).sum();
-            let reading = readings[token][layer].as_f64().unwrap();
-            let difference = (dot / length(v) - reading).abs();
+            let difference = (dot / length(v) - reading(token, layer)).abs();
             assert!(
                 difference < 1e-3 * length(h),
                 "token {token}, layer {layer}: {difference}"
@@ -169,18 +181,16 @@ fn readings_are_projections_of_the_trace() {
 
 #[test]
 fn a_zero_coefficient_changes_nothing_and_a_push_does() {
-    let prompt = [
-        "generate",
-        "--json",
-        "--prompt",
-        "How was your day?",
-        "--max-tokens",
-        "12",
-    ];
-    let ids = |more: &[&str]| printed(&[&prompt[..], more].concat())["ids"].clone();
+    let vector = scratch("random.safetensors").display().to_string();
+    let file = chat_model::vector_file(&chat_model::vector(7));
+    std::fs::write(&vector, file).unwrap();
+    let model = ["generate", "--json", "--model", &MODEL];
+    let prompt = ["--prompt", "How was your day?", "--max-tokens", "12"];
+    let ids = |more: &[&str]| written(&printed(&[&model[..], &prompt, more].concat())).1;
     let plain = ids(&[]);
-    assert_eq!(ids(&["--steer", "cheerful=0"]), plain);
-    assert_ne!(ids(&["--steer", "cheerful=-3"]), plain);
+    let pushed = |push: &str| ids(&["--steer", &format!("{vector}={push}")]);
+    assert_eq!(pushed("0@1"), plain);
+    assert_ne!(pushed("-3@1"), plain);
     let sampled = ["--temperature", "0.8", "--top-p", "0.9", "--seed", "4"];
     assert_eq!(ids(&sampled), ids(&sampled));
 }
@@ -191,8 +201,8 @@ fn a_chat_file_and_a_system_prompt_are_rendered_by_the_models_template() {
     let messages =
         json!([{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}]);
     std::fs::write(&chat, messages.to_string()).unwrap();
-    let short = ["--json", "--max-tokens", "1"];
-    let of = |more: &[&str]| printed(&[&["generate"], more, &short].concat())["prompt_ids"].clone();
+    let short = ["--json", "--max-tokens", "1", "--model", &MODEL];
+    let of = |more: &[&str]| written(&printed(&[&["generate"], more, &short].concat())).0;
     let from_file = of(&["--chat", &chat.display().to_string()]);
     assert_eq!(from_file, of(&["--system", "Be brief.", "--prompt", "Hi"]));
     assert_ne!(from_file, of(&["--prompt", "Hi"]));
@@ -326,16 +336,20 @@ fn a_link_that_was_made_here_replays_here() {
     assert!(link.starts_with("https://example.org/t/#r="), "{link}");
     let replayed = printed(&["link", "replay", "--json", link]);
     assert_eq!(replayed["agreed"], replayed["tokens"]);
-    assert_eq!(replayed["same_prompts"], true);
+    assert_eq!(replayed["samePrompts"], true);
     let answer = &replayed["answers"][0];
-    assert_eq!(answer["ids"], made["messages"][1]["ids"]);
-    assert_eq!(answer["ids"], answer["chosen"]);
+    let (_, ids) = written(answer);
+    assert_eq!(serde_json::json!(ids), made["messages"][1]["ids"]);
+    let chosen = answer["chosen"].as_array().unwrap().iter();
+    assert!(chosen.map(|one| &one["id"]).eq(&ids));
     // A vector in the link has readings at the layers that it carries, and nowhere else.
-    let readings = &answer["readings"]["poetic"][0];
-    assert!(readings[16].is_number() && readings[15].is_number() && readings[14].is_null());
-    assert_eq!(readings[15], made["messages"][1]["readings"][0]);
+    assert_eq!(replayed["directions"], json!(["poetic"]));
+    let start = answer["answerStart"].as_u64().unwrap() as usize;
+    let reading = |layer: usize| &answer["reread"]["values"][start * 31 + layer];
+    assert!(reading(16).is_number() && reading(15).is_number() && reading(14).is_null());
+    assert_eq!(*reading(15), made["messages"][1]["readings"][0]);
     let sentence = replayed["sentence"].as_str().unwrap();
-    assert!(sentence.contains("this machine agrees on"), "{sentence}");
+    assert!(sentence.contains("This machine agrees on"), "{sentence}");
 }
 
 #[test]
@@ -377,6 +391,11 @@ fn mistakes_get_a_sentence_and_a_code() {
             .1
             .contains("config.json")
     );
+    let (code, error) = refused(&[&prompt[..], &["--temperature", "-1"]].concat());
+    assert_eq!(code, Some(1));
+    assert!(error.contains("temperature"), "{error}");
+    let link = ["link", "make", "--prompt", "Hi", "--max-tokens", "65537"];
+    assert!(refused(&link).1.contains("at most 65536"));
     assert_eq!(refused(&["generate"]).0, Some(2));
     assert_eq!(refused(&["sing"]).0, Some(2));
 }

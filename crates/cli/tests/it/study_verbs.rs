@@ -1,24 +1,21 @@
-//! `trimtab sweep`, `controls` and `predict`, as a person meets them. On the default checkpoint.
+//! `trimtab sweep`, `controls` and `predict`, as a person meets them. On a random model, but where the ready-made vectors matter.
 
-use crate::{fresh, printed, refused};
+use crate::{MODEL, emptied, fresh, printed, refused};
 use serde_json::Value;
+use std::sync::LazyLock;
 use trimtab_checkpoint::source::LocalFuture;
-use trimtab_engine::{Backend, Precision};
+use trimtab_engine::Precision;
 use trimtab_persona::conversation::ChatText;
 use trimtab_persona::vector_file::VectorFile;
 use trimtab_studio::session::Session;
 use trimtab_studio::studies::StudyEvent;
 use trimtab_studio::verbs::{Event, Request, perform};
 use trimtab_studio::watch::{Asked, Watch};
-use trimtab_testing::default_model::{self, SharedEngine};
-use trimtab_testing::files::{bytes, golden, repository};
+use trimtab_testing::files::bytes;
+use trimtab_testing::{chat_model, default_model};
 
-const TRAIT: [&str; 4] = [
-    "--trait",
-    "models/traits/cheerful.json",
-    "--vector",
-    "cheerful",
-];
+const PACK: &str = "models/traits/cheerful.json";
+const READY_MADE: [&str; 4] = ["--trait", PACK, "--vector", "cheerful"];
 /// Made before vector files told which instruction pairs extraction used; links name it, so it stays.
 const EARLIER_CHEERFUL: &str =
     "models/vectors/4524b4a308df1a69c9b48fb316ee71b7ef817196058aa11de40bfc1dd2d135dc.safetensors";
@@ -36,32 +33,49 @@ const SMALL: [&str; 10] = [
     "fast",
 ];
 
+/// A vector that the random model has made of four of the five instruction pairs.
+static VECTOR: LazyLock<String> = LazyLock::new(|| {
+    let vector = emptied("study").join("cheerful.safetensors");
+    let vector = vector.display().to_string();
+    extract(&vector, &["--instruction-pairs", "4", "--questions", "4"]);
+    vector
+});
+
+/// Runs `extract`, with the record and the neutral answers beside the vector at `out`.
+fn extract(out: &str, more: &[&str]) -> Value {
+    let usual = ["extract", "--trait", PACK, "--model", &MODEL, "--out", out];
+    // Hardly a response of a random model counts by its evidence.
+    let few = [
+        "--max-tokens",
+        "16",
+        "--min-evidence",
+        "-1000",
+        "--band",
+        "1000",
+        "--json",
+    ];
+    printed(&[&usual[..], &few, more].concat())
+}
+
+/// What a study of that vector by the random model is given.
+fn study_of(vector: &str) -> Vec<&str> {
+    let given = ["--trait", PACK, "--vector", vector, "--model", &MODEL];
+    [&given[..], &SMALL].concat()
+}
+
 #[test]
 fn a_sweep_reports_every_setting_and_goes_on_from_what_it_kept() {
     let keep = fresh("sweep-kept.json");
     let keep = keep.to_str().unwrap();
+    let study = study_of(&VECTOR);
     let given = |doses| {
-        [
-            &["sweep"],
-            &TRAIT[..],
-            &SMALL,
-            &[
-                "--layers",
-                "16",
-                "--all-layers",
-                "--json",
-                "--keep",
-                keep,
-                "--doses",
-                doses,
-            ],
-        ]
-        .concat()
+        let plan = ["--layers", "1", "--all-layers", "--doses", doses];
+        [&["sweep"], &study[..], &plan, &["--json", "--keep", keep]].concat()
     };
     let report = printed(&given("0.15"));
     let rows = report["rows"].as_array().unwrap();
     assert_eq!(rows.len(), 2);
-    assert_eq!(rows[0]["layers"], serde_json::json!([16]));
+    assert_eq!(rows[0]["layers"], serde_json::json!([1]));
     assert_eq!(rows[1]["allLayers"], true);
     let detail = &report["detail"];
     assert_eq!(detail["unsteered"]["answers"], 9);
@@ -82,7 +96,7 @@ fn a_sweep_reports_every_setting_and_goes_on_from_what_it_kept() {
 
 #[test]
 fn a_prediction_has_a_point_for_every_system_prompt_and_question() {
-    let given = [TRAIT[0], TRAIT[1], "--vector", EARLIER_CHEERFUL];
+    let given = ["--trait", PACK, "--vector", EARLIER_CHEERFUL];
     let report = printed(&[&["predict"], &given[..], &SMALL, &["--json"]].concat());
     let count = |points: &Value| points.as_array().unwrap().len();
     let detail = &report["detail"];
@@ -100,12 +114,12 @@ fn a_prediction_has_a_point_for_every_system_prompt_and_question() {
 
 #[test]
 fn what_cannot_be_studied_is_named() {
-    let error = refused(&[&["sweep"], &TRAIT[..], &["--doses", "0"]].concat());
+    let error = refused(&[&["sweep"], &READY_MADE[..], &["--doses", "0"]].concat());
     assert!(error.contains("dose is a number other than 0"), "{error}");
     let error = refused(
         &[
             &["sweep"],
-            &TRAIT[..],
+            &READY_MADE[..],
             &["--layers", "31", "--doses", "0.1"],
         ]
         .concat(),
@@ -119,127 +133,74 @@ fn what_cannot_be_studied_is_named() {
         "nowhere",
     ]);
     assert!(error.contains("nowhere"), "{error}");
-    let error = refused(&[&["controls"], &TRAIT[..], &["--dose", "-1"]].concat());
+    let error = refused(&[&["controls"], &READY_MADE[..], &["--dose", "-1"]].concat());
     assert!(error.contains("above 0"), "{error}");
 }
 
 #[test]
 fn four_verbs_fill_one_report_and_the_vector_file() {
-    let (vector, report) = (fresh("cheerful.safetensors"), fresh("cheerful.report.json"));
-    let (vector, report) = (vector.to_str().unwrap(), report.to_str().unwrap());
-    let early = refused(
-        &[
-            &["predict"],
-            &TRAIT[..],
-            &SMALL,
-            &["--layer", "16", "--report", report],
-        ]
-        .concat(),
-    );
+    let folder = emptied("four-verbs");
+    let path = |name: &str| folder.join(name).display().to_string();
+    let vector = path("cheerful.safetensors");
+    let (report, other) = (&*path("report.json"), &*path("other.safetensors"));
+    let given = study_of(&vector);
+    let own = [&given[..], &["--report", report, "--json"]].concat();
+    std::fs::write(other, chat_model::vector_file(&chat_model::vector(9))).unwrap();
+    let early = refused(&[&["predict"], &study_of(&VECTOR)[..], &["--report", report]].concat());
     assert!(early.contains("extract --trait"), "{early}");
 
-    let contrast = fresh("cheerful.contrast");
-    std::fs::write(&contrast, golden("study.contrast")).unwrap();
-    let neutral = fresh("neutral.json");
-    let shared = repository().join("models/vectors/neutral.json");
-    std::fs::copy(&shared, &neutral).unwrap();
-    // So small a set has hardly a response that counts by its evidence.
-    let made = printed(&[
-        "extract",
-        "--trait",
-        "models/traits/cheerful.json",
-        "--contrast",
-        contrast.to_str().unwrap(),
+    let few = [
         "--instruction-pairs",
         "2",
         "--questions",
         "8",
-        "--max-tokens",
-        "32",
-        "--min-evidence",
-        "-1000",
-        "--neutral",
-        neutral.to_str().unwrap(),
-        "--precision",
-        "fast",
-        "--out",
-        vector,
         "--report",
         report,
-        "--json",
-    ]);
+    ];
+    let made = extract(&vector, &few);
     assert!(
         made["extraction"]["keptPositive"].as_u64().unwrap() > 8,
         "{made}"
     );
-    // The record's own answers are the same ones, but nothing says how likely they are.
-    let kept = std::fs::read(&neutral).unwrap();
-    assert!(
-        kept == std::fs::read(&shared).unwrap(),
-        "an extraction has written over what other traits are calibrated on"
-    );
-    let own = [
-        "--trait",
-        "models/traits/cheerful.json",
-        "--vector",
-        vector,
-        "--report",
-        report,
-        "--json",
-    ];
-    let swept = printed(
-        &[
-            &["sweep", "--store", "--layers", "16", "--doses", "0.15"],
-            &own[..],
-            &SMALL,
-        ]
-        .concat(),
-    );
+    // What other traits are calibrated on stays, unless the record has more.
+    let neutral = path("neutral.json");
+    let ours = std::fs::read_to_string(&neutral).unwrap();
+    let mut shared: Value = serde_json::from_str(&ours).unwrap();
+    let left = |shared: &Value| {
+        std::fs::write(&neutral, shared.to_string()).unwrap();
+        assert_eq!(extract(&vector, &few)["tensors"], made["tensors"]);
+        std::fs::read_to_string(&neutral).unwrap()
+    };
+    shared["answers"][0]["logprob"] = serde_json::json!(-1.5);
+    assert_eq!(left(&shared), shared.to_string());
+    shared["answers"][0]["logprob"] = Value::Null;
+    assert_eq!(left(&shared), ours);
+    let place = ["--layers", "1", "--doses", "0.15"];
+    let swept = printed(&[&["sweep", "--store"], &own[..], &place].concat());
     // Three of the five pairs were left unseen.
     assert_eq!(swept["detail"]["material"]["unseen"], true, "{swept}");
-    let place = ["--layer", "16", "--dose", "0.15"];
-    let controlled = printed(&[&["controls", "--store"], &own[..], &place, &SMALL].concat());
-    let kinds: Vec<&str> = controlled["rows"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .filter_map(|row| row["kind"].as_str())
-        .collect();
-    let count = |kind| kinds.iter().filter(|own| **own == kind).count();
+    let other = ["--layer", "1", "--dose", "0.15", "--other", other];
+    let controlled = printed(&[&["controls", "--store"], &own[..], &other].concat());
+    let rows = controlled["rows"].as_array().unwrap();
+    let count = |kind| rows.iter().filter(|row| row["kind"] == kind).count();
     assert_eq!(
-        [
-            count("vector"),
-            count("flipped"),
-            count("shuffled"),
-            count("random"),
-            count("other")
-        ],
+        ["vector", "flipped", "shuffled", "random", "other"].map(count),
         [1, 1, 10, 3, 1]
     );
-    printed(&[&["predict", "--layer", "16"], &own[..], &SMALL].concat());
+    printed(&[&["predict", "--layer", "1"], &own[..]].concat());
 
     let report: Value = serde_json::from_slice(&std::fs::read(report).unwrap()).unwrap();
     assert_eq!(report["pack"]["name"], "cheerful");
-    assert_eq!(report["responses"].as_array().unwrap().len(), 32);
-    assert_eq!(
-        report["extraction"]["auc"][0]["values"]
-            .as_array()
-            .unwrap()
-            .len(),
-        31
-    );
-    assert_eq!(report["sweep"]["rows"].as_array().unwrap().len(), 1);
-    assert_eq!(report["controls"]["rows"].as_array().unwrap().len(), 16);
+    let count = |list: &Value| list.as_array().unwrap().len();
+    assert_eq!(count(&report["responses"]), 32);
+    assert_eq!(count(&report["extraction"]["auc"][0]["values"]), 3);
+    assert_eq!(count(&report["sweep"]["rows"]), 1);
+    assert_eq!(count(&report["controls"]["rows"]), 16);
     // What the program printed is what the file holds.
     assert_eq!(report["sweep"], swept);
     assert_eq!(report["controls"], controlled);
     assert_eq!(report["prediction"]["calibrated"], true);
-    assert!(
-        !report["prediction"]["points"]
-            .as_array()
-            .unwrap()
-            .is_empty()
-    );
+    assert!(count(&report["prediction"]["points"]) > 0);
 }
 
 /// The page's side of a sweep that is closed in the middle.
@@ -268,15 +229,11 @@ impl Watch for Closing {
 }
 
 /// What a person asked the page for, as it posts it to its worker.
-fn asked_by_the_page(session: &Session) -> Request {
-    let vector = bytes("models/vectors/cheerful.safetensors");
-    let pack: Value = serde_json::from_slice(&bytes("models/traits/cheerful.json")).unwrap();
-    assert_eq!(
-        VectorFile::parse(&vector).unwrap().metadata.model_sha256,
-        Some(session.sha256.clone())
-    );
+fn asked_by_the_page() -> Request {
+    let vector = std::fs::read(&*VECTOR).unwrap();
+    let pack: Value = serde_json::from_slice(&bytes(PACK)).unwrap();
     let settings = serde_json::json!({
-        "layers": [16], "doses": [0.15], "allLayers": false,
+        "layers": [1], "doses": [0.15], "allLayers": false,
         "questions": 3, "maxTokens": 8, "pairs": 1, "neutralSamples": 3,
     });
     let input = serde_json::json!({"pack": pack, "vector": vector, "settings": settings});
@@ -285,32 +242,29 @@ fn asked_by_the_page(session: &Session) -> Request {
 
 #[test]
 fn what_the_page_has_begun_the_program_goes_on_with() {
-    let neutral: Value = serde_json::from_slice(&bytes("models/vectors/neutral.json")).unwrap();
     let chat = ChatText {
         tokenizer: default_model::tokenizer(),
         template: default_model::chat_template(),
     };
+    let file = VectorFile::parse(&std::fs::read(&*VECTOR).unwrap()).unwrap();
     // The page's engine has room for other numbers of answers, and so writes them in another order.
-    static PAGE: SharedEngine = SharedEngine::new(Backend::Cpu, Precision::Fast, 512, 4);
-    let records = PAGE.lend(|engine| {
-        let sha256 = neutral["model_sha256"].as_str().unwrap().to_owned();
-        let mut session = Session::new(engine, chat, sha256);
-        let mut page = Closing {
-            answers: 0,
-            records: Vec::new(),
-        };
-        let request = asked_by_the_page(&session);
-        let run = perform(request, Some(&mut session), &mut page);
-        let stopped = pollster::block_on(run).unwrap_err();
-        assert!(stopped.message.contains("stopped"), "{stopped}");
-        (session.engine, page.records)
-    });
+    let engine = chat_model::engine(Precision::Fast, 4);
+    let mut session = Session::new(engine, chat, file.metadata.model_sha256.unwrap());
+    let mut page = Closing {
+        answers: 0,
+        records: Vec::new(),
+    };
+    let request = asked_by_the_page();
+    let run = perform(request, Some(&mut session), &mut page);
+    let stopped = pollster::block_on(run).unwrap_err();
+    assert!(stopped.message.contains("stopped"), "{stopped}");
+    let records = page.records;
     let begun: Value = serde_json::from_slice(&records).unwrap();
     let keep = fresh("begun-by-the-page.json");
     std::fs::write(&keep, &records).unwrap();
-    let here = ["--layers", "16", "--doses", "0.15", "--json", "--keep"];
+    let here = ["--layers", "1", "--doses", "0.15", "--json", "--keep"];
     let keep = keep.to_str().unwrap();
-    let report = printed(&[&["sweep"], &TRAIT[..], &SMALL, &here, &[keep]].concat());
+    let report = printed(&[&["sweep"], &study_of(&VECTOR)[..], &here, &[keep]].concat());
     assert!(report["detail"]["complete"].as_bool().unwrap());
     let ended: Value = serde_json::from_slice(&std::fs::read(keep).unwrap()).unwrap();
     assert_eq!(begun["key"], ended["key"]);

@@ -28,9 +28,9 @@ pub fn groups(count: usize) -> impl Iterator<Item = (usize, usize)> {
 /// side, block by block.
 #[derive(Debug, Default)]
 pub struct Quantised {
-    /// Of one row.
+    /// Blocks of one row.
     blocks: usize,
-    /// Of one row, where blocks of 8-bit integers are paired: with one of zeros if their number is odd.
+    /// Blocks of one row where blocks of 8-bit integers are paired: with one of zeros if their number is odd.
     blocks8: usize,
     /// `[rows, blocks8]`, as the following one.
     values8: Aligned<Block8>,

@@ -144,7 +144,7 @@ impl CacheShape {
     }
 }
 
-/// What keys and values are kept as.
+/// A number as keys and values are kept.
 trait Number: Pod {
     fn pack(from: &[f32], to: &mut [Self]);
     /// `stored` as f32, in `scratch` where that is not what it is.
@@ -330,7 +330,7 @@ fn attend_together<'a, D: DotProduct, N: Number>(
     }
 }
 
-/// What `join` makes of all `values`, lane by lane first: one after another would wait for each result.
+/// The `join` of all `values`, lane by lane first: one after another would wait for each result.
 #[inline(always)]
 fn all(values: &[f32; PAGE], join: impl Fn(f32, f32) -> f32) -> f32 {
     const LANES: usize = 16;

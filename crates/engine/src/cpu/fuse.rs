@@ -3,7 +3,7 @@
 use crate::index::Site;
 use crate::op::{Activation, Factor, Op, Value};
 
-/// What is computed at once.
+/// Operations that are computed at once.
 pub enum Step<'a> {
     /// A projection to gate and up, and the gate.
     Gated {

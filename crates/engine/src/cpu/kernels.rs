@@ -102,7 +102,7 @@ compiled_for!(simd128, super::super::dot::wasm::Simd128);
 compiled_for!(simd128, super::super::dot::wasm::Simd128, "relaxed-simd");
 
 impl Kernels {
-    /// What this module was built for.
+    /// The kernels that this module was built for.
     #[cfg(target_arch = "wasm32")]
     pub fn available() -> Vec<Self> {
         vec![simd128::KERNELS]

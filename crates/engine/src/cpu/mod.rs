@@ -420,7 +420,7 @@ impl Projection<'_> {
             });
     }
 
-    /// What comes out (`[w, n]`) as what goes in (`[n, w]`).
+    /// Turns the result of a projection (`[w, n]`) into rows (`[n, w]`).
     fn transpose(&self, from: &[f32], n: usize, to: &mut Aligned<f32>) {
         to.resize(from.len());
         match n {
@@ -429,7 +429,7 @@ impl Projection<'_> {
         }
     }
 
-    /// Adds what comes out (`[w, n]`) to `sum` (`[n, w]`).
+    /// Adds the result of a projection (`[w, n]`) to `sum` (`[n, w]`).
     fn add_transposed(&self, from: &[f32], n: usize, sum: &mut [f32]) {
         match n {
             1 => add(sum, from),

@@ -155,7 +155,7 @@ impl Predictor {
                     count += 1;
                 }
             }
-            // What is below every bound, or no number, comes last.
+            // Logits below every bound, or no numbers, come last.
             if reach.is_infinite() {
                 count = rest.len();
             }

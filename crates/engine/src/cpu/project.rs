@@ -75,7 +75,7 @@ struct Group<'a> {
     count: usize,
 }
 
-/// What the blocks of a row of weights are scaled and shifted by; room for [`CHUNK`].
+/// Scales and shifts of the blocks of a row of weights; room for [`CHUNK`].
 struct BlockNumbers {
     scales: [f32; CHUNK],
     mins: [[f32; SUMS]; CHUNK / SUMS],
@@ -274,7 +274,7 @@ fn dequantise<D: DotProduct>(
     }
 }
 
-/// What the weights of `blocks` in row `row` are scaled and shifted by, each where the encoding has it.
+/// Scales and shifts of the weights of `blocks` in row `row`, each where the encoding has it.
 #[inline(always)]
 pub fn scales_and_mins<D: DotProduct>(
     matrix: &WeightRows,

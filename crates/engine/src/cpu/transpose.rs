@@ -1,4 +1,4 @@
-//! What matrices give has a row for each of theirs; what enters the next has a row for each token.
+//! The result of a matrix has a row for each of its own; the input of the next has a row for each token.
 
 use super::dot::DotProduct;
 

@@ -1,20 +1,24 @@
 //! The start-up self-check: the kernels of a model on the actual adapter, with small inputs whose answers the CPU
 //! executor knows, before any of the model's weights are there.
 //!
-//! What is run is a [`StandIn`] through the very executor that the model will use, so that every kernel template is
+//! The model that is run is a [`StandIn`] through the very executor that the model will use, so that every kernel template is
 //! rendered in the model's stored forms, precision and head width, each projection in each of its widths, and
 //! compiled by the adapter's own compiler. Where a block has few enough weights (SmolLM2-135M's) its widths are the
 //! model's too; only the vocabulary, the number of layers and the context are other constants.
 
 use super::speed::{Clock, fastest_variant};
 use super::stand_in::{Forms, StandIn};
+use crate::cache::PAGE;
 use crate::compare::{CompareRequest, Comparison};
 use crate::engine::Engine;
 use crate::error::EngineError;
+use crate::executor::Capture;
 use crate::generate::{Answer, GenerateRequest, Generation};
 use crate::gpu::GpuExecutor;
 use crate::gpu::variant::Variant;
-use crate::index::{Layer, SequenceIndex, TokenId};
+use crate::index::{Layer, Place, SequenceIndex, TokenId};
+use crate::op::Value;
+use crate::reading::Reading;
 use crate::sampling::{Sampler, gumbel, pcg};
 use crate::steering::{LayerTable, Operation, Scope, SteeringPlan, Term};
 use crate::types::{Backend, Precision, ReadOutcome, ReadRequest, Scoring};
@@ -22,7 +26,10 @@ use trimtab_checkpoint::ModelConfig;
 
 /// Rows of the batches that are read: one for each width of a projection.
 const READS: [usize; 3] = [8, 2, 1];
+/// A text that takes more than one page of the cache, and that batches leave a rest of.
+const LONG: usize = PAGE + 6;
 const SAMPLED: usize = 3;
+const ADD: Operation = Operation::Add { coefficient: 0.7 };
 
 /// A stand-in loaded into the GPU's executor and into the CPU's.
 #[derive(Debug)]
@@ -119,14 +126,15 @@ impl SelfCheck {
             what,
         };
         let tolerance = Tolerance::of(self.gpu.info().precision);
-        let directions = [self.table(10)?, self.table(11)?, self.table(12)?];
+        let table = |seed| self.table(seed, Place::Residual);
+        let directions = [table(10)?, table(11)?, table(12)?];
         let directions = directions.map(|table| table.normalised());
         for engine in [&mut self.gpu, &mut self.oracle] {
             engine.set_directions(&directions)?;
         }
         let plan = self.plan()?;
         let plain = SteeringPlan::default();
-        for (sequence, count) in (0..).zip(READS) {
+        for (sequence, count) in (0..).zip([LONG, READS[1], READS[2]]) {
             // A single token is read without a plan, which is a way of its own through the kernels.
             let plan = if count > 1 { &plan } else { &plain };
             let tokens = self.tokens(sequence, count);
@@ -180,7 +188,8 @@ impl SelfCheck {
             ..Sampler::GREEDY
         };
         let got = answer(&mut self.gpu, &prompt, &plan, warm).await?;
-        sampled_as_said(&got, warm).map_err(&wrong)
+        sampled_as_said(&got, warm).map_err(&wrong)?;
+        self.inside(tolerance).await?.map_err(&wrong)
     }
 
     fn tokens(&self, sequence: u32, count: usize) -> Vec<TokenId> {
@@ -190,33 +199,97 @@ impl SelfCheck {
             .collect()
     }
 
-    fn table(&self, seed: u32) -> Result<LayerTable, EngineError> {
-        let d = self.stand_in.config.hidden_size;
-        let count = self.gpu.layer_rows() * d;
+    /// The same where something is changed, read and captured inside blocks: what differs, if anything.
+    async fn inside(&mut self, tolerance: Tolerance) -> Result<Result<(), String>, EngineError> {
+        const INSIDE: [Place; 2] = [Place::Heads, Place::AfterAttention];
+        let tokens = self.tokens(0, READS[0]);
+        let mut plan = self.plan()?;
+        let mut directions = Vec::new();
+        for (seed, place) in (4..).zip(INSIDE) {
+            let last = self.gpu.last_layer();
+            plan.terms.extend([
+                self.term(seed, place, Layer(1), ADD)?,
+                self.term(seed + 10, place, last, Operation::Ablate)?,
+            ]);
+            directions.push(self.table(seed + 20, place)?.normalised());
+        }
+        let request = ReadRequest {
+            sequence: SequenceIndex(0),
+            tokens: &tokens,
+            prompt_length: tokens.len(),
+            plan: &plan,
+            score: Scoring::Everything,
+            capture: false,
+        };
+        let capture = Capture {
+            after_attention: true,
+            heads: true,
+            ..Capture::RESIDUAL
+        };
+        let mut read = Vec::new();
+        for engine in [&mut self.oracle, &mut self.gpu] {
+            engine.set_directions(&directions)?;
+            let mut reading = Reading::start_capturing(engine, &request, capture).await?;
+            while reading.next(engine).await? {}
+            read.push((reading.take_captured(), reading.finish(engine)));
+        }
+        let [(want, said), (got, found)] = &mut read[..] else {
+            return Ok(Ok(()));
+        };
+        let compare = || {
+            for (row, (want, got)) in want.iter_mut().zip(got).enumerate() {
+                for place in Place::ALL {
+                    let width = Value::at(place).width(&self.stand_in.config);
+                    let (want, got) = (want.at_mut(place), got.at_mut(place));
+                    tolerance.layers(want, got, width)?;
+                    for (index, direction) in directions.iter().enumerate() {
+                        let layers = (1..).map(Layer).zip(got.chunks(width));
+                        for (layer, h) in layers.filter(|_| direction.place() == place) {
+                            let reading = found.records[row].readings.at(index, layer);
+                            read_as_said(h, direction.row(layer), reading)?;
+                        }
+                    }
+                }
+            }
+            tolerance.predictions(said, found)
+        };
+        Ok(compare())
+    }
+
+    fn table(&self, seed: u32, place: Place) -> Result<LayerTable, EngineError> {
+        let width = Value::at(place).width(&self.stand_in.config);
+        let count = self.gpu.layer_rows() * width;
         let number = |index: u32| (pcg(index ^ pcg(seed)) >> 8) as f32 / (1 << 23) as f32 - 1.0;
-        Ok(LayerTable::new((0..count as u32).map(number).collect(), d)?)
+        let values = (0..count as u32).map(number).collect();
+        Ok(LayerTable::new(values, width)?.at(place))
+    }
+
+    fn term(
+        &self,
+        seed: u32,
+        place: Place,
+        layer: Layer,
+        operation: Operation,
+    ) -> Result<Term, EngineError> {
+        Ok(Term {
+            vector: self.table(seed, place)?,
+            layers: vec![layer],
+            operation,
+            scope: Scope::All,
+        })
     }
 
     /// Every operation, two of them on one layer.
     fn plan(&self) -> Result<SteeringPlan, EngineError> {
         let last = self.gpu.last_layer();
-        let term = |seed, layer, operation| {
-            Ok::<_, EngineError>(Term {
-                vector: self.table(seed)?,
-                layers: vec![layer],
-                operation,
-                scope: Scope::All,
-            })
-        };
-        let add = Operation::Add { coefficient: 0.7 };
         let clamp = Operation::Clamp {
             low: -0.1,
             high: 0.2,
         };
         let terms = vec![
-            term(1, Layer(0), add)?,
-            term(2, last, Operation::Ablate)?,
-            term(3, last, clamp)?,
+            self.term(1, Place::Residual, Layer(0), ADD)?,
+            self.term(2, Place::Residual, last, Operation::Ablate)?,
+            self.term(3, Place::Residual, last, clamp)?,
         ];
         Ok(SteeringPlan { terms })
     }
@@ -278,13 +351,21 @@ async fn answer(
 impl Tolerance {
     /// Fails with what differs, in words. `width` is `d`.
     fn compare(&self, want: &ReadOutcome, got: &ReadOutcome, width: usize) -> Result<(), String> {
-        let layers = want.residual.chunks(width).zip(got.residual.chunks(width));
-        for (want, got) in layers {
+        self.layers(&want.residual, &got.residual, width)?;
+        self.predictions(want, got)
+    }
+
+    fn layers(&self, want: &[f32], got: &[f32], width: usize) -> Result<(), String> {
+        for (want, got) in want.chunks(width).zip(got.chunks(width)) {
             let off = distance(want, got) / norm(want).max(1e-6);
             if !within(off, self.residual) {
                 return Err(format!("a layer's output was off by {:.2} %", 100.0 * off));
             }
         }
+        Ok(())
+    }
+
+    fn predictions(&self, want: &ReadOutcome, got: &ReadOutcome) -> Result<(), String> {
         for (want, got) in want.records.iter().zip(&got.records) {
             let (Some(want), Some(got)) = (&want.prediction, &got.prediction) else {
                 continue;
@@ -324,15 +405,20 @@ fn readings_as_said(got: &ReadOutcome, directions: &[LayerTable], d: usize) -> R
     for (record, residual) in got.records.iter().zip(got.residual.chunks(layer_rows * d)) {
         for (index, direction) in directions.iter().enumerate() {
             for (layer, h) in (0..).map(Layer).zip(residual.chunks(d)) {
-                let along = h.iter().zip(direction.row(layer)).map(|(h, v)| h * v);
-                let (want, got) = (along.sum::<f32>(), record.readings.at(index, layer));
-                if !within(want - got, 1e-4 * (1.0 + norm(h))) {
-                    return Err(format!("a reading was {got}, not {want}"));
-                }
+                read_as_said(h, direction.row(layer), record.readings.at(index, layer))?;
             }
         }
     }
     Ok(())
+}
+
+fn read_as_said(h: &[f32], direction: &[f32], got: f32) -> Result<(), String> {
+    let along = h.iter().zip(direction).map(|(h, v)| h * v);
+    let want = along.sum::<f32>();
+    match within(want - got, 1e-4 * (1.0 + norm(h))) {
+        true => Ok(()),
+        false => Err(format!("a reading was {got}, not {want}")),
+    }
 }
 
 /// Whether each token is the one that its own log-probabilities and the noise make it, so that it does not matter

@@ -11,7 +11,7 @@ use crate::index::{Position, SequenceIndex, TokenId};
 use crate::sampling::Sampler;
 use crate::types::{Backend, Precision};
 
-/// What is timed at once takes about so long.
+/// Length of a timed stretch, roughly.
 const SECONDS: f64 = 0.03;
 const ROUNDS: usize = 3;
 /// Where compiling takes longer, the likely variant is taken as it is: a visitor waits.
@@ -22,7 +22,7 @@ const TOGETHER: f64 = 4.0;
 /// Seconds since some moment; the browser has a clock of its own.
 pub type Clock<'a> = &'a dyn Fn() -> f64;
 
-/// Of one answer, near the beginning of a conversation.
+/// Speeds of one answer, near the beginning of a conversation.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Speeds {
     /// Tokens a second.
@@ -60,7 +60,7 @@ impl Speeds {
     }
 }
 
-/// Of one pass over `batch` on a GPU: seconds that it works, and that one waits besides.
+/// Seconds that a GPU works on one pass over `batch`, and that one waits besides.
 async fn work_and_wait(
     gpu: &mut Engine,
     batch: &Batch,
@@ -120,7 +120,7 @@ fn token() -> Batch {
     rows(1, Head::Sample(Sampler::GREEDY))
 }
 
-/// Of a prompt that is being read.
+/// Rows of a prompt that is being read.
 fn prompt(count: usize) -> Batch {
     rows(count as u32, Head::Skip)
 }
@@ -153,11 +153,11 @@ async fn shortest(
         loop {
             count += 1;
             if let Some(gpu) = engine.idle_gpu().await? {
-                gpu.submit_passes(batch, passes)?;
+                gpu.submit_passes(batch, passes).await?;
                 gpu.collect().await?;
                 break;
             }
-            engine.submit(batch)?;
+            engine.submit(batch).await?;
             engine.collect().await?;
             if clock() - start > SECONDS / ROUNDS as f64 {
                 break;

@@ -18,7 +18,7 @@ const BLOCKS: usize = 2;
 /// Kinds of blocks that are told apart.
 const MAX_KINDS: usize = 8;
 const VOCAB: usize = 1024;
-const CONTEXT: usize = 64;
+const CONTEXT: usize = 128;
 /// Sequences of an engine that holds a stand-in.
 const SEQUENCES: usize = 3;
 /// Weights of one block. A model with larger ones is stood in for by narrower ones, with the same heads' width and
@@ -35,7 +35,7 @@ pub struct Forms {
 }
 
 impl Forms {
-    /// Of models as `trimtab convert --quant q4` writes them: what is likely before the file's header is there.
+    /// Forms of models as `trimtab convert --quant q4` writes them: the likely ones before the file's header is there.
     pub fn usual() -> Self {
         Self {
             embedding: Encoding::Q8_0,
@@ -124,7 +124,7 @@ const ANY_LLAMA: &[u8] = br#"{"model_type": "llama", "architectures": ["LlamaFor
     "eos_token_id": 2}"#;
 
 impl StandIn {
-    /// Of the real model's own size, for timing what is not at hand.
+    /// A stand-in of the real model's own size, for timing what is not at hand.
     pub async fn whole(real: &ModelConfig, forms: &Forms) -> Result<Self, EngineError> {
         let weights = write(real, &ForwardPass::of(real)?, forms);
         Ok(Self {

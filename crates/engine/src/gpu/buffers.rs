@@ -1,11 +1,12 @@
 //! The buffers of one model: made here and counted, filled once, and found by the slot that a kernel names.
 
-use super::attention::AttentionShape;
 use super::graph::Slot;
 use super::layout::TILE;
 use super::parts::Parts;
 use super::step::{READINGS_AT, STEP_HEADER, StepRow};
 use crate::executor::Limits;
+use crate::index::Place;
+use crate::op::Value;
 use crate::record::MAX_DIRECTIONS;
 use crate::steering::MAX_CLAMPS;
 use std::cell::Cell;
@@ -17,19 +18,25 @@ pub const CHANGE_HEADER: usize = 4;
 /// 32-bit words of the records that host and kernels exchange.
 #[derive(Clone, Copy, Debug)]
 pub struct Words {
-    /// One layer's change.
-    pub change: usize,
     /// One row's record.
     pub record: usize,
     /// The bits of one sequence's seen tokens.
     pub seen: usize,
 }
 
+/// 32-bit words of one layer's change at a place of this width.
+pub const fn change_words(width: usize) -> usize {
+    CHANGE_HEADER + width + MAX_CLAMPS * (2 + width)
+}
+
+/// How wide the places are, in their order.
+pub fn widths(config: &ModelConfig) -> [usize; 3] {
+    Place::ALL.map(|place| Value::at(place).width(config))
+}
+
 impl Words {
     pub fn of(config: &ModelConfig) -> Self {
-        let d = config.hidden_size;
         Self {
-            change: CHANGE_HEADER + d + MAX_CLAMPS * (2 + d),
             record: READINGS_AT + MAX_DIRECTIONS * (config.layers + 1),
             seen: config.vocab_size.div_ceil(32),
         }
@@ -99,12 +106,13 @@ impl<'a> Buffers<'a> {
 pub struct StateBuffers {
     pub step: wgpu::Buffer,
     pub residual: wgpu::Buffer,
-    pub changes: wgpu::Buffer,
-    pub directions: wgpu::Buffer,
     pub records: wgpu::Buffer,
-    pub captured: wgpu::Buffer,
+    /// One for each place.
+    pub changes: [wgpu::Buffer; 3],
+    pub directions: [wgpu::Buffer; 3],
+    pub captured: [wgpu::Buffer; 3],
     pub seen: wgpu::Buffer,
-    sampled: wgpu::Buffer,
+    pub sampled: wgpu::Buffer,
     logits: wgpu::Buffer,
     rotations: wgpu::Buffer,
     queries: wgpu::Buffer,
@@ -114,9 +122,6 @@ pub struct StateBuffers {
     gated: [wgpu::Buffer; 2],
     /// The number of each layer.
     layers: Vec<wgpu::Buffer>,
-    /// One for each block.
-    keys: Vec<wgpu::Buffer>,
-    values: Vec<wgpu::Buffer>,
 }
 
 /// Activations `[rows, cols]`: their blocks, sized for exact ones, which are the larger, and the blocks' scales, with room for a
@@ -131,27 +136,26 @@ impl StateBuffers {
         buffers: &Buffers<'_>,
         config: &ModelConfig,
         limits: &Limits,
-        shape: AttentionShape,
         parts: Option<Parts>,
     ) -> Self {
         let (d, layer_rows, rows) = (config.hidden_size, config.layers + 1, limits.rows);
         let words = Words::of(config);
         let attention = config.heads * config.head_dim;
-        let cache = limits.sequences * limits.context * config.kv_heads * config.head_dim;
-        let cache = shape.cache_words(cache);
-        let per_block = |label: &str| {
-            let one = |_| buffers.storage(label, cache);
-            (0..config.layers).map(one).collect()
-        };
         let parts = parts.map_or(0, |parts| parts.words());
-        let changes = limits.change_slots * layer_rows * words.change;
+        let widths = widths(config);
+        let between = rows * widths[1].max(widths[2]);
+        let of_places = |label: &str, words: &dyn Fn(usize) -> usize| {
+            widths.map(|width| buffers.storage(label, layer_rows * words(width)))
+        };
         Self {
             step: buffers.uniform("step", STEP_HEADER + rows * size_of::<StepRow>()),
-            residual: buffers.storage("residual", rows * d + parts),
-            changes: buffers.storage("changes", changes),
-            directions: buffers.storage("directions", layer_rows * d * MAX_DIRECTIONS),
+            residual: buffers.storage("residual", rows * d + parts.max(between)),
+            changes: of_places("changes", &|width| {
+                limits.change_slots * change_words(width)
+            }),
+            directions: of_places("directions", &|width| width * MAX_DIRECTIONS),
             records: buffers.storage("records", rows * words.record),
-            captured: buffers.storage("captured", layer_rows * rows * d),
+            captured: of_places("captured", &|width| rows * width),
             seen: buffers.storage("seen", limits.sequences * words.seen),
             sampled: buffers.storage("sampled", limits.sequences),
             logits: buffers.storage("logits", limits.head_rows * config.vocab_size),
@@ -163,8 +167,6 @@ impl StateBuffers {
             layers: (0..layer_rows)
                 .map(|_| buffers.uniform("layer", 16))
                 .collect(),
-            keys: per_block("keys"),
-            values: per_block("values"),
         }
     }
 
@@ -191,16 +193,16 @@ impl StateBuffers {
         queue.write_buffer(&self.rotations, 0, bytemuck::cast_slice(&rotations));
     }
 
-    /// The buffer in a slot; `None` where it belongs to the weights.
+    /// The buffer in a slot; `None` where it belongs to the weights or the cache.
     pub fn slot(&self, slot: Slot) -> Option<&wgpu::Buffer> {
         Some(match slot {
             Slot::Step => &self.step,
             Slot::Layer(layer) => &self.layers[layer],
             Slot::Residual => &self.residual,
-            Slot::Changes => &self.changes,
-            Slot::Directions => &self.directions,
+            Slot::Changes(place) => &self.changes[place as usize],
+            Slot::Directions(place) => &self.directions[place as usize],
             Slot::Records => &self.records,
-            Slot::Captured => &self.captured,
+            Slot::Captured(place) => &self.captured[place as usize],
             Slot::Seen => &self.seen,
             Slot::Sampled => &self.sampled,
             Slot::Logits => &self.logits,
@@ -212,9 +214,7 @@ impl StateBuffers {
             Slot::AttendedScales => &self.attended[1],
             Slot::Gated => &self.gated[0],
             Slot::GatedScales => &self.gated[1],
-            Slot::Keys(block) => &self.keys[block],
-            Slot::Values(block) => &self.values[block],
-            Slot::Weights(_) | Slot::Scales(_) | Slot::Gain(_) => return None,
+            _ => return None,
         })
     }
 }

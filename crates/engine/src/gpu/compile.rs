@@ -1,6 +1,6 @@
 //! The static graph on a device: every dispatch of a forward pass with its pipeline and bind group, built once.
 
-use super::graph::{Extent, Graph, Over, Planned};
+use super::graph::{Extent, Graph, Over, Planned, Slot};
 use super::profile::Work;
 use super::shader::{Constants, Kernel, render};
 use crate::error::EngineError;
@@ -12,6 +12,8 @@ pub struct Dispatch {
     pub kernel: Kernel,
     pipeline: wgpu::ComputePipeline,
     bindings: wgpu::BindGroup,
+    /// The buffers that it is bound to.
+    slots: Vec<Slot>,
     x: u32,
     y: Over,
     /// The work of its matrices for one row.
@@ -54,6 +56,24 @@ impl Graph<Dispatch> {
     }
 }
 
+impl Graph<Dispatch> {
+    /// Binds those dispatches again that use a slot of which `moved` says that another buffer lies in it now.
+    pub fn rebind<'b>(
+        &mut self,
+        device: &wgpu::Device,
+        moved: impl Fn(&Slot) -> bool,
+        buffer: impl Fn(Slot) -> Option<&'b wgpu::Buffer>,
+    ) {
+        for dispatch in &mut self.dispatches {
+            if dispatch.slots.iter().any(&moved) {
+                let slots = dispatch.slots.iter();
+                let buffers: Vec<_> = slots.filter_map(|slot| buffer(*slot)).collect();
+                dispatch.bindings = bind(device, dispatch.kernel, &dispatch.pipeline, &buffers);
+            }
+        }
+    }
+}
+
 impl Graph<Planned> {
     /// Compiles each kernel once and binds every dispatch's buffers. `buffers` finds those of a dispatch, and the work of its matrices.
     pub fn compile<'b>(
@@ -67,19 +87,22 @@ impl Graph<Planned> {
             let Planned {
                 kernel,
                 constants,
+                slots,
                 x,
                 y,
-                ..
             } = planned;
-            pipelines.dispatch(*kernel, constants, &buffers, (*x, *y), work)
+            let mut dispatch = pipelines.dispatch(*kernel, constants, &buffers, (*x, *y), work)?;
+            dispatch.slots.clone_from(slots);
+            Ok(dispatch)
         };
         Ok(Graph {
             dispatches: self
                 .dispatches
                 .iter()
                 .map(compile)
-                .collect::<Result<_, _>>()?,
+                .collect::<Result<_, EngineError>>()?,
             ways: self.ways,
+            inside: self.inside,
             heads: self.heads,
             sample: self.sample,
         })
@@ -119,22 +142,11 @@ impl<'a> Pipelines<'a> {
                 pipeline
             }
         };
-        let entries: Vec<_> = (0..)
-            .zip(buffers)
-            .map(|(binding, buffer)| wgpu::BindGroupEntry {
-                binding,
-                resource: buffer.as_entire_binding(),
-            })
-            .collect();
-        let bindings = self.device.create_bind_group(&wgpu::BindGroupDescriptor {
-            label: Some(kernel.label()),
-            layout: &pipeline.get_bind_group_layout(0),
-            entries: &entries,
-        });
         Ok(Dispatch {
             kernel,
+            bindings: bind(self.device, kernel, &pipeline, buffers),
             pipeline,
-            bindings,
+            slots: Vec::new(),
             x,
             y,
             work,
@@ -188,6 +200,26 @@ impl<'a> Pipelines<'a> {
                 cache: None,
             })
     }
+}
+
+fn bind(
+    device: &wgpu::Device,
+    kernel: Kernel,
+    pipeline: &wgpu::ComputePipeline,
+    buffers: &[&wgpu::Buffer],
+) -> wgpu::BindGroup {
+    let entries: Vec<_> = (0..)
+        .zip(buffers)
+        .map(|(binding, buffer)| wgpu::BindGroupEntry {
+            binding,
+            resource: buffer.as_entire_binding(),
+        })
+        .collect();
+    device.create_bind_group(&wgpu::BindGroupDescriptor {
+        label: Some(kernel.label()),
+        layout: &pipeline.get_bind_group_layout(0),
+        entries: &entries,
+    })
 }
 
 /// The kernel's bindings in order, as its own declarations say: a layout that said otherwise has given wrong numbers without an error.

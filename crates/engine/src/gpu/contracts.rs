@@ -3,9 +3,10 @@
 
 use super::attention::AttentionShape;
 use super::compile::bindings;
-use super::graph::{GraphShape, Matrix, Planned};
+use super::graph::{Matrix, Planned};
 use super::layout::{Form, MatrixShape, RowOrder};
 use super::parts::Parts;
+use super::plan::GraphShape;
 use super::shader::{Kernel, constants, render, sabotage};
 use super::step::{READINGS_AT, STEP_HEADER, StepRow};
 use super::variant::Variant;
@@ -26,7 +27,6 @@ const LIMITS: Limits = Limits {
     context: 128,
     change_slots: 6,
     in_flight: 4,
-    forks: false,
 };
 
 /// Shows each kernel of each variant of a small model in each form, once.
@@ -197,7 +197,7 @@ fn the_step_and_the_records_lie_where_the_host_says() {
         macro_rules! host {
             ($($field:ident)*) => { vec![$((stringify!($field).to_owned(), std::mem::offset_of!(StepRow, $field))),*] };
         }
-        let row = host!(sequence position token change head wanted seed top_k temperature top_p repetition_penalty head_row);
+        let row = host!(sequence position token change head wanted seed top_k temperature top_p repetition_penalty head_row page inside pad0 pad1);
         assert_eq!(offsets("Row"), row);
         assert_eq!(offsets("Step").pop(), Some(("row".to_owned(), STEP_HEADER)));
         let readings = module

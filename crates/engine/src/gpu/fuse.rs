@@ -1,5 +1,6 @@
 //! The list of operations as today's kernels compute it: block by block, each block as a few kernels that keep what lies
-//! between operations to themselves. A list that has something else in it, or something between that is wanted, is declined.
+//! between operations to themselves. A list that has something else in it is declined; where something between is wanted, kernels
+//! that leave it in memory take the place of those that do not (`super::plan`).
 
 use crate::error::EngineError;
 use crate::index::Place;

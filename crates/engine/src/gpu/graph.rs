@@ -1,33 +1,8 @@
-//! The forward pass as kernels: which run, with which constants and over which buffers. Known before there is a device.
+//! The forward pass as dispatches: which kernels run, over which buffers, and which of them a batch takes.
 
-use super::attention::AttentionShape;
-use super::buffers::Words;
-use super::layout::{MatrixShape, TILE};
-use super::parts::{FEW_ROWS, Parts, WORKGROUP_BYTES, columns};
-use super::shader::{Constants, Epilogue, Kernel, constants};
-use super::variant::{ManyRows, Products, Variant, Workgroups};
-use crate::executor::Limits;
-use crate::op::Activation;
-use crate::record::ALTERNATIVES;
-use crate::steering::MAX_CLAMPS;
-use crate::types::Precision;
-use std::collections::HashMap;
-use trimtab_checkpoint::ModelConfig;
-
-/// Strips of a merged kernel's product that an invocation makes at once.
-const STRIPS: u32 = 3;
-const NARROW_STRIPS: u32 = 6;
-/// Pairs of matrix rows that an invocation of a narrow workgroup computes for few rows of the batch.
-const NARROW_PAIRS: u32 = 2;
-/// Vocabulary entries that an invocation of a narrow workgroup computes.
-const HEAD_TILES: u32 = 6;
-/// Invocations of the sampling kernel.
-const SAMPLE_LANES: usize = 256;
-/// Lanes of a boundary that add up in a first step, where it has more than twice as many.
-const ADDERS: usize = 16;
-
-// The boundary measures all clamps of a layer in one vector.
-const _: () = assert!(MAX_CLAMPS == 4);
+use super::parts::FEW_ROWS;
+use super::shader::{Constants, Kernel};
+use crate::index::Place;
 
 /// A matrix on the GPU, of a block where it has a number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -56,10 +31,10 @@ pub enum Slot {
     /// The number of a layer.
     Layer(usize),
     Residual,
-    Changes,
-    Directions,
     Records,
-    Captured,
+    Changes(Place),
+    Directions(Place),
+    Captured(Place),
     Seen,
     Sampled,
     Logits,
@@ -72,8 +47,10 @@ pub enum Slot {
     AttendedScales,
     Gated,
     GatedScales,
+    /// Pools of the cache's pages, one for each block, and which sequence holds which page.
     Keys(usize),
     Values(usize),
+    Pages,
     Weights(Matrix),
     Scales(Matrix),
     Gain(Gain),
@@ -95,6 +72,8 @@ pub struct Extent {
     pub head_rows: u32,
     /// Splits of the keys that a row attends to (`shaders/include/parts.wgsl`).
     pub splits: u32,
+    /// Whether anything is wanted at the places inside blocks.
+    pub inside: bool,
 }
 
 /// A dispatch before it is compiled.
@@ -119,12 +98,7 @@ impl Planned {
     }
 }
 
-/// Rows of the batch that one invocation of a projection computes, for one row, few and many.
-pub const fn widths(many: ManyRows) -> [u32; 3] {
-    [1, 2, many.tokens()]
-}
-
-/// Which of [`widths`] a batch of `rows` rows takes: the widest that is not mostly idle.
+/// Which of [`super::plan::widths`] a batch of `rows` rows takes: the widest that is not mostly idle.
 const fn width_for(rows: u32) -> usize {
     match rows as usize {
         0 | 1 => 0,
@@ -133,12 +107,14 @@ const fn width_for(rows: u32) -> usize {
     }
 }
 
-/// A forward pass for each of [`widths`], as indices of `dispatches`, which are [`Planned`] or compiled.
+/// A forward pass for each of [`super::plan::widths`], as indices of `dispatches`, which are [`Planned`] or compiled.
 #[derive(Debug)]
 pub struct Graph<D> {
     pub dispatches: Vec<D>,
     /// From the embedding to the last boundary.
     pub ways: [Vec<usize>; 3],
+    /// The same for batches of any width of which something is wanted inside blocks.
+    pub inside: Vec<usize>,
     pub heads: [usize; 3],
     pub sample: usize,
 }
@@ -147,480 +123,13 @@ impl<D> Graph<D> {
     /// The dispatches of a forward pass over `extent`, in order.
     pub fn dispatches(&self, extent: Extent) -> impl Iterator<Item = &D> {
         let head = [self.heads[width_for(extent.head_rows)], self.sample];
-        let way = self.ways[width_for(extent.rows)].iter().copied();
-        way.chain(head).map(|index| &self.dispatches[index])
-    }
-}
-
-/// Everything that decides which kernels a model gets.
-pub struct GraphShape<'a> {
-    pub config: &'a ModelConfig,
-    pub activation: Activation,
-    pub limits: &'a Limits,
-    pub precision: Precision,
-    pub variant: Variant,
-    pub parts: Option<Parts>,
-    /// Whether the adapter's WGSL has `dot4I8Packed`.
-    pub packed_dot: bool,
-    pub matrix: &'a dyn Fn(Matrix) -> MatrixShape,
-}
-
-impl GraphShape<'_> {
-    pub fn plan(&self) -> Graph<Planned> {
-        let mut planner = Planner {
-            shape: self,
-            common: self.common(),
-            dispatches: Vec::new(),
-            known: HashMap::new(),
+        let way = match extent.inside {
+            true => &self.inside,
+            false => &self.ways[width_for(extent.rows)],
         };
-        let ways = [0, 1, 2].map(|width| planner.way(width));
-        let heads = widths(ManyRows::Packed).map(|tokens| planner.logits(tokens));
-        let sample = planner.sample();
-        Graph {
-            dispatches: planner.dispatches,
-            ways,
-            heads,
-            sample,
-        }
-    }
-
-    fn common(&self) -> Constants {
-        let (config, words) = (self.config, Words::of(self.config));
-        constants! {
-            d: config.hidden_size,
-            heads: config.heads,
-            kv_heads: config.kv_heads,
-            head_dim: config.head_dim,
-            vocab: config.vocab_size,
-            layer_rows: config.layers + 1,
-            context: self.limits.context,
-            max_rows: self.limits.rows,
-            record_words: words.record,
-            change_words: words.change,
-            seen_words: words.seen,
-            max_clamps: MAX_CLAMPS,
-            alternatives: ALTERNATIVES,
-            sample_lanes: SAMPLE_LANES,
-            epsilon: format!("{:e}", config.norm_epsilon),
-            attention_scale: format!("{:e}", 1.0 / (config.head_dim as f32).sqrt()),
-            silu: self.activation == Activation::Silu,
-        }
-        .and(activations(self.precision))
-    }
-
-    fn attention(&self, workgroups: Workgroups) -> AttentionShape {
-        AttentionShape::of(self.config, self.precision, workgroups)
-    }
-
-    /// How bytes of activations meet weights, and `dot4I8Packed` where they do so by four. Only bytes can meet them otherwise than
-    /// as f32.
-    fn products(&self, of_bytes: Products) -> Constants {
-        let (products, dots) = match (self.precision, of_bytes) {
-            (Precision::Exact, _) | (_, Products::Float) => ("float", ""),
-            (_, Products::Half) => ("packed", "half"),
-            (_, Products::Packed) if self.packed_dot => ("packed", "packed"),
-            (_, Products::Packed) => ("packed", "spelled"),
-        };
-        constants! { products: products, dots: dots }
-    }
-}
-
-fn activations(precision: Precision) -> Constants {
-    let fast = precision == Precision::Fast;
-    constants! { fast: fast, input_vec4s: if fast { 2 } else { 8 } }
-}
-
-/// Collects dispatches, each once.
-struct Planner<'a> {
-    shape: &'a GraphShape<'a>,
-    common: Constants,
-    dispatches: Vec<Planned>,
-    known: HashMap<Planned, usize>,
-}
-
-impl Planner<'_> {
-    fn add(
-        &mut self,
-        kernel: Kernel,
-        constants: Constants,
-        slots: &[Slot],
-        x: usize,
-        y: Over,
-    ) -> usize {
-        let planned = Planned {
-            kernel,
-            constants: self.common.clone().and(constants),
-            slots: slots.to_vec(),
-            x: x as u32,
-            y,
-        };
-        *self.known.entry(planned.clone()).or_insert_with(|| {
-            self.dispatches.push(planned);
-            self.dispatches.len() - 1
-        })
-    }
-
-    /// The way through all blocks of a batch of a width. Few rows take four dispatches a block where a model has [`Parts`], others six.
-    fn way(&mut self, width: usize) -> Vec<usize> {
-        let (variant, layers) = (self.shape.variant, self.shape.config.layers);
-        let tokens = widths(variant.many)[width];
-        let parts = self.shape.parts.filter(|_| width < 2);
-        let workgroups = match parts {
-            Some(_) => variant.few.workgroups,
-            None => variant.many.workgroups(),
-        };
-        // Nothing lies in parts before the first block.
-        let mut way = vec![self.embed(), self.boundary(0, variant.few.workgroups, None)];
-        for block in 0..layers {
-            way.push(self.qkv(block, tokens));
-            match parts {
-                Some(parts) => {
-                    way.push(self.attention_output(block, parts));
-                    way.push(self.feed_forward(block, parts, tokens));
-                }
-                None => {
-                    way.push(self.attend(block));
-                    way.push(self.output(block, tokens));
-                    way.push(self.gate(block, tokens));
-                    way.push(self.down(block, tokens));
-                }
-            }
-            way.push(self.boundary(block + 1, workgroups, parts));
-        }
-        way
-    }
-
-    fn embed(&mut self) -> usize {
-        let matrix = Matrix::Embedding;
-        let form = (self.shape.matrix)(matrix).form.name();
-        let slots = [
-            Slot::Step,
-            Slot::Weights(matrix),
-            Slot::Scales(matrix),
-            Slot::Residual,
-            Slot::Seen,
-            Slot::Sampled,
-            Slot::Records,
-        ];
-        let x = self.shape.config.hidden_size.div_ceil(TILE);
-        self.add(
-            Kernel::Embed,
-            constants! { form: form },
-            &slots,
-            x,
-            Over::Rows(1),
-        )
-    }
-
-    /// Steering, readings and the norm of `layer`, after a block of few rows with the sum of its `parts`.
-    fn boundary(&mut self, layer: usize, workgroups: Workgroups, parts: Option<Parts>) -> usize {
-        let config = self.shape.config;
-        let d = config.hidden_size;
-        let lanes = match workgroups {
-            Workgroups::Narrow => self.shape.attention(workgroups).lanes,
-            Workgroups::Wide => {
-                let numbers = d + parts.map_or(0, |parts| parts.shares());
-                let fits = |lanes: &usize| 4 * (numbers + 8 * (lanes + ADDERS)) <= WORKGROUP_BYTES;
-                [256, 128].into_iter().find(fits).unwrap_or(64)
-            }
-        };
-        let mut own = constants! {
-            lanes: lanes,
-            columns: columns(d, lanes),
-            adders: if lanes > 2 * ADDERS { ADDERS } else { 0 },
-            residual: if parts.is_some() { "sum_of_parts" } else { "no_parts" },
-        };
-        if let Some(parts) = parts {
-            own = own.and(parts.constants());
-        }
-        // The output head's choices are what people see, and its activations f32 in either precision.
-        if layer == config.layers {
-            own = own.and(activations(Precision::Exact));
-        }
-        let slots = [
-            Slot::Step,
-            Slot::Layer(layer),
-            Slot::Residual,
-            Slot::Changes,
-            Slot::Directions,
-            Slot::Gain(Gain::Layer(layer)),
-            Slot::Normalised,
-            Slot::NormalisedScales,
-            Slot::Records,
-            Slot::Captured,
-        ];
-        self.add(Kernel::Boundary, own, &slots, 1, Over::Rows(1))
-    }
-
-    /// A projection of `inputs` for `tokens` rows of the batch at once. Where many rows share loads, an invocation computes `shared`
-    /// tiles' rows.
-    fn project(
-        &mut self,
-        (epilogue, matrix): (Epilogue, Matrix),
-        inputs: [Slot; 2],
-        outputs: &[Slot],
-        tokens: u32,
-        shared: u32,
-        constants: Constants,
-    ) -> usize {
-        let (shape, variant) = (self.shape, self.shape.variant);
-        let members = epilogue.members();
-        let many = tokens == variant.many.tokens();
-        let stage = if many {
-            variant.many.staged(shape.precision)
-        } else {
-            0
-        };
-        let (tiles, products) = match (variant.many, variant.few.workgroups) {
-            (ManyRows::Shared, _) if many => (shared, Products::Float),
-            (ManyRows::Half, _) if many => (1, Products::Half),
-            _ if many => (1, Products::Packed),
-            (_, Workgroups::Narrow) => (2 * NARROW_PAIRS / members, variant.few.products),
-            (_, Workgroups::Wide) => (1, variant.few.products),
-        };
-        let own = constants! {
-            tokens: tokens,
-            tiles: tiles,
-            rows: tiles * members,
-            head_rows: false,
-            inputs: if stage > 0 { "staged" } else { "stored" },
-            stage: stage,
-        };
-        let own = own.and(shape.products(products)).and(constants);
-        self.project_with(
-            (epilogue, matrix),
-            inputs,
-            outputs,
-            tiles,
-            Over::Rows(tokens),
-            own,
-        )
-    }
-
-    fn project_with(
-        &mut self,
-        (epilogue, matrix): (Epilogue, Matrix),
-        [inputs, input_scales]: [Slot; 2],
-        outputs: &[Slot],
-        tiles: u32,
-        y: Over,
-        constants: Constants,
-    ) -> usize {
-        let shape = (self.shape.matrix)(matrix);
-        let own = constants! { epilogue: epilogue.name() };
-        let own = own.and(shape.constants()).and(constants);
-        let mut slots = vec![
-            Slot::Step,
-            inputs,
-            input_scales,
-            Slot::Weights(matrix),
-            Slot::Scales(matrix),
-        ];
-        slots.extend(outputs);
-        let x = shape.tiles / epilogue.members() as usize;
-        let x = x.div_ceil(tiles as usize);
-        self.add(Kernel::Project(epilogue), own, &slots, x, y)
-    }
-
-    fn qkv(&mut self, block: usize, tokens: u32) -> usize {
-        let matrix = Matrix::Qkv(block);
-        let shape = (self.shape.matrix)(matrix);
-        // The cache is the same whatever the workgroups are.
-        let cache = self.shape.attention(Workgroups::Wide).cache_constants();
-        let own = constants! { biased: shape.biases > 0, biases_at: shape.scale_words() };
-        let outputs = [
-            Slot::Rotations,
-            Slot::Queries,
-            Slot::Keys(block),
-            Slot::Values(block),
-        ];
-        self.project(
-            (Epilogue::Rotate, matrix),
-            [Slot::Normalised, Slot::NormalisedScales],
-            &outputs,
-            tokens,
-            3,
-            own.and(cache),
-        )
-    }
-
-    fn attend(&mut self, block: usize) -> usize {
-        let attention = self.shape.attention(self.shape.variant.many.workgroups());
-        let slots = [
-            Slot::Step,
-            Slot::Queries,
-            Slot::Keys(block),
-            Slot::Values(block),
-            Slot::Attended,
-            Slot::AttendedScales,
-        ];
-        let x = self.shape.config.heads / attention.together;
-        self.add(
-            Kernel::Attention,
-            attention.constants(),
-            &slots,
-            x,
-            Over::Rows(1),
-        )
-    }
-
-    fn output(&mut self, block: usize, tokens: u32) -> usize {
-        let gain = Slot::Gain(Gain::FeedForward(block));
-        self.project(
-            (Epilogue::AddGain, Matrix::Output(block)),
-            [Slot::Attended, Slot::AttendedScales],
-            &[
-                Slot::Residual,
-                gain,
-                Slot::Normalised,
-                Slot::NormalisedScales,
-            ],
-            tokens,
-            5,
-            Constants::default(),
-        )
-    }
-
-    fn gate(&mut self, block: usize, tokens: u32) -> usize {
-        self.project(
-            (Epilogue::Gate, Matrix::GateUp(block)),
-            [Slot::Normalised, Slot::NormalisedScales],
-            &[Slot::Gated, Slot::GatedScales],
-            tokens,
-            3,
-            Constants::default(),
-        )
-    }
-
-    fn down(&mut self, block: usize, tokens: u32) -> usize {
-        self.project(
-            (Epilogue::Add, Matrix::Down(block)),
-            [Slot::Gated, Slot::GatedScales],
-            &[Slot::Residual],
-            tokens,
-            5,
-            Constants::default(),
-        )
-    }
-
-    /// Strips of a matrix with as many rows as the residual stream is wide that an invocation of a merged kernel makes at once.
-    fn strips(&self, lanes: usize) -> u32 {
-        let all = (self.shape.config.hidden_size.div_ceil(TILE) * (TILE / lanes)) as u32;
-        all.min(match self.shape.variant.few.workgroups {
-            Workgroups::Narrow => NARROW_STRIPS,
-            Workgroups::Wide => STRIPS,
-        })
-    }
-
-    fn attention_output(&mut self, block: usize, parts: Parts) -> usize {
-        let few = self.shape.variant.few;
-        let attention = self.shape.attention(few.workgroups);
-        let matrix = Matrix::Output(block);
-        let own = constants! { strips: self.strips(attention.lanes) }
-            .and(self.shape.products(few.products))
-            .and((self.shape.matrix)(matrix).constants())
-            .and(attention.constants())
-            .and(parts.constants());
-        let slots = [
-            Slot::Step,
-            Slot::Queries,
-            Slot::Keys(block),
-            Slot::Values(block),
-            Slot::Weights(matrix),
-            Slot::Scales(matrix),
-            Slot::Residual,
-        ];
-        self.add(
-            Kernel::AttentionOutput,
-            own,
-            &slots,
-            parts.groups,
-            Over::Rows(1),
-        )
-    }
-
-    fn feed_forward(&mut self, block: usize, parts: Parts, tokens: u32) -> usize {
-        let few = self.shape.variant.few;
-        let lanes = self.shape.attention(few.workgroups).lanes;
-        let (matrix, down) = (Matrix::GateUp(block), Matrix::Down(block));
-        let (gated, down_shape) = ((self.shape.matrix)(matrix), (self.shape.matrix)(down));
-        let own_strips = parts.tiles * (TILE / lanes) as u32;
-        let own = constants! {
-            lanes: lanes,
-            tokens: tokens,
-            tiles: parts.tiles,
-            strips: match few.workgroups {
-                Workgroups::Narrow => own_strips.min(NARROW_STRIPS / 2),
-                Workgroups::Wide => own_strips,
-            },
-            columns: columns(self.shape.config.hidden_size, lanes),
-            down_strips: self.strips(lanes),
-            down_form: down_shape.form.name(),
-            down_vec4s: down_shape.form.vec4s(),
-            down_scaled: down_shape.form.is_quantised(),
-            down_tiles: down_shape.tiles,
-            down_blocks: down_shape.blocks,
-            down_scale_words: down_shape.all_scale_words(),
-        }
-        .and(self.shape.products(few.products))
-        .and(gated.constants())
-        .and(parts.constants());
-        let slots = [
-            Slot::Step,
-            Slot::Residual,
-            Slot::Gain(Gain::FeedForward(block)),
-            Slot::Weights(matrix),
-            Slot::Scales(matrix),
-            Slot::Weights(down),
-            Slot::Scales(down),
-        ];
-        let x = gated.tiles / 2;
-        let x = x.div_ceil(parts.tiles as usize);
-        self.add(Kernel::FeedForward, own, &slots, x, Over::Rows(tokens))
-    }
-
-    fn logits(&mut self, tokens: u32) -> usize {
-        let variant = self.shape.variant;
-        let workgroups = match tokens == ManyRows::Packed.tokens() {
-            true => variant.many.workgroups(),
-            false => variant.few.workgroups,
-        };
-        let tiles = match workgroups {
-            Workgroups::Narrow => HEAD_TILES,
-            Workgroups::Wide => 1,
-        };
-        let own = constants! {
-            tokens: tokens,
-            tiles: tiles,
-            rows: tiles,
-            head_rows: true,
-            inputs: "stored",
-            products: "float",
-        };
-        self.project_with(
-            (Epilogue::Logits, Matrix::Head),
-            [Slot::Normalised, Slot::NormalisedScales],
-            &[Slot::Logits],
-            tiles,
-            Over::HeadRows(tokens),
-            own.and(activations(Precision::Exact)),
-        )
-    }
-
-    fn sample(&mut self) -> usize {
-        let slots = [
-            Slot::Step,
-            Slot::Logits,
-            Slot::Seen,
-            Slot::Sampled,
-            Slot::Records,
-        ];
-        self.add(
-            Kernel::Sample,
-            Constants::default(),
-            &slots,
-            1,
-            Over::HeadRows(1),
-        )
+        way.iter()
+            .copied()
+            .chain(head)
+            .map(|index| &self.dispatches[index])
     }
 }

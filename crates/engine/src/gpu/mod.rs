@@ -1,10 +1,11 @@
 //! The wgpu executor: the kernels of `shaders/`, natively and in the browser.
 //!
-//! Everything is built before the first token. A batch writes one small uniform buffer, makes one
-//! submission and reads one buffer back.
+//! Everything is built before the first token, but for the cache, which grows with the text. A batch writes one small uniform
+//! buffer, makes one submission and reads one buffer back.
 
 mod attention;
 mod buffers;
+mod cache;
 mod compile;
 #[cfg(test)]
 mod contracts;
@@ -12,8 +13,11 @@ mod device;
 mod fuse;
 mod graph;
 mod layout;
+mod load;
 mod parts;
+mod plan;
 mod profile;
+mod readback;
 pub(crate) mod shader;
 mod step;
 mod upload;
@@ -21,55 +25,51 @@ pub mod variant;
 mod weights;
 
 use crate::error::EngineError;
-use crate::executor::{Batch, BatchRecord, Capture, Captured, ChangeSlot, Execute, Limits, Row};
-use crate::index::{Layer, Place, SequenceIndex, TokenId};
-use crate::op::ForwardPass;
+use crate::executor::{Batch, BatchRecord, Captured, ChangeSlot, Execute, Limits, Row};
+use crate::index::{Layer, Place, SequenceIndex, Site, TokenId};
 use crate::record::MAX_DIRECTIONS;
-use crate::steering::{ComposedChange, LayerTable};
-use crate::types::{Backend, EngineInfo, EngineOptions, LoadProgress, Precision};
-use attention::AttentionShape;
-use buffers::{Buffers, CHANGE_HEADER, StateBuffers, Words};
+use crate::steering::{ComposedChange, LayerChange, LayerTable};
+use crate::types::Precision;
+use buffers::{Buffers, CHANGE_HEADER, StateBuffers, Words, change_words};
+use cache::{PagedCache, Reserved};
 use compile::Dispatch;
 pub use device::Assumptions;
 use device::Device;
-use futures_channel::oneshot;
-use graph::{Extent, Graph, GraphShape, Matrix};
+use graph::{Extent, Graph, Slot};
+use load::buffer_in;
 use parts::Parts;
 use profile::Moved;
 pub use profile::{KernelTime, Profile, Work};
+use readback::Readback;
 use std::collections::VecDeque;
-use trimtab_checkpoint::{ByteSource, ModelConfig, WeightFile};
-use upload::Uploader;
+use step::Directions;
 use variant::Variant;
 use weights::GpuWeights;
 
-/// Rows of a batch. A software adapter takes a second or two for sixteen, which is as long as a
-/// progress bar may stand still.
-const ROWS: usize = 64;
-const SOFTWARE_ROWS: usize = 16;
 const IN_FLIGHT: usize = 4;
-/// The shortest context worth having when memory is short.
-const SHORTEST_CONTEXT: usize = 256;
 
 #[derive(Debug)]
 pub struct GpuExecutor {
     device: Device,
     limits: Limits,
     state: StateBuffers,
+    cache: PagedCache,
+    weights: GpuWeights,
     graph: Graph<Dispatch>,
     precision: Precision,
     variant: Variant,
     parts: Option<Parts>,
     staging: Vec<wgpu::Buffer>,
-    directions: usize,
+    directions: Directions,
+    /// Which change slots change something inside blocks.
+    inside: Vec<bool>,
     layer_rows: usize,
-    width: usize,
+    /// Of the places, in their order.
+    widths: [usize; 3],
     vocab: usize,
     words: Words,
     /// Query heads, key/value heads, width of each.
     head_shape: [usize; 3],
-    /// The data of the output head, the largest buffer there is.
-    head: wgpu::Buffer,
     /// Sizes of the numbers that kernels without a matrix have to move.
     moved: Moved,
     queued: VecDeque<Queued>,
@@ -84,152 +84,13 @@ pub struct GpuExecutor {
 #[derive(Debug)]
 struct Queued {
     batch: Batch,
-    directions: usize,
-    staging: usize,
-    records: oneshot::Receiver<Result<(), wgpu::BufferAsyncError>>,
-    captured: Option<(
-        wgpu::Buffer,
-        oneshot::Receiver<Result<(), wgpu::BufferAsyncError>>,
-    )>,
+    directions: Directions,
+    records: Readback,
+    captured: Option<Readback>,
     submission: wgpu::SubmissionIndex,
 }
 
 impl GpuExecutor {
-    pub async fn load<S: ByteSource>(
-        config: &ModelConfig,
-        pass: &ForwardPass,
-        weights: &WeightFile<S>,
-        options: EngineOptions,
-        assumptions: Assumptions,
-        progress: &mut dyn FnMut(LoadProgress),
-    ) -> Result<(Self, EngineInfo), EngineError> {
-        check_shape(config)?;
-        let fused = fuse::fuse(pass)?;
-        let device = Device::open(assumptions).await?;
-        let rows = if device.software { SOFTWARE_ROWS } else { ROWS };
-        let mut limits = Limits {
-            rows,
-            head_rows: rows,
-            sequences: options.sequences,
-            context: options
-                .context
-                .unwrap_or(config.context)
-                .min(config.context),
-            change_slots: 2 * options.sequences + 2,
-            in_flight: IN_FLIGHT,
-            forks: false,
-        };
-        let buffers = Buffers::new(&device.device);
-        let mut uploader = Uploader::new(&device, &buffers, weights, progress);
-        let gpu_weights = GpuWeights::upload(&mut uploader, config, pass, &fused).await?;
-        let weight_bytes = buffers.bytes();
-        let precision = if gpu_weights.all_quantised() {
-            options.precision
-        } else {
-            Precision::Exact
-        };
-        let variant = match device.variant.exists(precision, device.halves) {
-            true => device.variant,
-            false => Variant::likely(device.software),
-        };
-        let attention = AttentionShape::of(config, precision, variant.few.workgroups);
-        let parts = match variant.few.merged {
-            true => Parts::of(config, precision, variant.few.workgroups, attention),
-            false => None,
-        };
-        let (state, state_bytes) = loop {
-            let buffers = Buffers::new(&device.device);
-            let what = format!("a context of {} tokens", limits.context);
-            let cache = limits.sequences * limits.context * config.kv_heads * config.head_dim;
-            let cache = attention.cache_words(cache) * 4;
-            let fits = cache as u64 <= device.device.limits().max_storage_buffer_binding_size;
-            let made = match fits {
-                true => {
-                    device
-                        .allocate(&what, || {
-                            StateBuffers::new(&buffers, config, &limits, attention, parts)
-                        })
-                        .await
-                }
-                false => Err(EngineError::OutOfMemory { what }),
-            };
-            match made {
-                Ok(state) => break (state, buffers.bytes()),
-                Err(error) if limits.context / 2 < SHORTEST_CONTEXT => return Err(error),
-                Err(_) => limits.context /= 2,
-            }
-        };
-        state.initialise(&device.queue, config, fused.theta, limits.context);
-        let plan = GraphShape {
-            config,
-            activation: fused.activation,
-            limits: &limits,
-            precision,
-            variant,
-            parts,
-            packed_dot: device.packed_dot,
-            matrix: &|matrix| gpu_weights.matrix(matrix).shape,
-        }
-        .plan();
-        let graph = plan.compile(&device.device, |planned| {
-            let slots = planned.slots.iter();
-            let buffers =
-                slots.filter_map(|&slot| state.slot(slot).or_else(|| gpu_weights.slot(slot)));
-            let mut work = Work::default();
-            for matrix in planned.matrices() {
-                work += gpu_weights.matrix(matrix).work();
-            }
-            (buffers.collect(), work)
-        })?;
-        device.check("the kernels")?;
-        let staging_buffers = Buffers::new(&device.device);
-        let layer_rows = config.layers + 1;
-        let words = Words::of(config);
-        let staging = (0..IN_FLIGHT)
-            .map(|_| staging_buffers.staging("staging", limits.rows * words.record))
-            .collect();
-        let info = EngineInfo {
-            backend: Backend::Gpu,
-            precision,
-            adapter: device.name.clone(),
-            software: device.software,
-            context: limits.context,
-            sequences: limits.sequences,
-            device_bytes: weight_bytes + state_bytes + staging_buffers.bytes(),
-        };
-        let executor = Self {
-            device,
-            limits,
-            state,
-            graph,
-            precision,
-            variant,
-            parts,
-            staging,
-            directions: 0,
-            layer_rows,
-            width: config.hidden_size,
-            vocab: config.vocab_size,
-            words,
-            head_shape: [config.heads, config.kv_heads, config.head_dim],
-            head: gpu_weights.matrix(Matrix::Head).data.clone(),
-            moved: Moved {
-                cached_number: attention.number_bytes(),
-                activation: match precision {
-                    // A number, or a byte, and its share of what lies beside a block (`shaders/include/encode.wgsl`).
-                    Precision::Exact => 4.0 + 0.5,
-                    Precision::Fast => 1.0 + 1.0,
-                },
-                embedding_row: gpu_weights.embedding_row_bytes(),
-            },
-            queued: VecDeque::new(),
-            submitted: 0,
-            dispatches: 0,
-            step: Vec::new(),
-        };
-        Ok((executor, info))
-    }
-
     pub fn variant(&self) -> Variant {
         self.variant
     }
@@ -247,25 +108,50 @@ impl GpuExecutor {
         self.dispatches
     }
 
-    /// Queues `passes` times the work of `batch`, to be timed; what comes back belongs to the last of them.
-    pub(crate) fn submit_passes(&mut self, batch: &Batch, passes: u32) -> Result<(), EngineError> {
-        if self.queued.len() >= self.limits.in_flight || batch.rows.len() > self.limits.rows {
-            return Err(EngineError::Usage("too much was queued at once".into()));
+    /// Makes room for `batch` in the cache and tells the kernels what is wanted of it.
+    async fn prepare(&mut self, batch: &Batch) -> Result<(Extent, Reserved), EngineError> {
+        let reserved = self.cache.reserve(&self.device, batch).await?;
+        if reserved.moved {
+            let (state, cache, weights) = (&self.state, &self.cache, &self.weights);
+            self.graph.rebind(
+                &self.device.device,
+                |slot| matches!(slot, Slot::Keys(_) | Slot::Values(_)),
+                |slot| buffer_in(slot, state, cache, weights),
+            );
         }
-        self.device.check("the last step")?;
-        let head_rows = step::encode(batch, self.directions, &mut self.step) as u32;
+        let inside = |row: &Row| row.change.is_some_and(|slot| self.inside[slot.0 as usize]);
+        let found = |row: &Row| (self.cache.page(row), inside(row));
+        let head_rows = step::encode(batch, self.directions, found, &mut self.step) as u32;
+        let [_, reads @ ..] = self.directions.at;
+        let captures = step::captures(batch) & !(1 << Place::Residual as u32);
+        self.device
+            .queue
+            .write_buffer(&self.state.step, 0, &self.step);
         let extent = Extent {
             rows: batch.rows.len() as u32,
             head_rows,
             splits: self.parts.map_or(1, |parts| parts.splits(batch)),
+            inside: captures != 0 || reads != [0; 2] || batch.rows.iter().any(inside),
         };
-        self.device
-            .queue
-            .write_buffer(&self.state.step, 0, &self.step);
+        Ok((extent, reserved))
+    }
+
+    /// Queues `passes` times the work of `batch`, to be timed; what comes back belongs to the last of them.
+    pub(crate) async fn submit_passes(
+        &mut self,
+        batch: &Batch,
+        passes: u32,
+    ) -> Result<(), EngineError> {
+        if self.queued.len() >= self.limits.in_flight || batch.rows.len() > self.limits.rows {
+            return Err(EngineError::Usage("too much was queued at once".into()));
+        }
+        self.device.check("the last step")?;
+        let (extent, reserved) = self.prepare(batch).await?;
         let mut encoder = self
             .device
             .device
             .create_command_encoder(&Default::default());
+        self.cache.copy(&mut encoder, &reserved);
         {
             let mut pass = encoder.begin_compute_pass(&Default::default());
             for _ in 0..passes {
@@ -275,29 +161,40 @@ impl GpuExecutor {
         let staging = self.submitted % self.staging.len();
         let bytes = (batch.rows.len() * self.words.record * 4) as u64;
         encoder.copy_buffer_to_buffer(&self.state.records, 0, &self.staging[staging], 0, bytes);
-        let captured = step::captures(batch).then(|| {
-            let bytes = self.state.captured.size();
-            let buffer = Buffers::new(&self.device.device).staging("captured", bytes as usize / 4);
-            encoder.copy_buffer_to_buffer(&self.state.captured, 0, &buffer, 0, bytes);
-            buffer
+        let captures = step::captures(batch);
+        let captured = (captures != 0).then(|| {
+            let places = Place::ALL.into_iter().zip(&self.state.captured);
+            let asked = places.filter(|(place, _)| (captures >> *place as u32) & 1 != 0);
+            let asked: Vec<_> = asked
+                .map(|(place, buffer)| (buffer, self.captured_words(place) * 4))
+                .collect();
+            let words = asked.iter().map(|(_, bytes)| *bytes as usize / 4).sum();
+            let staging = Buffers::new(&self.device.device).staging("captured", words);
+            let mut at = 0;
+            for (buffer, bytes) in asked {
+                encoder.copy_buffer_to_buffer(buffer, 0, &staging, at, bytes);
+                at += bytes;
+            }
+            staging
         });
         let submission = self.device.queue.submit([encoder.finish()]);
-        let records = map(&self.staging[staging], bytes);
-        let captured = captured.map(|buffer| {
-            let mapped = map(&buffer, buffer.size());
-            (buffer, mapped)
-        });
+        let records = Readback::begin(&self.staging[staging], bytes);
+        let captured = captured.map(|buffer| Readback::begin(&buffer, buffer.size()));
         let (batch, directions) = (batch.clone(), self.directions);
         self.queued.push_back(Queued {
             batch,
             directions,
-            staging,
             records,
             captured,
             submission,
         });
         self.submitted += 1;
         Ok(())
+    }
+
+    /// 32-bit words that are captured at a place, `[L+1, rows, width]`.
+    fn captured_words(&self, place: Place) -> u64 {
+        (self.layer_rows * self.limits.rows * self.widths[place as usize]) as u64
     }
 
     fn write<T: bytemuck::NoUninit>(&self, buffer: &wgpu::Buffer, word: usize, values: &[T]) {
@@ -313,45 +210,59 @@ impl Execute for GpuExecutor {
     }
 
     fn set_directions(&mut self, directions: &[LayerTable]) -> Result<(), EngineError> {
-        if directions
-            .iter()
-            .any(|table| table.place() != Place::Residual)
-        {
-            return Err(not_here("to read anything but the residual stream"));
-        }
-        let d = self.width;
-        let mut words = vec![0.0_f32; self.layer_rows * d * MAX_DIRECTIONS];
+        self.directions = Directions {
+            count: directions.len(),
+            at: [0; 3],
+        };
         for (index, table) in directions.iter().enumerate() {
-            for layer in 0..self.layer_rows {
-                for (i, value) in table.row(Layer(layer as u32)).iter().enumerate() {
-                    words[(layer * d + i) * MAX_DIRECTIONS + index] = *value;
+            self.directions.at[table.place() as usize] |= 1 << index;
+        }
+        for (place, width) in Place::ALL.into_iter().zip(self.widths) {
+            if self.directions.at[place as usize] == 0 {
+                continue;
+            }
+            let mut words = vec![0.0_f32; self.layer_rows * width * MAX_DIRECTIONS];
+            for (index, table) in directions.iter().enumerate() {
+                if table.place() == place {
+                    let at = words[index..].iter_mut().step_by(MAX_DIRECTIONS);
+                    at.zip(table.values())
+                        .for_each(|(word, value)| *word = *value);
                 }
             }
+            self.write(&self.state.directions[place as usize], 0, &words);
         }
-        self.write(&self.state.directions, 0, &words);
-        self.directions = directions.len();
         Ok(())
     }
 
     fn set_change(&mut self, slot: ChangeSlot, change: &ComposedChange) -> Result<(), EngineError> {
-        if !change.in_blocks.is_empty() {
-            return Err(not_here("to change anything but the residual stream"));
-        }
-        let (d, words) = (self.width, self.words.change);
-        for (layer, change) in change.layers.iter().enumerate() {
-            let at = (slot.0 as usize * self.layer_rows + layer) * words;
-            let adds = f32::from(u8::from(!change.add.is_empty()));
-            let mut values = vec![adds, change.clamps.len() as f32, 0.0, 0.0];
-            if !change.is_empty() {
-                values.extend_from_slice(&change.add);
-                values.resize(CHANGE_HEADER + d, 0.0);
-                for clamp in &change.clamps {
-                    // An open side of a range is a number that no component reaches.
-                    values.extend([clamp.low.max(f32::MIN), clamp.high.min(f32::MAX)]);
-                    values.extend_from_slice(&clamp.direction);
-                }
+        let inside = !change.in_blocks.is_empty();
+        self.inside[slot.0 as usize] = inside;
+        let nothing = LayerChange::default();
+        for (place, width) in Place::ALL.into_iter().zip(self.widths) {
+            if place != Place::Residual && !inside {
+                continue;
             }
-            self.write(&self.state.changes, at, &values);
+            for layer in 0..self.layer_rows {
+                let site = Site {
+                    layer: Layer(layer as u32),
+                    place,
+                };
+                let change = change.at(site).unwrap_or(&nothing);
+                let adds = f32::from(u8::from(!change.add.is_empty()));
+                let mut values = vec![adds, change.clamps.len() as f32, 0.0, 0.0];
+                if !change.is_empty() {
+                    values.extend_from_slice(&change.add);
+                    values.resize(CHANGE_HEADER + width, 0.0);
+                    for clamp in &change.clamps {
+                        // An open side of a range is a number that no component reaches.
+                        values.extend([clamp.low.max(f32::MIN), clamp.high.min(f32::MAX)]);
+                        values.extend_from_slice(&clamp.direction);
+                    }
+                }
+                let at = slot.0 as usize * self.layer_rows + layer;
+                let buffer = &self.state.changes[place as usize];
+                self.write(buffer, at * change_words(width), &values);
+            }
         }
         Ok(())
     }
@@ -366,23 +277,23 @@ impl Execute for GpuExecutor {
         Ok(())
     }
 
-    fn fork(&mut self, _: SequenceIndex, _: SequenceIndex, _: usize) -> Result<(), EngineError> {
-        Err(not_here("to share what is cached of a text"))
+    fn fork(
+        &mut self,
+        from: SequenceIndex,
+        to: SequenceIndex,
+        length: usize,
+    ) -> Result<(), EngineError> {
+        self.cache.fork(from, to, length);
+        Ok(())
     }
 
-    fn submit(&mut self, batch: &Batch) -> Result<(), EngineError> {
-        let elsewhere = |row: &Row| Capture {
-            residual: false,
-            ..row.want.capture
-        };
-        if batch
-            .rows
-            .iter()
-            .any(|row| elsewhere(row) != Capture::NOTHING)
-        {
-            return Err(not_here("to capture anything but the residual stream"));
+    async fn submit(&mut self, batch: &Batch) -> Result<(), EngineError> {
+        if batch.rows.iter().any(|row| row.want.capture.attention) {
+            return Err(EngineError::Usage(
+                "the graphics device does not keep where heads attend to; choose the processor (CPU)".into(),
+            ));
         }
-        self.submit_passes(batch, 1)
+        self.submit_passes(batch, 1).await
     }
 
     async fn collect(&mut self) -> Result<BatchRecord, EngineError> {
@@ -401,100 +312,27 @@ impl Execute for GpuExecutor {
                 reason: error.to_string(),
             });
         }
-        self.mapped(queued.records).await?;
-        let staging = &self.staging[queued.staging];
-        let bytes = (queued.batch.rows.len() * self.words.record * 4) as u64;
-        let tokens = read(staging, bytes, |words| {
-            step::decode(&queued.batch, words, queued.directions, self.words.record)
-        })?;
-        let mut captured = vec![Captured::default(); queued.batch.rows.len()];
-        if let Some((buffer, mapped)) = queued.captured {
-            self.mapped(mapped).await?;
-            let rows = queued.batch.rows.len();
-            captured = read(&buffer, buffer.size(), |words| {
-                step::decode_captured(
-                    bytemuck::cast_slice(words),
-                    rows,
-                    self.limits.rows,
-                    self.layer_rows,
-                    self.width,
-                )
-            })?;
-            buffer.destroy();
-        }
+        let (batch, stride) = (&queued.batch, self.words.record);
+        let decode = |words: &[u32]| step::decode(batch, words, queued.directions, stride);
+        let tokens = queued.records.read(&self.device, decode).await?;
+        let captured = match queued.captured {
+            None => vec![Captured::default(); batch.rows.len()],
+            Some(captured) => {
+                let decode = |words: &[u32]| {
+                    step::decode_captured(
+                        batch,
+                        bytemuck::cast_slice(words),
+                        self.limits.rows,
+                        self.layer_rows,
+                        self.widths,
+                    )
+                };
+                let buffer = captured.buffer.clone();
+                let captured = captured.read(&self.device, decode).await?;
+                buffer.destroy();
+                captured
+            }
+        };
         Ok(BatchRecord { tokens, captured })
     }
-}
-
-impl GpuExecutor {
-    async fn mapped(
-        &self,
-        mapping: oneshot::Receiver<Result<(), wgpu::BufferAsyncError>>,
-    ) -> Result<(), EngineError> {
-        match mapping.await {
-            Ok(Ok(())) => Ok(()),
-            failed => {
-                self.device.check("the result")?;
-                let reason = match failed {
-                    Ok(Err(error)) => error.to_string(),
-                    _ => "the result never came back".into(),
-                };
-                Err(EngineError::DeviceLost { reason })
-            }
-        }
-    }
-}
-
-fn not_here(what: &str) -> EngineError {
-    EngineError::Usage(format!(
-        "the graphics device does not know how {what}; choose the processor (CPU)"
-    ))
-}
-
-fn map(buffer: &wgpu::Buffer, bytes: u64) -> oneshot::Receiver<Result<(), wgpu::BufferAsyncError>> {
-    let (sender, receiver) = oneshot::channel();
-    buffer.map_async(wgpu::MapMode::Read, 0..bytes, move |result| {
-        // Nobody listens when the run was dropped.
-        let _ = sender.send(result);
-    });
-    receiver
-}
-
-/// Lets `decode` see the mapped words, then unmaps.
-fn read<T>(
-    buffer: &wgpu::Buffer,
-    bytes: u64,
-    decode: impl FnOnce(&[u32]) -> T,
-) -> Result<T, EngineError> {
-    let decoded = {
-        let view = buffer
-            .get_mapped_range(0..bytes)
-            .map_err(|error| EngineError::Device {
-                what: "to show a result".into(),
-                reason: error.to_string(),
-            })?;
-        decode(bytemuck::cast_slice(&view))
-    };
-    buffer.unmap();
-    Ok(decoded)
-}
-
-/// Refuses what the kernels do not cover.
-fn check_shape(config: &ModelConfig) -> Result<(), EngineError> {
-    let widths = [
-        ("width", config.hidden_size, 32),
-        ("feed-forward width", config.ffn_size, 32),
-        ("head width", config.head_dim, 32),
-    ];
-    for (what, value, multiple) in widths {
-        if value % multiple != 0 {
-            let reason = format!("its {what} {value} is not a multiple of {multiple}");
-            return Err(EngineError::UnsupportedModel { reason });
-        }
-    }
-    if config.head_dim > 256 {
-        let reason = format!("its head width {} is over 256", config.head_dim);
-        return Err(EngineError::UnsupportedModel { reason });
-    }
-    Ok(())
 }

@@ -1,9 +1,10 @@
 //! Where a decoded token's time goes on an adapter, kernel by kernel, beside what the adapter can do at most.
 
 use super::compile::{Dispatch, Pipelines};
-use super::graph::{Extent, Over};
+use super::graph::{Matrix, Over};
+use super::readback::Readback;
 use super::shader::{Kernel, constants};
-use super::{Buffers, Device, GpuExecutor, map, read, step};
+use super::{Buffers, Device, GpuExecutor};
 use crate::error::EngineError;
 use crate::executor::{Batch, Execute, Head, Row, TokenSource};
 use crate::index::{Position, SequenceIndex, TokenId};
@@ -119,20 +120,20 @@ impl<'a> Stopwatch<'a> {
         let bytes = self.staging.size();
         encoder.copy_buffer_to_buffer(&self.resolved, 0, &self.staging, 0, bytes);
         let submission = self.device.queue.submit([encoder.finish()]);
-        let mapped = map(&self.staging, bytes);
+        let stamps = Readback::begin(&self.staging, bytes);
         let polled = self.device.device.poll(wgpu::PollType::Wait {
             submission_index: Some(submission),
             timeout: None,
         });
         self.device.check("the profile")?;
-        if polled.is_err() || !matches!(mapped.await, Ok(Ok(()))) {
+        if polled.is_err() {
             return Err(EngineError::Device {
                 what: "to be profiled".into(),
                 reason: "its timestamps never came back".into(),
             });
         }
         let unit = f64::from(self.device.queue.get_timestamp_period()) * 1e-9;
-        read(&self.staging, bytes, |words| {
+        let decode = |words: &[u32]| {
             let stamps: Vec<u64> = words
                 .chunks_exact(2)
                 .map(|pair| u64::from(pair[0]) | u64::from(pair[1]) << 32)
@@ -143,7 +144,8 @@ impl<'a> Stopwatch<'a> {
                 .take(dispatches.len())
                 .map(|pair| [since(pair[0]), since(pair[1])])
                 .collect()
-        })
+        };
+        stamps.read(self.device, decode).await
     }
 }
 
@@ -179,15 +181,7 @@ impl GpuExecutor {
                 want: Head::Sample(Sampler::GREEDY).into(),
             }],
         };
-        let head_rows = step::encode(&batch, self.directions, &mut self.step) as u32;
-        self.device
-            .queue
-            .write_buffer(&self.state.step, 0, &self.step);
-        let extent = Extent {
-            rows: 1,
-            head_rows,
-            splits: self.parts.map_or(1, |parts| parts.splits(&batch)),
-        };
+        let (extent, _) = self.prepare(&batch).await?;
         let dispatches: Vec<_> = self
             .graph
             .dispatches(extent)
@@ -265,18 +259,18 @@ impl GpuExecutor {
     /// A row of the embedding becomes one of the residual stream.
     fn embed_work(&self) -> Work {
         Work {
-            bytes: self.moved.embedding_row + 4.0 * self.width as f64,
-            products: self.width as f64,
+            bytes: self.moved.embedding_row + 4.0 * self.widths[0] as f64,
+            products: self.widths[0] as f64,
         }
     }
 
     /// A row and its parts are read, with the directions and the gain; the row is written, and its normalised twin.
     fn boundary_work(&self, parts: usize) -> Work {
-        let read = 1 + parts + self.directions + 1;
-        let d = self.width as f64;
+        let read = 1 + parts + self.directions.count + 1;
+        let d = self.widths[0] as f64;
         Work {
             bytes: d * (4.0 * (read + 1) as f64 + self.moved.activation),
-            products: d * (self.directions + 2) as f64,
+            products: d * (self.directions.count + 2) as f64,
         }
     }
 
@@ -295,7 +289,7 @@ impl GpuExecutor {
         let mut peak = |work: &str| {
             let constants = constants! { rounds: ROUNDS, work: work };
             let extent = (PEAK_WORKGROUPS, Over::Rows(1));
-            let buffers = [&self.head, &result];
+            let buffers = [&self.weights.matrix(Matrix::Head).data, &result];
             pipelines.dispatch(Kernel::Peak, &constants, &buffers, extent, Work::default())
         };
         let (reads, multiplies) = (peak("reads")?, peak("multiplies")?);
@@ -310,6 +304,7 @@ impl GpuExecutor {
             }
         }
         let products = f64::from(PEAK_WORKGROUPS) * 64.0 * f64::from(ROUNDS) * 32.0;
-        Ok([self.head.size() as f64 / best[0], products / best[1]])
+        let head = self.weights.matrix(Matrix::Head).data.size();
+        Ok([head as f64 / best[0], products / best[1]])
     }
 }

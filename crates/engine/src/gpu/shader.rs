@@ -30,6 +30,7 @@ pub enum Epilogue {
     Gate,
     Rotate,
     Logits,
+    Store,
 }
 
 impl Kernel {
@@ -54,6 +55,7 @@ impl Kernel {
             Self::Project(Epilogue::Gate) => "project.wgsl, gate",
             Self::Project(Epilogue::Rotate) => "project.wgsl, rotate",
             Self::Project(Epilogue::Logits) => "project.wgsl, logits",
+            Self::Project(Epilogue::Store) => "project.wgsl, store",
             _ => self.file(),
         }
     }
@@ -64,7 +66,7 @@ impl Epilogue {
     pub const fn members(self) -> u32 {
         match self {
             Self::Gate | Self::Rotate => 2,
-            Self::Add | Self::AddGain | Self::Logits => 1,
+            Self::Add | Self::AddGain | Self::Logits | Self::Store => 1,
         }
     }
 
@@ -76,6 +78,7 @@ impl Epilogue {
             Self::Gate => "gate",
             Self::Rotate => "rotate",
             Self::Logits => "logits",
+            Self::Store => "store",
         }
     }
 }
@@ -88,10 +91,12 @@ macro_rules! sources {
 
 const SOURCES: &[(&str, &str)] = sources!(
     "embed.wgsl" "boundary.wgsl" "project.wgsl" "attention.wgsl" "attention_output.wgsl" "feed_forward.wgsl" "sample.wgsl" "peak.wgsl"
-    "include/activate.wgsl" "include/attend.wgsl" "include/cache.wgsl" "include/dots_half.wgsl" "include/dots_packed.wgsl"
+    "include/activate.wgsl" "include/attend.wgsl" "include/between.wgsl" "include/cache.wgsl" "include/dots_half.wgsl" "include/dots_packed.wgsl"
     "include/dots_spelled.wgsl" "include/encode.wgsl" "include/epilogue_add.wgsl" "include/epilogue_add_gain.wgsl"
-    "include/epilogue_gate.wgsl" "include/epilogue_logits.wgsl" "include/epilogue_rotate.wgsl" "include/inputs_direct.wgsl"
+    "include/epilogue_gate.wgsl" "include/epilogue_logits.wgsl" "include/epilogue_rotate.wgsl" "include/epilogue_store.wgsl"
+    "include/heads_encoded.wgsl" "include/heads_plain.wgsl" "include/in_between.wgsl" "include/inputs_direct.wgsl"
     "include/inputs_staged.wgsl" "include/inputs_stored.wgsl" "include/matrix.wgsl" "include/no_parts.wgsl" "include/parts.wgsl"
+    "include/place_after_attention.wgsl" "include/place_heads.wgsl" "include/place_residual.wgsl"
     "include/products_float.wgsl" "include/products_packed.wgsl" "include/records.wgsl" "include/step.wgsl" "include/strips.wgsl"
     "include/sum_of_parts.wgsl" "include/weights.wgsl"
 );

@@ -1,7 +1,7 @@
 //! Encoding of what the kernels read for one batch (`shaders/include/step.wgsl`), decoding of the records that they write (`shaders/include/records.wgsl`).
 
-use crate::executor::{Batch, Captured, Head, TokenSource};
-use crate::index::TokenId;
+use crate::executor::{Batch, Captured, Head, Row, TokenSource};
+use crate::index::{Place, TokenId};
 use crate::record::{ALTERNATIVES, MAX_DIRECTIONS, Prediction, Readings, TokenRecord};
 use bytemuck::{Pod, Zeroable};
 
@@ -26,30 +26,56 @@ pub struct StepRow {
     pub top_p: f32,
     pub repetition_penalty: f32,
     pub head_row: u32,
+    pub page: u32,
+    pub inside: u32,
+    pub pad0: u32,
+    pub pad1: u32,
 }
 
 /// Bytes before the rows.
-pub const STEP_HEADER: usize = 16;
+pub const STEP_HEADER: usize = 32;
 
-/// Whether any row of a batch asks for its residual stream, which is then captured of all.
-pub fn captures(batch: &Batch) -> bool {
-    batch.rows.iter().any(|row| row.want.capture.residual)
+/// The directions that are read.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Directions {
+    pub count: usize,
+    /// A bit for each, of each place: whether it is read there.
+    pub at: [u32; 3],
+}
+
+/// A bit for each place: whether any row of a batch asks for what lies there, which is then captured of all.
+pub fn captures(batch: &Batch) -> u32 {
+    let places = Place::ALL.iter().filter(|place| {
+        let mut rows = batch.rows.iter();
+        rows.any(|row| row.want.capture.wants(**place))
+    });
+    places.fold(0, |bits, place| bits | 1 << *place as u32)
 }
 
 /// Writes the step into `bytes` (cleared first, so that its allocation is reused) and returns how many
-/// rows ask for the head.
-pub fn encode(batch: &Batch, directions: usize, bytes: &mut Vec<u8>) -> usize {
+/// rows ask for the head. `found` says in which page of the cache a row's position lies, and whether its change acts inside blocks.
+pub fn encode(
+    batch: &Batch,
+    directions: Directions,
+    found: impl Fn(&Row) -> (u32, bool),
+    bytes: &mut Vec<u8>,
+) -> usize {
     bytes.clear();
     let head_rows = batch
         .rows
         .iter()
         .filter(|row| row.want.head != Head::Skip)
         .count();
+    let [residual, after_attention, heads] = directions.at;
     let header = [
         batch.rows.len() as u32,
         head_rows as u32,
-        directions as u32,
-        u32::from(captures(batch)),
+        directions.count as u32,
+        captures(batch),
+        residual,
+        after_attention,
+        heads,
+        0,
     ];
     bytes.extend_from_slice(bytemuck::bytes_of(&header));
     let mut headed = (0..)
@@ -57,6 +83,8 @@ pub fn encode(batch: &Batch, directions: usize, bytes: &mut Vec<u8>) -> usize {
         .filter(|(_, row)| row.want.head != Head::Skip)
         .map(|(index, _)| index);
     for row in &batch.rows {
+        let (page, inside) = found(row);
+        let change = row.change.map_or(0, |slot| slot.0 + 1);
         let mut step = StepRow {
             sequence: row.sequence.0,
             position: row.position.0,
@@ -64,8 +92,10 @@ pub fn encode(batch: &Batch, directions: usize, bytes: &mut Vec<u8>) -> usize {
                 TokenSource::Id(token) => token.0,
                 TokenSource::Sampled => SAMPLED,
             },
-            change: row.change.map_or(0, |slot| slot.0 + 1),
+            change,
+            inside: if inside { change } else { 0 },
             head_row: headed.next().unwrap_or(0),
+            page,
             ..StepRow::default()
         };
         match row.want.head {
@@ -93,14 +123,21 @@ pub fn encode(batch: &Batch, directions: usize, bytes: &mut Vec<u8>) -> usize {
 }
 
 /// The records of `batch` from the words that the kernels wrote, `[rows, stride]`.
-pub fn decode(batch: &Batch, words: &[u32], directions: usize, stride: usize) -> Vec<TokenRecord> {
+pub fn decode(
+    batch: &Batch,
+    words: &[u32],
+    directions: Directions,
+    stride: usize,
+) -> Vec<TokenRecord> {
     let layer_rows = (stride - READINGS_AT) / MAX_DIRECTIONS;
     let rows = batch.rows.iter().zip(words.chunks(stride));
     rows.map(|(row, words)| {
         let number = |word: usize| f32::from_bits(words[word]);
-        let mut values = vec![0.0; directions * layer_rows];
-        for direction in 0..directions {
-            for layer in 0..layer_rows {
+        let mut values = vec![0.0; directions.count * layer_rows];
+        for direction in 0..directions.count {
+            // Before the first block there is a residual stream and nothing else.
+            let first = usize::from((directions.at[0] >> direction) & 1 == 0);
+            for layer in first..layer_rows {
                 values[direction * layer_rows + layer] =
                     number(READINGS_AT + layer * MAX_DIRECTIONS + direction);
             }
@@ -130,23 +167,31 @@ pub fn decode(batch: &Batch, words: &[u32], directions: usize, stride: usize) ->
     .collect()
 }
 
-/// `captured` is `[L+1, max_rows, d]`; returns one entry for each of `rows` rows.
+/// What each row of `batch` asked for, from what was captured of all: for each place that any asks for, in their order,
+/// `[L+1, max_rows, width]` of `widths`.
 pub fn decode_captured(
+    batch: &Batch,
     captured: &[f32],
-    rows: usize,
     max_rows: usize,
     layer_rows: usize,
-    d: usize,
+    widths: [usize; 3],
 ) -> Vec<Captured> {
-    let of_row = |row: usize| {
-        let mut residual = Vec::with_capacity(layer_rows * d);
-        for layer in 0..layer_rows {
-            residual.extend_from_slice(&captured[(layer * max_rows + row) * d..][..d]);
+    let mut rows = vec![Captured::default(); batch.rows.len()];
+    let (bits, mut rest) = (captures(batch), captured);
+    for (place, width) in Place::ALL.into_iter().zip(widths) {
+        if (bits >> place as u32) & 1 == 0 {
+            continue;
         }
-        Captured {
-            residual,
-            ..Captured::default()
+        let (of_place, after) = rest.split_at(layer_rows * max_rows * width);
+        rest = after;
+        let first = usize::from(place != Place::Residual);
+        for (index, (row, captured)) in batch.rows.iter().zip(&mut rows).enumerate() {
+            if row.want.capture.wants(place) {
+                let layers = of_place.chunks(max_rows * width).skip(first);
+                let numbers = layers.flat_map(|layer| &layer[index * width..][..width]);
+                *captured.at_mut(place) = numbers.copied().collect();
+            }
         }
-    };
-    (0..rows).map(of_row).collect()
+    }
+    rows
 }

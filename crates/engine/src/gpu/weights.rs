@@ -9,6 +9,7 @@ use crate::op::ForwardPass;
 use trimtab_checkpoint::{ByteSource, ModelConfig};
 
 /// Weights as they come from the file.
+#[derive(Debug)]
 struct BlockWeights {
     attention_norm: wgpu::Buffer,
     qkv: GpuMatrix,
@@ -19,6 +20,7 @@ struct BlockWeights {
 }
 
 /// All weights on the GPU.
+#[derive(Debug)]
 pub struct GpuWeights {
     embedding: GpuMatrix,
     blocks: Vec<BlockWeights>,

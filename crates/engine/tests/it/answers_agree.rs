@@ -1,10 +1,11 @@
 //! Answers of small random models: every executor chooses the same tokens, alone, in a batch, resumed on another
 //! engine, and forced.
 
+use crate::golden::answers;
 use pollster::block_on;
 use std::cell::Cell;
 use trimtab_engine::forced::{Forced, ForcedRequest};
-use trimtab_engine::generate::{EndReason, Event, GenerateRequest, Generation};
+use trimtab_engine::generate::{EndReason, Event, GenerateRequest, Generation, Segment};
 use trimtab_engine::gpu::Assumptions;
 use trimtab_engine::{
     Backend, Engine, Layer, Operation, Precision, Sampler, Scope, SequenceIndex, SteeringPlan,
@@ -12,24 +13,53 @@ use trimtab_engine::{
 };
 use trimtab_testing::small_models::*;
 
+/// An unsteered greedy answer to a prompt in the first sequence.
+fn request(prompt: Vec<TokenId>, max_tokens: usize) -> GenerateRequest {
+    GenerateRequest {
+        sequence: SequenceIndex(0),
+        prompt,
+        plan: SteeringPlan::default(),
+        sampler: Sampler::GREEDY,
+        max_tokens,
+        end_tokens: vec![],
+    }
+}
+
 /// Several answers at once, in every way of choosing a token.
 fn generate(engine: &mut Engine, sampler: Sampler, together: &[u32]) -> Vec<Vec<TokenId>> {
+    let requests = together.iter().map(|&sequence| GenerateRequest {
+        sequence: SequenceIndex(sequence),
+        plan: plan(),
+        sampler: Sampler {
+            seed: sampler.seed + sequence,
+            ..sampler
+        },
+        ..request(tokens(5 + 9 * sequence as usize, sequence), 24)
+    });
+    let answers = answers(engine, requests.collect());
+    answers.into_iter().map(|answer| answer.tokens).collect()
+}
+
+/// The records of a text that is forced through the model.
+fn force(
+    engine: &mut Engine,
+    tokens: &[TokenId],
+    prompt_length: usize,
+    segments: &[Segment],
+    sampler: Sampler,
+) -> Vec<TokenRecord> {
+    let request = ForcedRequest {
+        sequence: SequenceIndex(2),
+        tokens,
+        prompt_length,
+        segments,
+        sampler,
+    };
     block_on(async {
-        let requests = together.iter().map(|&sequence| GenerateRequest {
-            sequence: SequenceIndex(sequence),
-            prompt: tokens(5 + 9 * sequence as usize, sequence),
-            plan: plan(),
-            sampler: Sampler {
-                seed: sampler.seed + sequence,
-                ..sampler
-            },
-            max_tokens: 24,
-            end_tokens: vec![],
-        });
-        let mut run = Generation::start(engine, requests.collect()).await.unwrap();
-        while run.next(engine).await.unwrap().is_some() {}
-        let answers = run.finish(engine).await.unwrap();
-        answers.into_iter().map(|answer| answer.tokens).collect()
+        let mut forced = Forced::start(engine, &request).await.unwrap();
+        while forced.next(engine).await.unwrap() {}
+        assert_eq!(forced.done(), forced.total());
+        forced.finish(engine)
     })
 }
 
@@ -113,20 +143,8 @@ fn temperatures_at_the_ends_of_their_range_choose_what_they_mean() {
 fn the_context_ends_an_answer_of_any_length() {
     let model = model_with_context(Form::F32, "llama", "silu", 24);
     let mut engine = engine(&model, Backend::Cpu, Precision::Exact);
-    let request = |length| GenerateRequest {
-        sequence: SequenceIndex(0),
-        prompt: tokens(length, 1),
-        plan: SteeringPlan::default(),
-        sampler: Sampler::GREEDY,
-        max_tokens: usize::MAX,
-        end_tokens: vec![],
-    };
-    let answer = block_on(async {
-        let mut run = Generation::start(&mut engine, vec![request(4)]).await?;
-        while run.next(&mut engine).await?.is_some() {}
-        run.finish(&mut engine).await
-    });
-    let answer = answer.unwrap().remove(0);
+    let request = |length| request(tokens(length, 1), usize::MAX);
+    let answer = answers(&mut engine, vec![request(4)]).remove(0);
     assert_eq!(answer.tokens.len(), 24 - 4 + 1);
     assert_eq!(answer.reason, EndReason::ContextFull);
     let refused = block_on(Generation::start(&mut engine, vec![request(30)]));
@@ -177,7 +195,7 @@ fn a_batch_of_eight_chooses_the_same_tokens_as_one_at_a_time() {
 }
 
 thread_local! {
-    /// What the clock below says next, and what it moves on by whenever it is looked at.
+    /// The time that the clock below says next, and the step by which it moves on whenever it is looked at.
     static TIME: Cell<(f64, f64)> = const { Cell::new((0.0, 0.0)) };
 }
 
@@ -193,14 +211,7 @@ fn fake_clock() -> f64 {
 fn tokens_ahead(engine: &mut Engine, step: f64) -> Vec<u32> {
     TIME.set((0.0, step));
     engine.set_clock(fake_clock);
-    let request = GenerateRequest {
-        sequence: SequenceIndex(0),
-        prompt: tokens(4, 1),
-        plan: SteeringPlan::default(),
-        sampler: Sampler::GREEDY,
-        max_tokens: 24,
-        end_tokens: vec![],
-    };
+    let request = request(tokens(4, 1), 24);
     block_on(async {
         let mut run = Generation::start(engine, vec![request]).await.unwrap();
         let mut ahead = Vec::new();
@@ -233,15 +244,11 @@ fn a_sampler_that_means_nothing_is_refused() {
     let model = model(Form::F32, "llama", "silu");
     let mut engine = engine(&model, Backend::Cpu, Precision::Exact);
     let request = GenerateRequest {
-        sequence: SequenceIndex(0),
-        prompt: tokens(4, 1),
-        plan: SteeringPlan::default(),
         sampler: Sampler {
             temperature: f32::NAN,
             ..Sampler::GREEDY
         },
-        max_tokens: 1,
-        end_tokens: vec![],
+        ..request(tokens(4, 1), 1)
     };
     let refused = block_on(Generation::start(&mut engine, vec![request]));
     assert!(refused.unwrap_err().to_string().contains("temperature"));
@@ -262,11 +269,8 @@ fn interrupted(
     };
     let requests = [(0, 20), (1, 6)].map(|(sequence, max_tokens)| GenerateRequest {
         sequence: SequenceIndex(sequence),
-        prompt: tokens(8 + sequence as usize, sequence),
-        plan: SteeringPlan::default(),
         sampler: warm,
-        max_tokens,
-        end_tokens: vec![],
+        ..request(tokens(8 + sequence as usize, sequence), max_tokens)
     });
     block_on(async {
         let mut run = Generation::start(first, requests.into()).await.unwrap();
@@ -358,12 +362,8 @@ fn an_answer_of_many_segments_is_read_again_under_each_of_its_plans() {
         }],
     };
     let request = || GenerateRequest {
-        sequence: SequenceIndex(0),
-        prompt: tokens(6, 1),
         plan: pushed(0),
-        sampler: Sampler::GREEDY,
-        max_tokens: 30,
-        end_tokens: vec![],
+        ..request(tokens(6, 1), 30)
     };
     let run = |other: Option<&mut Engine>| {
         block_on(async {
@@ -400,20 +400,9 @@ fn an_answer_of_many_segments_is_read_again_under_each_of_its_plans() {
         other.set_directions(&[table(5)]).unwrap();
         let got = run(Some(&mut other));
         assert_eq!(got.tokens, want.tokens, "{backend:?}");
-        // What every token is like under its own plan, read segment by segment.
+        // Every token under its own plan, read segment by segment.
         let all = [tokens(6, 1), want.tokens.clone()].concat();
-        let forced = ForcedRequest {
-            sequence: SequenceIndex(2),
-            tokens: &all,
-            prompt_length: 6,
-            segments: &want.segments,
-            sampler: Sampler::GREEDY,
-        };
-        let records = block_on(async {
-            let mut forced = Forced::start(&mut other, &forced).await.unwrap();
-            while forced.next(&mut other).await.unwrap() {}
-            forced.finish(&other)
-        });
+        let records = force(&mut other, &all, 6, &want.segments, Sampler::GREEDY);
         for (got, want) in got.records.iter().zip(&records) {
             for (got, want) in got.readings.values.iter().zip(&want.readings.values) {
                 assert!(
@@ -441,12 +430,9 @@ fn a_run_that_is_forced_chooses_its_own_tokens_again() {
                 seed: 5,
             };
             let request = GenerateRequest {
-                sequence: SequenceIndex(0),
-                prompt: tokens(9, 4),
                 plan: plan(),
                 sampler,
-                max_tokens: 24,
-                end_tokens: Vec::new(),
+                ..request(tokens(9, 4), 24)
             };
             let answer = block_on(async {
                 let mut run = Generation::start(&mut engine, vec![request]).await.unwrap();
@@ -462,21 +448,7 @@ fn a_run_that_is_forced_chooses_its_own_tokens_again() {
             });
             assert_eq!((answer.segments.len(), answer.tokens.len()), (2, 24));
             let mut all = [tokens(9, 4), answer.tokens.clone()].concat();
-            let mut force = |all: &[TokenId]| {
-                let request = ForcedRequest {
-                    sequence: SequenceIndex(2),
-                    tokens: all,
-                    prompt_length: 9,
-                    segments: &answer.segments,
-                    sampler,
-                };
-                block_on(async {
-                    let mut forced = Forced::start(&mut engine, &request).await.unwrap();
-                    while forced.next(&mut engine).await.unwrap() {}
-                    assert_eq!(forced.done(), forced.total());
-                    forced.finish(&engine)
-                })
-            };
+            let mut force = |all: &[TokenId]| force(&mut engine, all, 9, &answer.segments, sampler);
             let chosen = |records: &[TokenRecord]| -> Vec<TokenId> {
                 let asked = records[8..32].iter();
                 asked

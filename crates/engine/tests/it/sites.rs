@@ -16,7 +16,7 @@ use trimtab_engine::{
 use trimtab_testing::files::{golden, golden_json};
 use trimtab_testing::small_models;
 
-/// Of the largest number of a tensor: both sides compute in f32, in another order.
+/// Share of the largest number of a tensor: both sides compute in f32, in another order.
 const TOLERANCE: f32 = 2e-5;
 
 #[derive(Deserialize)]
@@ -34,12 +34,15 @@ struct Case {
     number: f32,
 }
 
-const ALL: Capture = Capture {
-    residual: true,
-    after_attention: true,
-    heads: true,
-    attention: true,
-};
+/// The GPU keeps everything but where heads attend to.
+fn kept(backend: Backend) -> Capture {
+    Capture {
+        residual: true,
+        after_attention: true,
+        heads: true,
+        attention: backend != Backend::Gpu,
+    }
+}
 
 fn plan(case: Option<&Case>, tensors: &Tensors) -> SteeringPlan {
     let term = |case: &Case| {
@@ -76,6 +79,7 @@ fn read(engine: &mut Engine, tokens: &[TokenId], plan: &SteeringPlan, each: bool
         capture: false,
     };
     engine.clear(SequenceIndex(0)).unwrap();
+    let backend = engine.info().backend;
     let mut captured = Vec::new();
     let mut records = Vec::new();
     let ends = if each {
@@ -85,7 +89,8 @@ fn read(engine: &mut Engine, tokens: &[TokenId], plan: &SteeringPlan, each: bool
     };
     for end in ends {
         let request = request(&tokens[..end]);
-        let mut reading = block_on(Reading::start_capturing(engine, &request, ALL)).unwrap();
+        let mut reading =
+            block_on(Reading::start_capturing(engine, &request, kept(backend))).unwrap();
         while block_on(reading.next(engine)).unwrap() {}
         captured = reading.take_captured();
         records = reading.finish(engine).records;
@@ -126,7 +131,7 @@ fn every_place_is_captured_and_changed_as_hooks_in_pytorch_do() {
     let weights = block_on(WeightFile::open(golden("sites_model.safetensors"))).unwrap();
     let model = (config, weights);
     let tokens: Vec<_> = sites.tokens.iter().copied().map(TokenId).collect();
-    for backend in [Backend::Reference, Backend::Cpu] {
+    for backend in [Backend::Reference, Backend::Cpu, Backend::Gpu] {
         let mut engine = small_models::engine(&model, backend, Precision::Exact);
         for (name, case) in &sites.cases {
             let plan = plan(case.as_ref(), &tensors);
@@ -149,6 +154,9 @@ fn every_place_is_captured_and_changed_as_hooks_in_pytorch_do() {
             assert_close(&label("after attention"), &after, &want("after_attention"));
             assert_close(&label("heads"), &all(|row| &row.heads), &want("heads"));
             assert_close(&label("logprobs"), &got.logprobs, &want("logprobs"));
+            if !kept(backend).attention {
+                continue;
+            }
             // PyTorch's are `[L, heads, T, T]`, zero after the row's own position.
             let attention = want("attention");
             let count = tokens.len();
@@ -168,7 +176,7 @@ fn every_place_is_captured_and_changed_as_hooks_in_pytorch_do() {
 fn readings_at_a_place_are_taken_after_its_change() {
     let model = small_models::model(small_models::Form::F32, "llama", "silu");
     let tokens = small_models::tokens(5, 3);
-    for backend in [Backend::Reference, Backend::Cpu] {
+    for backend in [Backend::Reference, Backend::Cpu, Backend::Gpu] {
         let mut engine = small_models::engine(&model, backend, Precision::Exact);
         let direction = small_models::table(9).at(Place::AfterAttention);
         engine
@@ -232,4 +240,118 @@ fn before_the_first_block_there_are_no_heads() {
     let narrow = LayerTable::new(vec![1.0; 12], 3).unwrap().at(Place::Heads);
     let told = refused(term(narrow, 1));
     assert!(told.contains("shape"), "{told}");
+}
+
+/// A direction at every place at once, changes of every kind at every place, in every precision; of one row as well as of many.
+#[test]
+fn on_the_gpu_places_are_read_and_changed_as_by_the_reference() {
+    let heads = |seed| {
+        let width = small_models::HEADS * small_models::HEAD_DIM;
+        let mut noise = small_models::Noise::new(seed);
+        let count = (small_models::LAYERS + 1) * width;
+        let table = LayerTable::new((0..count).map(|_| noise.number()).collect(), width);
+        table.unwrap().at(Place::Heads)
+    };
+    let after = |seed| small_models::table(seed).at(Place::AfterAttention);
+    let term = |vector, layer, operation| Term {
+        vector,
+        layers: vec![Layer(layer)],
+        operation,
+        scope: Scope::All,
+    };
+    let add = Operation::Add { coefficient: 0.5 };
+    let clamp = Operation::Clamp {
+        low: -0.1,
+        high: 0.1,
+    };
+    let plan = SteeringPlan {
+        terms: vec![
+            term(heads(1), 1, add),
+            term(heads(2), 1, clamp),
+            term(after(3), 2, add),
+            term(after(4), 2, Operation::Ablate),
+            term(after(5), 3, clamp),
+            term(small_models::table(6), 2, add),
+        ],
+    };
+    let directions = [heads(7), small_models::table(8), after(9)];
+    let model = small_models::model(small_models::Form::Q4WithMin, "llama", "silu");
+    let tokens = small_models::tokens(12, 3);
+    let read = |engine: &mut Engine, length: usize| {
+        let request = ReadRequest {
+            sequence: SequenceIndex(0),
+            tokens: &tokens[..length],
+            prompt_length: length,
+            plan: &plan,
+            score: Scoring::Everything,
+            capture: false,
+        };
+        block_on(engine.read(&request, &mut |_, _| {}))
+            .unwrap()
+            .records
+    };
+    let mut reference = small_models::engine(&model, Backend::Reference, Precision::Exact);
+    reference.set_directions(&directions).unwrap();
+    let want = read(&mut reference, 12);
+    for (precision, limit) in [(Precision::Exact, 2e-4), (Precision::Fast, 0.25)] {
+        let mut gpu = small_models::engine(&model, Backend::Gpu, precision);
+        gpu.set_directions(&directions).unwrap();
+        // Eight rows, then one, then the others.
+        let got = [8, 9, 12].map(|length| read(&mut gpu, length));
+        for (want, got) in want.iter().zip(&got[2]) {
+            for (a, b) in want.readings.values.iter().zip(&got.readings.values) {
+                let off = (a - b).abs() / (1.0 + a.abs());
+                assert!(off < limit, "{precision:?}: {b}, not {a}");
+            }
+            for index in [0, 2] {
+                assert_eq!(got.readings.at(index, Layer(0)), 0.0);
+            }
+        }
+        for (want, got) in want.iter().zip(&got[2]).take(11) {
+            let [want, got] = [want, got].map(|record| record.prediction.as_ref().unwrap());
+            let off = (want.target_logprob - got.target_logprob).abs();
+            assert!(off < limit, "{precision:?}: {off}");
+        }
+    }
+}
+
+/// What was wanted inside blocks leaves nothing behind: the same reading before and after is the same to the last bit.
+#[test]
+fn ordinary_batches_on_the_gpu_do_not_notice_places() {
+    let model = small_models::model(small_models::Form::Q4WithMin, "llama", "silu");
+    let mut gpu = small_models::engine(&model, Backend::Gpu, Precision::Fast);
+    let tokens = small_models::tokens(9, 3);
+    let dispatches = |gpu: &Engine| gpu.gpu().unwrap().dispatches();
+    let mut numbers = |coefficient: f32| {
+        let plan = SteeringPlan {
+            terms: vec![Term {
+                vector: small_models::table(3).at(Place::AfterAttention),
+                layers: vec![Layer(1), Layer(3)],
+                operation: Operation::Add { coefficient },
+                scope: Scope::All,
+            }],
+        };
+        gpu.clear(SequenceIndex(0)).unwrap();
+        let before = dispatches(&gpu);
+        let mut request = ReadRequest {
+            sequence: SequenceIndex(0),
+            tokens: &tokens[..8],
+            prompt_length: 8,
+            plan: &plan,
+            score: Scoring::Everything,
+            capture: true,
+        };
+        let mut read = block_on(gpu.read(&request, &mut |_, _| {})).unwrap();
+        let mut bits: Vec<u32> = read.residual.iter().map(|x| x.to_bits()).collect();
+        request.tokens = &tokens;
+        request.capture = false;
+        read = block_on(gpu.read(&request, &mut |_, _| {})).unwrap();
+        let scored = read.records[7].prediction.as_ref().unwrap();
+        bits.push(scored.target_logprob.to_bits());
+        (bits, dispatches(&gpu) - before)
+    };
+    let (plain, few) = numbers(0.0);
+    let (changed, more) = numbers(0.5);
+    assert_eq!(numbers(0.0), (plain.clone(), few));
+    assert!(changed != plain && more > few);
 }

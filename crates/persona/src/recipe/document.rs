@@ -8,7 +8,8 @@ use crate::recipe::inline_vector::{
 use crate::recipe::tokens::{KnownPieces, PackedTokens};
 use crate::recipe::{
     Context, Hash, Look, MAX_LAYERS, MAX_MESSAGES, MAX_TERMS, ModelReference, PlanChange, Recipe,
-    RecipeError, RecipeMessage, RecipeRun, RecipeTrait, Role, VectorReference, check_count, refuse,
+    RecipeError, RecipeMessage, RecipeRun, RecipeTrait, Role, TokenPlace, VectorReference,
+    check_count, refuse,
 };
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -240,7 +241,7 @@ impl Document {
                 title: look.title.clone(),
                 token: look
                     .token
-                    .map(|(message, token)| (message as u32, token as u32)),
+                    .map(|place| (place.message as u32, place.token as u32)),
                 trait_name: look.trait_name.clone(),
             },
             model: ModelDocument {
@@ -282,10 +283,10 @@ impl Document {
             look: Look {
                 trait_name: self.look.trait_name,
                 layer: self.look.layer.map(Layer),
-                token: self
-                    .look
-                    .token
-                    .map(|(message, token)| (message as usize, token as usize)),
+                token: self.look.token.map(|(message, token)| TokenPlace {
+                    message: message as usize,
+                    token: token as usize,
+                }),
                 inside_run: self.look.inside_run,
                 title: self.look.title,
                 note: self.look.note,

@@ -71,7 +71,7 @@ impl From<RecipeError> for LinkError {
 
 /// The contents of a link.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Opened {
+pub enum LinkContent {
     Recipe(Box<Recipe>),
     /// The readable part of a later version of the format.
     Newer(Newer),
@@ -98,7 +98,7 @@ pub fn encode(recipe: &Recipe) -> Result<String, LinkError> {
 }
 
 /// Opens a code, or an address with one, as mail and chat programs hand it on.
-pub fn decode(link: &str) -> Result<Opened, LinkError> {
+pub fn decode(link: &str) -> Result<LinkContent, LinkError> {
     let json = json_of(link)?;
     #[derive(Deserialize)]
     struct Head {
@@ -107,9 +107,11 @@ pub fn decode(link: &str) -> Result<Opened, LinkError> {
     match serde_json::from_slice(&json)? {
         Head { version: VERSION } => {
             let document: Document = serde_json::from_slice(&json)?;
-            Ok(Opened::Recipe(Box::new(document.recipe()?)))
+            Ok(LinkContent::Recipe(Box::new(document.recipe()?)))
         }
-        Head { version } if version > VERSION => Ok(Opened::Newer(Newer::read(version, &json)?)),
+        Head { version } if version > VERSION => {
+            Ok(LinkContent::Newer(Newer::read(version, &json)?))
+        }
         Head { version } => Err(LinkError::Version(version)),
     }
 }
@@ -190,8 +192,8 @@ mod tests {
 
     fn opened(link: &str) -> Recipe {
         match decode(link).unwrap() {
-            Opened::Recipe(recipe) => *recipe,
-            Opened::Newer(newer) => panic!("{newer:?}"),
+            LinkContent::Recipe(recipe) => *recipe,
+            LinkContent::Newer(newer) => panic!("{newer:?}"),
         }
     }
 
@@ -346,7 +348,7 @@ mod tests {
             value["plan"] = json!({"new": "things"});
             value["messages"][1]["role"] = json!("tool");
         });
-        let Opened::Newer(newer) = decode(&link).unwrap() else {
+        let LinkContent::Newer(newer) = decode(&link).unwrap() else {
             panic!("version 2 was read as version 1");
         };
         assert_eq!(newer.title, "A day by the sea");
@@ -355,7 +357,7 @@ mod tests {
         assert_eq!(newer.messages[0], (Role::System, "Be brief.".to_owned()));
         assert!(newer.sentence().contains("newer Trimtab (version 2"));
         let bare = decode(&deflated(b"{\"version\":9,\"messages\":7}")).unwrap();
-        let Opened::Newer(bare) = bare else {
+        let LinkContent::Newer(bare) = bare else {
             panic!("version 9 was read as version 1");
         };
         assert!(bare.messages.is_empty() && bare.sentence().contains("nothing of it"));
@@ -456,7 +458,7 @@ mod tests {
             let mut json = serde_json::to_vec(&Document::of(&samples::recipe())).unwrap();
             let at = at % json.len();
             json[at] = byte;
-            if let Ok(Opened::Recipe(recipe)) = decode(&deflated(&json)) {
+            if let Ok(LinkContent::Recipe(recipe)) = decode(&deflated(&json)) {
                 // Whatever is opened can be shared again.
                 proptest::prop_assert!(encode(&recipe).is_ok());
             }

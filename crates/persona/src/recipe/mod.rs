@@ -74,9 +74,13 @@ pub struct Recipe {
 }
 
 /// A model, known by its weights, and a name to fetch it by.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
+#[ts(rename = "SharedModel")]
 pub struct ModelReference {
     pub name: String,
+    /// Hexadecimal.
+    #[serde(with = "view::hash")]
+    #[ts(type = "string")]
     pub sha256: Hash,
 }
 
@@ -112,7 +116,8 @@ pub enum Role {
     Assistant,
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, TS)]
+#[ts(rename = "SharedMessage")]
 pub struct RecipeMessage {
     pub role: Role,
     /// The message's text; where tokens are known, their texts one after the other.
@@ -120,40 +125,56 @@ pub struct RecipeMessage {
     /// The message's tokens; `None` where they are not known and the text is tokenised when it is needed.
     pub tokens: Option<Vec<RecipeToken>>,
     /// The run that wrote the answer.
+    #[serde(default)]
     pub run: Option<RecipeRun>,
 }
 
 /// Settings and course of the run that wrote an answer.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, TS)]
+#[serde(rename_all = "camelCase")]
+#[ts(rename = "SharedRun")]
 pub struct RecipeRun {
     pub sampler: Sampler,
     pub max_tokens: u32,
     /// Plan from the first token of the conversation on.
     pub plan: Vec<NamedTerm>,
     /// Sliders moved in mid-answer, in order.
+    #[serde(default)]
     pub changes: Vec<PlanChange>,
     pub end: EndReason,
 }
 
 /// A segment opened while the run was under way.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, TS)]
+#[ts(rename = "SharedChange")]
 pub struct PlanChange {
     /// Counts from the answer's first token; negative inside the prompt.
+    #[serde(rename = "fromToken")]
     pub from: i32,
     pub plan: Vec<NamedTerm>,
 }
 
 /// The part of the conversation that the author wants looked at. Title and note are plain text.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, TS)]
+#[serde(rename_all = "camelCase", default)]
+#[ts(rename = "SharedLook")]
 pub struct Look {
+    #[serde(rename = "trait")]
     pub trait_name: Option<String>,
     pub layer: Option<Layer>,
-    /// Index of a message, and of a token in it.
-    pub token: Option<(usize, usize)>,
+    pub token: Option<TokenPlace>,
     /// Readings inside the run (with the push) rather than the unsteered model's.
     pub inside_run: bool,
     pub title: String,
     pub note: String,
+}
+
+/// A token of a message, both counted from 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
+#[ts(rename = "SharedPlace")]
+pub struct TokenPlace {
+    pub message: usize,
+    pub token: usize,
 }
 
 impl Role {
@@ -317,7 +338,7 @@ impl Recipe {
         if look.layer.is_some_and(|layer| layer.0 >= MAX_LAYERS) {
             return Err(refuse("view", "shows a layer that no model has"));
         }
-        if let Some((message, token)) = look.token
+        if let Some(TokenPlace { message, token }) = look.token
             && self
                 .messages
                 .get(message)

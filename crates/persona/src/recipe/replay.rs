@@ -14,7 +14,7 @@ use crate::reread::{Expected, expectation, logprobs};
 use crate::trait_vector::TraitVector;
 use trimtab_checkpoint::ChatError;
 use trimtab_engine::generate::{EndReason, Segment};
-use trimtab_engine::{EngineError, Position, Sampler, TokenId, TokenRecord};
+use trimtab_engine::{Position, Sampler, TokenId, TokenRecord};
 
 #[derive(Debug, thiserror::Error)]
 pub enum ReplayError {
@@ -31,8 +31,6 @@ pub enum ReplayError {
     Chat(#[from] ChatError),
     #[error(transparent)]
     Plan(#[from] NamedPlanError),
-    #[error(transparent)]
-    Engine(#[from] EngineError),
 }
 
 impl From<RecipeError> for ReplayError {

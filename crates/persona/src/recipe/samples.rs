@@ -139,7 +139,10 @@ pub fn recipe() -> Recipe {
         look: Look {
             trait_name: Some("cheerful".into()),
             layer: Some(Layer(16)),
-            token: Some((2, 4)),
+            token: Some(TokenPlace {
+                message: 2,
+                token: 4,
+            }),
             inside_run: true,
             title: "A day by the sea".into(),
             note: "Watch <b>the wave</b> & what follows.".into(),

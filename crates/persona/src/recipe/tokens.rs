@@ -8,9 +8,11 @@ use crate::recipe::sextets::{character, pack_indices, sextet, unpack_indices};
 use crate::recipe::{RecipeError, refuse};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
 use trimtab_engine::TokenId;
+use ts_rs::TS;
 
 /// No published vocabulary has a million tokens.
 pub const MAX_TOKEN_ID: u32 = (1 << 24) - 1;
@@ -22,13 +24,15 @@ const LARGEST_LEVEL: f32 = 7.0;
 /// Level of a reading of 0; level 0 is no reading.
 const MIDDLE: u8 = 8;
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, TS)]
+#[ts(rename = "SharedToken")]
 pub struct RecipeToken {
     pub id: TokenId,
     /// Text that the token adds; empty for a token that ends inside a character.
     pub text: String,
     /// Reading of the trait and layer that the author looked at, in deviations, a multiple of
     /// [`READING_STEP`]; `None` where there is none.
+    #[serde(default)]
     pub reading: Option<f32>,
 }
 

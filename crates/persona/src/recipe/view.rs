@@ -1,42 +1,32 @@
 //! A recipe as a plain object: what pages draw and scripts read, and what they hand over to be shared.
 //! Spelt as in the page's protocol. Vectors stay behind; a trait has its card.
 
-use crate::plan::NamedTerm;
 use crate::recipe::inline_vector::InlineVector;
 use crate::recipe::replay::hexadecimal;
-use crate::recipe::tokens::{RecipeToken, coarse};
+use crate::recipe::tokens::coarse;
 use crate::recipe::{
-    Context, Hash, Look, ModelReference, PlanChange, Recipe, RecipeError, RecipeMessage, RecipeRun,
-    RecipeTrait, Role, VectorReference, refuse,
+    Context, Hash, Look, ModelReference, Recipe, RecipeError, RecipeMessage, RecipeTrait,
+    VectorReference, refuse,
 };
 use crate::trait_vector::TraitVector;
 use serde::{Deserialize, Serialize};
-use trimtab_engine::generate::EndReason;
-use trimtab_engine::{Layer, Precision, Sampler, TokenId};
+use trimtab_engine::{Layer, Precision};
 use ts_rs::TS;
 
 #[derive(Clone, Debug, Serialize, Deserialize, TS)]
 #[ts(rename = "SharedRecipe")]
 #[serde(rename_all = "camelCase")]
 pub struct RecipeView {
-    pub model: ModelView,
+    pub model: ModelReference,
     pub precision: Precision,
     pub traits: Vec<TraitView>,
-    pub messages: Vec<MessageView>,
+    pub messages: Vec<RecipeMessage>,
     /// Absent where the sender does not know.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[ts(optional)]
     pub context: Option<Context>,
     #[serde(default)]
-    pub look: LookView,
-}
-
-#[derive(Clone, Debug, Serialize, Deserialize, TS)]
-#[ts(rename = "SharedModel")]
-pub struct ModelView {
-    pub name: String,
-    /// Hexadecimal.
-    pub sha256: String,
+    pub look: Look,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize, TS)]
@@ -67,90 +57,15 @@ pub struct CardView {
     pub max: f32,
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize, TS)]
-#[ts(rename = "SharedMessage")]
-pub struct MessageView {
-    pub role: Role,
-    pub text: String,
-    pub tokens: Option<Vec<TokenView>>,
-    #[serde(default)]
-    pub run: Option<RunView>,
-}
-
-#[derive(Clone, Debug, Serialize, Deserialize, TS)]
-#[ts(rename = "SharedToken")]
-pub struct TokenView {
-    pub id: u32,
-    pub text: String,
-    #[serde(default)]
-    pub reading: Option<f32>,
-}
-
-/// The way in which an answer was written.
-#[derive(Clone, Debug, Serialize, Deserialize, TS)]
-#[serde(rename_all = "camelCase")]
-#[ts(rename = "SharedRun")]
-pub struct RunView {
-    pub sampler: Sampler,
-    pub max_tokens: u32,
-    pub plan: Vec<NamedTerm>,
-    #[serde(default)]
-    pub changes: Vec<ChangeView>,
-    pub end: EndReason,
-}
-
-/// `fromToken` counts from the answer's first token, and is negative inside the prompt.
-#[derive(Clone, Debug, Serialize, Deserialize, TS)]
-#[serde(rename_all = "camelCase")]
-#[ts(rename = "SharedChange")]
-pub struct ChangeView {
-    pub from_token: i32,
-    pub plan: Vec<NamedTerm>,
-}
-
-#[derive(Clone, Debug, Default, Serialize, Deserialize, TS)]
-#[ts(rename = "SharedLook")]
-#[serde(rename_all = "camelCase", default)]
-pub struct LookView {
-    #[serde(rename = "trait")]
-    pub trait_name: Option<String>,
-    pub layer: Option<u32>,
-    pub token: Option<PlaceView>,
-    pub inside_run: bool,
-    pub title: String,
-    pub note: String,
-}
-
-/// A token of a message, both counted from 0.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize, TS)]
-#[ts(rename = "SharedPlace")]
-pub struct PlaceView {
-    pub message: usize,
-    pub token: usize,
-}
-
 impl From<&Recipe> for RecipeView {
     fn from(recipe: &Recipe) -> Self {
-        let look = &recipe.look;
         Self {
-            model: ModelView {
-                name: recipe.model.name.clone(),
-                sha256: hexadecimal(&recipe.model.sha256),
-            },
+            model: recipe.model.clone(),
             precision: recipe.precision,
             traits: recipe.traits.iter().map(TraitView::from).collect(),
-            messages: recipe.messages.iter().map(MessageView::from).collect(),
+            messages: recipe.messages.clone(),
             context: Some(recipe.context),
-            look: LookView {
-                trait_name: look.trait_name.clone(),
-                layer: look.layer.map(|layer| layer.0),
-                token: look
-                    .token
-                    .map(|(message, token)| PlaceView { message, token }),
-                inside_run: look.inside_run,
-                title: look.title.clone(),
-                note: look.note.clone(),
-            },
+            look: recipe.look.clone(),
         }
     }
 }
@@ -182,72 +97,31 @@ impl From<&InlineVector> for CardView {
     }
 }
 
-impl From<&RecipeMessage> for MessageView {
-    fn from(message: &RecipeMessage) -> Self {
-        let token = |token: &RecipeToken| TokenView {
-            id: token.id.0,
-            text: token.text.clone(),
-            reading: token.reading,
-        };
-        Self {
-            role: message.role,
-            text: message.text.clone(),
-            tokens: message
-                .tokens
-                .as_ref()
-                .map(|tokens| tokens.iter().map(token).collect()),
-            run: message.run.as_ref().map(RunView::from),
-        }
-    }
-}
-
-impl From<&RecipeRun> for RunView {
-    fn from(run: &RecipeRun) -> Self {
-        let change = |change: &PlanChange| ChangeView {
-            from_token: change.from,
-            plan: change.plan.clone(),
-        };
-        Self {
-            sampler: run.sampler,
-            max_tokens: run.max_tokens,
-            plan: run.plan.clone(),
-            changes: run.changes.iter().map(change).collect(),
-            end: run.end,
-        }
-    }
-}
-
 impl RecipeView {
     /// The recipe, checked. `vector` finds the vector of an inline trait by its name. Readings are
     /// rounded to what links carry.
     pub fn recipe(
-        self,
+        mut self,
         vector: &dyn Fn(&str) -> Option<TraitVector>,
     ) -> Result<Recipe, RecipeError> {
+        for message in &mut self.messages {
+            if let Some(tokens) = &mut message.tokens {
+                for token in tokens.iter_mut() {
+                    token.reading = token.reading.and_then(coarse);
+                }
+                // A template may have trimmed what was typed; what the model read counts.
+                message.text = tokens.iter().map(|token| token.text.as_str()).collect();
+            }
+        }
         let traits = self.traits.into_iter().map(|one| one.recipe_trait(vector));
         let recipe = Recipe {
-            model: ModelReference {
-                sha256: read_hexadecimal(&self.model.sha256)
-                    .ok_or_else(|| refuse("model's sha256", "is none"))?,
-                name: self.model.name,
-            },
+            model: self.model,
             precision: self.precision,
             traits: traits.collect::<Result<_, _>>()?,
-            messages: self
-                .messages
-                .into_iter()
-                .map(MessageView::message)
-                .collect(),
+            messages: self.messages,
             context: self.context.unwrap_or_default(),
             prompts: None,
-            look: Look {
-                trait_name: self.look.trait_name,
-                layer: self.look.layer.map(Layer),
-                token: self.look.token.map(|place| (place.message, place.token)),
-                inside_run: self.look.inside_run,
-                title: self.look.title,
-                note: self.look.note,
-            },
+            look: self.look,
         };
         recipe.check()?;
         Ok(recipe)
@@ -283,45 +157,6 @@ impl TraitView {
     }
 }
 
-impl MessageView {
-    fn message(self) -> RecipeMessage {
-        let token = |token: TokenView| RecipeToken {
-            id: TokenId(token.id),
-            text: token.text,
-            reading: token.reading.and_then(coarse),
-        };
-        let tokens: Option<Vec<RecipeToken>> = self
-            .tokens
-            .map(|tokens| tokens.into_iter().map(token).collect());
-        // A template may have trimmed what was typed; what the model read counts.
-        let spelt = tokens
-            .as_ref()
-            .map(|tokens| tokens.iter().map(|token| token.text.as_str()).collect());
-        RecipeMessage {
-            role: self.role,
-            text: spelt.unwrap_or(self.text),
-            tokens,
-            run: self.run.map(RunView::run),
-        }
-    }
-}
-
-impl RunView {
-    fn run(self) -> RecipeRun {
-        let change = |change: ChangeView| PlanChange {
-            from: change.from_token,
-            plan: change.plan,
-        };
-        RecipeRun {
-            sampler: self.sampler,
-            max_tokens: self.max_tokens,
-            plan: self.plan,
-            changes: self.changes.into_iter().map(change).collect(),
-            end: self.end,
-        }
-    }
-}
-
 /// A SHA-256 as manifests and vector files write it.
 pub fn read_hexadecimal(text: &str) -> Option<Hash> {
     let digits = text.as_bytes();
@@ -335,6 +170,21 @@ pub fn read_hexadecimal(text: &str) -> Option<Hash> {
         *byte = (high << 4 | low) as u8;
     }
     Some(hash)
+}
+
+/// A SHA-256 in hexadecimal.
+pub(crate) mod hash {
+    use super::{Hash, hexadecimal, read_hexadecimal};
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub fn serialize<S: Serializer>(hash: &Hash, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(&hexadecimal(hash))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Hash, D::Error> {
+        let text = String::deserialize(from)?;
+        read_hexadecimal(&text).ok_or_else(|| D::Error::custom("it is no SHA-256 in hexadecimal"))
+    }
 }
 
 #[cfg(test)]

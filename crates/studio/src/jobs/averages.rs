@@ -1,13 +1,15 @@
-//! What the residual stream held while the responses of a contrast set were read. Reading them all takes minutes, so it is
-//! kept with the session from one verb to the next.
+//! Averages of the residual stream over the responses of a contrast set. Reading them all takes minutes, so they are kept
+//! with the session from one verb to the next.
 
 use crate::failure::Failure;
+use crate::jobs::reading;
 use crate::session::Session;
-use crate::studies::reading;
-use crate::watch::Watch;
-use trimtab_engine::{Engine, SequenceIndex};
-use trimtab_persona::activations::{Averages, read_averages};
-use trimtab_persona::contrast_record::{ContrastRecord, Kept, Thresholds};
+use crate::studies::{StudyEvent, StudyPhase};
+use crate::verbs::Event;
+use crate::watch::{Halt, Watch};
+use trimtab_engine::Engine;
+use trimtab_persona::activations::Averages;
+use trimtab_persona::contrast_record::{ContrastRecord, ResponseStanding, Thresholds};
 use trimtab_persona::conversation::ChatText;
 use trimtab_persona::trait_vector::sha256;
 use trimtab_persona::vector_making::sort;
@@ -48,15 +50,16 @@ fn fingerprint(record: &ContrastRecord) -> String {
     serde_json::to_vec(&all).map_or_else(|_| String::new(), |bytes| sha256(&bytes))
 }
 
-/// What the residual stream holds while response `at` is read.
+/// Averages of the residual stream while response `at` is read.
 pub async fn read_response(
     engine: &mut Engine,
     chat: &ChatText,
     record: &ContrastRecord,
     at: usize,
 ) -> Result<Averages, Failure> {
-    let (conversation, length) = record.conversation(chat, at)?;
-    Ok(read_averages(engine, SequenceIndex(0), &conversation.tokens, length).await?)
+    let conversation = record.conversation(chat, at)?;
+    let length = conversation.prompt_length;
+    Ok(reading::averages(engine, &conversation.tokens, length).await?)
 }
 
 /// By response, the averages of all that count under `thresholds`. What was read stays with the session, also when this is
@@ -72,9 +75,9 @@ pub async fn averages_of(
     let outcome = read_missing(session, record, (&kept, &mut averages), watch).await;
     match outcome {
         Ok(()) => Ok(averages),
-        Err(failure) => {
+        Err(halt) => {
             session.averages.keep(record, averages);
-            Err(failure)
+            Err(halt.failure(", before the first push; go on whenever you like"))
         }
     }
 }
@@ -82,21 +85,22 @@ pub async fn averages_of(
 async fn read_missing(
     session: &mut Session,
     record: &ContrastRecord,
-    (kept, averages): (&[Kept], &mut [Option<Averages>]),
+    (kept, averages): (&[ResponseStanding], &mut [Option<Averages>]),
     watch: &mut dyn Watch,
-) -> Result<(), Failure> {
+) -> Result<(), Halt> {
     let missing: Vec<usize> = (0..kept.len())
-        .filter(|&at| kept[at] == Kept::Kept && averages[at].is_none())
+        .filter(|&at| kept[at] == ResponseStanding::Kept && averages[at].is_none())
         .collect();
     for (done, &at) in missing.iter().enumerate() {
-        watch.tell(reading(done, missing.len()));
+        watch.tell(Event::Study(StudyEvent::Progress {
+            phase: StudyPhase::Reading,
+            done,
+            total: missing.len(),
+            seconds_left: None,
+        }));
         let read = read_response(&mut session.engine, &session.chat, record, at).await?;
         averages[at] = Some(read);
-        if watch.pause().await.stop {
-            return Err(Failure::usage(
-                "stopped, as you asked, before the first push; go on whenever you like",
-            ));
-        }
+        watch.go_on().await?;
     }
     Ok(())
 }

@@ -24,15 +24,18 @@ use trimtab_persona::reread::{Expected, expectation, logprobs};
 
 pub async fn run(
     session: &mut Session,
-    request: GenerateRequest,
+    mut request: GenerateRequest,
     watch: &mut dyn Watch,
 ) -> Result<Vec<ColumnResult>, Failure> {
     // The text side is shared while the engine works.
     let chat = Rc::clone(&session.chat);
     let mut columns = Vec::with_capacity(request.columns.len());
-    for column in request.columns {
+    for column in std::mem::take(&mut request.columns) {
         let steered = column.column == ColumnKind::Steered;
-        let conversation = chat.prompt(&column.messages)?;
+        let conversation = match &column.ids {
+            Some(ids) => TokenisedConversation::of_ids(&ids.0),
+            None => chat.prompt(&column.messages)?,
+        };
         let mut pieces = chat.tokenizer.piece_stream();
         for token in &conversation.tokens {
             pieces.push(token.0);
@@ -64,8 +67,9 @@ pub async fn run(
         losses: 0,
         stopped: false,
         reread_enough: false,
+        readings: request.readings == Some(true),
     };
-    run.all(&request.sampler, request.max_tokens).await
+    run.all(&request).await
 }
 
 struct Column<'a> {
@@ -87,35 +91,43 @@ struct Run<'a> {
     /// In the order of the directions that the engine reads.
     calibrations: Vec<Option<Calibration>>,
     watch: &'a mut dyn Watch,
-    /// Of the prompts' reading.
+    /// Pace of the prompts' reading.
     pace: Pace,
     losses: usize,
     stopped: bool,
     /// Whether what has been re-read is enough.
     reread_enough: bool,
+    /// Whether results have readings that are not calibrated, too.
+    readings: bool,
 }
 
 impl Run<'_> {
-    async fn all(
-        mut self,
-        sampler: &trimtab_engine::Sampler,
-        max_tokens: usize,
-    ) -> Result<Vec<ColumnResult>, Failure> {
+    async fn all(mut self, request: &GenerateRequest) -> Result<Vec<ColumnResult>, Failure> {
         self.read_prompt().await?;
         let end_tokens = self.session.end_tokens();
         let requests = self.columns.iter().map(|column| generate::GenerateRequest {
             sequence: column.kind.sequence(),
             prompt: column.conversation.tokens.clone(),
             plan: column.plan.clone(),
-            sampler: *sampler,
-            max_tokens,
+            sampler: request.sampler,
+            max_tokens: request.max_tokens,
             end_tokens: end_tokens.clone(),
         });
         let answers = self.write(requests.collect()).await?;
         let mut results = Vec::with_capacity(answers.len());
         for (column, answer) in answers.into_iter().enumerate() {
-            let reread = self.reread(column, &answer).await?;
-            results.push(self.conclude(column, answer, &reread));
+            let result = match request.reread {
+                Some(false) => ColumnResult {
+                    reread: ReadingBlock::default(),
+                    reread_logprob: Vec::new(),
+                    ..self.conclude(column, answer, &[])
+                },
+                _ => {
+                    let reread = self.reread(column, &answer).await?;
+                    self.conclude(column, answer, &reread)
+                }
+            };
+            results.push(result);
         }
         Ok(results)
     }
@@ -373,7 +385,7 @@ impl Run<'_> {
         }
     }
 
-    /// What the unsteered model makes of an answer; of an empty one nothing is read, its prompt included. An unsteered one
+    /// Reads an answer by the unsteered model; of an empty one nothing is read, its prompt included. An unsteered one
     /// lies in its own cache already, but for the last token of a stopped answer.
     async fn reread(
         &mut self,
@@ -385,6 +397,7 @@ impl Run<'_> {
         } = &self.columns[column];
         let sequence = match kind {
             ColumnKind::Unsteered => kind.sequence(),
+            ColumnKind::Steered if answer.tokens.is_empty() => return Ok(Vec::new()),
             ColumnKind::Steered => REREADING,
         };
         let conversation = conversation.clone().answered(&answer.tokens);
@@ -421,10 +434,12 @@ impl Run<'_> {
             .enumerate()
             .map(expected)
             .collect();
+        let tokens = conversation.tokens.len();
         let mut reread_logprob = logprobs(reread);
-        reread_logprob.resize(conversation.tokens.len(), f32::NAN);
+        reread_logprob.resize(tokens, f32::NAN);
         let session = &*self.session;
         let answered = &reread_logprob[conversation.prompt_length..];
+        let traits = self.calibrations.len();
         ColumnResult {
             column: state.kind,
             text: session.chat.decode(&answer.tokens),
@@ -432,6 +447,9 @@ impl Run<'_> {
             answer_start: conversation.prompt_length,
             reason: answer.reason,
             in_run: block(&self.calibrations, own, &conversation.parts),
+            readings: self
+                .readings
+                .then(|| ReadingBlock::plain(own, traits).padded(tokens)),
             reread: block(&self.calibrations, reread, &conversation.parts),
             coherence: session.coherence(&answer.tokens, answered),
             segments: std::mem::take(&mut state.segments),

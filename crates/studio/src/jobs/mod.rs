@@ -1,8 +1,12 @@
 //! The long jobs: each an `async fn` that holds its own loop and is given a [`crate::watch::Watch`].
 
+pub mod answers;
 pub mod averages;
 pub mod columns;
+mod judging;
+pub mod reading;
 pub mod replay;
 pub mod responses;
+mod studies;
 pub mod trials;
 pub mod vectors;

@@ -3,14 +3,14 @@
 
 use crate::failure::Failure;
 use crate::generation::{ColumnKind, REREADING};
+use crate::jobs::reading::read;
 use crate::links::LinkEvent;
 use crate::session::Session;
 use crate::verbs::Event;
-use crate::watch::Watch;
+use crate::watch::{Halt, Watch};
 use trimtab_engine::SteeringPlan;
 use trimtab_engine::engine::{ReadRequest, Scoring};
 use trimtab_engine::forced::{Forced, ForcedRequest};
-use trimtab_engine::reading::Reading;
 use trimtab_persona::calibration::Calibration;
 use trimtab_persona::recipe::Recipe;
 use trimtab_persona::recipe::replay::{Prepared, Replayed, ReplayedAnswer, prepare};
@@ -42,7 +42,8 @@ pub async fn run(
     let mut answers = Vec::with_capacity(runs.len());
     for run in runs {
         let read = tokens(&run);
-        answers.push(replay.answer(run).await?);
+        let answer = replay.answer(run).await;
+        answers.push(answer.map_err(|halt| halt.failure(""))?);
         replay.done += read;
     }
     Ok(Replayed::of(answers, recipe, look, same_prompts))
@@ -58,7 +59,7 @@ struct Replay<'a> {
 }
 
 impl Replay<'_> {
-    async fn answer(&mut self, run: Prepared) -> Result<ReplayedAnswer, Failure> {
+    async fn answer(&mut self, run: Prepared) -> Result<ReplayedAnswer, Halt> {
         let conversation = &run.conversation;
         let request = ForcedRequest {
             sequence: ColumnKind::Steered.sequence(),
@@ -67,11 +68,18 @@ impl Replay<'_> {
             segments: &run.segments,
             sampler: run.sampler,
         };
-        let mut forced = Forced::start(&mut self.session.engine, &request).await?;
-        while forced.next(&mut self.session.engine).await? {
-            self.step(forced.done()).await?;
+        let (before, total) = (self.done, self.total);
+        let event = |under_way: usize| {
+            let done = before + under_way;
+            Event::Link(LinkEvent::Replay { done, total })
+        };
+        let engine = &mut self.session.engine;
+        let mut forced = Forced::start(engine, &request).await?;
+        while forced.next(engine).await? {
+            self.watch.tell(event(forced.done()));
+            self.watch.go_on().await?;
         }
-        let records = forced.finish(&self.session.engine);
+        let records = forced.finish(engine);
         let request = ReadRequest {
             sequence: REREADING,
             tokens: &conversation.tokens,
@@ -80,24 +88,10 @@ impl Replay<'_> {
             score: Scoring::Everything,
             capture: false,
         };
-        let mut reading = Reading::start(&mut self.session.engine, &request).await?;
-        while reading.next(&mut self.session.engine).await? {
-            self.step(conversation.tokens.len() + reading.done())
-                .await?;
-        }
-        let reread = reading.finish(&self.session.engine).records;
+        let forced = conversation.tokens.len();
+        let event = |done: usize| event(forced + done);
+        let reread = read(engine, &request, &event, self.watch).await?.records;
         let end_tokens = self.session.end_tokens();
         Ok(run.conclude(&records, &reread, &self.calibrations, &end_tokens))
-    }
-
-    async fn step(&mut self, under_way: usize) -> Result<(), Failure> {
-        self.watch.tell(Event::Link(LinkEvent::Replay {
-            done: self.done + under_way,
-            total: self.total,
-        }));
-        match self.watch.pause().await.stop {
-            true => Err(Failure::usage("stopped, as you asked")),
-            false => Ok(()),
-        }
     }
 }

@@ -2,6 +2,9 @@
 //! unsteered model. What is there is told to be kept, and gone on with later.
 
 use crate::failure::Failure;
+use crate::jobs::answers::{answer_request, mean_of, neutral_answer, neutral_prompt, own_logprobs};
+use crate::jobs::averages::read_response;
+use crate::jobs::judging::{Place, Task, answer_at, is_written, places, sequence, tasks};
 use crate::making::{ContrastSet, MakingEvent, MakingPhase};
 use crate::session::Session;
 use crate::verbs::Event;
@@ -11,50 +14,22 @@ use trimtab_checkpoint::ChatError;
 use trimtab_engine::engine::{ReadRequest, Scoring};
 use trimtab_engine::generate::{self, GenerateRequest, Generation};
 use trimtab_engine::reading::Reading;
-use trimtab_engine::{Backend, Engine, SequenceIndex, SteeringPlan, TokenId};
+use trimtab_engine::{Backend, Engine, SteeringPlan, TokenId};
 use trimtab_persona::activations::{AverageSums, Averages};
 use trimtab_persona::contrast::MIN_RESPONSE_TOKENS;
 use trimtab_persona::contrast_record::{ContrastRecord, WrittenAnswer};
-use trimtab_persona::conversation::{ChatText, TokenisedConversation, message, numbers};
+use trimtab_persona::conversation::{ChatText, TokenisedConversation, numbers, token_ids};
 use trimtab_persona::extract::Side;
-use trimtab_persona::neutral::{NeutralAnswer, QUESTIONS};
+use trimtab_persona::neutral::QUESTIONS;
 use trimtab_persona::reread::logprobs;
 use trimtab_persona::trait_report::ContrastResponse;
 
-use super::averages::read_response;
-
 /// Most answers written side by side: more gain little and hold results back.
 pub const MAX_AT_ONCE: usize = 16;
-/// Where an answer is read under the prompt that it was written to.
-const READING: SequenceIndex = SequenceIndex(0);
 /// A growing response is told every so many tokens.
 const TOKENS_A_GROWTH: usize = 6;
-/// What is done is handed over to be kept at least so often, in seconds.
+/// Longest time between two checkpoints, in seconds.
 const KEEP_EVERY: f64 = 5.0;
-
-/// An answer of the record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Place {
-    Response(usize),
-    Baseline(usize),
-    Neutral(usize),
-}
-
-/// A reading of one answer.
-#[derive(Clone, Copy, Debug)]
-enum Task {
-    /// A neutral answer whose likelihood is not known, because it came from a file.
-    Likelihood(usize),
-    /// An answer to `question` under one side of instruction pair `pair`.
-    Evidence {
-        question: usize,
-        pair: usize,
-        side: Side,
-        place: Place,
-    },
-    /// A response under its own prompt, for its residual stream.
-    Averages(usize),
-}
 
 /// Goes on with `record`, which may be new, until everything is judged or it is stopped; what is written and measured stays
 /// in it, answers in the middle are dropped. So it does where something fails, after it was told to be kept.
@@ -153,15 +128,13 @@ impl Making<'_> {
                 (prompt, record.neutral.settings, at)
             }
         };
-        let ends = &self.engine.config().end_tokens;
-        Ok(GenerateRequest {
-            sequence: SequenceIndex(index as u32),
-            prompt: prompt.tokens,
-            plan: SteeringPlan::default(),
-            sampler: settings.sampler(number),
-            max_tokens: settings.max_tokens,
-            end_tokens: ends.iter().copied().map(TokenId).collect(),
-        })
+        Ok(answer_request(
+            self.engine,
+            index,
+            prompt,
+            &settings,
+            number,
+        ))
     }
 
     async fn write_batch(&mut self, places: &[Place]) -> Step<()> {
@@ -186,7 +159,6 @@ impl Making<'_> {
             false => Generation::start(self.engine, requests).await?,
         };
         let mut tokens: Vec<Vec<TokenId>> = vec![Vec::new(); places.len()];
-        let mut logprob_sums = vec![0.0; places.len()];
         loop {
             let event = generation.next(self.engine).await?;
             for row in generation.take_captured() {
@@ -202,7 +174,6 @@ impl Making<'_> {
                     ..
                 }) => {
                     tokens[request].push(prediction.chosen);
-                    logprob_sums[request] += f64::from(prediction.chosen_logprob);
                     if let Place::Response(at) = places[request] {
                         self.tell_growth(at, &tokens[request]);
                         self.pause().await?;
@@ -218,7 +189,7 @@ impl Making<'_> {
             let written = WrittenAnswer {
                 ids: numbers(&answer.tokens),
                 text: self.chat.decode(&answer.tokens),
-                logprob: (count > 0).then(|| logprob_sums[index] / count as f64),
+                logprob: mean_of(&own_logprobs(&answer)),
                 by_pair: Vec::new(),
             };
             let record = &mut *self.record;
@@ -235,12 +206,8 @@ impl Making<'_> {
                 Place::Baseline(question) => record.baselines[question] = Some(written),
                 Place::Neutral(at) => {
                     record.neutral_logprobs[at] = written.logprob;
-                    record.neutral.answers.push(NeutralAnswer {
-                        question: QUESTIONS[at].to_owned(),
-                        ids: written.ids,
-                        text: written.text,
-                        logprob: written.logprob,
-                    });
+                    let answer = neutral_answer(self.chat, at, &answer);
+                    record.neutral.answers.push(answer);
                 }
             }
         }
@@ -254,7 +221,8 @@ impl Making<'_> {
             self.averages[at] = Some(read);
             return Ok(());
         }
-        let (conversation, length) = self.conversation(task)?;
+        let conversation = self.conversation(task)?;
+        let length = conversation.prompt_length;
         let request = ReadRequest {
             sequence: sequence(task, self.engine.info().sequences),
             tokens: &conversation.tokens,
@@ -273,13 +241,13 @@ impl Making<'_> {
         Ok(())
     }
 
-    /// Prompt and answer that `task` reads, and the prompt's length.
-    fn conversation(&self, task: Task) -> Result<(TokenisedConversation, usize), ChatError> {
-        let (prompt, answer) = match task {
+    /// Prompt and answer that `task` reads.
+    fn conversation(&self, task: Task) -> Result<TokenisedConversation, ChatError> {
+        Ok(match task {
             Task::Likelihood(at) => {
                 let answer = &self.record.neutral.answers[at];
-                let ids = answer.ids.iter().copied().map(TokenId).collect();
-                (neutral_prompt(self.chat, &answer.question)?, ids)
+                let prompt = neutral_prompt(self.chat, &answer.question)?;
+                prompt.answered(&token_ids(&answer.ids))
             }
             Task::Evidence {
                 question,
@@ -290,12 +258,10 @@ impl Making<'_> {
                 let asked = Some((pair, side));
                 let prompt = self.record.prompt(self.chat, asked, question)?;
                 let answer = answer_at(self.record, place);
-                (prompt, answer.map_or_else(Vec::new, WrittenAnswer::tokens))
+                prompt.answered(&answer.map_or_else(Vec::new, WrittenAnswer::tokens))
             }
-            Task::Averages(at) => return self.record.conversation(self.chat, at),
-        };
-        let length = prompt.tokens.len();
-        Ok((prompt.answered(&answer), length))
+            Task::Averages(at) => self.record.conversation(self.chat, at)?,
+        })
     }
 
     /// Puts the sum of an answer's `count` log-probabilities where it belongs.
@@ -391,163 +357,6 @@ impl Making<'_> {
             self.unkept = false;
             self.tell_checkpoint()?;
         }
-        match self.watch.pause().await.stop {
-            true => Err(Halt::Stopped),
-            false => Ok(()),
-        }
-    }
-}
-
-/// Where `task` reads: each instruction in a sequence of its own, as far as there are so many, so that what all questions
-/// under it begin with is read once.
-fn sequence(task: Task, sequences: usize) -> SequenceIndex {
-    match task {
-        Task::Evidence { pair, side, .. } => {
-            let instruction = 2 * pair + usize::from(side == Side::Positive);
-            SequenceIndex((instruction % sequences) as u32)
-        }
-        Task::Likelihood(_) | Task::Averages(_) => READING,
-    }
-}
-
-fn neutral_prompt(chat: &ChatText, question: &str) -> Result<TokenisedConversation, ChatError> {
-    chat.prompt(&[message("user", question)])
-}
-
-/// All answers of a finished record, in the order in which they are written.
-fn places(record: &ContrastRecord) -> Vec<Place> {
-    let responses = (0..record.responses.len()).map(Place::Response);
-    let baselines = (0..record.baselines.len()).map(Place::Baseline);
-    responses
-        .chain(baselines)
-        .chain((0..QUESTIONS.len()).map(Place::Neutral))
-        .collect()
-}
-
-fn is_written(record: &ContrastRecord, place: Place) -> bool {
-    match place {
-        Place::Response(at) => record.responses[at].is_some(),
-        Place::Baseline(question) => record.baselines[question].is_some(),
-        Place::Neutral(at) => at < record.neutral.answers.len(),
-    }
-}
-
-fn answer_at(record: &ContrastRecord, place: Place) -> Option<&WrittenAnswer> {
-    match place {
-        Place::Response(at) => record.responses[at].as_ref(),
-        Place::Baseline(question) => record.baselines[question].as_ref(),
-        Place::Neutral(_) => None,
-    }
-}
-
-/// What is still to be read. Neutral answers come first, because evidence is told in their deviations; then one
-/// prompt after another, all answers to it together, whose common beginning is then read once.
-fn tasks(record: &ContrastRecord, averages: &[Option<Averages>]) -> Vec<Task> {
-    let mut tasks = Vec::new();
-    let neutral = record.neutral.answers.iter().enumerate();
-    tasks.extend(
-        neutral
-            .filter(|(at, answer)| record.neutral_logprobs[*at].is_none() && !answer.ids.is_empty())
-            .map(|(at, _)| Task::Likelihood(at)),
-    );
-    for question in 0..record.settings.questions {
-        evidence_tasks(record, question, &[Place::Baseline(question)], &mut tasks);
-    }
-    let per_question = 2 * record.settings.pairs;
-    for question in 0..record.settings.questions {
-        let own = question * per_question..(question + 1) * per_question;
-        let read = own.clone().filter(|at| {
-            let enough = |answer: &WrittenAnswer| answer.ids.len() >= MIN_RESPONSE_TOKENS;
-            averages[*at].is_none() && record.responses[*at].as_ref().is_some_and(enough)
-        });
-        tasks.extend(read.map(Task::Averages));
-        let places: Vec<Place> = own.map(Place::Response).collect();
-        evidence_tasks(record, question, &places, &mut tasks);
-    }
-    tasks
-}
-
-fn evidence_tasks(
-    record: &ContrastRecord,
-    question: usize,
-    places: &[Place],
-    tasks: &mut Vec<Task>,
-) {
-    for pair in 0..record.settings.pairs {
-        let missing = |place: &&Place| {
-            let made_it = match **place {
-                Place::Response(at) => record.settings.place(at).pair == pair,
-                _ => false,
-            };
-            let measured = |answer: &WrittenAnswer| {
-                answer.ids.is_empty() || answer.by_pair.get(pair).is_some_and(Option::is_some)
-            };
-            !made_it && answer_at(record, **place).is_some_and(|answer| !measured(answer))
-        };
-        let asked: Vec<Place> = places.iter().filter(missing).copied().collect();
-        for side in [Side::Positive, Side::Negative] {
-            tasks.extend(asked.iter().map(|&place| Task::Evidence {
-                question,
-                pair,
-                side,
-                place,
-            }));
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// A small set that is written and judged.
-    fn judged() -> ContrastRecord {
-        let bytes = include_bytes!("../../../../tests/golden/study.contrast");
-        ContrastRecord::parse(bytes).unwrap()
-    }
-
-    #[test]
-    fn a_judged_record_leaves_only_its_activations_to_be_read() {
-        let record = judged();
-        let left = tasks(&record, &vec![None; record.responses.len()]);
-        let long_enough = |answer: &&WrittenAnswer| answer.ids.len() >= MIN_RESPONSE_TOKENS;
-        let averaged = record.responses.iter().flatten().filter(long_enough);
-        assert_eq!(left.len(), averaged.count());
-        assert!(left.iter().all(|task| matches!(task, Task::Averages(_))));
-        assert!(
-            places(&record)
-                .iter()
-                .all(|place| is_written(&record, *place))
-        );
-    }
-
-    #[test]
-    fn what_is_missing_is_read_under_both_sides_of_the_other_pairs() {
-        let mut record = judged();
-        record.responses[2].as_mut().unwrap().by_pair.clear();
-        record.neutral_logprobs[5] = None;
-        let read = Averages::of(&[0.0; 3], 1, 2);
-        let left = tasks(&record, &vec![Some(read); record.responses.len()]);
-        // Response 2 was made by pair 1.
-        assert!(matches!(left[0], Task::Likelihood(5)));
-        assert!(matches!(
-            left[1],
-            Task::Evidence {
-                question: 0,
-                pair: 0,
-                side: Side::Positive,
-                place: Place::Response(2)
-            }
-        ));
-        assert!(matches!(
-            left[2],
-            Task::Evidence {
-                question: 0,
-                pair: 0,
-                side: Side::Negative,
-                place: Place::Response(2)
-            }
-        ));
-        assert_eq!(left.len(), 3);
+        self.watch.go_on().await
     }
 }

@@ -3,6 +3,7 @@
 //! question is scored after the same few system prompts, whose caches serve them all.
 
 use crate::failure::Failure;
+use crate::jobs::answers::{mean_of, own_logprobs};
 use crate::records;
 use crate::studies::{StudyEvent, StudyPhase};
 use crate::verbs::Event;
@@ -11,13 +12,13 @@ use trimtab_checkpoint::ChatError;
 use trimtab_engine::compare::{CompareRequest, Compared, Comparison};
 use trimtab_engine::generate::{self, Answer, GenerateRequest, Generation};
 use trimtab_engine::{Engine, SequenceIndex, TokenId};
-use trimtab_persona::conversation::{ChatText, message, numbers};
+use trimtab_persona::conversation::{ChatText, message, numbers, token_ids};
 use trimtab_persona::sweep::SweepRow;
 use trimtab_persona::trials::{Trial, TrialAnswer, TrialProgress, TrialRecords, TrialSetup};
 
 /// Sequences that trials need at least.
 pub const MIN_SEQUENCES: usize = 2;
-/// What is done is handed over to be kept at least so often, in seconds.
+/// Longest time between two events with records, in seconds.
 const KEEP_EVERY: f64 = 5.0;
 /// The time left is told anew at least so often, in seconds.
 const TELL_EVERY: f64 = 1.0;
@@ -82,21 +83,18 @@ pub async fn run(
     run.tell_progress();
     let outcome = run.all().await;
     run.tell_records();
-    match outcome {
-        Ok(()) => Ok(run.records),
-        Err(Halt::Failed(failure)) => Err(failure),
-        Err(Halt::Stopped) => {
-            let TrialProgress {
-                written,
-                measured,
-                answers,
-                ..
-            } = run.progress();
-            Err(Failure::usage(format!(
-                "stopped, as you asked: {written} of {answers} answers are written, {measured} of them measured. They are kept; go on whenever you like"
-            )))
-        }
-    }
+    outcome.map_err(|halt| {
+        let TrialProgress {
+            written,
+            measured,
+            answers,
+            ..
+        } = run.progress();
+        halt.failure(&format!(
+            ": {written} of {answers} answers are written, {measured} of them measured. They are kept; go on whenever you like"
+        ))
+    })?;
+    Ok(run.records)
 }
 
 struct Run<'a> {
@@ -167,8 +165,7 @@ impl Run<'_> {
             ..
         } = self.trial(trial);
         let answers = &self.study.setup.answers;
-        let ends = &self.engine.config().end_tokens;
-        let end_tokens: Vec<TokenId> = ends.iter().copied().map(TokenId).collect();
+        let end_tokens = token_ids(&self.engine.config().end_tokens);
         let mut requests = Vec::with_capacity(questions.len());
         for &question in questions {
             requests.push(GenerateRequest {
@@ -225,12 +222,8 @@ impl Run<'_> {
             ..
         } = self.trial(trial).clone();
         if plan.terms.is_empty() || answer.tokens.is_empty() {
-            let own = answer.records.iter().skip(answer.prompt_length - 1);
-            let logprobs = own
-                .filter_map(|record| record.prediction.as_ref())
-                .map(|prediction| prediction.chosen_logprob);
             return Ok(Compared {
-                logprobs: logprobs.take(answer.tokens.len()).collect(),
+                logprobs: own_logprobs(answer),
                 divergences: vec![0.0; answer.tokens.len()],
             });
         }
@@ -301,10 +294,7 @@ impl Run<'_> {
         if told != Some(self.phase()) || self.tell.due(now) {
             self.tell_progress();
         }
-        match self.watch.pause().await.stop {
-            true => Err(Halt::Stopped),
-            false => Ok(()),
-        }
+        self.watch.go_on().await
     }
 
     fn progress(&self) -> TrialProgress {
@@ -348,9 +338,4 @@ impl Run<'_> {
                 .tell(Event::Study(StudyEvent::Records { records }));
         }
     }
-}
-
-fn mean_of(values: &[f32]) -> Option<f64> {
-    let sum: f64 = values.iter().map(|&value| f64::from(value)).sum();
-    (!values.is_empty()).then(|| sum / values.len() as f64)
 }

@@ -3,17 +3,17 @@
 
 use crate::failure::Failure;
 use crate::jobs::averages::read_response;
+use crate::jobs::reading::calibration;
 use crate::making::{MakingEvent, MakingPhase};
 use crate::session::Session;
 use crate::verbs::Event;
 use crate::watch::{Halt, Pace, Watch};
 use trimtab_persona::activations::Averages;
-use trimtab_persona::calibration::calibrate;
 use trimtab_persona::contrast::MIN_RESPONSE_TOKENS;
-use trimtab_persona::contrast_record::{ContrastRecord, Thresholds};
+use trimtab_persona::contrast_record::{ContrastRecord, ResponseStanding, Thresholds};
 use trimtab_persona::vector_making::{Ingredients, MadeVector, sort, tables};
 
-/// What was read of the responses stays with the session, so that other thresholds read nothing again; also where this is
+/// Averages that were read of the responses stay with the session, so that other thresholds read nothing again; also where this is
 /// stopped or fails.
 pub async fn make(
     session: &mut Session,
@@ -33,11 +33,8 @@ pub async fn make(
     };
     let outcome = making.all(thresholds, kept, &mut averages).await;
     session.averages.keep(record, averages);
-    outcome.map_err(|halt| match halt {
-        Halt::Failed(failure) => failure,
-        Halt::Stopped => Failure::usage(
-            "stopped, as you asked; the responses and what was read of them are kept. Go on whenever you like",
-        ),
+    outcome.map_err(|halt| {
+        halt.failure("; the responses and what was read of them are kept. Go on whenever you like")
     })
 }
 
@@ -54,7 +51,7 @@ impl Making<'_> {
     async fn all(
         mut self,
         thresholds: Thresholds,
-        kept: Vec<trimtab_persona::contrast_record::Kept>,
+        kept: Vec<ResponseStanding>,
         averages: &mut Vec<Option<Averages>>,
     ) -> Result<MadeVector, Halt> {
         let record = self.record;
@@ -87,7 +84,7 @@ impl Making<'_> {
         let tables = tables(&layers, ingredients.width).map_err(Failure::from)?;
         let conversations = record.neutral.conversations(&self.session.chat)?;
         let engine = &mut self.session.engine;
-        let statistics = calibrate(engine, &conversations, &tables, &mut |_, _| {}).await?;
+        let statistics = calibration(engine, &conversations, &tables, None, self.watch).await?;
         self.step(total).await?;
         Ok(ingredients.finish(&layers, tables, &statistics))
     }
@@ -101,9 +98,6 @@ impl Making<'_> {
             total,
             seconds_left: self.pace.seconds_left(now, self.done, total),
         }));
-        match self.watch.pause().await.stop {
-            true => Err(Halt::Stopped),
-            false => Ok(()),
-        }
+        self.watch.go_on().await
     }
 }

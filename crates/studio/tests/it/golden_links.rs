@@ -7,7 +7,7 @@ use serde::Deserialize;
 use trimtab_engine::{Layer, Precision, TokenId};
 use trimtab_persona::recipe::agreement::{keep_readings, readings_of_message};
 use trimtab_persona::recipe::inline_vector::InlineVector;
-use trimtab_persona::recipe::link::{Opened, decode, encode};
+use trimtab_persona::recipe::link::{LinkContent, decode, encode};
 use trimtab_persona::recipe::replay::{Replayed, hexadecimal, vectors_of};
 use trimtab_persona::recipe::tokens::RecipeToken;
 use trimtab_persona::recipe::{Recipe, RecipeTrait, VectorReference};
@@ -23,7 +23,7 @@ use trimtab_testing::full;
 const LONG: &str = "full-size";
 
 #[derive(Deserialize)]
-struct Wanted {
+struct GoldenLink {
     name: String,
 }
 
@@ -44,8 +44,8 @@ struct GoldenMessage {
 }
 
 fn goldens() -> Vec<(String, Golden)> {
-    let wanted: Vec<Wanted> = golden_json("links/recipes.json");
-    let golden = |wanted: Wanted| {
+    let wanted: Vec<GoldenLink> = golden_json("links/recipes.json");
+    let golden = |wanted: GoldenLink| {
         let golden = golden_json(&format!("links/{}.json", wanted.name));
         (wanted.name, golden)
     };
@@ -59,8 +59,8 @@ fn golden(name: &str) -> Golden {
 
 fn opened(link: &str) -> Recipe {
     match decode(link).unwrap() {
-        Opened::Recipe(recipe) => *recipe,
-        Opened::Newer(newer) => panic!("{}", newer.sentence()),
+        LinkContent::Recipe(recipe) => *recipe,
+        LinkContent::Newer(newer) => panic!("{}", newer.sentence()),
     }
 }
 

@@ -6,10 +6,12 @@ use pollster::block_on;
 use safetensors::SafeTensors;
 use serde::Deserialize;
 use std::collections::BTreeMap;
-use trimtab_engine::{Engine, Layer, LayerTable, SequenceIndex, TokenId};
-use trimtab_persona::contrast_record::{ContrastRecord, Kept, Thresholds, WrittenAnswer};
+use trimtab_engine::engine::{ReadRequest, Scoring};
+use trimtab_engine::{Engine, Layer, LayerTable, SequenceIndex, SteeringPlan, TokenId};
+use trimtab_persona::contrast_record::{
+    ContrastRecord, ResponseStanding, Thresholds, WrittenAnswer,
+};
 use trimtab_persona::extract::Side;
-use trimtab_persona::reread::reread;
 use trimtab_persona::separation::{FOLDS, fold_of};
 use trimtab_persona::trait_vector::{norm, sha256};
 use trimtab_persona::vector_making::{MadeVector, sort};
@@ -44,7 +46,7 @@ struct Golden {
     baselines_by_pair: Vec<Vec<Option<f64>>>,
     logprob: Vec<f64>,
     neutral_logprobs: Vec<f64>,
-    kept: Vec<Kept>,
+    kept: Vec<ResponseStanding>,
     auc: BTreeMap<String, Vec<Option<f64>>>,
     /// By component, of all responses and then of those that each fold learns from, at each layer.
     eigenvalue_ratio: BTreeMap<String, Vec<Vec<f64>>>,
@@ -143,9 +145,9 @@ fn check_evidence(golden: &Golden, record: &ContrastRecord) {
 }
 
 /// Comparisons of a positive with a negative response of the same fold, among those that count.
-fn comparisons(record: &ContrastRecord, kept: &[Kept]) -> usize {
+fn comparisons(record: &ContrastRecord, kept: &[ResponseStanding]) -> usize {
     let counts = |side: Side, fold: usize| {
-        let all = (0..kept.len()).filter(|at| kept[*at] == Kept::Kept);
+        let all = (0..kept.len()).filter(|at| kept[*at] == ResponseStanding::Kept);
         all.map(|at| record.settings.place(at))
             .filter(|place| place.side == side && fold_of(place.question) == fold)
             .count()
@@ -254,14 +256,15 @@ fn check_readings(
                 .unwrap()
                 .tokens(),
         );
-        let read = block_on(reread(
-            engine,
-            SequenceIndex(0),
-            &tokens,
-            prompt,
-            &mut |_, _| {},
-        ))
-        .unwrap();
+        let request = ReadRequest {
+            sequence: SequenceIndex(0),
+            tokens: &tokens,
+            prompt_length: prompt,
+            plan: &SteeringPlan::default(),
+            score: Scoring::Nothing,
+            capture: false,
+        };
+        let read = block_on(engine.read(&request, &mut |_, _| {})).unwrap();
         let theirs = floats(reference, &format!("readings.{}", conversation.response)).1;
         for (layer, theirs) in golden
             .reading_layers

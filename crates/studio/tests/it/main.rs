@@ -1,20 +1,23 @@
-//! The verbs on the default checkpoint, against golden data and each other.
+//! The verbs: against golden data on the default checkpoint, against each other on a small random model.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use trimtab_checkpoint::source::LocalFuture;
 use trimtab_engine::{Backend, Precision};
 use trimtab_persona::conversation::ChatText;
+use trimtab_persona::neutral::NeutralSet;
 use trimtab_studio::generation::SEQUENCES;
 use trimtab_studio::session::Session;
 use trimtab_studio::verbs::Event;
 use trimtab_studio::watch::{Asked, Watch};
+use trimtab_testing::chat_model;
 use trimtab_testing::default_model::{self, SharedEngine};
 use trimtab_testing::files::bytes;
 
 mod golden_links;
 mod golden_study;
 mod making;
+mod reading;
 mod stopping;
 mod studies;
 mod typescript;
@@ -32,16 +35,24 @@ fn chat() -> ChatText {
     }
 }
 
+/// The neutral answers that the ready-made traits are calibrated on.
+fn neutral() -> NeutralSet {
+    serde_json::from_slice(&bytes("models/vectors/neutral.json")).unwrap()
+}
+
 /// A session with the default model on that engine.
 fn with_session<T>(engine: &SharedEngine, use_it: impl FnOnce(&mut Session) -> T) -> T {
-    let neutral: serde_json::Value =
-        serde_json::from_slice(&bytes("models/vectors/neutral.json")).unwrap();
-    let sha256 = neutral["model_sha256"].as_str().unwrap().to_owned();
     engine.lend(|engine| {
-        let mut session = Session::new(engine, chat(), sha256);
+        let mut session = Session::new(engine, chat(), neutral().model_sha256);
         let result = use_it(&mut session);
         (session.engine, result)
     })
+}
+
+/// A session with the random model, which passes for the one that the neutral answers are of.
+fn small_session() -> Session {
+    let engine = chat_model::engine(Precision::Exact, 8);
+    Session::new(engine, chat(), neutral().model_sha256)
 }
 
 /// Hears every event, and stops the run after those for which `stops_after` says so.

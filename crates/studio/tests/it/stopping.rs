@@ -1,6 +1,6 @@
-//! A run of columns that is stopped, once in each of its stages, and given other plans, on the default checkpoint.
+//! A run of columns that is stopped, once in each of its stages, and given other plans.
 
-use crate::{CPU_FAST, Hearing, with_session};
+use crate::{Hearing, small_session};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use trimtab_checkpoint::source::LocalFuture;
@@ -14,7 +14,7 @@ use trimtab_studio::generation::{
 use trimtab_studio::session::Session;
 use trimtab_studio::verbs::Event;
 use trimtab_studio::watch::{Asked, NewPlan, Watch};
-use trimtab_testing::files::bytes;
+use trimtab_testing::chat_model;
 
 const TOKENS: usize = 6;
 
@@ -23,12 +23,15 @@ fn request() -> GenerateRequest {
     let column = |column| ColumnRequest {
         column,
         messages: vec![message("user", "Tell me a story about the sea and a ship.")],
+        ids: None,
         plan: vec!["cheerful=2".parse().unwrap()],
     };
     GenerateRequest {
         columns: kinds.map(column).into(),
         sampler: Sampler::GREEDY,
         max_tokens: TOKENS,
+        reread: None,
+        readings: None,
     }
 }
 
@@ -60,11 +63,10 @@ fn reread(result: &ColumnResult) -> usize {
 }
 
 fn with_cheerful(test: impl FnOnce(&mut Session)) {
-    with_session(&CPU_FAST, |session| {
-        let file = bytes("models/vectors/cheerful.safetensors");
-        session.add_vector("cheerful", &file).unwrap();
-        test(session);
-    });
+    let mut session = small_session();
+    let file = chat_model::vector_file(&chat_model::vector(7));
+    session.add_vector("cheerful", &file).unwrap();
+    test(&mut session);
 }
 
 #[test]

@@ -1,11 +1,9 @@
 //! What `tests/bench/main.ts` measures in the browser.
 
-use std::fs;
-use std::io::Write;
 use std::path::Path;
-use std::process::Stdio;
+use std::process::Command;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, ensure};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -90,6 +88,7 @@ pub fn measure(
     let bench = root.join("tests/bench");
     let timed = Programs::Fresh.serve_for_timing(
         root,
+        root,
         &[
             ("/pages", bench.join("pages")),
             ("/packages", bench.join("node_modules")),
@@ -97,37 +96,25 @@ pub fn measure(
         ],
     )?;
     let isolated = Programs::AsBuilt.serve(root)?;
-    let out = folder.join("browser.json");
     let job = json!({
         "question": long,
         "shortQuestion": short,
         "rounds": arguments.rounds,
         "peers": arguments.peers,
-        "out": out,
     });
-    let mut driver = process::command("node", &bench);
+    let mut driver = driver(root, browser, "main.ts");
     driver
-        .args(["--import", "tsx", "main.ts"])
-        .env("TRIMTAB_URL", format!("http://{}", timed.address))
-        .env(
-            "TRIMTAB_ISOLATED_URL",
-            format!("http://{}", isolated.address),
-        )
-        .env("CHROMIUM", browser);
-    process::announce(&driver);
-    let mut child = driver
-        .stdin(Stdio::piped())
-        .spawn()
-        .context("node could not be started")?;
-    if let Some(mut input) = child.stdin.take() {
-        input.write_all(job.to_string().as_bytes())?;
-    }
-    let status = child.wait()?;
-    if !status.success() {
-        bail!("the browser could not be measured ({status})");
-    }
-    let report = fs::read(&out).with_context(|| format!("{} is missing", out.display()))?;
-    serde_json::from_slice(&report).with_context(|| format!("{} is broken", out.display()))
+        .env("TRIMTAB_URL", timed.url())
+        .env("TRIMTAB_ISOLATED_URL", isolated.url());
+    process::ask(&mut driver, &job)
+}
+
+/// A script of `tests/bench` that drives the browser.
+pub fn driver(root: &Path, browser: &Path, script: &str) -> Command {
+    let mut driver = process::command("node", &root.join("tests/bench"));
+    driver.args(["--import", "tsx", script]);
+    driver.env("CHROMIUM", browser);
+    driver
 }
 
 impl Measured {
@@ -141,23 +128,11 @@ impl Measured {
 
 impl Outcome {
     fn row(&self, prompt: &Prompt, vocabulary: Vocabulary<'_>) -> Result<Row> {
-        let mut row = Row {
-            runtime: self.runtime.clone(),
-            environment: "browser",
-            backend: self.backend.clone(),
-            weights: self.weights.clone(),
-            precision: self.precision.clone(),
-            threads: self.threads,
-            runs: 0,
-            tokens: 0,
-            prompt_tokens: prompt.ids.len(),
-            decode_tok_s: None,
-            prefill_tok_s: None,
-            first_token_s: None,
-            text: String::new(),
-            same_characters: None,
-            failure: self.failure.clone(),
-        };
+        let precision = self.precision.as_deref();
+        let mut row = Row::new(&self.runtime, "browser", precision, self.threads, prompt);
+        row.backend.clone_from(&self.backend);
+        row.weights.clone_from(&self.weights);
+        row.failure.clone_from(&self.failure);
         let samples = self.answers.iter().map(|answer| answer.sample(vocabulary));
         row.summarise(&samples.collect::<Result<Vec<_>>>()?);
         Ok(row)

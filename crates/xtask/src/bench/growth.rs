@@ -3,8 +3,9 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
+use anyhow::Result;
 use serde::Deserialize;
+use serde_json::Value;
 
 use crate::process;
 
@@ -18,19 +19,9 @@ struct Growth {
 
 /// Prints one Mermaid chart each for context, traits and model.
 pub fn measure(root: &Path, model: &Path, rounds: usize) -> Result<()> {
-    let mut program = process::cargo(root);
-    program.args(["run", "--release", "--quiet"]);
-    program.args(["--example", "measure_growth", "--"]);
+    let mut program = process::example(root, "measure_growth");
     program.arg(model).arg(rounds.to_string());
-    let output = program
-        .stderr(std::process::Stdio::inherit())
-        .output()
-        .context("the measurement could not be started")?;
-    if !output.status.success() {
-        bail!("the measurement ended with {}", output.status);
-    }
-    let growth: Growth =
-        serde_json::from_slice(&output.stdout).context("what it printed is no measurement")?;
+    let growth = process::ask(&mut program, &Value::Null)?;
     print!("{}", charts(&growth, rounds));
     Ok(())
 }

@@ -1,8 +1,10 @@
 //! `cargo xtask bench`: what the page costs and how fast it answers, beside other runtimes in the same run.
 
+mod against;
 mod browser;
 mod gpu;
 mod growth;
+mod interval;
 mod native;
 mod peer_files;
 mod prompt;
@@ -11,7 +13,7 @@ mod row;
 mod weight;
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use clap::Args;
@@ -52,9 +54,16 @@ pub struct Arguments {
     /// Only time the GPU executor on this machine's adapter, by model and variant.
     #[arg(long)]
     gpu: bool,
-    /// Pairs of answers that `--steering` compares.
-    #[arg(long, default_value_t = 40)]
+    /// Only compare with another built checkout, in turns: the CPU executor natively and in Chromium, and on a software adapter what a
+    /// token asks of the GPU.
+    #[arg(long, value_name = "DIR")]
+    against: Option<PathBuf>,
+    /// Pairs of answers that `--steering` and `--against` compare.
+    #[arg(long, default_value_t = 30)]
     pairs: usize,
+    /// Those of `--against` in Chromium, where fewer are wanted there; 0 leaves Chromium out.
+    #[arg(long)]
+    browser_pairs: Option<usize>,
     /// Of `--profile` and `--steering`.
     #[arg(long, default_value = "fast")]
     precision: String,
@@ -81,6 +90,10 @@ pub fn run(root: &Path, arguments: &Arguments) -> Result<()> {
     }
     if arguments.steering {
         return gpu::steering(root, &model, &arguments.precision, arguments.pairs);
+    }
+    if let Some(other) = &arguments.against {
+        let browser_pairs = arguments.browser_pairs.unwrap_or(arguments.pairs);
+        return against::compare(root, other, &vocabulary, arguments.pairs, browser_pairs);
     }
     let folder = root.join("target/bench");
     fs::create_dir_all(&folder).with_context(|| format!("{} cannot be made", folder.display()))?;

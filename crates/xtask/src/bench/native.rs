@@ -1,8 +1,7 @@
 //! Answers without a browser: our CPU executor, and llama.cpp on the same file with as many threads.
 
-use std::io::Write;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::thread::available_parallelism;
 
 use anyhow::{Context, Result, bail};
@@ -16,17 +15,17 @@ use crate::process;
 
 /// What `crates/engine/examples/time_answer.rs` and `tests/bench/llama_cpp_answer.py` print.
 #[derive(Debug, Deserialize)]
-struct Timing {
+pub struct Timing {
     prompt_tokens: usize,
-    tokens: usize,
-    first_token_s: f64,
-    decode_tok_s: Option<f64>,
-    text: String,
+    pub tokens: usize,
+    pub first_token_s: f64,
+    pub decode_tok_s: Option<f64>,
+    pub text: String,
 }
 
 struct Contestant {
     row: Row,
-    command: Box<dyn Fn() -> Result<Command>>,
+    command: Box<dyn Fn() -> Command>,
     request: Value,
     samples: Vec<Sample>,
 }
@@ -39,13 +38,7 @@ pub fn time(
     rounds: usize,
     peers: Option<&PeerFiles>,
 ) -> Result<Vec<Row>> {
-    let mut build = process::cargo(root);
-    process::run(
-        build
-            .args(["build", "--release"])
-            .args(["--example", "time_answer"]),
-    )?;
-
+    build(root)?;
     let cores = available_parallelism().map_or(1, usize::from);
     let counts = if cores > 1 { vec![1, cores] } else { vec![1] };
     let mut contestants = Vec::new();
@@ -67,7 +60,7 @@ pub fn time(
                 "round {round}: {name}, {} threads, native",
                 contestant.row.threads
             );
-            match answer((contestant.command)()?, &contestant.request) {
+            match process::ask::<Timing>(&mut (contestant.command)(), &contestant.request) {
                 Ok(timing) if timing.prompt_tokens == prompt.ids.len() => {
                     contestant.samples.push(Sample {
                         first_token_s: timing.first_token_s,
@@ -92,28 +85,27 @@ pub fn time(
     Ok(finished.collect())
 }
 
+/// Builds `crates/engine/examples/time_answer.rs`.
+pub fn build(checkout: &Path) -> Result<()> {
+    let mut build = process::cargo(checkout);
+    process::run(build.args(["build", "--release", "--example", "time_answer"]))
+}
+
 fn ours(root: &Path, model: &Path, prompt: &Prompt, threads: usize, precision: &str) -> Contestant {
     let root = root.to_owned();
     Contestant {
-        row: row("trimtab", threads, Some(precision), prompt),
+        row: Row::new("trimtab", "native", Some(precision), threads, prompt),
         command: Box::new(move || {
-            let mut program = time_answer(&root);
+            let mut program = process::example(&root, "time_answer");
             program.env("RAYON_NUM_THREADS", threads.to_string());
-            Ok(program)
+            program
         }),
         request: request(model, "cpu", precision, prompt, prompt.max_tokens, 1),
         samples: Vec::new(),
     }
 }
 
-fn time_answer(root: &Path) -> Command {
-    let mut program = process::cargo(root);
-    program.args(["run", "--release", "--quiet"]);
-    program.args(["--example", "time_answer"]);
-    program
-}
-
-fn request(
+pub fn request(
     model: &Path,
     backend: &str,
     precision: &str,
@@ -135,8 +127,8 @@ fn request(
 fn llama_cpp(root: &Path, peers: &PeerFiles, prompt: &Prompt, threads: usize) -> Contestant {
     let (root, peers_files) = (root.to_owned(), peers.clone());
     Contestant {
-        row: row("llama.cpp", threads, None, prompt),
-        command: Box::new(move || Ok(peers_files.script(&root, "llama_cpp_answer.py"))),
+        row: Row::new("llama.cpp", "native", None, threads, prompt),
+        command: Box::new(move || peers_files.script(&root, "llama_cpp_answer.py")),
         request: json!({
             "model": peers.gguf,
             "prompt": prompt.ids,
@@ -145,43 +137,6 @@ fn llama_cpp(root: &Path, peers: &PeerFiles, prompt: &Prompt, threads: usize) ->
         }),
         samples: Vec::new(),
     }
-}
-
-fn row(runtime: &str, threads: usize, precision: Option<&str>, prompt: &Prompt) -> Row {
-    Row {
-        runtime: runtime.into(),
-        environment: "native",
-        backend: "cpu".into(),
-        weights: "q4_1".into(),
-        precision: precision.map(str::to_owned),
-        threads,
-        runs: 0,
-        tokens: 0,
-        prompt_tokens: prompt.ids.len(),
-        decode_tok_s: None,
-        prefill_tok_s: None,
-        first_token_s: None,
-        text: String::new(),
-        same_characters: None,
-        failure: None,
-    }
-}
-
-/// Gives the program its request and reads what it measured.
-fn answer(mut program: Command, request: &Value) -> Result<Timing> {
-    let mut child = program
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .context("it could not be started")?;
-    if let Some(mut input) = child.stdin.take() {
-        input.write_all(request.to_string().as_bytes())?;
-    }
-    let output = child.wait_with_output()?;
-    if !output.status.success() {
-        bail!("it ended with {}", output.status);
-    }
-    serde_json::from_slice(&output.stdout).context("what it printed is no timing")
 }
 
 /// Sequences that answer side by side, as an extraction has them.
@@ -207,7 +162,8 @@ pub fn batches(
         for _ in 0..rounds {
             for (sequences, speeds) in SIDE_BY_SIDE.into_iter().zip(&mut speeds) {
                 let request = request(model, backend, precision, prompt, BATCH_TOKENS, sequences);
-                let timing = answer(time_answer(root), &request)?;
+                let timing: Timing =
+                    process::ask(&mut process::example(root, "time_answer"), &request)?;
                 let speed = timing.decode_tok_s.context("an answer was too short")?;
                 speeds.push(speed);
             }

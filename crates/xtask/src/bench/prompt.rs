@@ -1,10 +1,9 @@
 //! The questions that are asked: the same token ids for every runtime.
 
-use std::io::Write;
 use std::path::Path;
-use std::process::Stdio;
 
 use anyhow::{Context, Result, ensure};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -65,12 +64,11 @@ impl Prompt {
             .iter()
             .map(|&(role, content)| Message { role, content })
             .collect();
-        let answer = vocabulary.ask("messages", &json!(messages))?;
         let Rendered {
             text,
             ids,
             end_tokens,
-        } = serde_json::from_slice(&answer)?;
+        } = vocabulary.ask("messages", &json!(messages))?;
         ensure!(
             ids.len() == expected,
             "the prompt has {} tokens with this model's tokenizer, not {expected}; change its text in {}",
@@ -96,31 +94,15 @@ pub struct Vocabulary<'a> {
 
 impl Vocabulary<'_> {
     pub fn decode(&self, ids: &[u32]) -> Result<String> {
-        let answer: Value = serde_json::from_slice(&self.ask("ids", &json!(ids))?)?;
+        let answer: Value = self.ask("ids", &json!(ids))?;
         let text = answer["text"]
             .as_str()
             .context("the example printed no text")?;
         Ok(text.to_owned())
     }
 
-    fn ask(&self, key: &str, value: &Value) -> Result<Vec<u8>> {
-        let mut example = process::cargo(self.root);
-        example.args(["run", "--release", "--quiet", "--example", "tokens"]);
-        let mut child = example
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .context("cargo could not be started")?;
-        if let Some(mut input) = child.stdin.take() {
-            let request = json!({"model": self.model, key: value});
-            input.write_all(request.to_string().as_bytes())?;
-        }
-        let output = child.wait_with_output()?;
-        ensure!(
-            output.status.success(),
-            "the example `tokens` ended with {}",
-            output.status
-        );
-        Ok(output.stdout)
+    fn ask<T: DeserializeOwned>(&self, key: &str, value: &Value) -> Result<T> {
+        let request = json!({ "model": self.model, key: value });
+        process::ask(&mut process::example(self.root, "tokens"), &request)
     }
 }

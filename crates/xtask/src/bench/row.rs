@@ -2,6 +2,8 @@
 
 use serde::Serialize;
 
+use super::prompt::Prompt;
+
 /// A runtime on one backend with one kind of weights; medians over its answers.
 #[derive(Debug, Clone, Serialize)]
 pub struct Row {
@@ -45,6 +47,33 @@ pub struct Sample {
 }
 
 impl Row {
+    /// On the CPU with the checkpoint's own weights, not measured yet.
+    pub fn new(
+        runtime: &str,
+        environment: &'static str,
+        precision: Option<&str>,
+        threads: usize,
+        prompt: &Prompt,
+    ) -> Self {
+        Self {
+            runtime: runtime.into(),
+            environment,
+            backend: "cpu".into(),
+            weights: "q4_1".into(),
+            precision: precision.map(str::to_owned),
+            threads,
+            runs: 0,
+            tokens: 0,
+            prompt_tokens: prompt.ids.len(),
+            decode_tok_s: None,
+            prefill_tok_s: None,
+            first_token_s: None,
+            text: String::new(),
+            same_characters: None,
+            failure: None,
+        }
+    }
+
     /// Puts the medians of `samples` in. All answers are greedy; the last one's text stands for them.
     pub fn summarise(&mut self, samples: &[Sample]) {
         self.runs = samples.len();

@@ -1,14 +1,13 @@
 //! What a visitor downloads before the model: the built page, gzipped.
 
 use std::fmt;
-use std::fs;
-use std::io::Write;
 use std::path::Path;
 
-use anyhow::{Context, Result};
-use flate2::Compression;
-use flate2::write::GzEncoder;
+use anyhow::Result;
 use serde::Serialize;
+
+use crate::bundle::gzip;
+use crate::files::{files_below, read};
 
 #[derive(Debug, Serialize)]
 pub struct Weight {
@@ -25,40 +24,21 @@ pub fn weigh(root: &Path) -> Result<Weight> {
         javascript: 0,
         css: 0,
     };
-    add(&root.join("web/dist"), &mut weight)?;
-    Ok(weight)
-}
-
-fn add(folder: &Path, weight: &mut Weight) -> Result<()> {
-    let entries =
-        fs::read_dir(folder).with_context(|| format!("{} cannot be read", folder.display()))?;
-    for entry in entries {
-        let path = entry?.path();
-        if path.is_dir() {
-            add(&path, weight)?;
+    let page = root.join("web/dist");
+    for file in files_below(&page)? {
+        let kind = file.rsplit('.').next().unwrap_or_default();
+        if !["wasm", "js", "css"].contains(&kind) {
             continue;
         }
-        let extension = path.extension().and_then(|extension| extension.to_str());
-        let extension = extension.unwrap_or_default();
-        if !["wasm", "js", "css"].contains(&extension) {
-            continue;
-        }
-        let bytes = gzipped(&fs::read(&path)?)?;
-        match extension {
+        let bytes = gzip(&read(&page.join(&file))?)?.len();
+        match kind {
             // Every browser gets one of the modules.
             "wasm" => weight.wasm = weight.wasm.max(bytes),
             "js" => weight.javascript += bytes,
             _ => weight.css += bytes,
         }
     }
-    Ok(())
-}
-
-/// Length after gzip at its best.
-fn gzipped(bytes: &[u8]) -> Result<usize> {
-    let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
-    encoder.write_all(bytes)?;
-    Ok(encoder.finish()?.len())
+    Ok(weight)
 }
 
 impl fmt::Display for Weight {

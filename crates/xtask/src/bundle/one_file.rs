@@ -10,37 +10,16 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
 use super::{gzip, megabytes};
+use crate::catalogue::{self, Catalogue};
 use crate::files::{files_below, read};
 use crate::page::{self, PublicAddress};
 use crate::process;
 
 /// One element's bytes before compression: its text is at most a mebibyte.
 const PIECE: usize = 768 * 1024;
-
-#[derive(Deserialize)]
-struct Catalogue {
-    models: Vec<Model>,
-}
-
-#[derive(Deserialize)]
-struct Model {
-    id: String,
-    files: Vec<Listed>,
-    vectors: Vec<Listed>,
-    #[serde(default)]
-    reports: Vec<Listed>,
-    #[serde(default)]
-    replaced: Vec<Listed>,
-}
-
-#[derive(Clone, Deserialize)]
-struct Listed {
-    path: String,
-}
 
 /// Which models go in, and where the file is written.
 #[derive(Debug)]
@@ -187,9 +166,6 @@ impl Embedded {
 
 /// Everything that the page would fetch, small files first.
 fn embedded(models: &Path, built: &Path) -> Result<Vec<Embedded>> {
-    let catalogue = models.join("catalog.json");
-    let listed: Catalogue =
-        serde_json::from_slice(&read(&catalogue)?).context("models/catalog.json is broken")?;
     let mut files = Vec::new();
     for path in files_below(built)? {
         // Scripts, styles and the icon are parts of the page already; what installs a page has no use in a file.
@@ -199,20 +175,11 @@ fn embedded(models: &Path, built: &Path) -> Result<Vec<Embedded>> {
             files.push(Embedded::new(path, from)?);
         }
     }
-    files.push(Embedded::new("models/catalog.json".into(), catalogue)?);
-    for model in listed.models {
-        let own = model
-            .files
-            .iter()
-            .map(|Listed { path }| format!("{}/{path}", model.id));
-        let vectors = [model.vectors, model.reports, model.replaced].concat();
-        let vectors = vectors
-            .iter()
-            .map(|Listed { path }| format!("vectors/{path}"));
-        for path in own.chain(vectors) {
-            let from = models.join(&path);
-            files.push(Embedded::new(format!("models/{path}"), from)?);
-        }
+    let mut catalogue = Catalogue::read(models)?;
+    let listed = catalogue.files().map(|(path, _)| path);
+    for path in listed.chain([catalogue::FILE.to_owned()]) {
+        let from = models.join(&path);
+        files.push(Embedded::new(format!("models/{path}"), from)?);
     }
     files.sort();
     Ok(files)

@@ -6,8 +6,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use super::{gzip, megabytes, site};
-use crate::files::{files_below, read, write};
+use super::{add_twins, megabytes, site};
 use crate::process;
 
 /// From the built page: `dist/program-page` is what goes in, compressed twins included.
@@ -17,17 +16,7 @@ pub fn make(root: &Path) -> Result<()> {
         site: inside.clone(),
         ..site::Contents::published(root)
     })?;
-    for file in files_below(&inside)? {
-        // Weights hardly get smaller; and a download that goes on in the middle must not meet a compressed file.
-        if file.starts_with("models/") && file != "models/catalog.json" {
-            continue;
-        }
-        let bytes = read(&inside.join(&file))?;
-        let smaller = gzip(&bytes)?;
-        if smaller.len() < bytes.len() / 10 * 9 {
-            write(&inside.join(format!("{file}.gz")), &smaller)?;
-        }
-    }
+    add_twins(&inside)?;
     process::run(process::cargo(root).args([
         "build",
         "--release",

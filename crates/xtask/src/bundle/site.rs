@@ -3,11 +3,11 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
-use serde_json::{Value, json};
+use anyhow::{Result, ensure};
 
 use super::megabytes;
-use crate::files::{files_below, read, remove_folder, sha256, write};
+use crate::catalogue::{self, Catalogue};
+use crate::files::{ListedFile, Part, files_below, read, remove_folder, sha256, write};
 
 /// Hosts that cost nothing take files of 25 MB at most.
 const LARGEST: usize = 24_000_000;
@@ -63,65 +63,35 @@ pub fn fill(contents: &Contents) -> Result<()> {
     for file in files_below(page)? {
         write(&site.join(&file), &read(&page.join(&file))?)?;
     }
-    let mut catalogue: Value = serde_json::from_slice(&read(&models.join("catalog.json"))?)
-        .context("models/catalog.json is broken")?;
-    for model in items(&mut catalogue, "models")? {
-        let id = text(model, "id")?;
-        for file in items(model, "files")? {
-            let path = format!("{id}/{}", text(file, "path")?);
-            let bytes = read(&models.join(&path))?;
-            check(file, &path, &bytes)?;
-            place(file, contents, &path, &bytes)?;
-        }
-        for list in ["vectors", "reports", "replaced"] {
-            for file in items(model, list)? {
-                let path = format!("vectors/{}", text(file, "path")?);
-                let bytes = read(&models.join(&path))?;
-                check(file, &path, &bytes)?;
-                write(&site.join("models").join(&path), &bytes)?;
-            }
-        }
+    let mut catalogue = Catalogue::read(models)?;
+    for (path, file) in catalogue.files() {
+        let bytes = read(&models.join(&path))?;
+        // A page with other files than its catalogue promises would refuse them only at its visitors'.
+        ensure!(
+            file.bytes == bytes.len() as u64 && file.sha256 == sha256(&bytes),
+            "models/{path} is not the file that models/catalog.json lists"
+        );
+        place(file, contents, &path, &bytes)?;
     }
-    write(
-        &site.join("models/catalog.json"),
-        &serde_json::to_vec(&catalogue)?,
-    )
+    let catalogue = serde_json::to_vec(&catalogue)?;
+    write(&site.join("models").join(catalogue::FILE), &catalogue)
 }
 
 /// Whole, or in parts that the catalogue's entry then lists.
-fn place(entry: &mut Value, contents: &Contents, path: &str, bytes: &[u8]) -> Result<()> {
+fn place(file: &mut ListedFile, contents: &Contents, path: &str, bytes: &[u8]) -> Result<()> {
     let models = contents.site.join("models");
     if bytes.len() <= contents.largest {
         return write(&models.join(path), bytes);
     }
-    let name = text(entry, "path")?;
     let mut parts = Vec::new();
     for (index, part) in bytes.chunks(contents.largest).enumerate() {
         let end = format!(".part{index:03}");
         write(&models.join(format!("{path}{end}")), part)?;
-        parts.push(json!({"path": format!("{name}{end}"), "bytes": part.len()}));
+        parts.push(Part {
+            path: format!("{}{end}", file.path),
+            bytes: part.len(),
+        });
     }
-    entry["parts"] = Value::Array(parts);
+    file.parts = Some(parts);
     Ok(())
-}
-
-/// A page with other files than its catalogue promises would refuse them only at its visitors'.
-fn check(entry: &Value, path: &str, bytes: &[u8]) -> Result<()> {
-    if entry["bytes"].as_u64() != Some(bytes.len() as u64) || entry["sha256"] != sha256(bytes) {
-        bail!("models/{path} is not the file that models/catalog.json lists");
-    }
-    Ok(())
-}
-
-fn items<'a>(value: &'a mut Value, key: &str) -> Result<&'a mut Vec<Value>> {
-    value[key]
-        .as_array_mut()
-        .with_context(|| format!("models/catalog.json has no list of {key} where one belongs"))
-}
-
-fn text(value: &Value, key: &str) -> Result<String> {
-    value[key]
-        .as_str()
-        .map(str::to_owned)
-        .with_context(|| format!("models/catalog.json has no {key} where one belongs"))
 }

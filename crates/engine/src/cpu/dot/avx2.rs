@@ -76,7 +76,7 @@ unsafe fn sum_lanes_of_eight(x: &[__m256; 8]) -> __m256 {
     }
 }
 
-/// What the lanes of each of `sums` add up to.
+/// The sum over the lanes of each of `sums`.
 #[inline(always)]
 pub unsafe fn all_lanes<const N: usize>(sums: [__m256; N]) -> [f32; N] {
     let mut out = [0.0; N];

@@ -45,7 +45,7 @@ pub struct Rows8<'a, const N: usize> {
     pub values: &'a [[Block8; N]],
     /// `[blocks, N, groups]`, or `[blocks / 2, N, 2, groups]`.
     pub scales: &'a [[[f32; GROUPS]; N]],
-    /// What the quantised activations of each block add up to, `[blocks / SUMS, N, SUMS]`, padded with zeros.
+    /// Sums of the quantised activations of each block, `[blocks / SUMS, N, SUMS]`, padded with zeros.
     pub sums: &'a [[[f32; SUMS]; N]],
 }
 

@@ -2,7 +2,7 @@
 //! stay in the nearest cache while all activations pass: a lane is a row, so that no sum goes across lanes, and twelve sums
 //! fill the registers.
 //!
-//! What comes out has the same bits however many rows of activations go together: each sum adds the columns of a
+//! The result has the same bits however many rows of activations go together: each sum adds the columns of a
 //! [`CHAIN`] in order, and then the chains.
 //!
 //! Every function is inlined into a caller that was compiled for the instructions it uses.
@@ -280,7 +280,7 @@ unsafe fn side_by_side(
             let mut eights = [_mm_setzero_si128(); 8];
             for (eight, row) in eights.iter_mut().zip(rows) {
                 let rest = &part[(row * (cols / BLOCK) + blocks.start) * 2..];
-                // What follows the last block is of no meaning.
+                // Numbers behind the last block are of no meaning.
                 *eight = match rest.first_chunk::<16>() {
                     Some(bytes) => _mm_loadu_si128(bytes.as_ptr().cast()),
                     None => {

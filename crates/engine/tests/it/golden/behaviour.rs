@@ -1,6 +1,6 @@
-//! What must hold of an executor whatever the numbers: reuse, segments, batches, seeds.
+//! Behaviour of every executor, whatever the numbers: reuse, segments, batches, seeds.
 
-use super::{Ids, Tensors, answers, read, read_into};
+use super::{Ids, Tensors, answers, forget, read};
 use pollster::block_on;
 use serde::Deserialize;
 use trimtab_engine::generate::{EndReason, Event, GenerateRequest, Generation};
@@ -153,8 +153,8 @@ pub fn cached_prefixes_are_reused(engine: &mut Engine) {
     let second = [&prompt[..], long].concat();
     let plain = SteeringPlan::default();
     let mut scratch = |tokens: &[TokenId], length: usize, plan: &SteeringPlan, score: bool| {
-        engine.clear(SequenceIndex(1)).expect("sequence 1 exists");
-        let outcome = read_into(engine, 1, tokens, length, plan, score, false);
+        forget(engine);
+        let outcome = read(engine, tokens, length, plan, score, false);
         assert_eq!(outcome.reused, 0);
         outcome.records
     };
@@ -167,6 +167,7 @@ pub fn cached_prefixes_are_reused(engine: &mut Engine) {
     let pushed_whole = scratch(&second, prompt.len(), &pushed, false);
     // The first answer now belongs to the prompt, where nothing is pushed.
     let later_whole = scratch(&second, first.len(), &pushed, true);
+    forget(engine);
 
     let mut next = |name: &str,
                     tokens: &[TokenId],
@@ -240,10 +241,11 @@ pub fn second_turn_continues_the_first(engine: &mut Engine) {
         "the answer stays in the cache"
     );
 
-    // The same conversation goes on in the cache, and from its beginning in another sequence.
+    // The same conversation goes on in the cache, and from its beginning.
     let next_prompt = [&so_far[..], &chats()[3].0].concat();
     let continued = answers(engine, vec![request(0, &next_prompt, 4)]).remove(0);
-    let scratch = answers(engine, vec![request(1, &next_prompt, 4)]).remove(0);
+    forget(engine);
+    let scratch = answers(engine, vec![request(0, &next_prompt, 4)]).remove(0);
     assert_eq!(continued.tokens, scratch.tokens);
     assert_same_records("second turn", &continued.records, &scratch.records);
 }
@@ -282,7 +284,11 @@ pub fn changed_plan_opens_a_segment(engine: &mut Engine) {
     // the push itself; above it, tokens from the segment on differ.
     let tokens = [&prompt[..], &answer.tokens].concat();
     let plain = SteeringPlan::default();
-    let unsteered = read_into(engine, 1, &tokens, prompt.len(), &plain, false, false);
+    let again = read(engine, &tokens, prompt.len(), &plain, false, false);
+    assert_eq!(again.reused, from, "a pushed token is not an unsteered one");
+    forget(engine);
+    let unsteered = read(engine, &tokens, prompt.len(), &plain, false, false);
+    assert_same_records("read again", &again.records, &unsteered.records);
     let typical = typical_readings(&unsteered.records);
     let shift = coefficient * super::norm(vector.row(LAYER).iter().copied()) as f32;
     for (index, (a, b)) in answer.records.iter().zip(&unsteered.records).enumerate() {
@@ -298,12 +304,6 @@ pub fn changed_plan_opens_a_segment(engine: &mut Engine) {
             }
         }
     }
-    let outcome = read(engine, &tokens, prompt.len(), &plain, false, false);
-    assert_eq!(
-        outcome.reused, from,
-        "a pushed token is not an unsteered one"
-    );
-    assert_same_records("read again", &outcome.records, &unsteered.records);
 }
 
 #[allow(dead_code, reason = "the GPU has it on small models")]
@@ -320,17 +320,16 @@ pub fn batch_equals_one_at_a_time(engine: &mut Engine) {
     requests[3].sampler = Sampler::GREEDY;
     let alone: Vec<_> = requests
         .iter()
-        .map(|request| answers(engine, vec![request.clone()]).remove(0))
+        .map(|request| {
+            forget(engine);
+            answers(engine, vec![request.clone()]).remove(0)
+        })
         .collect();
     // One ends early, so that the others go on without it.
     let end = alone[0].tokens[5];
     let kept = alone[0].tokens.iter().position(|token| *token == end);
     requests[0].end_tokens = vec![end];
-    for sequence in 0..4 {
-        engine
-            .clear(SequenceIndex(sequence))
-            .expect("four sequences");
-    }
+    forget(engine);
     let together = answers(engine, requests);
     assert_eq!(together[0].reason, EndReason::EndToken);
     assert_eq!(Some(together[0].tokens.len()), kept);
@@ -352,7 +351,7 @@ pub fn batch_equals_one_at_a_time(engine: &mut Engine) {
 pub fn seed_decides_the_answer(engine: &mut Engine) {
     let (prompt, _) = &chats()[1];
     let mut run = |seed: u32| {
-        engine.clear(SequenceIndex(0)).expect("sequence 0 exists");
+        forget(engine);
         let mut request = request(0, prompt, 8);
         request.sampler.seed = seed;
         answers(engine, vec![request]).remove(0).tokens
@@ -370,7 +369,8 @@ pub fn abandoned_run_harms_nothing(engine: &mut Engine) {
     let (prompt, answer) = &chats()[4];
     let tokens = [&prompt[..], &answer[..8]].concat();
     let plain = SteeringPlan::default();
-    let expected = read_into(engine, 1, &tokens, prompt.len(), &plain, true, false);
+    let expected = read(engine, &tokens, prompt.len(), &plain, true, false);
+    forget(engine);
     block_on(async {
         let mut run = Generation::start(engine, vec![request(0, prompt, 12)]).await?;
         let mut chosen = 0;

@@ -1,4 +1,4 @@
-//! What the golden tests of every executor share: the reference data of `tests/golden`, and what is demanded.
+//! Shared parts of the golden tests of every executor: the reference data of `tests/golden`, and the demands.
 
 pub mod behaviour;
 pub mod predictions;
@@ -57,7 +57,7 @@ pub fn norm(values: impl IntoIterator<Item = f32>) -> f64 {
         .sqrt()
 }
 
-/// What the reference allows. `None`: measured and printed only.
+/// Differences that the reference allows. `None`: measured and printed only.
 #[derive(Clone, Copy, Debug)]
 pub struct Demands {
     /// Largest relative difference of the mean negative log-likelihood.
@@ -119,20 +119,8 @@ pub fn read(
     score: bool,
     capture: bool,
 ) -> ReadOutcome {
-    read_into(engine, 0, tokens, prompt_length, plan, score, capture)
-}
-
-pub fn read_into(
-    engine: &mut Engine,
-    sequence: u32,
-    tokens: &[TokenId],
-    prompt_length: usize,
-    plan: &SteeringPlan,
-    score: bool,
-    capture: bool,
-) -> ReadOutcome {
     let request = ReadRequest {
-        sequence: SequenceIndex(sequence),
+        sequence: SequenceIndex(0),
         tokens,
         prompt_length,
         plan,
@@ -143,6 +131,15 @@ pub fn read_into(
         capture,
     };
     block_on(engine.read(&request, &mut |_, _| ())).expect("golden tokens are read")
+}
+
+/// Makes the engine forget all sequences, so that nothing is taken from what one of them holds.
+pub fn forget(engine: &mut Engine) {
+    for sequence in 0..SEQUENCES as u32 {
+        engine
+            .clear(SequenceIndex(sequence))
+            .expect("the sequence exists");
+    }
 }
 
 /// Runs `requests` to their ends.

@@ -1,0 +1,4 @@
+// Where numbers lie that are wanted between two operations of a block, and otherwise never leave a kernel: behind the rows of the
+// residual stream, [rows, width] f32. A batch has either these there or parts (see parts.wgsl).
+
+const BETWEEN_AT: u32 = MAX_ROWS * {{d}};
