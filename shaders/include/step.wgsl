@@ -29,7 +29,6 @@ struct Row {
 struct Step {
     rows: u32,
     head_rows: u32,
-    directions: u32,
     // A bit for each place, in the order of `Place`: whether what lies there is captured.
     capture: u32,
     // A bit for each direction, of each place: whether it is read there.

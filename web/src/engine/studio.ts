@@ -559,7 +559,7 @@ complete: boolean, };
 export type OpenedLink = { "kind": "recipe", recipe: SharedRecipe, } | { "kind": "newer", version: number, sentence: string, model: string, title: string, note: string, messages: Array<NewerMessage>, };
 
 /**
- * What a term does to the residual `h` with the layer's row `v` (`v̂ = v/‖v‖`).
+ * Effect of a term on the residual `h` with the layer's row `v` (`v̂ = v/‖v‖`).
  */
 export type Operation = { "kind": "add", coefficient: number, } | { "kind": "ablate" } | { "kind": "clamp", low: number, high: number, };
 

@@ -70,8 +70,9 @@ pub fn encode(
     let header = [
         batch.rows.len() as u32,
         head_rows as u32,
-        directions.count as u32,
         captures(batch),
+        // A vector of four lies at a multiple of its size.
+        0,
         residual,
         after_attention,
         heads,

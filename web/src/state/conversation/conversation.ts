@@ -6,7 +6,8 @@ import type { GenerateEvent, Message, Plan, ReadingBlock, Sampler, Token } from 
 export type Column = "unsteered" | "steered";
 export const columns: readonly Column[] = ["unsteered", "steered"];
 
-export type EndReason = Extract<GenerateEvent, { kind: "end" }>["reason"] | "failed";
+/** `cut`: the page was closed while the answer was being written. */
+export type EndReason = Extract<GenerateEvent, { kind: "end" }>["reason"] | "failed" | "cut";
 
 /** The model and traits that an answer was made with, so that it can be read without them. */
 export interface ModelStamp {
@@ -67,6 +68,8 @@ export interface Conversation {
   updated: number;
   /** The system prompt; empty for the chat template's own. */
   system: string;
+  /** True if its answers keep the settings of the newest one, which came with a link. */
+  lent?: boolean;
   turns: Turn[];
 }
 
@@ -157,13 +160,16 @@ export function titleFrom(message: string): string {
   return line.length <= 60 ? line : `${line.slice(0, 57).trimEnd()}…`;
 }
 
+/** Whether two plans do the same: the engine computes with 32-bit floats, so that −5.3 comes back as −5.300000190734863. */
 export function samePlan(a: Plan, b: Plan): boolean {
-  return JSON.stringify(a) === JSON.stringify(b);
+  const numbers = (_: string, value: unknown) => (typeof value === "number" ? Math.fround(value) : value);
+  const spelt = (plan: Plan) => plan.map(({ trait, operation, layers, scope }) => JSON.stringify([trait, Object.entries(operation).sort(), layers ?? null, scope], numbers)).join();
+  return spelt(a) === spelt(b);
 }
 
-/** A conversation from storage: an answer that was being written when the page closed was stopped there. */
+/** A conversation from storage: an answer that was being written when the page closed was cut there. */
 export function settled(conversation: Conversation): Conversation {
-  const ended = (answer: Answer): Answer => ({ ...answer, end: answer.end ?? "stopped" });
+  const ended = (answer: Answer): Answer => ({ ...answer, end: answer.end ?? "cut" });
   const whole = ({ answers }: Run) => columns.every((column) => answers[column].end !== null);
   const settle = (run: Run): Run => (whole(run) ? run : { ...run, answers: { unsteered: ended(run.answers.unsteered), steered: ended(run.answers.steered) } });
   return { ...conversation, turns: conversation.turns.map((turn) => ({ ...turn, runs: turn.runs.map(settle) })) };

@@ -103,7 +103,7 @@ function answer(value: unknown, where: string): Answer {
       return { fromToken: whole(segment["fromToken"], at, maxTokens), plan: plan(segment["plan"], at) };
     }),
     // An answer that was being written when the file was made stopped there.
-    end: orNull(end, (one) => oneOf(one, ["end-token", "max-tokens", "context-full", "stopped", "failed"] as const, where)) ?? "stopped",
+    end: orNull(end, (one) => oneOf(one, ["end-token", "max-tokens", "context-full", "stopped", "failed", "cut"] as const, where)) ?? "stopped",
     tokensPerSecond: orNull(tokensPerSecond, (one) => number(one, where)),
     ...(sense === undefined || sense === null ? {} : { coherence: coherence(sense, `${where}, coherence`) }),
   };

@@ -82,7 +82,7 @@ export class Progress {
   }
 
   reset(lesson: string): void {
-    this.keep(Object.fromEntries(Object.entries(this.#lessons).filter(([name]) => name !== lesson)));
+    this.keep(Object.fromEntries(Object.entries(this.stored()).filter(([name]) => name !== lesson)));
   }
 
   resetAll(): void {
@@ -91,11 +91,16 @@ export class Progress {
 
   /** Takes progress over from a file; lessons that the file does not name keep theirs. */
   adopt(lessons: Record<string, LessonProgress>): void {
-    this.keep({ ...this.#lessons, ...lessons });
+    this.keep({ ...this.stored(), ...lessons });
   }
 
   private change(lesson: string, by: (before: LessonProgress) => LessonProgress): void {
-    this.keep({ ...this.#lessons, [lesson]: by(this.of(lesson)) });
+    this.keep({ ...this.stored(), [lesson]: by(this.of(lesson)) });
+  }
+
+  /** What is kept now, which another tab may have gone on with; what this page alone has, where nothing is kept. */
+  private stored(): Record<string, LessonProgress> {
+    return this.kept ? { ...this.#lessons, ...parseProgress(read()) } : this.#lessons;
   }
 
   private keep(lessons: Record<string, LessonProgress>): void {

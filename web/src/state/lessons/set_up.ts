@@ -42,8 +42,9 @@ export async function setUpPage(session: Session, wanted: SetUp, title: string):
     session.model.addTrait(await session.engine.addRandomTrait(control.like, control.seed));
   }
   const { chat, preferences, view } = session;
-  preferences.lend(found.settings);
   await chat.startNew(title);
+  preferences.lend(found.settings);
+  chat.setSystem(found.settings.system);
   session.takePlan(found.plan);
   if (found.colourBy !== null) session.chooseView(found.colourBy);
   view.layer = found.layer;

@@ -63,7 +63,7 @@ export function sharedRecipe(shared: RecipeSource, model: LoadedModel, readyMade
         maxTokens: run.maxTokens,
         plan: termsOf(first?.plan ?? [], run),
         changes: changes.map(({ fromToken, plan }) => ({ fromToken, plan: termsOf(plan, run) })),
-        end: answer.end === null || answer.end === "failed" ? "stopped" : answer.end,
+        end: answer.end === null || answer.end === "failed" || answer.end === "cut" ? "stopped" : answer.end,
       },
     });
   }

@@ -93,8 +93,8 @@ export class SharedRun {
   }
 
   /**
-   * Asks the same questions in a new conversation, with the author's settings for as long as that takes; from there every
-   * control works. The link's traits stay: they push here now.
+   * Asks the same questions in a new conversation, which keeps the author's settings; from there every control works. The
+   * link's traits stay: they push here now.
    */
   async runHere(): Promise<void> {
     const { session, recipe, replayed } = this;
@@ -103,36 +103,26 @@ export class SharedRun {
     this.#brought = [];
     const nameHere = (name: string) => replayed?.traits[recipe.traits.findIndex((trait) => trait.name === name)] ?? name;
     const { chat, preferences } = session;
-    const system = recipe.messages.find(({ role }) => role === "system")?.text ?? "";
-    const { scope } = preferences.choices;
-    const lend = (run: SharedAnswer | null) =>
-      preferences.lend({
-        system,
-        scope,
-        sampler: run === null ? { ...preferences.choices.sampler } : clampSampler(run.sampler),
-        maxTokens: run === null ? preferences.choices.maxTokens : clampLength(run.maxTokens),
-      });
-    try {
-      lend(null);
-      await chat.startNew(recipe.look.title);
-      const conversation = chat.conversation.id;
-      this.look();
-      for (const { question, answer } of turns) {
-        const { run } = answer;
-        if (run === null) {
-          chat.give(question.text, answer.tokens ?? [{ id: 0, text: answer.text }]);
-          continue;
-        }
-        lend(run);
-        session.takePlan(planHere(run.changes.at(-1)?.plan ?? run.plan, nameHere));
-        await chat.ask(question.text);
-        const written = chat.conversation.turns.at(-1);
-        const end = written === undefined ? null : shownRun(written)?.answers.steered.end;
-        // Stopped, broken off, or left for another conversation: the visitor goes on alone.
-        if (chat.conversation.id !== conversation || end === "stopped" || end === "failed") return;
+    await chat.startNew(recipe.look.title, true);
+    const conversation = chat.conversation.id;
+    const { sampler, maxTokens, scope } = $state.snapshot(preferences.choices);
+    preferences.lend({ system: recipe.messages.find(({ role }) => role === "system")?.text ?? "", sampler, maxTokens, scope });
+    chat.setSystem(preferences.choices.system);
+    this.look();
+    for (const { question, answer } of turns) {
+      const { run } = answer;
+      if (run === null) {
+        chat.give(question.text, answer.tokens ?? [{ id: 0, text: answer.text }]);
+        continue;
       }
-    } finally {
-      preferences.giveBack();
+      const plan = planHere(run.changes.at(-1)?.plan ?? run.plan, nameHere);
+      preferences.lend({ ...preferences.choices, scope: plan[0]?.scope ?? scope, sampler: clampSampler(run.sampler), maxTokens: clampLength(run.maxTokens) });
+      session.takePlan(plan);
+      await chat.ask(question.text);
+      const written = chat.conversation.turns.at(-1);
+      const end = written === undefined ? null : shownRun(written)?.answers.steered.end;
+      // Stopped, broken off, or left for another conversation: the visitor goes on alone.
+      if (chat.conversation.id !== conversation || end === "stopped" || end === "failed") return;
     }
   }
 
@@ -147,8 +137,6 @@ export class SharedRun {
     session.view.insideRun = look.insideRun;
   }
 }
-
-type SharedAnswer = NonNullable<SharedMessage["run"]>;
 
 /** Questions with their answers; null where the messages do not alternate. A question without an answer at the end stays out. */
 function turnsOf(recipe: SharedRecipe): { question: SharedMessage; answer: SharedMessage }[] | null {

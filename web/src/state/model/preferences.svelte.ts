@@ -111,13 +111,15 @@ export class Preferences {
   choices: Choices = $state(parseChoices(readStored()));
   /** True if the browser keeps the choices for the next visit. */
   kept: boolean = $state(true);
+  /** The choices as this tab read or kept them last. */
+  #saved: Choices = parseChoices(readStored());
   /** The visitor's own choices while those of a lesson or a link hold; only these are kept in storage. */
   #own: RunSettings | null = null;
 
-  lend(settings: RunSettings): void {
-    const { sampler, maxTokens, system, scope } = $state.snapshot(this.choices);
-    this.#own ??= { sampler, maxTokens, system, scope };
-    Object.assign(this.choices, settings);
+  lend({ sampler, maxTokens, system, scope }: RunSettings): void {
+    const own = $state.snapshot(this.choices);
+    this.#own ??= { sampler: own.sampler, maxTokens: own.maxTokens, system: own.system, scope: own.scope };
+    Object.assign(this.choices, { sampler: { ...sampler }, maxTokens, system, scope });
   }
 
   giveBack(): void {
@@ -125,10 +127,13 @@ export class Preferences {
     this.#own = null;
   }
 
-  /** Keeps the choices. Call it from an effect, which then follows them. */
+  /** Keeps the choices that changed here: another tab may have kept others since. Call it from an effect, which then follows them. */
   save(): void {
+    const now = { ...$state.snapshot(this.choices), ...this.#own };
+    const changed = Object.fromEntries(Object.entries(now).filter(([name, value]) => JSON.stringify(value) !== JSON.stringify(this.#saved[name as keyof Choices])));
     try {
-      localStorage.setItem(key, JSON.stringify({ ...this.choices, ...this.#own }));
+      localStorage.setItem(key, JSON.stringify({ ...parseChoices(localStorage.getItem(key)), ...changed }));
+      this.#saved = now;
       this.kept = true;
     } catch {
       // Storage is full or forbidden: the choices hold until the page closes, and the settings say so.

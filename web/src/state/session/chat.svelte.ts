@@ -20,6 +20,7 @@ import {
   shownRun,
   titleFrom,
   type Turn,
+  wasGiven,
 } from "../conversation/conversation.ts";
 import { asFailure } from "../model/failure.ts";
 import type { ModelState } from "../model/model.svelte.ts";
@@ -40,6 +41,8 @@ export class Chat {
   running: Running | null = $state.raw(null);
   /** A question that was asked before the model was there. */
   waiting: string | null = $state(null);
+  /** What became of this conversation in another tab, and the one to open for it; null where nothing did. */
+  elsewhere: { message: string; open: string | null } | null = $state.raw(null);
   /** Text for screen readers, read out politely. */
   announcement = $state("");
   #planTimer: ReturnType<typeof setTimeout> | null = null;
@@ -59,6 +62,7 @@ export class Chat {
   ) {
     this.conversation = newConversation(preferences.choices.system);
     store.keeping.onTrouble = (failure) => (model.failure = failure);
+    store.onElsewhere = (id, from) => void this.hear(id, from);
   }
 
   /** Opens the newest conversation that storage holds. */
@@ -75,14 +79,41 @@ export class Chat {
   async open(id: string): Promise<void> {
     await this.settle();
     const found = await this.stored(id);
-    if (found !== null) this.conversation = settled(found);
+    if (found !== null) this.enter(settled(found));
+  }
+
+  /** Another tab wrote or removed the conversation `id`, as a copy of `from`. */
+  private async hear(id: string, from: string | null): Promise<void> {
+    await this.refreshHeads();
+    const here = this.conversation.id;
+    if (from === here) this.elsewhere = { message: "Another tab went on from here in a copy. Both are in the list of conversations.", open: id };
+    else if (id === here && this.heads.some((head) => head.id === id)) {
+      this.elsewhere = { message: "This conversation went on in another tab. What you ask here goes on in a copy, so that nothing is lost.", open: id };
+    }
+  }
+
+  /** Puts a conversation on the screen; the settings that came with a link hold for as long as its conversation is there. */
+  private enter(conversation: Conversation): void {
+    if (this.conversation.lent === true) this.preferences.giveBack();
+    this.conversation = conversation;
+    this.elsewhere = null;
+    this.lendSettings();
+  }
+
+  /** Lends the settings of the newest answer where the conversation came with a link. */
+  lendSettings(): void {
+    const { lent, system, turns } = this.conversation;
+    const run = turns.map(shownRun).findLast((one) => one !== null && !wasGiven(one));
+    if (lent !== true || run == null) return;
+    const scope = lastPlan(run)[0]?.scope ?? this.preferences.choices.scope;
+    this.preferences.lend({ system, scope, sampler: { ...run.sampler }, maxTokens: run.maxTokens });
   }
 
   /** A conversation from the store; null, with a sentence, where it cannot be had. */
   private async stored(id: string): Promise<Conversation | null> {
     const title = this.heads.find((head) => head.id === id)?.title || "This conversation";
     try {
-      const found = await this.store.get(id);
+      const found = await this.store.open(id);
       if (found !== null) return found;
       this.model.failure = { kind: "usage", message: `“${title}” is no longer here: it was deleted, perhaps in another tab. The list now shows what is kept.` };
       await this.refreshHeads();
@@ -92,9 +123,11 @@ export class Chat {
     return null;
   }
 
-  async startNew(title = ""): Promise<void> {
+  /** `lent`: for the answers of a link, with its settings. */
+  async startNew(title = "", lent = false): Promise<void> {
     await this.settle();
-    this.conversation = { ...newConversation(this.preferences.choices.system), title: titleFrom(title) };
+    this.enter({ ...newConversation(""), title: titleFrom(title), ...(lent ? { lent } : {}) });
+    this.setSystem(this.preferences.choices.system);
   }
 
   async rename(id: string, title: string): Promise<void> {
@@ -265,7 +298,13 @@ export class Chat {
   }
 
   private async keep(conversation: Conversation): Promise<void> {
-    await this.store.put(conversation);
+    if (!(await this.store.put(conversation))) {
+      const copy = { ...conversation, id: newId(), created: Date.now() };
+      const onScreen = this.conversation.id === conversation.id;
+      if (onScreen) this.conversation = { ...this.conversation, id: copy.id };
+      await this.store.put(copy, conversation.id);
+      if (onScreen) this.elsewhere = { message: "This conversation had gone on in another tab, so it goes on here in a copy. Both are in the list of conversations.", open: null };
+    }
     await this.refreshHeads();
   }
 
@@ -278,8 +317,6 @@ export class Chat {
     const model = this.model.loaded;
     const turn = this.conversation.turns[index];
     if (model === null || turn === undefined) return;
-    const { id } = this.conversation;
-    const onScreen = () => this.conversation.id === id;
     const messages = written.map((column) => messagesFor(this.conversation, column, index));
     const begun = this.begin(index, turn, model, written);
     this.#stopWanted = false;
@@ -287,9 +324,10 @@ export class Chat {
     this.announcement = "";
     this.changeTurn(index, (old) => ({ ...old, runs: [...old.runs, begun], shown: old.runs.length }));
     this.running = { turn: turn.id, columns: written, phase: { kind: "reading", done: 0, total: 0, secondsLeft: null } };
-    void this.keep(this.conversation);
-
-    const goOn = await this.makeRoom();
+    // Kept before anything is written: where another tab was here, the answers belong to a copy.
+    const [goOn] = await Promise.all([this.makeRoom(), this.keep(this.conversation)]);
+    const { id } = this.conversation;
+    const onScreen = () => this.conversation.id === id;
     // A slider that moved, or a stop, while room was made holds for this run: the engine knows of no run yet that it could be told for.
     const plan = this.plan();
     this.#sentPlan = plan;

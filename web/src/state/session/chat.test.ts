@@ -95,10 +95,10 @@ describe("a conversation", () => {
     await chat.ask("One?");
     const id = chat.conversation.id;
     await chat.startNew();
-    store.get = () => Promise.reject(new Error("the database was closed"));
+    store.open = () => Promise.reject(new Error("the database was closed"));
     await chat.open(id);
     expect(session.model.failure?.message).toMatch(/“One\?” could not be read .*the database was closed.* Reload the page/);
-    store.get = async () => null;
+    store.open = async () => null;
     await chat.open(id);
     expect(session.model.failure?.message).toMatch(/no longer here/);
   });
@@ -116,6 +116,19 @@ describe("a conversation", () => {
     expect(answerText(shownRun(turn)!.answers.steered)).toContain("grey");
     chat.show(0, 0);
     expect(answerText(shownRun(chat.conversation.turns[0]!)!.answers.steered)).toContain("wonderful");
+  });
+
+  it("takes another seed when nothing moved, at every position of a slider", async () => {
+    const { chat, session, engine } = await loaded();
+    for (const position of [2.1, 0.3, -5.3]) {
+      session.moveSlider("cheerful", position);
+      await chat.startNew();
+      await chat.ask("How was your weekend?");
+      const { seed } = session.preferences.choices.sampler;
+      await chat.again(0);
+      expect(session.preferences.choices.sampler.seed).not.toBe(seed);
+      expect(engine.requests.at(-1)?.columns).toHaveLength(2);
+    }
   });
 
   it("shows the unsteered answer in both columns when the push is gone, and runs only where the columns part", async () => {

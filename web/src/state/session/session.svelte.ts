@@ -11,6 +11,7 @@ import type { Remedy } from "../model/failure.ts";
 import { ModelState } from "../model/model.svelte.ts";
 import { Preferences } from "../model/preferences.svelte.ts";
 import { Sliders } from "./sliders.svelte.ts";
+import { recallTab, rememberTab } from "./tab_memory.ts";
 import { memoryTraits, type TraitStore } from "../storage/traits.ts";
 import { type OwnTraitParts, type OwnTrait, Workshop } from "../traits/workshop.svelte.ts";
 
@@ -36,7 +37,18 @@ export class Session {
     this.model = new ModelState(engine, this.preferences);
     this.model.onRemoved = (names) => this.forget(names);
     this.workshop = new Workshop(engine, made, this.model, (count) => this.makeRoom(count));
+    const before = recallTab();
+    if (before !== null) {
+      for (const [trait, coefficient] of before.sliders) this.sliders.set(trait, coefficient);
+      this.view = before.view;
+      this.viewChosen = before.viewChosen;
+    }
     this.chat = new Chat(engine, store, this.preferences, this.model, () => this.plan(), () => this.workshop.pause());
+  }
+
+  /** Remembers sliders and colours for a reload. Call it from an effect, which then follows them. */
+  remember(): void {
+    rememberTab({ sliders: this.sliders.moved, view: $state.snapshot(this.view), viewChosen: this.viewChosen });
   }
 
   get traits(): readonly Trait[] {

@@ -15,6 +15,11 @@ export class Sliders {
     this.#coefficients.set(trait, coefficient);
   }
 
+  /** Those that are not at 0. */
+  get moved(): [trait: string, coefficient: number][] {
+    return [...this.#coefficients].filter(([, coefficient]) => coefficient !== 0);
+  }
+
   forget(trait: string): void {
     this.#coefficients.delete(trait);
   }

@@ -5,6 +5,7 @@
 
 import { type DBSchema, type IDBPDatabase, openDB } from "idb";
 import { Keeping } from "./keeping.svelte.ts";
+import { OtherTabs } from "./other_tabs.ts";
 
 export interface TraitRecord {
   id: string;
@@ -21,9 +22,11 @@ export interface TraitStore<T extends TraitRecord, P extends object> {
   parts(id: string): Promise<Partial<P>>;
   putPart<K extends keyof P & string>(id: string, name: K, part: P[K]): Promise<void>;
   remove(id: string): Promise<void>;
+  /** Hears of the trait that another tab wrote or removed. */
+  onElsewhere: (id: string) => void;
 }
 
-type Database<T extends TraitRecord, P extends object> = Omit<TraitStore<T, P>, "keeping">;
+type Database<T extends TraitRecord, P extends object> = Omit<TraitStore<T, P>, "keeping" | "onElsewhere">;
 
 interface Schema extends DBSchema {
   traits: { key: string; value: TraitRecord };
@@ -41,22 +44,23 @@ export async function openTraits<T extends TraitRecord, P extends object>(): Pro
         fresh.createObjectStore("parts");
       },
     });
-    return storeOver(inDatabase<T, P>(database));
+    return storeOver(inDatabase<T, P>(database), new OtherTabs("trimtab-traits"));
   } catch {
     return memoryTraits();
   }
 }
 
 /** Traits in memory, for where nothing outlives the page. */
-export const memoryTraits = <T extends TraitRecord, P extends object>(): TraitStore<T, P> => storeOver<T, P>(null);
+export const memoryTraits = <T extends TraitRecord, P extends object>(): TraitStore<T, P> => storeOver<T, P>(null, null);
 
 /** A store that keeps in memory, until the page is closed, what the database does not take. */
-function storeOver<T extends TraitRecord, P extends object>(database: Database<T, P> | null): TraitStore<T, P> {
+function storeOver<T extends TraitRecord, P extends object>(database: Database<T, P> | null, tabs: OtherTabs | null): TraitStore<T, P> {
   const keeping = new Keeping("traits", database !== null);
   const traits = new Map<string, T>();
   const parts = new Map<string, Map<keyof P, P[keyof P]>>();
-  return {
+  const store: TraitStore<T, P> = {
     keeping,
+    onElsewhere: () => undefined,
     async list() {
       const kept = await keeping.read<T[]>(() => database?.list(), []);
       return [...traits.values(), ...kept.filter(({ id }) => !traits.has(id))].sort(newestFirst);
@@ -64,6 +68,7 @@ function storeOver<T extends TraitRecord, P extends object>(database: Database<T
     async put(trait) {
       if (await keeping.write(() => database?.put(trait))) traits.delete(trait.id);
       else traits.set(trait.id, trait);
+      tabs?.tell(trait.id, null);
     },
     async parts(id) {
       const kept = await keeping.read<Partial<P>>(() => database?.parts(id), {});
@@ -79,8 +84,11 @@ function storeOver<T extends TraitRecord, P extends object>(database: Database<T
       traits.delete(id);
       parts.delete(id);
       await keeping.remove(() => database?.remove(id));
+      tabs?.tell(id, null);
     },
   };
+  if (tabs !== null) tabs.onTold = (id) => store.onElsewhere(id);
+  return store;
 }
 
 /** Every part of a trait: an array sorts after every string. */

@@ -23,6 +23,16 @@ const recordsOf = { sweep: "sweepRecords", controls: "controlsRecords", predict:
 const study = { sweep: "trying layers and doses", controls: "pushing along other directions", predict: "predicting answers" } as const;
 const studyPhase = { reading: "reading the responses", writing: "writing answers", measuring: "measuring the answers" } as const;
 
+/** Does the work unless another tab is at work on the same trait. Plain HTTP has no locks: there the last one to write wins. */
+async function aloneWith(id: string, work: () => Promise<void>): Promise<void> {
+  const { locks } = navigator as { locks?: LockManager | null };
+  if (locks == null) return work();
+  await locks.request(`trimtab-trait-${id}`, { ifAvailable: true }, async (lock) => {
+    if (lock === null) throw new EngineFailure("usage", "Another tab of this page is making this trait. Go on there, or stop it there and press the button again.");
+    await work();
+  });
+}
+
 export class Workshop {
   /** The traits, the newest first. */
   traits: OwnTrait[] = $state.raw([]);
@@ -48,6 +58,19 @@ export class Workshop {
     private readonly makeRoom: (count: number) => Promise<void> = () => Promise.resolve(),
   ) {
     store.keeping.onTrouble = (failure) => (model.failure = failure);
+    store.onElsewhere = (id) => void this.hear(id);
+  }
+
+  /** Takes over what another tab did to a trait; of one that is being made here, the choices alone. */
+  private async hear(id: string): Promise<void> {
+    const found = (await this.store.list()).find((trait) => trait.id === id);
+    if (this.running?.id === id) {
+      if (found !== undefined) this.update(id, { pack: found.pack, settings: found.settings, sweepSettings: found.sweepSettings, thresholds: found.thresholds });
+      return;
+    }
+    this.#parts[id] = undefined;
+    const others = this.traits.filter((trait) => trait.id !== id);
+    this.traits = found === undefined ? others : [{ ...noStudies, ...found }, ...others];
   }
 
   /** True if something short runs, for which answers wait. */
@@ -417,9 +440,11 @@ export class Workshop {
     this.trouble = null;
     this.running = { id, step, phase: "starting", done: 0, total: 0, unit: "", secondsLeft: null };
     try {
-      await work((phase, unit, { done, total, secondsLeft }) => {
-        this.running = { id, step, phase, done, total, unit, secondsLeft: secondsLeft ?? null };
-      });
+      await aloneWith(id, () =>
+        work((phase, unit, { done, total, secondsLeft }) => {
+          this.running = { id, step, phase, done, total, unit, secondsLeft: secondsLeft ?? null };
+        }),
+      );
     } catch (thrown) {
       const failure = asFailure(thrown);
       this.trouble = { id, step, message: failure.message };

@@ -68,3 +68,49 @@ export class GrowingCells {
     return cells;
   }
 }
+
+/** Cells that stand together on the page: a paragraph, or a piece of one that is long. */
+export interface Block {
+  /** Index of its first cell. */
+  start: number;
+  cells: Cell[];
+  /** True for a paragraph of its own, from one line break to the next. */
+  whole: boolean;
+}
+
+/** Most cells of a block: the browser does that many in a few milliseconds. */
+const mostCells = 200;
+
+/** The cells as blocks; a block whose cells are as they were is the same object as in `before`, so that what is on the screen is left alone. */
+export function blocksOf(cells: readonly Cell[], before: readonly Block[]): Block[] {
+  const blocks: Block[] = [];
+  const breaks = (cell: Cell | undefined) => cell === undefined || cell.text.includes("\n");
+  for (let start = 0; start < cells.length; ) {
+    let end = start + 1;
+    while (end < cells.length && end - start < mostCells && !breaks(cells[end - 1])) end += 1;
+    const old = before[blocks.length];
+    const whole = breaks(cells[start - 1]) && breaks(cells[end - 1]) && end - start > 0;
+    const same = old !== undefined && old.start === start && old.whole === whole && old.cells.length === end - start && old.cells.every((cell, at) => cell === cells[start + at]);
+    blocks.push(same ? old : { start, cells: cells.slice(start, end), whole });
+    start = end;
+  }
+  return blocks;
+}
+
+/**
+ * What to show next on the way to `wanted`: blocks with other words at once, and of those with other colours alone as many as the
+ * browser does without a pause, in the `order` given.
+ */
+export function towards(shown: readonly Block[], wanted: readonly Block[], order: readonly number[]): Block[] {
+  const next = [...wanted];
+  let room = mostCells;
+  for (const at of order) {
+    const [old, block] = [shown[at], wanted[at]];
+    if (old === undefined || block === undefined || old === block) continue;
+    const recoloured = old.start === block.start && old.whole === block.whole && old.cells.length === block.cells.length && old.cells.every((cell, i) => cell.text === block.cells[i]?.text);
+    if (!recoloured) continue;
+    if (room > 0) room -= block.cells.length;
+    else next[at] = old;
+  }
+  return next;
+}

@@ -167,7 +167,7 @@ describe("opening a link", () => {
     expect(session.lentPlan).toBeNull();
   });
 
-  it("lends the author's settings for the answers alone, within this page's bounds", async () => {
+  it("keeps the author's settings for every answer of the run, within this page's bounds, and gives them back after it", async () => {
     const { session } = await answered();
     const recipe = recipeOf(session);
     recipe.messages[1]!.run!.sampler.repetitionPenalty = 50;
@@ -181,7 +181,16 @@ describe("opening a link", () => {
     await fireEvent.click(screen.getByRole("button", { name: "Run it yourself" }));
     await waitFor(() => expect(engine.requests).toHaveLength(1));
     expect(engine.requests[0]).toMatchObject({ sampler: { temperature: 0.7, repetitionPenalty: 2 }, maxTokens: 2000 });
-    await waitFor(() => expect(other.preferences.choices.maxTokens).toBe(120));
+    await waitFor(() => expect(other.chat.running).toBeNull());
+    other.moveSlider("cheerful", -2);
+    await other.chat.again(0);
+    expect(engine.requests[1]).toMatchObject({ columns: [{ column: "steered" }], sampler: { temperature: 0.7, repetitionPenalty: 2 }, maxTokens: 2000 });
+    const { id } = other.chat.conversation;
+    await other.chat.startNew();
+    expect(other.preferences.choices).toMatchObject({ sampler: { temperature: 1.3 }, maxTokens: 120 });
+    await other.chat.open(id);
+    expect(other.preferences.choices).toMatchObject({ sampler: { temperature: 0.7 }, maxTokens: 2000 });
+    await other.chat.startNew();
     expect(other.preferences.choices).toMatchObject({ sampler: { temperature: 1.3 }, maxTokens: 120 });
   });
 

@@ -1,0 +1,71 @@
+/** One conversation in two tabs, and a shared run that somebody looks away from. */
+import { readFileSync } from "node:fs";
+import { address, expect, newVisitor, test } from "./browser.ts";
+import { answerAt, ask, openWithModel, startModel, tokens } from "./conversation.ts";
+
+const golden = JSON.parse(readFileSync(new URL("../golden/links/cheerful.json", import.meta.url), "utf8")) as { link: string };
+
+test("neither tab's turn disappears, and both say what happened", async () => {
+  const { context, leave } = await newVisitor();
+  try {
+    const first = await context.newPage();
+    await first.goto(address);
+    await startModel(first);
+    await answerAt(first, { temperature: 0, tokens: 6 });
+    await ask(first, "Tell me about the moon.");
+    const second = await context.newPage();
+    await second.goto(address);
+    await startModel(second);
+    await ask(first, "How far away is it?");
+    await expect(second.getByText(/This conversation went on in another tab/)).toBeVisible();
+    await ask(second, "Who walked on it first?");
+    await expect(second.getByText(/goes on here in a copy/)).toBeVisible();
+    await expect(first.getByText(/Another tab went on from here in a copy/)).toBeVisible();
+    await first.reload();
+    await first.getByRole("button", { name: "Conversations" }).click();
+    const list = first.getByRole("dialog", { name: "Conversations" });
+    await expect(list.getByRole("button").filter({ hasText: "2 questions" })).toHaveCount(2);
+    for (const [at, question] of ["Who walked on it first?", "How far away is it?"].entries()) {
+      if (at > 0) await first.getByRole("button", { name: "Conversations" }).click();
+      await list.getByRole("button").filter({ hasText: "2 questions" }).nth(at).click();
+      await expect(first.getByText(question).first()).toBeAttached();
+    }
+  } finally {
+    await leave();
+  }
+});
+
+test("an answer that a reload cut says so, with its sliders where they were", async ({ visitor }) => {
+  const page = await openWithModel(visitor);
+  await page.getByRole("slider", { name: /^cheerful/ }).fill("2");
+  await answerAt(page, { temperature: 0.7, tokens: 400 });
+  await page.getByRole("textbox", { name: "Your message" }).fill("Tell me a long story.");
+  await page.getByRole("button", { name: "Ask", exact: true }).click();
+  await expect.poll(() => tokens(page, "Steered").count(), { timeout: 300_000 }).toBeGreaterThan(20);
+  await page.reload();
+  await expect(page.getByText("cut off when the page was closed").first()).toBeVisible();
+  await startModel(page);
+  await expect(page.getByRole("slider", { name: /^cheerful/ })).toHaveValue("2");
+  await page.close();
+});
+
+test("a shared run stays until it is closed, whatever page is looked at meanwhile", async ({ fresh: page }) => {
+  await page.setViewportSize({ width: 390, height: 844 });
+  await page.goto(`${address}/#r=${golden.link}`);
+  const run = page.getByRole("heading", { name: "Somebody sent you this" });
+  await expect(run).toBeVisible();
+  await expect(page.getByText(/^A small AI wrote this answer while somebody pushed it towards being cheerful/)).toBeVisible();
+  for (const place of ["Traits", "Lessons"]) {
+    await page.getByRole("link", { name: place, exact: true }).click();
+    await expect(page.getByRole("heading", { name: place, level: 1 })).toBeVisible();
+    await page.getByRole("link", { name: "Play", exact: true }).click();
+    await expect(run).toBeVisible();
+  }
+  await page.getByRole("button", { name: "Conversations" }).click();
+  await expect(page.getByRole("dialog").getByText("Shared with you")).toBeVisible();
+  await page.keyboard.press("Escape");
+  await page.getByRole("button", { name: "Close this shared run" }).click();
+  await expect(run).toBeHidden();
+  await page.getByRole("button", { name: "Conversations" }).click();
+  await expect(page.getByRole("dialog").getByText("Shared with you")).toBeHidden();
+});

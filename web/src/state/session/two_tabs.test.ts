@@ -1,0 +1,89 @@
+/** Two tabs on one conversation, over one database. */
+
+import { IDBFactory } from "fake-indexeddb";
+import { beforeEach, describe, expect, it, vi } from "vitest";
+import { MockEngine } from "../../fixtures/mock_engine.ts";
+import { shownRun } from "../conversation/conversation.ts";
+import { Progress } from "../lessons/progress.svelte.ts";
+import { Preferences } from "../model/preferences.svelte.ts";
+import { openConversations } from "../storage/conversations.ts";
+import { Session } from "./session.svelte.ts";
+
+async function tab(tokenMs = 0) {
+  const session = new Session(new MockEngine({ tokenMs, loadMs: 0 }), await openConversations());
+  await session.model.readCatalogue();
+  await session.loadAgain();
+  await session.chat.restore();
+  return session;
+}
+
+beforeEach(() => {
+  localStorage.clear();
+  globalThis.indexedDB = new IDBFactory();
+});
+
+describe("two tabs", () => {
+  it("keep both turns: the second one goes on in a copy, and both tabs say so", async () => {
+    const first = await tab();
+    await first.chat.ask("Tell me about the moon.");
+    const second = await tab();
+    expect(second.chat.conversation.id).toBe(first.chat.conversation.id);
+
+    await first.chat.ask("How far away is it?");
+    await vi.waitFor(() => expect(second.chat.elsewhere?.message).toMatch(/went on in another tab/));
+    await second.chat.ask("Who walked on it first?");
+    expect(second.chat.conversation.id).not.toBe(first.chat.conversation.id);
+    expect(second.chat.elsewhere?.message).toMatch(/goes on here in a copy/);
+    await vi.waitFor(() => expect(first.chat.elsewhere?.open).toBe(second.chat.conversation.id));
+
+    const third = await tab();
+    const questions = await Promise.all(third.chat.heads.map(async ({ id }) => (await third.chat.store.get(id))?.turns.map(({ user, runs }) => [user, runs.length])));
+    expect(questions).toHaveLength(2);
+    expect(questions).toContainEqual([["Tell me about the moon.", 1], ["How far away is it?", 1]]);
+    expect(questions).toContainEqual([["Tell me about the moon.", 1], ["Who walked on it first?", 1]]);
+  });
+
+  it("lose nothing that is written in both at once, or after the other removed it", async () => {
+    const first = await tab(1);
+    await first.chat.ask("One?");
+    const second = await tab(1);
+    await Promise.all([first.chat.ask("Two?"), second.chat.ask("Three?")]);
+    const texts = async () => (await Promise.all(first.chat.heads.map(({ id }) => first.chat.store.get(id)))).map((one) => one?.turns.map(({ user }) => user).join(" "));
+    await first.chat.refreshHeads();
+    expect((await texts()).sort()).toEqual(["One? Three?", "One? Two?"]);
+
+    const { id } = second.chat.conversation;
+    await first.chat.remove(id);
+    await second.chat.ask("Four?");
+    const again = await (await tab()).chat.store.get(id);
+    expect(again?.turns.map(({ user, runs }) => [user, runs.length])).toEqual([["One?", 1], ["Three?", 1], ["Four?", 1]]);
+  });
+
+  it("keep each other's choices and progress", () => {
+    const [one, other] = [new Preferences(), new Preferences()];
+    one.choices.maxTokens = 300;
+    one.save();
+    other.choices.theme = "dark";
+    other.save();
+    expect(new Preferences().choices).toMatchObject({ maxTokens: 300, theme: "dark" });
+
+    const [here, there] = [new Progress(), new Progress()];
+    here.setDone("direction", 0, 0, true);
+    there.setDone("controls", 1, 1, true);
+    const kept = new Progress();
+    expect([kept.isDone("direction", 0, 0), kept.isDone("controls", 1, 1)]).toEqual([true, true]);
+  });
+});
+
+describe("an answer that did not come to its end", () => {
+  it("says after a reload that it was cut", async () => {
+    const first = await tab(20);
+    first.moveSlider("cheerful", 2);
+    const asked = first.chat.ask("How was your weekend?");
+    await vi.waitFor(() => expect(shownRun(first.chat.conversation.turns[0]!)?.answers.steered.tokens.length).toBeGreaterThan(3));
+    const { chat } = await tab();
+    expect(shownRun(chat.conversation.turns[0]!)!.answers.steered.end).toBe("cut");
+    await first.chat.stop();
+    await asked;
+  });
+});
