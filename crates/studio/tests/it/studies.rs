@@ -108,7 +108,9 @@ fn a_study_that_stopped_goes_on_to_the_same_end() {
         thresholds: None,
         layer: Some(1),
         dose: Some(0.2),
-        other: None,
+        others: None,
+        pairs: None,
+        stand_in: None,
         study: StudySettings {
             neutral_samples: Some(2),
             max_tokens: Some(12),
