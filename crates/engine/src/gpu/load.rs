@@ -1,5 +1,6 @@
 //! From a model's file to an executor: weights uploaded, buffers made, kernels compiled.
 
+use super::GpuExecutor;
 use super::attention::AttentionShape;
 use super::buffers::{Buffers, StateBuffers, Words, widths};
 use super::cache::PagedCache;
@@ -13,9 +14,8 @@ use super::step::Directions;
 use super::upload::Uploader;
 use super::variant::Variant;
 use super::weights::GpuWeights;
-use super::{GpuExecutor, IN_FLIGHT};
 use crate::error::EngineError;
-use crate::executor::Limits;
+use crate::host::limits;
 use crate::op::ForwardPass;
 use crate::types::{Backend, EngineInfo, EngineOptions, LoadProgress, Precision};
 use std::collections::VecDeque;
@@ -41,17 +41,7 @@ impl GpuExecutor {
         let fused = fuse::fuse(pass)?;
         let device = Device::open(assumptions).await?;
         let rows = if device.software { SOFTWARE_ROWS } else { ROWS };
-        let mut limits = Limits {
-            rows,
-            head_rows: rows,
-            sequences: options.sequences,
-            context: options
-                .context
-                .unwrap_or(config.context)
-                .min(config.context),
-            change_slots: 2 * options.sequences + 2,
-            in_flight: IN_FLIGHT,
-        };
+        let mut limits = limits(config, options, rows);
         let buffers = Buffers::new(&device.device);
         let mut uploader = Uploader::new(&device, &buffers, file, progress);
         let weights = GpuWeights::upload(&mut uploader, config, pass, &fused).await?;
@@ -113,7 +103,7 @@ impl GpuExecutor {
         let staging_buffers = Buffers::new(&device.device);
         let layer_rows = config.layers + 1;
         let words = Words::of(config);
-        let staging = (0..IN_FLIGHT)
+        let staging = (0..limits.in_flight)
             .map(|_| staging_buffers.staging("staging", limits.rows * words.record))
             .collect();
         let info = EngineInfo {

@@ -46,8 +46,6 @@ use step::Directions;
 use variant::Variant;
 use weights::GpuWeights;
 
-const IN_FLIGHT: usize = 4;
-
 #[derive(Debug)]
 pub struct GpuExecutor {
     device: Device,
