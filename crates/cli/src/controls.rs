@@ -62,7 +62,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         .map(|name| other_vector(name))
         .collect::<Result<_>>()?;
     let shuffled = arguments.shuffled.map(StandIn::Shuffled);
-    let pairs = arguments
+    let conversations = arguments
         .conversations
         .as_deref()
         .map(read_pairs)
@@ -78,7 +78,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         layer: arguments.layer,
         dose: arguments.dose,
         others: Some(others),
-        pairs,
+        conversations,
         stand_in: shuffled.or(arguments.random.map(StandIn::Random)),
         study: study.settings(tensor, Some(arguments.scope))?,
     };

@@ -467,6 +467,7 @@ mod tests {
     use crate::outcome::tests::answer;
     use crate::trait_pack::tests::sample;
     use trimtab_engine::Layer;
+    use trimtab_engine::sampling::uniform;
 
     fn vector(name: &str, scale: f32) -> TraitVector {
         TraitVector {
@@ -490,7 +491,9 @@ mod tests {
     fn report(effect: f64, flipped_logprob: f64) -> (Controls, ControlReport) {
         let mut pack = sample();
         pack.questions.evaluation = (0..24).map(|i| format!("question {i}?")).collect();
-        let values: Vec<[f32; 8]> = (0..12).map(|i| [(i * 7 % 5) as f32; 8]).collect();
+        let values: Vec<[f32; 8]> = (0..12_u32)
+            .map(|i| std::array::from_fn(|j| uniform(i, j as u32, 0)))
+            .collect();
         let means: Vec<LabelledMean<'_>> = values
             .iter()
             .enumerate()

@@ -515,7 +515,7 @@ mod tests {
         open(|figures| figures.shuffled.clear());
         open(|figures| figures.rivals.clear());
         open(|figures| figures.rivals[0].margin = Some(estimate(0.3, -0.2, 0.8)));
-        open(|figures| figures.effect = Some(estimate(0.5, -1.0, 2.0)));
+        open(|figures| figures.effect = Some(estimate(1.0, -1.0, 3.0)));
         open(|figures| figures.effect = None);
     }
 

@@ -100,7 +100,7 @@ pub struct ControlRequest {
     #[ts(optional, type = "Uint8Array")]
     pub contrast: Option<Vec<u8>>,
     /// The same where the vector was made from given conversations.
-    pub pairs: Option<Vec<ContrastPair>>,
+    pub conversations: Option<Vec<ContrastPair>>,
     /// Those that the vector was made with.
     pub thresholds: Option<Thresholds>,
     /// The first one that the vector file recommends.

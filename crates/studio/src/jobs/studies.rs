@@ -234,7 +234,7 @@ impl Session {
                 pack, &vector, &means, texts, &rivals, settings,
             )?)
         };
-        let made = match (&request.contrast, &request.pairs) {
+        let made = match (&request.contrast, &request.conversations) {
             (None, None) => ready(Contrast::default()),
             (Some(contrast), _) => {
                 let record = ContrastRecord::parse(contrast)?;
@@ -244,8 +244,8 @@ impl Session {
                 self.averages.keep(&record, averages);
                 made
             }
-            (None, Some(pairs)) => {
-                let examples = examples(pairs.clone(), &self.chat)?;
+            (None, Some(conversations)) => {
+                let examples = examples(conversations.clone(), &self.chat)?;
                 let averages = read_examples(self, &examples, watch).await?;
                 ready(Contrast::of_examples(&self.chat, &examples, &averages))
             }

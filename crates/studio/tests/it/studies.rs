@@ -71,7 +71,7 @@ fn study(session: &mut Session) {
         layer: Some(recommended.layers[0]),
         dose: Some(f64::from(dose)),
         others: None,
-        pairs: None,
+        conversations: None,
         stand_in: None,
         study: StudySettings {
             neutral_samples: Some(2),
@@ -109,7 +109,7 @@ fn a_study_that_stopped_goes_on_to_the_same_end() {
         layer: Some(1),
         dose: Some(0.2),
         others: None,
-        pairs: None,
+        conversations: None,
         stand_in: None,
         study: StudySettings {
             neutral_samples: Some(2),
