@@ -95,7 +95,10 @@ pub fn rescaled(table: &LayerTable, like: &LayerTable) -> Result<LayerTable, Pla
     like.check_shape(table.rows(), table.width())?;
     let rows = (0..table.rows() as u32).map(Layer).flat_map(|layer| {
         let row = table.row(layer);
-        let scale = norm(like.row(layer)) / norm(row).max(f64::MIN_POSITIVE);
+        let scale = match norm(row) {
+            0.0 => 0.0,
+            own => norm(like.row(layer)) / own,
+        };
         row.iter()
             .map(move |&value| (f64::from(value) * scale) as f32)
     });

@@ -466,6 +466,7 @@ mod tests {
     use crate::extract::Side;
     use crate::outcome::tests::answer;
     use crate::trait_pack::tests::sample;
+    use crate::trials::TrialAnswer;
     use trimtab_engine::Layer;
     use trimtab_engine::sampling::uniform;
 
@@ -485,6 +486,20 @@ mod tests {
             neutral_norm: Some(vec![10.0; 4]),
             model_sha256: None,
         }
+    }
+
+    /// The same answer, `drop` nats a token less likely in every context.
+    fn less_likely(answer: Option<TrialAnswer>, drop: f64) -> Option<TrialAnswer> {
+        let mut answer = answer?;
+        let contexts = &mut answer.likelihoods;
+        for likelihood in [
+            &mut contexts.usual,
+            &mut contexts.positive,
+            &mut contexts.negative,
+        ] {
+            *likelihood = likelihood.map(|likelihood| likelihood - drop);
+        }
+        Some(answer)
     }
 
     /// A run in which the vector moves evidence by `effect` and everything else by nothing.
@@ -508,7 +523,7 @@ mod tests {
             })
             .collect();
         let settings = ControlSettings::brief(&pack, &[0], 2, 0.2);
-        let others = [vector("poetic", -3.0), vector("glad", 0.9)];
+        let others = [vector("poetic", -1.5), vector("glad", 0.9)];
         let (controls, setup) = Controls::new(
             &pack,
             &vector("warm", 1.0),
@@ -529,7 +544,9 @@ mod tests {
                     let noise = 0.1 * f64::from((trial as u32 * 3 + question) % 4);
                     match controls.direction(trial) {
                         Some(Direction::Vector) => answer(-1.0, effect + noise),
-                        Some(Direction::Flipped) => answer(flipped_logprob, noise - effect),
+                        Some(Direction::Flipped) => {
+                            less_likely(answer(-1.0, noise - effect), -1.0 - flipped_logprob)
+                        }
                         _ => answer(-1.0 - noise, noise),
                     }
                 });

@@ -278,7 +278,7 @@ contrast?: Uint8Array,
 /**
  * The same where the vector was made from given conversations.
  */
-pairs?: Array<ContrastPair>, 
+conversations?: Array<ContrastPair>, 
 /**
  * Those that the vector was made with.
  */
