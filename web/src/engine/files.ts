@@ -85,6 +85,7 @@ export interface Found extends ModelFiles {
 
 export type ReadyMade = Pick<ModelEntry, "vectors" | "reports" | "replaced">;
 export const NOTHING: ReadyMade = { vectors: [], reports: [], replaced: [] };
+
 /** What is known about a ready-made trait, as its file has it; null where nothing is. */
 export async function reportFile(ready: ReadyMade, name: string): Promise<Uint8Array | null> {
   const entry = ready.reports.find((report) => report.name === `${name}.report.json`);

@@ -51,6 +51,8 @@ export interface ModelCard {
   source: string;
   downloadBytes: number;
   cached: boolean;
+  /** Names of the ready-made traits that a report tells of. */
+  reports: string[];
 }
 
 /** The loaded model, and what the page knows of its device. */

@@ -5,7 +5,7 @@
 import { chooseBackend, type Choice } from "./adapter.ts";
 import { CONFIG, WEIGHTS } from "./catalogue.ts";
 import { EngineFailure, toFailure } from "./failure.ts";
-import { entryOf, findFiles, MAX_VECTOR_BYTES, NOTHING, olderVectors, readEntries, readyVectors, reportFile, store, vectorsFile } from "./files.ts";
+import { entryOf, findFiles, MAX_VECTOR_BYTES, NOTHING, olderVectors, readEntries, readyVectors, type ReadyMade, reportFile, store, vectorsFile } from "./files.ts";
 import { recall, remember } from "./measured.ts";
 import { Meter } from "./meter.ts";
 import { dropUnreadable, isCached, removeModel } from "./model_files.ts";
@@ -15,8 +15,8 @@ import { post, start } from "./started.ts";
 import { STUDIO_VERBS, type StudioVerbs } from "./studio.ts";
 
 let loading: AbortController | undefined;
-/** Of the loaded model. */
-let ready = NOTHING;
+/** What the catalogue offers beside the loaded model; null before one is loaded. */
+let ready: ReadyMade | null = null;
 /** Calls that are not answered yet. */
 const pending = new Set<number>();
 
@@ -120,6 +120,7 @@ const pageVerbs: { [V in keyof PageVerbs]: (call: number, ...inputs: never[]) =>
         source: entry.source,
         downloadBytes: entry.files.reduce((sum, file) => sum + file.bytes, 0),
         cached: await isCached(entry, kept),
+        reports: entry.reports.map(({ name }) => name.replace(/\.report\.json$/, "")),
       })),
     );
   },
@@ -139,11 +140,12 @@ const pageVerbs: { [V in keyof PageVerbs]: (call: number, ...inputs: never[]) =>
   },
   replayLink: async (call, link: string, onEvent: Listener) => {
     const { trimtab } = await start();
-    const older = await olderVectors(ready, (await trimtab.call(call, "openLink", link)) as OpenedLink);
+    const older = await olderVectors(ready ?? NOTHING, (await trimtab.call(call, "openLink", link)) as OpenedLink);
     return (await trimtab.call(call, "replayLink", { link, older }, onEvent)) as Replayed;
   },
   traitReport: async (call, name: string) => {
-    const file = await reportFile(ready, name);
+    // Reports can be read without a model: those of the first one, which is offered first.
+    const file = await reportFile(ready ?? (await readEntries())[0] ?? NOTHING, name);
     return file && ((await (await start()).trimtab.call(call, "openReport", file)) as TraitReport);
   },
   removeCached: async (_call, id: string) => {

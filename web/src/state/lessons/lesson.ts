@@ -21,14 +21,16 @@ export interface Step {
   title: string;
   minutes: number | null;
   text: string;
-  /** The page that the student works on. */
-  page: "play" | "traits";
+  page: StepPage;
   setUp: SetUp | null;
   tasks: Task[];
   question: { question: string; answer: string } | null;
   /** Outputs that the author saw, for comparison. */
   seen: string;
 }
+
+/** The page that the student works on: Play; or Traits, there one trait's page, `new` to make one, or null for the list. */
+export type StepPage = { kind: "play" } | { kind: "traits"; trait: string | null };
 
 /** A step's arrangement of the page; null stands for the lesson's own default. */
 export interface SetUp {

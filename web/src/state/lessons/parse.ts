@@ -3,7 +3,7 @@
 // yaml: knows the line of every value, which errors for teachers need; js-yaml only knows that of syntax errors.
 import { isAlias, isMap, isNode, isPair, isScalar, isSeq, LineCounter, parseDocument, visit, type Node } from "yaml";
 import { meaningOf } from "./glossary.ts";
-import { type Check, type Lesson, LessonError, maxLessonBytes, type SetUp, type Step, type Task, type CoefficientGoal } from "./lesson.ts";
+import { type Check, type Lesson, LessonError, maxLessonBytes, type SetUp, type Step, type StepPage, type Task, type CoefficientGoal } from "./lesson.ts";
 import { blocksOf } from "./marked_text.ts";
 
 const maxSteps = 30;
@@ -142,7 +142,7 @@ class Reader {
       title: this.text(fields.get("title"), "title", short, node),
       minutes: this.number(fields.get("minutes"), "minutes", 0.5, 120),
       text: this.optional(fields.get("text"), "text", long),
-      page: this.choice(fields.get("page"), "page", ["play", "traits"] as const) ?? "play",
+      page: this.page(fields.get("page"), node),
       setUp: setUp === null ? null : this.setUp(setUp),
       tasks: this.list(fields.get("do"), "do", maxTasks, (one) => this.task(one)),
       question: question === null ? null : { question: this.marked(question, "question", long, node), answer: this.marked(answer, "answer", long, node) },
@@ -150,6 +150,14 @@ class Reader {
     };
     fields.done();
     return step;
+  }
+
+  private page(node: Node | null, owner: Node): StepPage {
+    if (node === null) return { kind: "play" };
+    const [kind = "", ...trait] = this.text(node, "page", short, owner).split("/");
+    if (kind === "play" && trait.length === 0) return { kind };
+    if (kind === "traits") return { kind, trait: trait.join("/") || null };
+    throw this.error(node, '"page" is play, traits, traits/new, or traits/ with a trait\'s name');
   }
 
   private setUp(node: Node): SetUp {

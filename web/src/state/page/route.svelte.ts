@@ -15,6 +15,11 @@ export function routeOf(hash: string): Route {
   return { page: "play", link: null };
 }
 
+/** The address of a page of Traits: a trait's, or the list. */
+export function traitsAddress(trait: string | null): string {
+  return trait === null ? "#traits" : `#traits/${encodeURIComponent(trait)}`;
+}
+
 /** The name; null for none, and for one that no page of ours made. */
 function decoded(name: string): string | null {
   try {

@@ -28,6 +28,7 @@ const idle = () => waitFor(() => expect(screen.queryByRole("button", { name: "St
 
 beforeEach(() => {
   localStorage.clear();
+  sessionStorage.clear();
   vi.stubGlobal("fetch", async () => new Response("{}", { headers: { "content-type": "application/json" } }));
 });
 
@@ -61,10 +62,38 @@ describe("a lesson", () => {
     await waitFor(async () => expect(within(await panel()).getAllByRole<HTMLInputElement>("checkbox").map(({ checked }) => checked)).toEqual([true, true]));
 
     expect(JSON.parse(localStorage.getItem("trimtab.choices") ?? "{}")).toMatchObject({ sampler: { temperature: 0.9 } });
-    location.hash = "";
+    await press("Leave the lesson");
     await waitFor(() => expect(screen.queryByRole("complementary", { name: /^Lesson/ })).toBeNull());
     expect(session.preferences.choices.sampler.temperature).toBe(0.9);
-    expect(screen.getByRole("link", { name: /Back to the lesson: What is a direction/ })).toBeTruthy();
+    expect(location.hash).toBe("");
+  });
+
+  it("stays beside the pages that it talks of, also after a reload, and leads to them", async () => {
+    const { session } = await opened("#lessons/controls");
+    for (let presses = 0; presses < 3; presses += 1) await press("Next");
+    expect(await screen.findByRole("heading", { name: "cheerful", level: 1 })).toBeTruthy();
+    expect(session.preferences.choices.sampler.temperature).toBe(0);
+
+    location.hash = "#traits/poetic";
+    expect(await screen.findByRole("heading", { name: "poetic", level: 1 })).toBeTruthy();
+    const task = within(await panel()).getAllByRole<HTMLInputElement>("checkbox")[0];
+    if (task !== undefined) await fireEvent.click(task);
+    expect(task?.checked).toBe(true);
+    expect(session.preferences.choices.sampler.temperature).toBe(0);
+
+    cleanup();
+    await opened("#traits/poetic");
+    expect(within(await panel()).getByRole("heading", { level: 2 }).textContent).toBe("How sure are we?");
+    expect(within(await panel()).getByRole("link", { name: /^To Traits/ }).getAttribute("href")).toBe("#lessons/controls");
+    await press("Back");
+    expect(location.hash).toBe("#lessons/controls");
+    await screen.findByRole("button", { name: /98 MB/ });
+
+    location.hash = "#lessons";
+    await screen.findByRole("heading", { name: "Lessons", level: 1 });
+    location.hash = "#traits";
+    await screen.findByRole("heading", { name: "Traits", level: 1 });
+    expect(screen.queryByRole("complementary", { name: /^Lesson: / })).toBeNull();
   });
 
   it("adds a random control, and hides an answer until it is asked for", async () => {
@@ -86,7 +115,7 @@ describe("a lesson", () => {
     const { session } = await opened("#lessons/direction");
     expect(within(await panel()).getByRole("heading", { level: 2 }).textContent).toBe("Add a direction");
     await waitFor(() => expect(session.preferences.choices).toMatchObject({ sampler: { temperature: 0, topP: 1 }, maxTokens: 48 }));
-    location.hash = "";
+    await press("Leave the lesson");
     await waitFor(() => expect(session.preferences.choices.sampler.temperature).toBe(0.7));
   });
 

@@ -194,6 +194,18 @@ describe("traits that were here before", () => {
     expect(screen.getByText("Not tested yet.").closest("li")?.textContent).toContain("villainous");
   }, 20_000);
 
+  it("have their reports without a model", async () => {
+    const { go } = await opened(memoryTraits(), 0, false);
+    expect((await screen.findByText("Do not believe it.")).closest("li")?.textContent).toContain("poetic");
+    await go("#traits/poetic");
+    expect(await screen.findByText(/This vector does not do what its name says/, { selector: ".verdict" })).toBeTruthy();
+    expect(screen.getByRole("heading", { name: "Is it really this direction?" })).toBeTruthy();
+    expect(screen.getByText(/Not measured for this trait yet: whether its reading predicts/)).toBeTruthy();
+    expect(screen.getByRole("button", { name: /98 MB/ })).toBeTruthy();
+    await go("#traits/never-made");
+    expect(await screen.findByText(/^Ready-made traits come with the model\. Load it/)).toBeTruthy();
+  }, 20_000);
+
   it("come from vector files, and are there again with the model", async () => {
     const store: Store = memoryTraits();
     const { session, go, unmount } = await opened(store);
