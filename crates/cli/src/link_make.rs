@@ -342,6 +342,7 @@ fn write(
             messages: Vec::new(),
             ids: Some(Ids(numbers(prompt))),
             plan,
+            begun: None,
         }],
         sampler,
         max_tokens: max_tokens as usize,

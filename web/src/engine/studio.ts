@@ -41,6 +41,16 @@ evidenceDeviation: number,
  */
 nll: number, perplexity: number, distinct: [number, number, number], incoherentShare: number, };
 
+export type BegunAnswer = { 
+/**
+ * Its tokens, which count towards the request's `maxTokens`.
+ */
+ids: Array<number>, 
+/**
+ * Plans that took the place of the column's `plan` meanwhile.
+ */
+changes: Array<SharedChange>, };
+
 /**
  * A file's bytes.
  */
@@ -157,7 +167,11 @@ ids?: Ids,
 /**
  * Not looked at in an unsteered column.
  */
-plan: Array<SteeringTerm>, };
+plan: Array<SteeringTerm>, 
+/**
+ * The beginning of an answer that goes on.
+ */
+begun?: BegunAnswer, };
 
 /**
  * One column's finished run: every token of the conversation and what was read.
