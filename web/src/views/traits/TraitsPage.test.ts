@@ -203,7 +203,7 @@ describe("traits that were here before", () => {
     const { go } = await opened(memoryTraits(), 0, false);
     expect((await screen.findByText("Do not believe it.")).closest("li")?.textContent).toContain("poetic");
     await go("#traits/poetic");
-    expect(await screen.findByText(/This vector does not do what its name says/, { selector: ".verdict" })).toBeTruthy();
+    expect(await screen.findByText(/This vector does not do what its name says/, { selector: ".verdict p" })).toBeTruthy();
     expect(screen.getByRole("heading", { name: "Is it really this direction?" })).toBeTruthy();
     expect(screen.getByText(/Not measured for this trait yet: whether its reading predicts/)).toBeTruthy();
     expect(screen.getByRole("button", { name: /98 MB/ })).toBeTruthy();
