@@ -1,7 +1,7 @@
 /** One conversation in two tabs, and a shared run that somebody looks away from. */
 import { readFileSync } from "node:fs";
 import { address, expect, newVisitor, test } from "./browser.ts";
-import { answerAt, ask, openWithModel, startModel, tokens } from "./conversation.ts";
+import { answerAt, answered, ask, openWithModel, startModel, text, tokens } from "./conversation.ts";
 
 const golden = JSON.parse(readFileSync(new URL("../golden/links/cheerful.json", import.meta.url), "utf8")) as { link: string };
 
@@ -35,17 +35,32 @@ test("neither tab's turn disappears, and both say what happened", async () => {
   }
 });
 
-test("an answer that a reload cut says so, with its sliders where they were", async ({ visitor }) => {
+test("an answer that met its limit, or was cut by a reload, goes on", async ({ visitor }) => {
   const page = await openWithModel(visitor);
   await page.getByRole("slider", { name: /^cheerful/ }).fill("2");
-  await answerAt(page, { temperature: 0.7, tokens: 400 });
+  await answerAt(page, { temperature: 0.7, tokens: 6 });
+  await ask(page, "Tell me about the moon.");
+  const before = [await text(page, "Unsteered"), await text(page, "Steered")];
+  const goOn = page.getByRole("button", { name: "Continue" });
+  await goOn.click();
+  await expect(tokens(page, "Unsteered")).toHaveCount(12);
+  await answered(page);
+  for (const [at, column] of (["Unsteered", "Steered"] as const).entries()) expect((await text(page, column)).startsWith(before[at] ?? "?")).toBe(true);
+
+  await answerAt(page, { temperature: 0.7, tokens: 300 });
   await page.getByRole("textbox", { name: "Your message" }).fill("Tell me a long story.");
   await page.getByRole("button", { name: "Ask", exact: true }).click();
-  await expect.poll(() => tokens(page, "Steered").count(), { timeout: 300_000 }).toBeGreaterThan(20);
+  // Longer than what is kept every few seconds.
+  await expect.poll(() => page.getByRole("article").last().getByRole("option").count(), { timeout: 300_000 }).toBeGreaterThan(150);
   await page.reload();
   await expect(page.getByText("cut off when the page was closed").first()).toBeVisible();
   await startModel(page);
   await expect(page.getByRole("slider", { name: /^cheerful/ })).toHaveValue("2");
+  const cut = await text(page, "Steered");
+  await goOn.click();
+  await expect(page.getByRole("button", { name: "Stop" })).toBeVisible();
+  await expect.poll(async () => (await text(page, "Steered")).length, { timeout: 300_000 }).toBeGreaterThan(cut.length + 20);
+  expect((await text(page, "Steered")).startsWith(cut)).toBe(true);
   await page.close();
 });
 

@@ -113,6 +113,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
             messages: input.messages,
             ids,
             plan,
+            begun: None,
         }],
         sampler,
         max_tokens: arguments.max_tokens,

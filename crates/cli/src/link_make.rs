@@ -342,6 +342,7 @@ pub fn write(
             messages: Vec::new(),
             ids: Some(Ids(numbers(prompt))),
             plan,
+            begun: None,
         }],
         sampler,
         max_tokens: max_tokens as usize,

@@ -152,6 +152,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
                 messages: messages.clone(),
                 ids: None,
                 plan: vec![term],
+                begun: None,
             }],
             sampler: SAMPLER,
             max_tokens: arguments.max_tokens,

@@ -49,6 +49,15 @@ pub enum EndReason {
     Stopped,
 }
 
+/// An answer's first tokens, known before its run begins.
+#[derive(Clone, Debug, Default)]
+pub struct Begun {
+    /// They count towards the request's `max_tokens`.
+    pub tokens: Vec<TokenId>,
+    /// Plans that took the place of the request's own, by rising position.
+    pub changes: Vec<Segment>,
+}
+
 /// A step of a run. `request` is the index into the requests.
 #[derive(Clone, Debug)]
 pub enum Event {
@@ -179,7 +188,19 @@ impl Generation {
         engine: &mut Engine,
         requests: Vec<GenerateRequest>,
     ) -> Result<Self, EngineError> {
-        Self::begin(engine, requests, false).await
+        let begun = vec![Begun::default(); requests.len()];
+        Self::begin(engine, requests, begun, false).await
+    }
+
+    /// The same for answers that go on after the tokens in `begun`, one entry for each request. Their rows are read again
+    /// where no cache has them, under the plans that they had; noise depends on the position alone, so that an answer goes
+    /// on as if it had never ended.
+    pub async fn start_after(
+        engine: &mut Engine,
+        requests: Vec<GenerateRequest>,
+        begun: Vec<Begun>,
+    ) -> Result<Self, EngineError> {
+        Self::begin(engine, requests, begun, false).await
     }
 
     /// The same, but computes every token anew and keeps what the residual stream holds for [`Self::take_captured`].
@@ -187,19 +208,22 @@ impl Generation {
         engine: &mut Engine,
         requests: Vec<GenerateRequest>,
     ) -> Result<Self, EngineError> {
-        Self::begin(engine, requests, true).await
+        let begun = vec![Begun::default(); requests.len()];
+        Self::begin(engine, requests, begun, true).await
     }
 
     async fn begin(
         engine: &mut Engine,
         requests: Vec<GenerateRequest>,
+        begun: Vec<Begun>,
         capture: bool,
     ) -> Result<Self, EngineError> {
         engine.drain().await?;
         let (mut texts, mut streams) = (Vec::<Text>::new(), Vec::new());
-        for (index, request) in requests.into_iter().enumerate() {
+        for (index, (request, begun)) in requests.into_iter().zip(begun).enumerate() {
             let sequence = request.sequence;
-            engine.check_tokens(sequence, &request.prompt)?;
+            let known = [request.prompt.as_slice(), &begun.tokens].concat();
+            engine.check_tokens(sequence, &known)?;
             request.sampler.checked()?;
             if request.prompt.is_empty() {
                 return Err(EngineError::Usage(
@@ -211,27 +235,35 @@ impl Generation {
                     "request {index} shares its sequence with another"
                 )));
             }
-            let plans = vec![(0, Arc::new(engine.activate(&request.plan)?))];
-            let length = request.prompt.len();
-            // The last prompt token is always computed: the answer begins with its prediction.
-            let usable = |_: &_, index: usize| !capture && index + 1 < length;
-            let stream =
-                Stream::after_cached(engine, sequence, &request.prompt, length, plans, usable)?;
-            engine.set_seen(sequence, &request.prompt[..stream.next])?;
-            streams.push(stream);
-            let segments = vec![Segment {
+            let first = Segment {
                 from: Position(0),
                 plan: request.plan.clone(),
-            }];
-            let ended = (request.max_tokens == 0).then_some(EndReason::MaxTokens);
+            };
+            let segments: Vec<Segment> = [first].into_iter().chain(begun.changes).collect();
+            if !segments.is_sorted_by(|a, b| a.from < b.from) {
+                return Err(EngineError::Usage(format!(
+                    "the plans of request {index} are out of order"
+                )));
+            }
+            let mut plans = Vec::with_capacity(segments.len());
+            for Segment { from, plan } in &segments {
+                plans.push((from.0 as usize, Arc::new(engine.activate(plan)?)));
+            }
+            let length = request.prompt.len();
+            // The last known token is always computed: the answer goes on with its prediction.
+            let usable = |_: &_, index: usize| !capture && index + 1 < known.len();
+            let stream = Stream::after_cached(engine, sequence, &known, length, plans, usable)?;
+            engine.set_seen(sequence, &known[..stream.next])?;
+            streams.push(stream);
+            let ended = (request.max_tokens <= begun.tokens.len()).then_some(EndReason::MaxTokens);
             let text = Text {
                 request,
                 segments,
-                given: length,
+                given: known.len(),
                 awaited: None,
                 resumed: false,
                 reported: 0,
-                tokens: Vec::new(),
+                tokens: begun.tokens,
                 ended,
             };
             texts.push(text);
@@ -302,10 +334,8 @@ impl Generation {
         stream.plans.retain(|(earlier, _)| *earlier < from);
         stream.plans.push((from, active));
         let from = Position(from as u32);
-        match text.segments.last_mut() {
-            Some(last) if last.from == from => last.plan = plan,
-            _ => text.segments.push(Segment { from, plan }),
-        }
+        text.segments.retain(|earlier| earlier.from < from);
+        text.segments.push(Segment { from, plan });
         Ok(from)
     }
 
@@ -435,7 +465,7 @@ impl Generation {
                 text.reported = index + 1;
                 self.events.push_back(Event::Read { request, record });
             }
-            if again && (index + 1 < text.given || text.ended.is_some()) {
+            if index + 1 < text.given || (again && text.ended.is_some()) {
                 continue;
             }
             let Some(prediction) = prediction else {

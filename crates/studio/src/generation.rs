@@ -12,6 +12,7 @@ use trimtab_engine::generate::EndReason;
 use trimtab_engine::{Sampler, SequenceIndex};
 use trimtab_persona::plan::NamedTerm;
 use trimtab_persona::reading_block::ReadingBlock;
+use trimtab_persona::recipe::PlanChange;
 use ts_rs::TS;
 
 /// Sequences that an engine needs for columns.
@@ -48,6 +49,17 @@ pub struct ColumnRequest {
     pub ids: Option<Ids>,
     /// Not looked at in an unsteered column.
     pub plan: Vec<NamedTerm>,
+    /// The beginning of an answer that goes on.
+    #[serde(default)]
+    pub begun: Option<BegunAnswer>,
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize, TS)]
+pub struct BegunAnswer {
+    /// Its tokens, which count towards the request's `maxTokens`.
+    pub ids: Vec<u32>,
+    /// Plans that took the place of the column's `plan` meanwhile.
+    pub changes: Vec<PlanChange>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize, TS)]

@@ -347,6 +347,7 @@ impl Session {
             layers: vec![self.usual_layer()],
             min: -2.0,
             max: 2.0,
+            usual: None,
         })
     }
 

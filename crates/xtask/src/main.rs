@@ -14,6 +14,7 @@ mod links;
 mod model;
 mod node;
 mod page;
+mod planted;
 mod process;
 mod program;
 mod record;
@@ -24,6 +25,7 @@ mod system;
 mod test_times;
 mod toolchain;
 mod traits;
+mod verdict_error;
 mod wasm;
 
 use std::path::{Path, PathBuf};
@@ -83,6 +85,9 @@ enum Task {
     Bench(bench::Arguments),
     /// Make the recorded run that the page plays before a model is there.
     Record,
+    /// Measure how often the verdict on a vector is wrong: of meaningless vectors, and of ones whose effect is counted. Hours;
+    /// what was found is kept, and a stopped run goes on.
+    VerdictError,
     /// Make the ready-made traits: contrast sets, vectors and reports in models/vectors. About ten minutes each on two cores.
     Traits {
         /// Only these [default: all of models/traits]
@@ -155,6 +160,7 @@ fn run(task: Task) -> Result<()> {
         }
         Task::Traits { names } => traits::make(&root, &names),
         Task::Lessons => lessons::quote(&root),
+        Task::VerdictError => verdict_error::measure(&root),
         Task::Links => links::make(&root),
         Task::Fuzz { seconds, seed } => links::fuzz(&root, seconds, seed),
     }

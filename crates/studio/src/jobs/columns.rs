@@ -11,7 +11,7 @@ use crate::watch::{Asked, NewPlan, Pace, Watch};
 use std::rc::Rc;
 use trimtab_checkpoint::Pieces;
 use trimtab_engine::engine::{LoadProgress, ReadRequest, Scoring};
-use trimtab_engine::generate::{self, Answer, Generation};
+use trimtab_engine::generate::{self, Answer, Begun, Generation, Segment};
 use trimtab_engine::reading::Reading;
 use trimtab_engine::{
     Backend, EngineError, Position, SequenceIndex, SteeringPlan, TokenId, TokenRecord,
@@ -20,6 +20,7 @@ use trimtab_persona::calibration::Calibration;
 use trimtab_persona::conversation::{Part, TokenisedConversation};
 use trimtab_persona::plan::NamedTerm;
 use trimtab_persona::reading_block::ReadingBlock;
+use trimtab_persona::recipe::PlanChange;
 use trimtab_persona::reread::{Expected, expectation, logprobs};
 
 pub async fn run(
@@ -36,23 +37,42 @@ pub async fn run(
             Some(ids) => TokenisedConversation::of_ids(&ids.0),
             None => chat.prompt(&column.messages)?,
         };
+        let begun = column.begun.unwrap_or_default();
+        let tokens: Vec<TokenId> = begun.ids.into_iter().map(TokenId).collect();
         let mut pieces = chat.tokenizer.piece_stream();
-        for token in &conversation.tokens {
+        for token in conversation.tokens.iter().chain(&tokens) {
             pieces.push(token.0);
         }
-        let resolved = session.plan(&column.plan)?;
-        columns.push(Column {
-            kind: column.column,
-            plan: if steered {
+        let resolve = |plan: &[NamedTerm]| {
+            let resolved = session.plan(plan)?;
+            Ok::<_, Failure>(if steered {
                 resolved
             } else {
                 SteeringPlan::default()
-            },
-            segments: vec![PlanSegment {
-                from_token: 0,
-                plan: column.plan,
-            }],
+            })
+        };
+        let plan = resolve(&column.plan)?;
+        let mut segments = vec![PlanSegment {
+            from_token: 0,
+            plan: column.plan,
+        }];
+        let mut changes = Vec::with_capacity(begun.changes.len());
+        for PlanChange { from, plan } in begun.changes {
+            let from_token = conversation
+                .prompt_length
+                .saturating_add_signed(from as isize);
+            changes.push(Segment {
+                from: Position(from_token as u32),
+                plan: resolve(&plan)?,
+            });
+            segments.push(PlanSegment { from_token, plan });
+        }
+        columns.push(Column {
+            kind: column.column,
+            plan,
+            segments,
             conversation,
+            begun: Begun { tokens, changes },
             pieces,
             answered: 0,
             first: None,
@@ -76,6 +96,7 @@ struct Column<'a> {
     kind: ColumnKind,
     /// Up to where the answer begins.
     conversation: TokenisedConversation,
+    begun: Begun,
     plan: SteeringPlan,
     segments: Vec<PlanSegment>,
     pieces: Pieces<'a>,
@@ -246,7 +267,9 @@ impl Run<'_> {
         requests: Vec<generate::GenerateRequest>,
     ) -> Result<Vec<Answer>, Failure> {
         let mut generation = loop {
-            match Generation::start(&mut self.session.engine, requests.clone()).await {
+            let begun = self.columns.iter().map(|column| column.begun.clone());
+            let begun = begun.collect();
+            match Generation::start_after(&mut self.session.engine, requests.clone(), begun).await {
                 Ok(generation) => break generation,
                 Err(error) => self.recover(error).await?,
             }
@@ -311,14 +334,11 @@ impl Run<'_> {
 
     fn open_segment(&mut self, column: usize, from: usize, plan: Vec<NamedTerm>) {
         let state = &mut self.columns[column];
-        let segment = PlanSegment {
+        state.segments.retain(|earlier| earlier.from_token < from);
+        state.segments.push(PlanSegment {
             from_token: from,
             plan: plan.clone(),
-        };
-        match state.segments.last_mut() {
-            Some(last) if last.from_token == from => *last = segment,
-            _ => state.segments.push(segment),
-        }
+        });
         let from_token = from.saturating_sub(state.conversation.prompt_length);
         self.tell(GenerateEvent::Segment {
             column,

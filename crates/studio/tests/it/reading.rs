@@ -57,6 +57,7 @@ fn a_reading_inside_a_steered_run_contains_the_push_and_a_rereading_does_not() {
             messages: vec![message("user", "Hello!")],
             ids: None,
             plan: vec!["pushed=2@1".parse().unwrap()],
+            begun: None,
         }],
         sampler: Sampler::GREEDY,
         max_tokens: 4,

@@ -7,9 +7,10 @@ use trimtab_checkpoint::source::LocalFuture;
 use trimtab_engine::Sampler;
 use trimtab_engine::generate::EndReason;
 use trimtab_persona::conversation::message;
+use trimtab_persona::recipe::PlanChange;
 use trimtab_studio::failure::Failure;
 use trimtab_studio::generation::{
-    ColumnKind, ColumnRequest, ColumnResult, GenerateEvent, GenerateRequest,
+    BegunAnswer, ColumnKind, ColumnRequest, ColumnResult, GenerateEvent, GenerateRequest,
 };
 use trimtab_studio::session::Session;
 use trimtab_studio::verbs::Event;
@@ -21,6 +22,7 @@ const TOKENS: usize = 6;
 fn request() -> GenerateRequest {
     let kinds = [ColumnKind::Unsteered, ColumnKind::Steered];
     let column = |column| ColumnRequest {
+        begun: None,
         column,
         messages: vec![message("user", "Tell me a story about the sea and a ship.")],
         ids: None,
@@ -189,5 +191,81 @@ fn a_plan_that_can_be_opens_a_segment_and_another_is_refused_while_the_run_goes_
         let opened = steered.segments[1].from_token;
         assert_eq!(opened - steered.answer_start, *from_token);
         assert_eq!(results[0].segments.len(), 1);
+    });
+}
+
+#[test]
+fn a_begun_answer_goes_on_as_if_it_had_never_ended() {
+    let asked = |question: &str, begun: [Option<BegunAnswer>; 2]| {
+        let mut request = request();
+        request.max_tokens = 12;
+        request.sampler = Sampler {
+            temperature: 0.7,
+            repetition_penalty: 1.1,
+            seed: 3,
+            ..Sampler::GREEDY
+        };
+        for (column, begun) in request.columns.iter_mut().zip(begun) {
+            column.begun = begun;
+            column.messages[0].content = question.into();
+        }
+        request
+    };
+    let (story, other) = ("Tell me a story about the sea.", "What is snow?");
+    let ids = |result: &ColumnResult| -> Vec<u32> {
+        let answer = &result.tokens[result.answer_start..];
+        answer.iter().map(|token| token.id).collect()
+    };
+    let begun = |result: &ColumnResult, tokens: usize| {
+        let changes = result.segments[1..].iter().map(|segment| PlanChange {
+            from: segment.from_token as i32 - result.answer_start as i32,
+            plan: segment.plan.clone(),
+        });
+        Some(BegunAnswer {
+            ids: ids(result)[..tokens].to_vec(),
+            changes: changes.collect(),
+        })
+    };
+    with_cheerful(|session| {
+        let mut watch = Sliding {
+            tokens: 0,
+            segments: Vec::new(),
+            refused: Rc::default(),
+            accepted: Rc::default(),
+        };
+        let whole = session.generate(asked(story, [None, None]), &mut watch);
+        let whole = pollster::block_on(whole).unwrap();
+        assert_eq!(whole[1].segments.len(), 2);
+        let mut written = 0;
+        let mut run = |request| {
+            let mut hearing = Hearing::new(|event: &Event| {
+                let token = matches!(event, Event::Generate(GenerateEvent::Token { .. }));
+                written += usize::from(token);
+                false
+            });
+            pollster::block_on(session.generate(request, &mut hearing)).unwrap()
+        };
+        // Cut before and after the slider moved; from the caches, and after they held something else.
+        for cut in [1, 8] {
+            let going_on = || asked(story, [0, 1].map(|column| begun(&whole[column], cut)));
+            let cached = run(going_on());
+            run(asked(other, [None, None]));
+            for again in [cached, run(going_on())] {
+                for (again, whole) in again.iter().zip(&whole) {
+                    assert_eq!(ids(again), ids(whole));
+                    assert_eq!(again.text, whole.text);
+                    assert_eq!(again.reason, whole.reason);
+                    assert_eq!(again.segments, whole.segments);
+                    assert_eq!(again.in_run.values.len(), whole.in_run.values.len());
+                    assert_eq!(reread(again), reread(whole));
+                }
+            }
+        }
+        assert_eq!(written, 2 * (2 * (11 + 4) + 2 * 12));
+        let mut disordered = asked(story, [None, begun(&whole[1], 8)]);
+        let changes = &mut disordered.columns[1].begun.as_mut().unwrap().changes;
+        changes.push(changes[0].clone());
+        let mut hearing = Hearing::new(|_: &Event| false);
+        assert!(pollster::block_on(session.generate(disordered, &mut hearing)).is_err());
     });
 }

@@ -167,6 +167,11 @@ export function samePlan(a: Plan, b: Plan): boolean {
   return spelt(a) === spelt(b);
 }
 
+/** The columns whose answers could go on. */
+export function unfinished(run: Run): Column[] {
+  return wasGiven(run) ? [] : columns.filter((column) => ["max-tokens", "stopped", "failed", "cut"].includes(run.answers[column].end ?? ""));
+}
+
 /** A conversation from storage: an answer that was being written when the page closed was cut there. */
 export function settled(conversation: Conversation): Conversation {
   const ended = (answer: Answer): Answer => ({ ...answer, end: answer.end ?? "cut" });

@@ -20,6 +20,7 @@ import {
   shownRun,
   titleFrom,
   type Turn,
+  unfinished,
   wasGiven,
 } from "../conversation/conversation.ts";
 import { asFailure } from "../model/failure.ts";
@@ -200,6 +201,20 @@ export class Chat {
     await this.run(index, reusable ? ["steered"] : [...columns]);
   }
 
+  /** Whether answers of the run can go on, now or once the model is there. */
+  goesOn(run: Run): boolean {
+    return unfinished(run).length > 0 && (this.model.loaded === null || sameModel(run, this.model.loaded));
+  }
+
+  /** Goes on with those answers of the last turn that have not come to their end, as they were written. */
+  async goOn(): Promise<void> {
+    const index = this.conversation.turns.length - 1;
+    const turn = this.conversation.turns[index];
+    const run = turn === undefined ? null : shownRun(turn);
+    if (this.running !== null || this.model.loaded === null || run === null || !this.goesOn(run)) return;
+    await this.run(index, unfinished(run), run);
+  }
+
   /** Shows the unsteered answer in both columns: without a push, nothing has to be written again. */
   private async showUnsteered(index: number, run: Run): Promise<void> {
     const { unsteered } = run.answers;
@@ -263,12 +278,9 @@ export class Chat {
     return (
       model !== null &&
       run.after.join() === runsBefore(this.conversation, index).join() &&
-      run.model.sha256 === model.sha256 &&
-      run.model.backend === model.backend &&
-      run.model.precision === model.precision &&
+      sameModel(run, model) &&
       run.maxTokens === maxTokens &&
       JSON.stringify(run.sampler) === JSON.stringify(sampler) &&
-      run.model.traits.map((trait) => trait.hash).join() === model.traits.map((trait) => trait.hash).join() &&
       (run.answers.unsteered.end === "end-token" || run.answers.unsteered.end === "max-tokens")
     );
   }
@@ -308,30 +320,31 @@ export class Chat {
     await this.refreshHeads();
   }
 
-  private run(index: number, written: Column[]): Promise<void> {
-    this.#active = this.perform(index, written);
+  /** Writes answers of these columns: new ones, or those of the run that goes `on`. */
+  private run(index: number, written: Column[], on: Run | null = null): Promise<void> {
+    this.#active = this.perform(index, written, on);
     return this.#active;
   }
 
-  private async perform(index: number, written: Column[]): Promise<void> {
+  private async perform(index: number, written: Column[], on: Run | null): Promise<void> {
     const model = this.model.loaded;
     const turn = this.conversation.turns[index];
     if (model === null || turn === undefined) return;
     const messages = written.map((column) => messagesFor(this.conversation, column, index));
-    const begun = this.begin(index, turn, model, written);
+    const begun = on === null ? this.begin(index, turn, model, written) : again(on, written);
     this.#stopWanted = false;
     this.#sentPlan = lastPlan(begun);
     this.announcement = "";
-    this.changeTurn(index, (old) => ({ ...old, runs: [...old.runs, begun], shown: old.runs.length }));
+    this.changeTurn(index, (old) => (on === null ? { ...old, runs: [...old.runs, begun], shown: old.runs.length } : { ...old, runs: old.runs.map((one) => (one.id === on.id ? begun : one)) }));
     this.running = { turn: turn.id, columns: written, phase: { kind: "reading", done: 0, total: 0, secondsLeft: null } };
     // Kept before anything is written: where another tab was here, the answers belong to a copy.
     const [goOn] = await Promise.all([this.makeRoom(), this.keep(this.conversation)]);
     const { id } = this.conversation;
     const onScreen = () => this.conversation.id === id;
     // A slider that moved, or a stop, while room was made holds for this run: the engine knows of no run yet that it could be told for.
-    const plan = this.plan();
-    this.#sentPlan = plan;
-    const run = new RunWriter({ ...begun, answers: { ...begun.answers, steered: emptyAnswer(plan) } }, written, {
+    const steered = on === null ? emptyAnswer(this.plan()) : begun.answers.steered;
+    this.#sentPlan = steered.segments.at(-1)?.plan ?? [];
+    const run = new RunWriter({ ...begun, answers: { ...begun.answers, steered } }, written, {
       show: (now, phase) => {
         if (onScreen()) this.changeTurn(index, (old) => ({ ...old, runs: old.runs.map((one) => (one.id === now.id ? now : one)) }));
         if (this.running !== null && phase !== null && phase !== this.running.phase) this.running = { ...this.running, phase };
@@ -343,7 +356,11 @@ export class Chat {
       if (this.#stopWanted) {
         run.breakOff("stopped");
       } else {
-        const columnRequests = written.map((column, at): ColumnRequest => ({ column, messages: messages[at] ?? [], plan: column === "steered" ? plan : [] }));
+        const columnRequests = written.map((column, at): ColumnRequest => {
+          const { tokens, segments } = column === "steered" ? steered : begun.answers[column];
+          const [first, ...changes] = segments;
+          return { column, messages: messages[at] ?? [], plan: first?.plan ?? [], ...(on === null ? {} : { begun: { ids: tokens.map(({ id }) => id), changes } }) };
+        });
         run.finish(await this.engine.generate({ columns: columnRequests, sampler: begun.sampler, maxTokens: begun.maxTokens }, run.take));
         if (onScreen()) this.announcement = readAloud(this.conversation, index, written);
       }
@@ -381,6 +398,21 @@ export class Chat {
 
 function reasonOf(thrown: unknown): string {
   return thrown instanceof Error && thrown.message !== "" ? thrown.message : String(thrown);
+}
+
+/** The run with room for as many tokens again (200 at most), and with these columns open. */
+function again(run: Run, written: readonly Column[]): Run {
+  const answers = { ...run.answers };
+  for (const column of written) answers[column] = { ...answers[column], end: null };
+  const longest = Math.max(...columns.map((column) => answers[column].tokens.length));
+  return { ...run, maxTokens: longest + Math.min(run.maxTokens, 200), answers };
+}
+
+/** Whether the run was made as the model that is loaded would make it: by the same weights in the same way, reading the same traits. */
+function sameModel(run: Run, loaded: LoadedModel): boolean {
+  const hashes = ({ traits }: Pick<Run["model"] | LoadedModel, "traits">) => traits.map((trait) => trait.hash).join();
+  const { sha256, backend, precision } = run.model;
+  return sha256 === loaded.sha256 && backend === loaded.backend && precision === loaded.precision && hashes(run.model) === hashes(loaded);
 }
 
 /** The plan under which a run's last tokens were written. */

@@ -38,7 +38,11 @@ export class RunWriter {
     written: readonly Column[],
     private readonly listener: RunListener,
   ) {
-    this.#growing = written.map((column) => ({ column, answer: new GrowingAnswer(begun.answers[column]), tokensKept: 0, rowsKept: 0 }));
+    // What an answer begins with is kept with its run.
+    this.#growing = written.map((column) => {
+      const { tokens, inRun } = begun.answers[column];
+      return { column, answer: new GrowingAnswer(begun.answers[column]), tokensKept: tokens.length, rowsKept: inRun?.tokens ?? 0 };
+    });
   }
 
   /** Takes an event in. Events come faster than a screen shows them, so that it is shown a little later. */

@@ -3,7 +3,7 @@
 import { IDBFactory } from "fake-indexeddb";
 import { beforeEach, describe, expect, it, vi } from "vitest";
 import { MockEngine } from "../../fixtures/mock_engine.ts";
-import { shownRun } from "../conversation/conversation.ts";
+import { answerText, shownRun } from "../conversation/conversation.ts";
 import { Progress } from "../lessons/progress.svelte.ts";
 import { Preferences } from "../model/preferences.svelte.ts";
 import { openConversations } from "../storage/conversations.ts";
@@ -76,7 +76,65 @@ describe("two tabs", () => {
 });
 
 describe("an answer that did not come to its end", () => {
-  it("says after a reload that it was cut", async () => {
+  it("goes on where it met its limit, in place, as it was written", async () => {
+    const { chat, engine, preferences } = await tab();
+    preferences.choices.maxTokens = 5;
+    await chat.ask("How was your weekend?");
+    const before = answerText(shownRun(chat.conversation.turns[0]!)!.answers.steered);
+    expect(shownRun(chat.conversation.turns[0]!)!.answers.steered.end).toBe("max-tokens");
+    await chat.goOn();
+    const turn = chat.conversation.turns[0]!;
+    const after = shownRun(turn)!;
+    expect(turn.runs).toHaveLength(1);
+    expect((engine as MockEngine).requests[1]).toMatchObject({ maxTokens: 10, sampler: after.sampler });
+    expect((engine as MockEngine).requests[1]!.columns.map(({ begun }) => begun?.ids.length)).toEqual([5, 5]);
+    for (const column of ["unsteered", "steered"] as const) {
+      expect(after.answers[column].tokens).toHaveLength(10);
+      expect(after.answers[column].reread?.tokens).toBe(10);
+    }
+    expect(answerText(after.answers.steered).startsWith(before)).toBe(true);
+    expect((await chat.store.get(chat.conversation.id))?.turns[0]?.runs[0]?.answers.steered.tokens).toHaveLength(10);
+  });
+
+  it("goes on under the plans that it had, whatever the sliders say now", async () => {
+    const session = await tab(40);
+    const { chat, engine } = session;
+    session.preferences.choices.maxTokens = 12;
+    session.moveSlider("cheerful", 2);
+    const asked = chat.ask("How was your weekend?");
+    await vi.waitFor(() => expect(chat.running?.phase.kind).toBe("writing"));
+    session.moveSlider("cheerful", -1);
+    chat.slidersMoved();
+    await asked;
+    const { segments } = shownRun(chat.conversation.turns[0]!)!.answers.steered;
+    expect(segments).toHaveLength(2);
+    session.moveSlider("cheerful", 3);
+    await chat.goOn();
+    const [, steered] = (engine as MockEngine).requests[1]!.columns;
+    expect([steered?.plan, steered?.begun?.changes]).toEqual([segments[0]?.plan, segments.slice(1)]);
+  });
+
+  it("keeps what was added when a reload cuts it while it goes on, and is not offered to another model", async () => {
+    const first = await tab(40);
+    first.preferences.choices.maxTokens = 12;
+    first.preferences.save();
+    await first.chat.ask("How was your weekend?");
+    const now = vi.spyOn(Date, "now").mockImplementation(() => performance.now() * 1000);
+    const going = first.chat.goOn();
+    const before = () => shownRun(first.chat.conversation.turns[0]!)!.answers.steered.tokens.length;
+    await vi.waitFor(() => expect(before()).toBeGreaterThan(14));
+    const { chat } = await tab();
+    now.mockRestore();
+    const cut = shownRun(chat.conversation.turns[0]!)!;
+    expect(cut.answers.steered.end).toBe("cut");
+    expect(cut.answers.steered.tokens.length).toBeGreaterThan(12);
+    await first.chat.stop();
+    await going;
+    expect(chat.goesOn(cut)).toBe(true);
+    expect(chat.goesOn({ ...cut, model: { ...cut.model, traits: [] } })).toBe(false);
+  });
+
+  it("says after a reload that it was cut, and goes on", async () => {
     const first = await tab(20);
     first.moveSlider("cheerful", 2);
     const asked = first.chat.ask("How was your weekend?");
@@ -85,5 +143,9 @@ describe("an answer that did not come to its end", () => {
     expect(shownRun(chat.conversation.turns[0]!)!.answers.steered.end).toBe("cut");
     await first.chat.stop();
     await asked;
+    await chat.goOn();
+    const { steered } = shownRun(chat.conversation.turns[0]!)!.answers;
+    expect(steered.end).toBe("end-token");
+    expect(answerText(steered)).toMatch(/wonderful.*bright little moment!$/s);
   });
 });
