@@ -9,6 +9,7 @@ mod digest;
 mod documents;
 mod files;
 mod full;
+mod lessons;
 mod links;
 mod model;
 mod node;
@@ -94,6 +95,8 @@ enum Task {
     },
     /// Make the golden links that are missing from tests/golden/links.
     Links,
+    /// Write the answers that the ready-made lessons quote again, on the reference executor: about half a minute each.
+    Lessons,
     /// Open mutated links for as long as asked; what is found lies in target/fuzz.
     Fuzz {
         #[arg(long, default_value_t = 60)]
@@ -156,6 +159,7 @@ fn run(task: Task) -> Result<()> {
             record::make(&root, Programs::Fresh)
         }
         Task::Traits { names } => traits::make(&root, &names),
+        Task::Lessons => lessons::quote(&root),
         Task::VerdictError => verdict_error::measure(&root),
         Task::Links => links::make(&root),
         Task::Fuzz { seconds, seed } => links::fuzz(&root, seconds, seed),
