@@ -1389,6 +1389,10 @@ hash: string,
  */
 made: string, recommended: Recommended, 
 /**
+ * Whether the vector's file recommends that: else it is a usual place to begin, which nobody tried.
+ */
+tested: boolean, 
+/**
  * By layer, the relative dose of coefficient 1: `‖v_l‖ / median neutral ‖h_l‖`; NaN where it is not known.
  */
 dosePerUnit: Float32Array, };
@@ -1559,8 +1563,8 @@ export interface StudioVerbs {
   makeLink(recipe: SharedRecipe): Promise<string>;
   /** Forces a link's tokens through the loaded model, which must be the link's. */
   replayLink(request: ReplayRequest, onEvent?: (event: ReplayEvent) => void): Promise<Replayed>;
-  /** A pack to edit, from templates. */
-  draftTrait(name: string, description: string, opposite: string): Promise<TraitPack>;
+  /** A pack to edit, from templates; `description` and `against` say how each side shows. */
+  draftTrait(name: string, description: string, opposite: string, against: string): Promise<TraitPack>;
   /** Parses and checks a pack's JSON; an error begins with the field's name. */
   checkTrait(json: string): Promise<TraitPack>;
   /** Writes and judges the responses, or goes on with a set that was stopped. A stop ends it with what is there. */
@@ -1602,7 +1606,7 @@ export const STUDIO_VERBS = {
   openLink: { inputs: 1, listens: false, immediate: true },
   makeLink: { inputs: 1, listens: false, immediate: false },
   replayLink: { inputs: 1, listens: true, immediate: false },
-  draftTrait: { inputs: 3, listens: false, immediate: true },
+  draftTrait: { inputs: 4, listens: false, immediate: true },
   checkTrait: { inputs: 1, listens: false, immediate: true },
   writeResponses: { inputs: 1, listens: true, immediate: false },
   makeVector: { inputs: 1, listens: true, immediate: false },

@@ -92,7 +92,7 @@ describe("a session's file", () => {
     const { session } = await answered();
     const { workshop, engine } = session;
     await workshop.importVector(new File([Uint8Array.of(1, 2, 3)], "mine.safetensors"));
-    await workshop.draft("sea-dog", "Talks like an old sailor.", "city clerk");
+    await workshop.draft("sea-dog", "Talks like an old sailor.", "city clerk", "");
     const saved = readSession(sessionText({ conversations: [], lessons: [], progress: {}, traits: await savedTraits(workshop) })).traits;
     const other = new Session(engine, memoryStore());
     await other.model.readCatalogue();

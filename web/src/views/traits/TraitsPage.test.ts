@@ -22,6 +22,7 @@ describe("a pack from a sentence", () => {
     await type("Name", "7 seas");
     await type("Opposite", "clerk");
     await type(/How does it show/, "Sails.");
+    await type(/how does the opposite show/, "Files papers.");
     await click("Draft it");
     const alert = await screen.findByRole("alert");
     expect(alert.textContent).toContain("lower-case letters");
@@ -71,6 +72,7 @@ describe("a pack from a sentence", () => {
     await type("Name", "cheerful");
     await type("Opposite", "gloomy");
     await type(/How does it show/, "Smiles.");
+    await type(/how does the opposite show/, "Files papers.");
     await click("Draft it");
     expect((await screen.findByRole("alert")).textContent).toContain("There is a trait called cheerful already");
   });
@@ -219,10 +221,23 @@ describe("traits that were here before", () => {
     expect(await session.workshop.importVector(new File([Uint8Array.of(71, 71, 85, 70, 1, 2, 3)], "Old Salt.gguf"))).toBe("old-salt");
     await go("#traits/old-salt");
     expect(await screen.findByText(/came as a vector file, without a report/)).toBeTruthy();
+    // Nobody tried it, so no range is coloured; a pack of the visitor's choice tests it.
+    await go("#play");
+    const slider = await screen.findByRole("slider", { name: /old-salt/ });
+    expect(document.getElementById(slider.getAttribute("aria-describedby") ?? "")?.textContent).toContain("Nobody tried yet");
+    expect(slider.parentElement?.querySelector(".band")).toBeNull();
+    await go("#traits/old-salt");
+    expect(screen.queryByRole("button", { name: "Try it" })).toBeNull();
+    await fireEvent.change(await screen.findByRole("combobox", { name: "Trait pack" }), { target: { value: "cheerful" } });
+    await click("Try it");
+    await screen.findByText("Recommended.", undefined, { timeout: 10_000 });
+    await click("Compare");
+    await screen.findByText("It passes.", undefined, { timeout: 10_000 });
+    expect(session.workshop.find("old-salt")?.pack.opposite).toBe("gloomy");
     unmount();
     const again = await opened(store);
     expect(again.session.traits.map(({ name }) => name)).toContain("old-salt");
-  });
+  }, 30_000);
 
   it("keep their place when a vector replaces one: readings come in that order", async () => {
     const { session } = await opened();
