@@ -87,7 +87,7 @@ impl OwnModel {
         let mut entry = json!({
             "id": self.id, "name": name, "licence": licence, "source": source, "files": files,
         });
-        for list in ["vectors", "reports", "replaced"] {
+        for list in ["vectors", "reports", "replaced", "neutral"] {
             entry[list] = twin.get(list).cloned().unwrap_or_else(|| json!([]));
         }
         json!({ "format": 1, "models": [entry] })

@@ -64,7 +64,39 @@ pub struct NeutralAnswer {
     pub logprob: Option<f64>,
 }
 
+/// Longest file of them that is read, and longest answer.
+const MAX_BYTES: usize = 1 << 20;
+const MAX_ANSWER_TOKENS: usize = 512;
+
 impl NeutralSet {
+    /// Parses and checks a file of them, for a model of so many tokens.
+    pub fn parse(bytes: &[u8], vocab_size: usize) -> Result<Self, String> {
+        if bytes.len() > MAX_BYTES {
+            return Err(format!("neutral answers have at most {MAX_BYTES} bytes"));
+        }
+        let set: Self = serde_json::from_slice(bytes)
+            .map_err(|error| format!("this is no file of neutral answers: {error}"))?;
+        let asked = |(at, answer): (usize, &NeutralAnswer)| {
+            QUESTIONS
+                .get(at)
+                .is_some_and(|question| *question == answer.question)
+        };
+        if !set.answers.iter().enumerate().all(asked) {
+            return Err("the neutral answers are to other questions than this version asks".into());
+        }
+        let sound = |answer: &NeutralAnswer| {
+            answer.ids.len() <= MAX_ANSWER_TOKENS
+                && answer.ids.iter().all(|&id| (id as usize) < vocab_size)
+                && answer.logprob.is_none_or(f64::is_finite)
+        };
+        match set.answers.iter().all(sound) {
+            true => Ok(set),
+            false => {
+                Err("a neutral answer has tokens that this model does not have, or too many".into())
+            }
+        }
+    }
+
     /// True if the answers were written by that model.
     pub fn is_of(&self, model_sha256: &str) -> bool {
         self.model_sha256 == model_sha256
@@ -94,5 +126,44 @@ impl NeutralSet {
                 .answered(&token_ids(&answer.ids)))
         })
         .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_sound_answers_to_the_questions_are_taken() {
+        let set = NeutralSet {
+            model_sha256: "ab".into(),
+            settings: AnswerSettings::default(),
+            answers: vec![NeutralAnswer {
+                question: QUESTIONS[0].into(),
+                ids: vec![1, 9],
+                text: "So".into(),
+                logprob: Some(-1.0),
+            }],
+        };
+        let parsed = |change: &dyn Fn(&mut NeutralSet)| {
+            let mut changed = set.clone();
+            change(&mut changed);
+            NeutralSet::parse(&serde_json::to_vec(&changed).unwrap(), 10)
+        };
+        assert_eq!(parsed(&|_| ()).unwrap(), set);
+        let refused = |change: &dyn Fn(&mut NeutralSet)| parsed(change).unwrap_err();
+        assert!(refused(&|set| set.answers[0].ids.push(10)).contains("tokens"));
+        assert!(refused(&|set| set.answers[0].ids = vec![0; 513]).contains("too many"));
+        assert!(refused(&|set| set.answers[0].question.push('?')).contains("other questions"));
+        assert!(
+            refused(&|set| set.answers = vec![set.answers[0].clone(); 40])
+                .contains("other questions")
+        );
+        assert!(
+            NeutralSet::parse(b"<html>", 10)
+                .unwrap_err()
+                .contains("no file")
+        );
+        assert!(NeutralSet::parse(&vec![b' '; MAX_BYTES + 1], 10).is_err());
     }
 }

@@ -217,6 +217,25 @@ impl Session {
         Ok(file.clone().into_vector(name, tensor, rows, width)?)
     }
 
+    /// Takes neutral answers that this model wrote, unless more of them are here already.
+    pub fn take_neutral_answers(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        let set =
+            NeutralSet::parse(bytes, self.engine.config().vocab_size).map_err(Failure::usage)?;
+        if !set.is_of(&self.sha256) {
+            return Err(Failure::usage(
+                "the neutral answers were written by another model",
+            ));
+        }
+        if self
+            .neutral
+            .as_ref()
+            .is_none_or(|known| set.has_more_than(known))
+        {
+            self.neutral = Some(set);
+        }
+        Ok(())
+    }
+
     /// Adds a vector file under `name`, in place of one that was so called.
     pub fn add_vector(&mut self, name: &str, bytes: &[u8]) -> Result<TraitCard, Failure> {
         if name.is_empty() || name.len() > MAX_NAME_BYTES {

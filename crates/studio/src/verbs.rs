@@ -196,6 +196,9 @@ verbs! {
     /// are written first as far as they are missing.
     Calibrate "calibrate" (vector: Bytes) [ReadingEvent] -> Calibrated
         { session |session, watch| session.calibrate(&vector.0, watch).await }
+    /// Takes the model's neutral answers from a file, so that nothing has to write them again.
+    TakeNeutralAnswers "takeNeutralAnswers" (file: Bytes) -> ()
+        { session |session, _watch| session.take_neutral_answers(&file.0) }
     /// Adds a vector file as a trait.
     AddVector "addVector" (name: String, file: Bytes) -> TraitCard
         { session |session, _watch| session.add_vector(&name, &file.0) }

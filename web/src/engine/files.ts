@@ -83,8 +83,8 @@ export interface Found extends ModelFiles {
   ready: ReadyMade;
 }
 
-export type ReadyMade = Pick<ModelEntry, "vectors" | "reports" | "replaced">;
-export const NOTHING: ReadyMade = { vectors: [], reports: [], replaced: [] };
+export type ReadyMade = Pick<ModelEntry, "vectors" | "reports" | "replaced" | "neutral">;
+export const NOTHING: ReadyMade = { vectors: [], reports: [], replaced: [], neutral: [] };
 
 /** What is known about a ready-made trait, as its file has it; null where nothing is. */
 export async function reportFile(ready: ReadyMade, name: string): Promise<Uint8Array | null> {

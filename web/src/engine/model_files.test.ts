@@ -26,6 +26,7 @@ const entry: ModelEntry = {
   vectors: [],
   reports: [],
   replaced: [],
+  neutral: [],
 };
 
 function tools(requests: string[]): Tools {

@@ -195,7 +195,7 @@ describe("a whole file that cannot be read back", () => {
   it("somewhere inside is let go and fetched into memory", async () => {
     const first = new Durable();
     const { store } = await bring([first, new MemoryStore()]);
-    const model = { id: "m", name: "M", licence: "MIT", source: "", files: [entry], vectors: [], reports: [], replaced: [] };
+    const model = { id: "m", name: "M", licence: "MIT", source: "", files: [entry], vectors: [], reports: [], replaced: [], neutral: [] };
     expect(await dropUnreadable(model, new Map([[entry.name, new Blob([content])]]), store)).toBe(false);
     expect(await isCached(model, store)).toBe(true);
     expect(await dropUnreadable(model, new Map([[entry.name, broken()]]), store)).toBe(true);

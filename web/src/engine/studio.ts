@@ -1550,6 +1550,8 @@ export interface StudioVerbs {
   /** Gives a vector file the calibration and the norms that readings and doses are measured by. The model's neutral answers
    * are written first as far as they are missing. */
   calibrate(vector: Bytes, onEvent?: (event: ReadingEvent) => void): Promise<Calibrated>;
+  /** Takes the model's neutral answers from a file, so that nothing has to write them again. */
+  takeNeutralAnswers(file: Bytes): Promise<void>;
   /** Adds a vector file as a trait. */
   addVector(name: string, file: Bytes): Promise<Trait>;
   /** Adds a control, `random SEED (LIKE)`: a direction drawn by chance, at each layer as long as the trait `like`. Tokens
@@ -1600,6 +1602,7 @@ export const STUDIO_VERBS = {
   profile: { inputs: 2, listens: false, immediate: false },
   extract: { inputs: 1, listens: true, immediate: false },
   calibrate: { inputs: 1, listens: true, immediate: false },
+  takeNeutralAnswers: { inputs: 1, listens: false, immediate: false },
   addVector: { inputs: 2, listens: false, immediate: false },
   addRandomTrait: { inputs: 2, listens: false, immediate: false },
   removeTraits: { inputs: 1, listens: false, immediate: false },

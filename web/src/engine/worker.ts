@@ -92,6 +92,11 @@ async function load(source: ModelSource, options: LoadOptions, onProgress: (prog
         notices.push(`The ready-made trait ${name} does not fit this model (${toFailure(thrown).message}).`);
       }
     }
+    try {
+      for (const entry of found.ready.neutral) await trimtab.call(0, "takeNeutralAnswers", [await vectorsFile(entry, signal)]);
+    } catch {
+      // They are only a saving of time: what makes a trait writes them where they are missing.
+    }
     ({ ready } = found);
     const card = trimtab.card() as LoadedModel;
     const { trial, untried } = choice;
