@@ -250,8 +250,8 @@ mod tests {
             "curious=clamp(-1.5,0.25)@1:response"
         ]);
         assert_eq!(steered["run"]["plan"], plan);
-        // The other column's first run differs from the one beside it in its plan alone, its second in nothing.
-        assert_eq!(steered["beside"]["run"], json!({"plan": []}));
+        // The other column's runs have the sampler and the plan of what came before them.
+        assert_eq!(steered["beside"]["run"], json!({}));
         assert_eq!(value["messages"][4]["beside"]["run"], json!({}));
     }
 
@@ -303,8 +303,8 @@ mod tests {
     fn a_second_column_that_does_not_fit_is_refused() {
         for (place, with) in [
             ("/messages/2/beside/role", json!("user")),
-            ("/messages/2/beside/ids", json!("B")),
-            ("/messages/2/beside/run/plan", json!(["villainous=1@1"])),
+            ("/messages/2/beside/ids", json!("BB")),
+            ("/messages/2/beside/run", json!({"plan": ["cheerful=1"]})),
             ("/adapters/0/sha256", json!("abc")),
             ("/files/0/name", json!("__proto__")),
         ] {
