@@ -61,6 +61,40 @@ test("a lesson is taken with the keyboard alone, 390 pixels wide, without a mode
   await expect(lesson.getByRole("heading", { name: "Add a direction" })).toBeHidden();
 });
 
+test("a lesson stays beside the trait that it talks of, 390 pixels wide, and both are read without a model", async ({ fresh: page }) => {
+  await page.setViewportSize({ width: 390, height: 844 });
+  await page.goto(`${address}#lessons/controls`);
+  const lesson = page.getByRole("complementary", { name: "Lesson: Is it really that direction?" });
+  for (let presses = 0; presses < 3; presses += 1) await lesson.getByRole("button", { name: "Next" }).click();
+  await expect(page.getByRole("heading", { name: /^cheerful/, level: 1 })).toBeVisible();
+  await expect(page.getByRole("heading", { name: "Is it really this direction?" })).toBeVisible();
+  await page.getByRole("link", { name: "All traits" }).click();
+  await page.getByRole("link", { name: "poetic", exact: true }).click();
+  await expect(page.getByRole("heading", { name: /^poetic/, level: 1 })).toBeVisible();
+  await page.getByRole("heading", { name: "How it was made" }).scrollIntoViewIfNeeded();
+  await expect(lesson.getByRole("heading", { name: "How sure are we?" })).toBeInViewport();
+  await lesson.getByRole("checkbox").first().check();
+  expect(await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth)).toBe(0);
+  await page.reload();
+  await expect(lesson.getByRole("checkbox").first()).toBeChecked();
+  await lesson.getByRole("button", { name: "Leave the lesson" }).click();
+  await expect(lesson).toBeHidden();
+  await expect(page.getByRole("heading", { name: /^poetic/, level: 1 })).toBeVisible();
+});
+
+test("what a lesson quotes is the recipe's own tokens, on any machine", async ({ fresh: page }) => {
+  await page.goto(`${address}#lessons/direction`);
+  const lesson = page.getByRole("complementary", { name: "Lesson: What is a direction?" });
+  await lesson.getByRole("button", { name: "Next" }).click();
+  await lesson.getByText("What we saw").click();
+  await expect(lesson.getByRole("listbox", { name: /^What it wrote/ })).toContainText("I'm so excited to share some amazing news!");
+  await lesson.getByRole("link", { name: "Open this run" }).click();
+  await expect(page.getByText(/^A small AI wrote this answer while somebody pushed it/)).toBeVisible();
+  await expect(lesson.getByRole("heading", { name: "Add a direction" })).toBeVisible();
+  await lesson.getByRole("link", { name: /^To Play/ }).click();
+  await expect(page.getByText(/^A small AI wrote this answer/)).toBeHidden();
+});
+
 test("a teacher's lesson from a link sets up the page with a random control and sees what is done", async ({ visitor }) => {
   const page = await visitor.newPage();
   const lesson = [

@@ -38,6 +38,7 @@ test("a sentence becomes a trait pack, and the model writes responses from it", 
   await page.getByRole("textbox", { name: "Name", exact: true }).fill("merry");
   await page.getByRole("textbox", { name: "Opposite", exact: true }).fill("mournful");
   await page.getByRole("textbox", { name: /^How does it show/ }).fill("Laughs, jokes and is delighted by everything.");
+  await page.getByRole("textbox", { name: /how does the opposite show/ }).fill("Sighs, mourns and is saddened by everything.");
   await page.getByRole("button", { name: "Draft it" }).click();
   await expect(page.getByRole("heading", { level: 1, name: /^merry/ })).toBeVisible();
   await expect(page.getByText(/pairs, 2 are kept back to test with/)).toBeVisible();

@@ -1,5 +1,6 @@
 //! `trimtab controls`: what meaningless directions of the same length do where the vector is recommended.
 
+use crate::extract::read_pairs;
 use crate::files::{read_bounded, write};
 use crate::model::named;
 use crate::output::print_json;
@@ -12,7 +13,8 @@ use trimtab_engine::Scope;
 use trimtab_persona::contrast_record::MAX_RECORD_BYTES;
 use trimtab_persona::controls::ControlReport;
 use trimtab_persona::vector_file::MAX_FILE_BYTES;
-use trimtab_studio::studies::{ControlRequest, OtherVector};
+use trimtab_persona::verdict::{Finding, Verdict, WitnessKind};
+use trimtab_studio::studies::{ControlRequest, OtherVector, StandIn};
 
 #[derive(Debug, Args)]
 pub struct Arguments {
@@ -24,12 +26,21 @@ pub struct Arguments {
     /// The layer [default: the one that the vector file recommends]
     #[arg(long, value_name = "LAYER")]
     layer: Option<u32>,
-    /// The relative dose, above 0 [default: the end of the range that the vector file recommends]
+    /// The conversations that made the vector, where it was made with `extract --pairs`
+    #[arg(long, value_name = "PAIRS.json", conflicts_with = "contrast")]
+    conversations: Option<PathBuf>,
+    /// The relative dose, above 0 [default: the push that the vector file calls usual, else the end of its range]
     #[arg(long, value_name = "D", allow_hyphen_values = true)]
     dose: Option<f64>,
-    /// Another trait's vector [default: a ready-made one of another name]
+    /// Another trait's vector, as often as wished [default: all ready-made ones of other names]
     #[arg(long, value_name = "NAME")]
-    other: Option<String>,
+    other: Vec<String>,
+    /// Judge a meaningless direction in the vector's place: the verdict has to deny it. Of shuffled labels, by seed
+    #[arg(long, value_name = "SEED", group = "stand_in")]
+    shuffled: Option<u32>,
+    /// The same of an isotropic direction, by seed
+    #[arg(long, value_name = "SEED", group = "stand_in")]
+    random: Option<u32>,
     /// Which tokens are pushed; response: from the last prompt token on, so that prompts are read once
     #[arg(long, default_value = "response", value_parser = named::<Scope>(&["all", "response"]))]
     scope: Scope,
@@ -42,11 +53,20 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let study = &arguments.study;
     let (subject, path, tensor) = study.subject()?;
     let known = study.open_report()?;
-    let other = arguments.other.clone().or_else(|| {
-        ready_made()
-            .into_iter()
-            .find(|name| *name != subject.pack.name)
-    });
+    let others = match arguments.other.is_empty() {
+        true => ready_made(),
+        false => arguments.other.clone(),
+    };
+    let others = others.iter().filter(|name| **name != subject.pack.name);
+    let others = others
+        .map(|name| other_vector(name))
+        .collect::<Result<_>>()?;
+    let shuffled = arguments.shuffled.map(StandIn::Shuffled);
+    let conversations = arguments
+        .conversations
+        .as_deref()
+        .map(read_pairs)
+        .transpose()?;
     let contrast = contrast_file(arguments, &path)
         .map(|path| read_bounded(&path, MAX_RECORD_BYTES as u64))
         .transpose()?;
@@ -57,7 +77,9 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         thresholds: known.map(|known| known.thresholds),
         layer: arguments.layer,
         dose: arguments.dose,
-        other: other.as_deref().map(other_vector).transpose()?,
+        others: Some(others),
+        conversations,
+        stand_in: shuffled.or(arguments.random.map(StandIn::Random)),
         study: study.settings(tensor, Some(arguments.scope))?,
     };
     let controlled = study.wait(session.controls(request, &mut study.watch()))?;
@@ -102,9 +124,37 @@ fn print(report: &ControlReport, texts: bool) {
         let label = row.direction.to_string();
         print_outcome(&format!("{label:18}"), &row.outcome, texts);
     }
+    if let Some(verdict) = &report.answers {
+        print_answers(verdict);
+    }
     println!("{}", report.sentence);
     report
         .caveats
         .iter()
         .for_each(|caveat| println!("{caveat}"));
+}
+
+fn print_answers(verdict: &Verdict) {
+    let said = |finding| match finding {
+        Finding::Yes => "yes",
+        Finding::No => "no",
+        Finding::CannotTell => "cannot tell",
+    };
+    let [moves, more, this, whole] = verdict.required().map(said);
+    println!(
+        "does it move? {moves}; more than a meaningless push? {more}; this trait, and not another? {this}; still text? {whole}"
+    );
+    for witness in &verdict.witnesses {
+        let name = match witness.kind {
+            WitnessKind::Words => "words",
+            WitnessKind::Choice => "choice between two words",
+        };
+        let auc = witness
+            .auc
+            .map_or("none".into(), |auc| format!("{:.2}", auc.value));
+        match witness.has_say {
+            true => println!("witness: {name} (AUROC {auc}): {}", said(witness.finding)),
+            false => println!("witness: {name} (AUROC {auc}): has no say"),
+        }
+    }
 }

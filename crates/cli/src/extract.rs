@@ -9,7 +9,7 @@ use crate::progress::{Terminal, wait};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use trimtab_persona::contrast::{ContrastPair, parse_pairs};
 use trimtab_persona::trait_vector::tensor_hash;
 use trimtab_persona::vector_file::VectorFile;
@@ -62,8 +62,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         .out
         .clone()
         .context("--pairs needs --out VEC.safetensors")?;
-    let bytes = read_bounded(pairs, MAX_PAIRS_BYTES)?;
-    let conversations = parse_pairs(&bytes).with_context(|| pairs.display().to_string())?;
+    let conversations = read_pairs(pairs)?;
     let count = |side| {
         conversations
             .iter()
@@ -112,4 +111,10 @@ pub fn hashes(file: &VectorFile) -> BTreeMap<&String, String> {
     tensors
         .map(|(name, table)| (name, tensor_hash(table)))
         .collect()
+}
+
+/// The conversations of a pairs file.
+pub fn read_pairs(path: &Path) -> Result<Vec<ContrastPair>> {
+    let bytes = read_bounded(path, MAX_PAIRS_BYTES)?;
+    parse_pairs(&bytes).with_context(|| path.display().to_string())
 }

@@ -2,8 +2,8 @@
 
 use crate::output::print_json;
 use crate::progress::printable;
-use crate::{link_make, link_replay};
-use anyhow::{Context, Result};
+use crate::{link_again, link_make, link_replay};
+use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
 use std::io::{IsTerminal, Read};
 use std::process::ExitCode;
@@ -38,6 +38,8 @@ enum Verb {
     },
     /// Force the author's tokens through the model here, and say where it would have chosen others.
     Replay(Box<link_replay::Arguments>),
+    /// Write the answers of a link anew here, with its settings, and make a link of these.
+    Again(Box<link_again::Arguments>),
     /// Check whether a link is sound: exit code 0, or 2 with one sentence.
     Check {
         #[command(flatten)]
@@ -77,11 +79,20 @@ impl LinkArgument {
     }
 }
 
+/// The recipe in a link; one of a newer version is refused.
+pub fn recipe_of(link: &LinkArgument) -> Result<Recipe> {
+    match link.open()? {
+        LinkContent::Recipe(recipe) => Ok(*recipe),
+        LinkContent::Newer(newer) => bail!("{}", newer.sentence()),
+    }
+}
+
 pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     match &arguments.verb {
         Verb::Make(make) => link_make::run(make)?,
         Verb::Show { link, json } => show(link, *json)?,
         Verb::Replay(replay) => link_replay::run(replay)?,
+        Verb::Again(again) => link_again::run(again)?,
         Verb::Check { link } => return Ok(check(link)),
     }
     Ok(ExitCode::SUCCESS)

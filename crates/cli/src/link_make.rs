@@ -309,7 +309,7 @@ fn given(role: Role, text: &str) -> RecipeMessage {
 }
 
 /// Renders the recipe up to where the next answer begins, and keeps the tokens that new messages got.
-fn take_tokens(recipe: &mut Recipe, chat: &ChatText) -> Result<Vec<TokenId>> {
+pub fn take_tokens(recipe: &mut Recipe, chat: &ChatText) -> Result<Vec<TokenId>> {
     let (prompt, places) = prompt_before(recipe, recipe.messages.len(), chat)?;
     let pieces = chat.pieces(&prompt.tokens);
     for (message, place) in recipe.messages.iter_mut().zip(places) {
@@ -331,7 +331,7 @@ fn set_tokens(message: &mut RecipeMessage, tokens: Vec<RecipeToken>) {
     message.tokens = Some(tokens);
 }
 
-fn answered(answer: &ColumnResult, run: RecipeRun) -> RecipeMessage {
+pub fn answered(answer: &ColumnResult, run: RecipeRun) -> RecipeMessage {
     let mut message = given(Role::Assistant, "");
     let tokens = answer.tokens[answer.answer_start..].iter();
     let token = |token: &trimtab_studio::tokens::Token| RecipeToken {
@@ -390,7 +390,7 @@ impl Watch for Sliding<'_> {
 
 /// Writes one answer, and gives the changes that were made, the answer having been long enough. A device that queues tokens
 /// ahead would make one later than asked, and is refused.
-fn write(
+pub fn write(
     session: &mut Session,
     (prompt, plan): (&[TokenId], Plan),
     (sampler, max_tokens): (Sampler, u32),

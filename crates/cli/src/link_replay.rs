@@ -1,15 +1,14 @@
 //! `trimtab link replay`: the author's tokens, forced through the model of this machine.
 
-use crate::link::LinkArgument;
+use crate::link::{LinkArgument, recipe_of};
 use crate::model::ModelArguments;
 use crate::output::print_json;
 use crate::progress::{Terminal, wait, warn};
 use crate::vectors::{load_vector, ready_made, replaced};
-use anyhow::{Result, bail};
+use anyhow::Result;
 use clap::Args;
 use serde::Serialize;
 use trimtab_engine::{Backend, Precision};
-use trimtab_persona::recipe::link::LinkContent;
 use trimtab_persona::recipe::replay::hexadecimal;
 use trimtab_persona::recipe::{Recipe, RecipeMessage, VectorReference};
 use trimtab_persona::vector_file::TraitVector;
@@ -43,10 +42,7 @@ struct Printed {
 }
 
 pub fn run(arguments: &Arguments) -> Result<()> {
-    let recipe = match arguments.link.open()? {
-        LinkContent::Recipe(recipe) => recipe,
-        LinkContent::Newer(newer) => bail!("{}", newer.sentence()),
-    };
+    let recipe = recipe_of(&arguments.link)?;
     let mut model = arguments.model.clone();
     model.precision = model.precision.or(Some(recipe.precision));
     let mut session = model.session(Some(context(&recipe)), SEQUENCES)?;
@@ -84,7 +80,7 @@ fn warn_of_other_weights(recipe: &Recipe, here: &str) {
 }
 
 /// Room for the whole conversation; a message whose tokens are not known has at most one a byte.
-fn context(recipe: &Recipe) -> usize {
+pub fn context(recipe: &Recipe) -> usize {
     let tokens = |message: &RecipeMessage| {
         let known = message.tokens.as_ref().map_or(message.text.len(), Vec::len);
         // Tokenised afresh it may take a few more.
@@ -96,7 +92,11 @@ fn context(recipe: &Recipe) -> usize {
 }
 
 /// Vectors among which the recipe's ready-made traits may be.
-fn vectors_here(recipe: &Recipe, also: &[String], session: &Session) -> Result<Vec<TraitVector>> {
+pub fn vectors_here(
+    recipe: &Recipe,
+    also: &[String],
+    session: &Session,
+) -> Result<Vec<TraitVector>> {
     let ready = |reference: &VectorReference| matches!(reference, VectorReference::ReadyMade(_));
     if !recipe.traits.iter().any(|one| ready(&one.vector)) {
         return Ok(Vec::new());

@@ -15,6 +15,7 @@ mod files;
 mod generate;
 mod input;
 mod link;
+mod link_again;
 mod link_make;
 mod link_replay;
 mod link_steering;

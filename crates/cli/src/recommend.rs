@@ -32,6 +32,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         layers: layers.iter().map(|layer| layer.0).collect(),
         min: arguments.min,
         max: arguments.max,
+        usual: None,
     };
     recommended.check(rows).map_err(|reason| anyhow!(reason))?;
     file.metadata.recommended = Some(recommended);

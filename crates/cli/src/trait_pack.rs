@@ -35,6 +35,14 @@ struct New {
     /// The other end of the slider, in a word or a few
     #[arg(long, value_name = "WORDS", allow_hyphen_values = true)]
     opposite: String,
+    /// One sentence about how the opposite shows, so that both sides say as much
+    #[arg(
+        long,
+        value_name = "SENTENCE",
+        default_value = "",
+        allow_hyphen_values = true
+    )]
+    opposite_description: String,
     /// A file that is not there yet
     #[arg(long, value_name = "FILE.json")]
     out: PathBuf,
@@ -61,7 +69,12 @@ pub fn run(arguments: &Arguments) -> Result<()> {
 }
 
 fn draft(new: &New) -> Result<()> {
-    let pack = TraitPack::from_sentence(&new.name, &new.description, &new.opposite)?;
+    let pack = TraitPack::from_sentences(
+        &new.name,
+        &new.description,
+        &new.opposite,
+        &new.opposite_description,
+    )?;
     let mut bytes = serde_json::to_vec_pretty(&pack)?;
     bytes.push(b'\n');
     // Another pack may lie there, with somebody's work in it.

@@ -1,4 +1,5 @@
-//! Whether an answer still makes sense: as likely as ordinary answers are, and without a loop.
+//! Whether an answer still makes sense: without a loop, and as likely as text is that was written in one of the contexts
+//! that could have written it.
 
 use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
@@ -42,6 +43,85 @@ pub struct CoherenceBand {
     pub distinct_2: f64,
     /// Neutral answers that it comes from.
     pub answers: usize,
+}
+
+/// Mean log-likelihood of one answer under the unsteered model in each context that could have written it, nats a token;
+/// `None` where it was not measured.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, TS)]
+#[serde(default, deny_unknown_fields)]
+pub struct ContextLikelihoods {
+    /// After its question, under the template's own system prompt.
+    pub usual: Option<f64>,
+    /// With nothing before it.
+    pub alone: Option<f64>,
+    /// After its question, mean over the positive instructions of the pairs that evidence is measured with.
+    pub positive: Option<f64>,
+    pub negative: Option<f64>,
+}
+
+impl ContextLikelihoods {
+    fn all(&self) -> [Option<f64>; 4] {
+        [self.usual, self.alone, self.positive, self.negative]
+    }
+}
+
+/// A band for each context, of answers written there. A style that the usual prompt finds strange is no damage where
+/// an instruction explains it.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, TS)]
+#[serde(deny_unknown_fields)]
+#[ts(optional_fields)]
+pub struct ContextBands {
+    pub usual: CoherenceBand,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alone: Option<CoherenceBand>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub positive: Option<CoherenceBand>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub negative: Option<CoherenceBand>,
+}
+
+impl ContextBands {
+    /// `neutral` are answers under the template's own system prompt; `positive` and `negative` those that were written
+    /// under such instructions. A context with fewer than [`MIN_NEUTRAL_ANSWERS`] has no band; the usual one must.
+    pub fn of(
+        neutral: &[ContextLikelihoods],
+        positive: &[ContextLikelihoods],
+        negative: &[ContextLikelihoods],
+        criteria: CoherenceCriteria,
+    ) -> Result<Self, TooFewNeutralAnswers> {
+        type Context = fn(&ContextLikelihoods) -> Option<f64>;
+        let band = |answers: &[ContextLikelihoods], context: Context| {
+            let known: Vec<f64> = answers.iter().filter_map(context).collect();
+            CoherenceBand::of(&known, criteria)
+        };
+        Ok(Self {
+            usual: band(neutral, |answer| answer.usual)?,
+            alone: band(neutral, |answer| answer.alone).ok(),
+            positive: band(positive, |answer| answer.positive).ok(),
+            negative: band(negative, |answer| answer.negative).ok(),
+        })
+    }
+
+    /// Judges an answer: it is too unlikely where every context that is known finds it so. Never too likely: what is
+    /// sure of itself is no damage, and a loop shows in its repetition.
+    pub fn judge(&self, likelihoods: &ContextLikelihoods, answer: &[TokenId]) -> Coherence {
+        let bands = [Some(self.usual), self.alone, self.positive, self.negative];
+        let mut known = likelihoods
+            .all()
+            .into_iter()
+            .zip(bands)
+            .filter_map(|(likelihood, band)| Some((likelihood.filter(|x| x.is_finite())?, band?)))
+            .peekable();
+        if answer.is_empty() || known.peek().is_none() {
+            Coherence::Empty
+        } else if distinct_n(answer, 2) < self.usual.distinct_2 {
+            Coherence::Repetitive
+        } else if known.all(|(likelihood, band)| likelihood < band.low) {
+            Coherence::TooUnlikely
+        } else {
+            Coherence::Coherent
+        }
+    }
 }
 
 /// The fault of an answer, if it has one.

@@ -3,7 +3,6 @@
 use crate::bootstrap::below;
 use crate::extract::Side;
 use crate::trait_vector::norm;
-use std::collections::BTreeMap;
 use trimtab_engine::sampling::{pcg, uniform};
 use trimtab_engine::steering::PlanError;
 use trimtab_engine::{Layer, LayerTable};
@@ -32,51 +31,63 @@ pub struct LabelledMean<'a> {
     pub values: &'a [f32],
 }
 
-/// The mean difference of the same responses with their sides shuffled within each question (so that what the
-/// questions differ in stays balanced), every row as long as `like`'s; the same for the same seed. `None` where a
-/// side is empty or the shapes do not fit.
+/// The mean difference of the same responses with their sides shuffled, every row as long as `like`'s; the same for the
+/// same seed. Each of its two sides holds as many true positives as negatives, so that nothing of the trait is left but by
+/// chance. `None` where fewer than two responses a side are there, or the shapes do not fit.
 pub fn shuffled_like(
     means: &[LabelledMean<'_>],
     like: &LayerTable,
     seed: u32,
 ) -> Result<Option<LayerTable>, PlanError> {
     let size = like.values().len();
-    let sides = shuffled_sides(means, seed);
-    let mut sums = [vec![0.0_f64; size], vec![0.0_f64; size]];
-    let mut counts = [0.0_f64; 2];
-    for (mean, side) in means.iter().zip(sides) {
-        if mean.values.len() != size {
-            return Ok(None);
-        }
-        counts[side as usize] += 1.0;
-        for (sum, &value) in sums[side as usize].iter_mut().zip(mean.values) {
-            *sum += f64::from(value);
-        }
-    }
-    if counts.contains(&0.0) {
+    let mut difference = vec![0.0_f64; size];
+    let halves = balanced_halves(means, seed);
+    if halves.is_empty() || means.iter().any(|mean| mean.values.len() != size) {
         return Ok(None);
     }
-    let [positive, negative] = &sums;
-    let pairs = positive.iter().zip(negative);
-    let values = pairs.map(|(p, n)| (p / counts[0] - n / counts[1]) as f32);
-    let difference = LayerTable::new(values.collect(), like.width())?;
-    rescaled(&difference, like).map(Some)
-}
-
-/// A permutation of the sides within each question (Fisher and Yates), in the order of `means`.
-fn shuffled_sides(means: &[LabelledMean<'_>], seed: u32) -> Vec<Side> {
-    let mut sides: Vec<Side> = means.iter().map(|mean| mean.side).collect();
-    let mut questions: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
-    for (index, mean) in means.iter().enumerate() {
-        questions.entry(mean.question).or_default().push(index);
-    }
-    for (question, members) in questions {
-        for last in (1..members.len()).rev() {
-            let other = below(last + 1, seed, question as u32, last as u32);
-            sides.swap(members[last], members[other]);
+    for &(index, sign) in &halves {
+        for (sum, &value) in difference.iter_mut().zip(means[index].values) {
+            *sum += sign * f64::from(value);
         }
     }
-    sides
+    let values = difference.iter().map(|&value| value as f32).collect();
+    rescaled(&LayerTable::new(values, like.width())?, like).map(Some)
+}
+
+/// Indices into `means` with the half that each falls to (1 or −1). As many responses of each true side fall to each half;
+/// the questions stay spread over both. What is left over of the larger side is not used.
+fn balanced_halves(means: &[LabelledMean<'_>], seed: u32) -> Vec<(usize, f64)> {
+    let of_side = |side: Side| -> Vec<usize> {
+        let mut own: Vec<usize> = (0..means.len())
+            .filter(|&i| means[i].side == side)
+            .collect();
+        shuffle(&mut own, pcg(seed) ^ side as u32);
+        own
+    };
+    let sides = [Side::Positive, Side::Negative].map(of_side);
+    let used = sides[0].len().min(sides[1].len()) / 2 * 2;
+    let mut halves = Vec::with_capacity(2 * used);
+    for (number, mut own) in sides.into_iter().enumerate() {
+        own.truncate(used);
+        // Neighbours answer the same question, and fall to different halves.
+        own.sort_by_key(|&index| means[index].question);
+        for (place, pair) in own.chunks(2).enumerate() {
+            let first = match below(2, seed, number as u32 + 1, place as u32) {
+                0 => 1.0,
+                _ => -1.0,
+            };
+            let signs = [first, -first];
+            halves.extend(pair.iter().copied().zip(signs));
+        }
+    }
+    halves
+}
+
+/// A permutation by Fisher and Yates, a function of the seed.
+fn shuffle(numbers: &mut [usize], seed: u32) {
+    for last in (1..numbers.len()).rev() {
+        numbers.swap(last, below(last + 1, seed, 0, last as u32));
+    }
 }
 
 /// `table` with every row as long as `like`'s; a row of zeros stays zero.
@@ -84,7 +95,10 @@ pub fn rescaled(table: &LayerTable, like: &LayerTable) -> Result<LayerTable, Pla
     like.check_shape(table.rows(), table.width())?;
     let rows = (0..table.rows() as u32).map(Layer).flat_map(|layer| {
         let row = table.row(layer);
-        let scale = norm(like.row(layer)) / norm(row).max(f64::MIN_POSITIVE);
+        let scale = match norm(row) {
+            0.0 => 0.0,
+            own => norm(like.row(layer)) / own,
+        };
         row.iter()
             .map(move |&value| (f64::from(value) * scale) as f32)
     });
@@ -127,9 +141,15 @@ mod tests {
     }
 
     #[test]
-    fn shuffling_keeps_each_questions_counts_and_follows_the_seed() {
+    fn halves_hold_as_much_of_either_side_and_follow_the_seed() {
         let side = |index: usize| [Side::Positive, Side::Negative, Side::Positive][index % 3];
-        let values: Vec<[f32; 2]> = (0..30).map(|i| [i as f32, (i * i % 11) as f32]).collect();
+        // The first number is the trait; it has to vanish, whatever else differs.
+        let values: Vec<[f32; 2]> = (0..30)
+            .map(|i| {
+                let trait_of = if side(i) == Side::Positive { 7.0 } else { -3.0 };
+                [trait_of, (i * i % 11) as f32]
+            })
+            .collect();
         let means: Vec<LabelledMean<'_>> = values
             .iter()
             .enumerate()
@@ -139,23 +159,28 @@ mod tests {
                 values,
             })
             .collect();
-        let sides = shuffled_sides(&means, 3);
-        assert_eq!(sides, shuffled_sides(&means, 3));
-        assert_ne!(sides, shuffled_sides(&means, 4));
-        for question in sides.chunks(6) {
-            let positive = question.iter().filter(|side| **side == Side::Positive);
-            assert_eq!(positive.count(), 4);
-        }
         let like = LayerTable::new(vec![3.0, 4.0], 2).unwrap();
-        let table = shuffled_like(&means, &like, 3).unwrap().unwrap();
-        assert!((norm(table.row(Layer(0))) - 5.0).abs() < 1e-5);
-        assert_ne!(
-            table.values(),
-            shuffled_like(&means, &like, 4).unwrap().unwrap().values()
-        );
+        let of = |seed| shuffled_like(&means, &like, seed).unwrap().unwrap();
+        for seed in 0..20 {
+            let halves = balanced_halves(&means, seed);
+            assert_eq!(halves.len(), 20, "ten of each side");
+            for wanted in [Side::Positive, Side::Negative] {
+                let own = halves.iter().filter(|(i, _)| means[*i].side == wanted);
+                assert_eq!(own.map(|(_, sign)| sign).sum::<f64>(), 0.0);
+            }
+            let found = of(seed);
+            let row = found.row(Layer(0));
+            assert!(
+                row[0].abs() < 1e-5 && (row[1].abs() - 5.0).abs() < 1e-5,
+                "{row:?}"
+            );
+        }
+        assert_eq!(balanced_halves(&means, 3), balanced_halves(&means, 3));
+        assert_ne!(balanced_halves(&means, 3), balanced_halves(&means, 4));
         let one_sided: Vec<_> = means
-            .into_iter()
+            .iter()
             .filter(|mean| mean.side == Side::Positive)
+            .copied()
             .collect();
         assert!(shuffled_like(&one_sided, &like, 3).unwrap().is_none());
     }

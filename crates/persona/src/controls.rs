@@ -1,25 +1,33 @@
-//! Controls: what other directions of the same length do at the same place and dose. Asked of other questions than the
-//! sweep where the pack has them, so that the choice of the place does not flatter the vector.
+//! Controls: what other directions of the same length do at the same place and dose. Asked of questions that neither
+//! extraction nor the sweep asked where the pack has them, so that the choice of the place does not flatter the vector.
 
 use crate::answers::AnswerSettings;
+use crate::bootstrap::bootstrap_mean;
 use crate::coherence::CoherenceCriteria;
 use crate::control::{LabelledMean, random_like, rescaled, shuffled_like};
-use crate::outcome::{Baseline, BaselineError, BaselineSummary, Outcome};
+use crate::material::{Material, UnsteeredTrials};
+use crate::outcome::{
+    Baseline, BaselineError, BaselineSummary, INTERVAL_SEED, JudgedAnswer, Outcome,
+};
 use crate::push::{Place, Push, PushError};
-use crate::sweep::{Material, SweepSettings};
+use crate::sweep::SweepSettings;
 use crate::trait_pack::TraitPack;
-use crate::trait_vector::TraitVector;
+use crate::trait_vector::{TraitVector, norm};
 use crate::trials::{Trial, TrialRecords, TrialSetup};
 use crate::vector_metadata::Recommended;
-use crate::verdict::{Findings, Ruling, Verdict, VerdictCriteria, judge};
+use crate::verdict::{Figures, Rival, Ruling, TEST, Verdict, VerdictCriteria, judge};
+use crate::witness::{ContrastText, testify};
 use serde::{Deserialize, Serialize};
 use trimtab_engine::steering::PlanError;
-use trimtab_engine::{LayerTable, Scope};
+use trimtab_engine::{Layer, LayerTable, Scope};
 use ts_rs::{Config, TS, TypeVisitor};
 
-/// Mean differences of shuffled labels, and isotropic random directions.
-pub const SHUFFLED: u32 = 10;
-pub const RANDOM: u32 = 3;
+/// Mean differences of shuffled labels, as many as the randomisation test needs.
+pub const SHUFFLED: u32 = 19;
+/// Isotropic random directions, which are shown and not counted: no direction of activations looks like one.
+pub const RANDOM: u32 = 5;
+/// Evaluation questions that controls ask, after those of a brief sweep.
+const QUESTIONS: usize = 16;
 
 /// A direction that is compared.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -119,8 +127,6 @@ pub struct ControlSettings {
     pub layer: u32,
     /// Relative dose, above 0.
     pub dose: f64,
-    /// The largest dose at which the sweep found the text whole, for the sentence.
-    pub whole_up_to: Option<f64>,
     pub material: Material,
     pub neutral_samples: usize,
     pub scope: Scope,
@@ -130,16 +136,14 @@ pub struct ControlSettings {
 }
 
 impl ControlSettings {
-    /// 8 questions × 32 tokens, the questions after those of a default sweep. `seen` are the pairs that
-    /// extraction used.
+    /// 16 questions × 32 tokens, the questions after those of a brief sweep. `seen` are the pairs that extraction used.
     pub fn brief(pack: &TraitPack, seen: &[usize], layer: u32, dose: f64) -> Self {
         let sweep = SweepSettings::brief(pack, seen, 2);
         let asked = sweep.material.questions.len();
         Self {
             layer,
             dose,
-            whole_up_to: None,
-            material: Material::of(pack, seen, sweep.material.pairs.len(), asked, asked),
+            material: Material::of(pack, seen, sweep.material.pairs.len(), asked, QUESTIONS),
             neutral_samples: sweep.neutral_samples,
             scope: sweep.scope,
             max_tokens: sweep.answers.max_tokens,
@@ -157,21 +161,29 @@ pub enum ControlError {
     Plan(#[from] PlanError),
 }
 
-/// Controls made ready: their trials are the neutral ones, then one for each direction.
+/// Controls made ready: their trials are the unsteered ones, then one for each direction.
 #[derive(Clone, Debug)]
 pub struct Controls {
     settings: ControlSettings,
-    directions: Vec<Direction>,
+    unsteered: UnsteeredTrials,
+    /// With the cosine to the vector at the layer.
+    directions: Vec<(Direction, f64)>,
     name: String,
     /// Coefficient of the dose.
     coefficient: f32,
+    /// Texts that the second witness learns from.
+    contrast: Vec<ContrastText>,
 }
 
 /// A direction and what came of it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, TS)]
+#[ts(optional_fields)]
 pub struct ControlRow {
     #[serde(flatten)]
     pub direction: Direction,
+    /// To the vector, at the layer. Absent in reports of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cosine: Option<f64>,
     #[serde(flatten)]
     pub outcome: Outcome,
 }
@@ -189,9 +201,15 @@ pub struct ControlReport {
     /// Absent in reports of earlier versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<ControlDetail>,
+    /// Number of the test that the verdict follows, see [`TEST`]; absent in reports of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub test: Option<u32>,
+    /// The verdict's questions and their figures. Absent in reports of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answers: Option<Verdict>,
 }
 
-/// The material of controls, and what the verdict follows from.
+/// The material of controls.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, TS)]
 #[serde(rename_all = "camelCase")]
 pub struct ControlDetail {
@@ -200,18 +218,21 @@ pub struct ControlDetail {
     pub coefficient: f32,
     pub material: Material,
     pub unsteered: BaselineSummary,
-    pub verdict: Verdict,
+    /// The neutral answers, several to each question.
+    #[serde(default)]
+    pub unsteered_texts: Vec<JudgedAnswer>,
     pub coherence: CoherenceCriteria,
 }
 
 impl Controls {
-    /// `means` are the response-averaged residuals of the contrast set that made the vector; without
-    /// them there are no shuffled labels. `other` is another trait's vector.
+    /// `means` are the response-averaged residuals of the contrast set that made the vector; without them there are no
+    /// shuffled labels. `contrast` are its texts, for the second witness. `others` are the vectors of other traits.
     pub fn new(
         pack: &TraitPack,
         vector: &TraitVector,
         means: &[LabelledMean<'_>],
-        other: Option<&TraitVector>,
+        contrast: Vec<ContrastText>,
+        others: &[TraitVector],
         settings: ControlSettings,
     ) -> Result<(Self, TrialSetup), ControlError> {
         let norms = vector.neutral_norm.as_deref();
@@ -230,15 +251,18 @@ impl Controls {
             let table = random_like(&vector.table, seed)?;
             directions.push((Direction::Random(seed), table, 1.0));
         }
-        if let Some(other) = other {
+        for other in others {
             let table = rescaled(&other.table, &vector.table)?;
             directions.push((Direction::Other(other.name.clone()), table, 1.0));
         }
+        let pairs = settings.material.pairs.len();
+        let unsteered = UnsteeredTrials::new(settings.neutral_samples, pairs);
         let mut pushes = Vec::new();
-        for (_, table, sign) in &directions {
+        for (direction, table, sign) in &directions {
             let push = Push::new(table, place, norms)?;
             pushes.push(Trial {
                 plan: push.plan(sign * settings.dose, settings.scope),
+                choice: *direction == Direction::Vector,
                 ..Trial::default()
             });
         }
@@ -246,24 +270,34 @@ impl Controls {
             max_tokens: settings.max_tokens,
             ..AnswerSettings::default()
         };
-        let samples = settings.neutral_samples;
-        let setup = settings.material.setup(pack, answers, samples, pushes);
+        let setup = TrialSetup {
+            choice: Some([pack.name.replace('-', " "), pack.opposite.clone()]),
+            ..settings
+                .material
+                .setup(pack, answers, unsteered, pushes, true)
+        };
+        let layer = Layer(settings.layer);
         let controls = Self {
             coefficient: push.coefficient(settings.dose),
-            settings,
             directions: directions
                 .into_iter()
-                .map(|(direction, ..)| direction)
+                .map(|(direction, table, sign)| {
+                    let cosine = sign * cosine(vector.table.row(layer), table.row(layer));
+                    (direction, cosine)
+                })
                 .collect(),
+            settings,
+            unsteered,
             name: pack.name.clone(),
+            contrast,
         };
         Ok((controls, setup))
     }
 
-    /// A trial's control; `None` for a neutral trial.
+    /// A trial's control; `None` for an unsteered trial.
     pub fn direction(&self, trial: usize) -> Option<&Direction> {
-        let neutral = self.settings.neutral_samples.max(1);
-        self.directions.get(trial.checked_sub(neutral)?)
+        let at = trial.checked_sub(self.unsteered.count())?;
+        self.directions.get(at).map(|(direction, _)| direction)
     }
 
     /// The result of the records of [`Self::new`]'s trials; also before all of them are there.
@@ -272,27 +306,42 @@ impl Controls {
         setup: &TrialSetup,
         records: &TrialRecords,
     ) -> Result<ControlReport, BaselineError> {
-        let (neutral, pushed) = records.split_at(self.settings.neutral_samples.max(1));
-        let baseline = Baseline::of(neutral, self.settings.coherence)?;
+        let parts = self.unsteered.split(records);
+        let baseline = Baseline::of(parts.neutral, parts.instructed, self.settings.coherence)?;
         let rows: Vec<ControlRow> = self
             .directions
             .iter()
-            .zip(pushed)
-            .map(|(direction, answers)| ControlRow {
+            .zip(parts.steered)
+            .map(|((direction, cosine), answers)| ControlRow {
                 direction: direction.clone(),
+                cosine: Some(*cosine),
                 outcome: baseline.outcome(&setup.questions, answers),
             })
             .collect();
-        let findings = self.findings(&rows);
-        let mut caveats = self.settings.material.caveats();
-        if !self
-            .directions
+        let shifts: Vec<Vec<Option<f64>>> = parts
+            .steered
             .iter()
-            .any(|one| matches!(one, Direction::Shuffled(_)))
-        {
+            .map(|answers| baseline.shifts(answers))
+            .collect();
+        let witnesses = match parts.steered.first() {
+            Some(answers) => testify(
+                &self.contrast,
+                parts,
+                answers,
+                |answer| baseline.judge(answer).is_coherent(),
+                self.settings.criteria.min_auc,
+            ),
+            None => Vec::new(),
+        };
+        let figures = Figures {
+            witnesses,
+            ..self.figures(&rows, &shifts)
+        };
+        let mut caveats = self.settings.material.caveats();
+        if figures.shuffled.is_empty() {
             caveats.push("The responses that made the vector are not here, so there are no shuffled labels to compare with.".into());
         }
-        let verdict = judge(findings, self.settings.criteria);
+        let verdict = judge(figures, self.settings.criteria);
         Ok(ControlReport {
             rows,
             verdict: verdict.ruling,
@@ -303,44 +352,69 @@ impl Controls {
                 dose: self.settings.dose,
                 coefficient: self.coefficient,
                 material: self.settings.material.clone(),
+                unsteered_texts: parts
+                    .neutral
+                    .iter()
+                    .flat_map(|answers| baseline.outcome(&setup.questions, answers).texts)
+                    .collect(),
                 unsteered: baseline.summary,
-                verdict,
                 coherence: self.settings.coherence,
             }),
+            test: Some(TEST),
+            answers: Some(verdict),
         })
     }
 
-    fn findings(&self, rows: &[ControlRow]) -> Findings {
-        let effect = |row: &ControlRow| row.outcome.deviations().map(|effect| effect.value);
-        let all = |wanted: fn(&Direction) -> bool| -> Vec<f64> {
-            let own = rows.iter().filter(|row| wanted(&row.direction));
-            own.filter_map(effect).collect()
-        };
-        let vector = rows.iter().find(|row| row.direction == Direction::Vector);
-        let other = rows.iter().find_map(|row| match &row.direction {
-            Direction::Other(name) => Some((name.clone(), effect(row)?)),
-            _ => None,
-        });
-        Findings {
+    /// Figures of the verdict without its witnesses; `shifts` are in the order of `rows`.
+    fn figures(&self, rows: &[ControlRow], shifts: &[Vec<Option<f64>>]) -> Figures {
+        let of = |wanted: Direction| rows.iter().find(|row| row.direction == wanted);
+        let value = |row: &ControlRow| row.outcome.deviations().map(|effect| effect.value);
+        let vector = of(Direction::Vector);
+        let own = rows
+            .iter()
+            .position(|row| row.direction == Direction::Vector);
+        let rivals = rows
+            .iter()
+            .zip(shifts)
+            .filter_map(|(row, shifts_of_rival)| {
+                let Direction::Other(name) = &row.direction else {
+                    return None;
+                };
+                let cosine = row.cosine.unwrap_or(0.0);
+                let margins: Vec<Vec<f64>> = shifts[own?]
+                    .iter()
+                    .zip(shifts_of_rival)
+                    .map(|(own, rival)| own.zip(*rival).map(|(own, rival)| own - rival))
+                    .map(|margin| margin.into_iter().collect())
+                    .collect();
+                Some(Rival {
+                    name: name.clone(),
+                    cosine,
+                    effect: value(row),
+                    margin: bootstrap_mean(&margins, INTERVAL_SEED),
+                    relative: cosine.abs() >= self.settings.criteria.relative_cosine,
+                })
+            });
+        let shuffled = rows
+            .iter()
+            .filter(|row| matches!(row.direction, Direction::Shuffled(_)));
+        Figures {
             name: self.name.clone(),
             effect: vector.and_then(|row| row.outcome.deviations()),
             coherent: vector.map_or(0, |row| row.outcome.coherent),
-            questions: vector.map_or(0, |row| row.outcome.answers),
-            shuffled: all(|direction| matches!(direction, Direction::Shuffled(_))),
-            random: all(|direction| matches!(direction, Direction::Random(_))),
-            flipped: all(|direction| *direction == Direction::Flipped)
-                .first()
-                .copied(),
-            other,
+            answers: vector.map_or(0, |row| row.outcome.answers),
+            shuffled: shuffled.map(value).collect(),
+            flipped: of(Direction::Flipped).and_then(|row| row.outcome.deviations()),
+            rivals: rivals.collect(),
+            witnesses: Vec::new(),
             dose: self.settings.dose,
-            whole_up_to: self.settings.whole_up_to,
         }
     }
 }
 
 impl Controls {
-    /// `recommended` with its side against the trait opened as far as the flipped push was whole: a sweep tries
-    /// the trait's side alone. `max_incoherent` is the sweep's.
+    /// `recommended` with its side against the trait opened as far as the flipped push was whole, where it does anything: a
+    /// sweep tries the trait's side alone. `max_incoherent` is the sweep's.
     pub fn with_flipped_side(
         &self,
         report: &ControlReport,
@@ -354,8 +428,12 @@ impl Controls {
         let whole = flipped.is_some_and(|row| {
             row.outcome.coherent > 0 && row.outcome.incoherent_share <= max_incoherent
         });
+        let one_sided = report
+            .answers
+            .as_ref()
+            .is_none_or(|verdict| verdict.other_side.one_sided);
         Recommended {
-            min: match whole {
+            min: match whole && !one_sided {
                 true => recommended.min.min(-self.coefficient),
                 false => recommended.min,
             },
@@ -365,24 +443,21 @@ impl Controls {
 }
 
 /// Cosines between all pairs of `tables` at one layer, `[n, n]`; 0 where a row has no length.
-pub fn cosines(tables: &[&LayerTable], layer: trimtab_engine::Layer) -> Vec<f32> {
+pub fn cosines(tables: &[&LayerTable], layer: Layer) -> Vec<f32> {
     let rows: Vec<&[f32]> = tables.iter().map(|table| table.row(layer)).collect();
-    let cosine = |a: &[f32], b: &[f32]| {
-        let dot: f64 = a
-            .iter()
-            .zip(b)
-            .map(|(a, b)| f64::from(*a) * f64::from(*b))
-            .sum();
-        let length = crate::trait_vector::norm(a) * crate::trait_vector::norm(b);
-        if length > 0.0 {
-            (dot / length) as f32
-        } else {
-            0.0
-        }
-    };
     rows.iter()
-        .flat_map(|a| rows.iter().map(move |b| cosine(a, b)))
+        .flat_map(|a| rows.iter().map(move |b| cosine(a, b) as f32))
         .collect()
+}
+
+/// 0 where one has no length.
+fn cosine(a: &[f32], b: &[f32]) -> f64 {
+    let products = a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b));
+    let length = norm(a) * norm(b);
+    match length > 0.0 {
+        true => products.sum::<f64>() / length,
+        false => 0.0,
+    }
 }
 
 #[cfg(test)]
@@ -391,7 +466,9 @@ mod tests {
     use crate::extract::Side;
     use crate::outcome::tests::answer;
     use crate::trait_pack::tests::sample;
+    use crate::trials::TrialAnswer;
     use trimtab_engine::Layer;
+    use trimtab_engine::sampling::uniform;
 
     fn vector(name: &str, scale: f32) -> TraitVector {
         TraitVector {
@@ -411,11 +488,27 @@ mod tests {
         }
     }
 
+    /// The same answer, `drop` nats a token less likely in every context.
+    fn less_likely(answer: Option<TrialAnswer>, drop: f64) -> Option<TrialAnswer> {
+        let mut answer = answer?;
+        let contexts = &mut answer.likelihoods;
+        for likelihood in [
+            &mut contexts.usual,
+            &mut contexts.positive,
+            &mut contexts.negative,
+        ] {
+            *likelihood = likelihood.map(|likelihood| likelihood - drop);
+        }
+        Some(answer)
+    }
+
     /// A run in which the vector moves evidence by `effect` and everything else by nothing.
     fn report(effect: f64, flipped_logprob: f64) -> (Controls, ControlReport) {
         let mut pack = sample();
-        pack.questions.evaluation = (0..12).map(|i| format!("question {i}?")).collect();
-        let values: Vec<[f32; 8]> = (0..12).map(|i| [(i * 7 % 5) as f32; 8]).collect();
+        pack.questions.evaluation = (0..24).map(|i| format!("question {i}?")).collect();
+        let values: Vec<[f32; 8]> = (0..12_u32)
+            .map(|i| std::array::from_fn(|j| uniform(i, j as u32, 0)))
+            .collect();
         let means: Vec<LabelledMean<'_>> = values
             .iter()
             .enumerate()
@@ -429,20 +522,31 @@ mod tests {
                 values,
             })
             .collect();
-        let mut settings = ControlSettings::brief(&pack, &[0], 2, 0.2);
-        settings.whole_up_to = Some(0.3);
-        let other = vector("poetic", -3.0);
-        let (controls, setup) =
-            Controls::new(&pack, &vector("warm", 1.0), &means, Some(&other), settings).unwrap();
+        let settings = ControlSettings::brief(&pack, &[0], 2, 0.2);
+        let others = [vector("poetic", -1.5), vector("glad", 0.9)];
+        let (controls, setup) = Controls::new(
+            &pack,
+            &vector("warm", 1.0),
+            &means,
+            Vec::new(),
+            &others,
+            settings,
+        )
+        .unwrap();
         // The sweep asks questions 0 to 7; these begin after it.
-        assert_eq!(controls.settings.material.questions[..5], [8, 9, 10, 11, 0]);
+        assert_eq!(
+            controls.settings.material.questions,
+            (8..24).collect::<Vec<_>>()
+        );
         let records: TrialRecords = (0..setup.trials.len())
             .map(|trial| {
-                let answers = (0..8).map(|question| {
+                let answers = (0..16).map(|question| {
                     let noise = 0.1 * f64::from((trial as u32 * 3 + question) % 4);
                     match controls.direction(trial) {
                         Some(Direction::Vector) => answer(-1.0, effect + noise),
-                        Some(Direction::Flipped) => answer(flipped_logprob, noise - effect),
+                        Some(Direction::Flipped) => {
+                            less_likely(answer(-1.0, noise - effect), -1.0 - flipped_logprob)
+                        }
                         _ => answer(-1.0 - noise, noise),
                     }
                 });
@@ -454,15 +558,20 @@ mod tests {
     }
 
     #[test]
-    fn the_right_direction_stands_out_from_sixteen() {
+    fn the_right_direction_stands_out() {
         let (controls, found) = report(1.0, -1.0);
         let kinds = |wanted: fn(&Direction) -> bool| {
-            controls.directions.iter().filter(|d| wanted(d)).count()
+            let all = controls.directions.iter();
+            all.filter(|(direction, _)| wanted(direction)).count()
         };
-        assert_eq!(kinds(|d| matches!(d, Direction::Shuffled(_))), 10);
-        assert_eq!(kinds(|d| matches!(d, Direction::Random(_))), 3);
+        assert_eq!(kinds(|d| matches!(d, Direction::Shuffled(_))), 19);
+        assert_eq!(kinds(|d| matches!(d, Direction::Random(_))), 5);
         assert_eq!(found.verdict, Ruling::Works, "{}", found.sentence);
-        assert!(found.sentence.contains("poetic") && found.sentence.contains("0.30"));
+        let verdict = found.answers.unwrap();
+        assert_eq!(verdict.chance.rank, Some(0.05));
+        let relatives = verdict.specificity.rivals.iter().map(|one| one.relative);
+        assert_eq!(relatives.collect::<Vec<_>>(), [false, true]);
+        assert!(!verdict.other_side.one_sided);
         assert_eq!(report(0.0, -1.0).1.verdict, Ruling::DoesNot);
     }
 
@@ -472,6 +581,7 @@ mod tests {
             layers: vec![2],
             min: 0.0,
             max: 5.0,
+            usual: None,
         };
         let opened = |flipped_logprob| {
             let (controls, found) = report(1.0, flipped_logprob);

@@ -15,6 +15,7 @@ pub mod conversation;
 pub mod estimators;
 pub mod extract;
 pub mod json;
+pub mod material;
 pub mod neutral;
 pub mod outcome;
 pub mod plan;

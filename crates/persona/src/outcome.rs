@@ -1,20 +1,24 @@
 //! Outcomes of trials, against unsteered answers to the same questions.
 
 use crate::bootstrap::{Estimate, bootstrap_mean, deviation, mean};
-use crate::coherence::{Coherence, CoherenceBand, CoherenceCriteria, TooFewNeutralAnswers};
+use crate::coherence::{
+    Coherence, CoherenceBand, CoherenceCriteria, ContextBands, ContextLikelihoods,
+    TooFewNeutralAnswers,
+};
 use crate::json::Effect;
+use crate::material::TrialSlice;
 use crate::trials::TrialAnswer;
 use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
 /// Seed of every interval, so that the same answers have the same interval.
-const INTERVAL_SEED: u32 = 1;
+pub(crate) const INTERVAL_SEED: u32 = 1;
 
 /// The unsteered ("neutral") answers to the questions of a study, several to each, under the template's own
 /// system prompt.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Baseline {
-    pub band: CoherenceBand,
+    bands: ContextBands,
     /// Evidence of the coherent answers, `[question][answer]`, nats a token.
     evidence: Vec<Vec<f64>>,
     pub summary: BaselineSummary,
@@ -25,6 +29,7 @@ pub struct Baseline {
 pub struct BaselineSummary {
     /// Neutral answers, coherent or not.
     pub answers: usize,
+    /// Of the template's own system prompt.
     pub band: CoherenceBand,
     /// Mean of the coherent answers, nats a token; NaN until it is measured.
     pub evidence_mean: f64,
@@ -112,20 +117,27 @@ impl Outcome {
 }
 
 impl Baseline {
-    /// `trials` are the neutral ones, `[trial][question]`; answers not yet written or measured are left out.
+    /// `trials` are the neutral ones, `[trial][question]`, `instructed` those under positive and under negative
+    /// instructions; answers not yet written or measured are left out.
     pub fn of(
-        trials: &[Vec<Option<TrialAnswer>>],
+        trials: TrialSlice<'_>,
+        instructed: [TrialSlice<'_>; 2],
         criteria: CoherenceCriteria,
     ) -> Result<Self, BaselineError> {
         let answers: Vec<&TrialAnswer> = trials.iter().flatten().flatten().collect();
-        let logprobs: Vec<f64> = answers.iter().filter_map(|answer| answer.logprob).collect();
-        let band = CoherenceBand::of(&logprobs, criteria)?;
+        let likelihoods = |trials: TrialSlice<'_>| -> Vec<ContextLikelihoods> {
+            let answers = trials.iter().flatten().flatten();
+            answers.map(|answer| answer.likelihoods).collect()
+        };
+        let [positive, negative] = instructed.map(likelihoods);
+        let bands = ContextBands::of(&likelihoods(trials), &positive, &negative, criteria)?;
+        let band = bands.usual;
         let questions = trials.first().map_or(0, Vec::len);
         let evidence: Vec<Vec<f64>> = (0..questions)
             .map(|question| {
                 let own = trials.iter().filter_map(|trial| trial[question].as_ref());
-                own.filter(|answer| judge(&band, answer).is_coherent())
-                    .filter_map(|answer| answer.evidence)
+                own.filter(|answer| judged(&bands, answer).is_coherent())
+                    .filter_map(TrialAnswer::evidence)
                     .collect()
             })
             .collect();
@@ -138,7 +150,7 @@ impl Baseline {
         };
         let incoherent = answers
             .iter()
-            .filter(|answer| !judge(&band, answer).is_coherent());
+            .filter(|answer| !judged(&bands, answer).is_coherent());
         let summary = BaselineSummary {
             answers: answers.len(),
             band,
@@ -150,7 +162,7 @@ impl Baseline {
             incoherent_share: incoherent.count() as f64 / answers.len() as f64,
         };
         Ok(Self {
-            band,
+            bands,
             evidence,
             summary,
         })
@@ -161,6 +173,27 @@ impl Baseline {
         self.summary.evidence_deviation
     }
 
+    pub fn judge(&self, answer: &TrialAnswer) -> Coherence {
+        judged(&self.bands, answer)
+    }
+
+    /// Evidence of each coherent answer above the neutral answers to the same question, in deviations; `None` where there is
+    /// none. `[question]`
+    pub fn shifts(&self, answers: &[Option<TrialAnswer>]) -> Vec<Option<f64>> {
+        let shift = |(answer, neutral): (&Option<TrialAnswer>, &Vec<f64>)| {
+            let answer = answer.as_ref()?;
+            let coherent = self.judge(answer).is_coherent();
+            let own = answer.evidence().filter(|_| coherent)?;
+            Some((own - self.neutral_of(neutral)) / self.unit())
+        };
+        answers.iter().zip(&self.evidence).map(shift).collect()
+    }
+
+    /// Mean evidence of a question's coherent neutral answers. A question without any is measured from them all.
+    fn neutral_of(&self, neutral: &[f64]) -> f64 {
+        mean(neutral).unwrap_or(self.summary.evidence_mean)
+    }
+
     /// The outcome of the answers to `questions`, those that are there.
     pub fn outcome(&self, questions: &[String], answers: &[Option<TrialAnswer>]) -> Outcome {
         let there: Vec<&TrialAnswer> = answers.iter().flatten().collect();
@@ -169,12 +202,11 @@ impl Baseline {
         let mut texts = Vec::with_capacity(there.len());
         for ((question, answer), neutral) in questions.iter().zip(answers).zip(&self.evidence) {
             let Some(answer) = answer else { continue };
-            let coherence = judge(&self.band, answer);
+            let coherence = self.judge(answer);
             match coherence {
                 Coherence::Coherent => {
-                    // A question without a coherent neutral answer is measured from them all.
-                    let from = mean(neutral).unwrap_or(self.summary.evidence_mean);
-                    shifts.push(answer.evidence.iter().map(|own| own - from).collect());
+                    let from = self.neutral_of(neutral);
+                    shifts.push(answer.evidence().iter().map(|own| own - from).collect());
                 }
                 Coherence::TooUnlikely => incoherent[0] += 1,
                 Coherence::TooLikely => incoherent[1] += 1,
@@ -185,12 +217,15 @@ impl Baseline {
                 question: question.clone(),
                 text: answer.text.clone(),
                 coherence,
-                evidence: answer.evidence,
-                logprob: answer.logprob,
+                evidence: answer.evidence(),
+                logprob: answer.likelihoods.usual,
                 kl: answer.divergence,
             });
         }
-        let logprobs: Vec<f64> = there.iter().filter_map(|answer| answer.logprob).collect();
+        let logprobs: Vec<f64> = there
+            .iter()
+            .filter_map(|answer| answer.likelihoods.usual)
+            .collect();
         let divergences: Vec<f64> = there
             .iter()
             .filter_map(|answer| answer.divergence)
@@ -221,8 +256,8 @@ impl Baseline {
     }
 }
 
-fn judge(band: &CoherenceBand, answer: &TrialAnswer) -> Coherence {
-    band.judge(answer.logprob.unwrap_or(f64::NAN), &answer.tokens())
+fn judged(bands: &ContextBands, answer: &TrialAnswer) -> Coherence {
+    bands.judge(&answer.likelihoods, &answer.tokens())
 }
 
 fn mean_distinct(answers: &[&TrialAnswer]) -> [f64; 3] {
@@ -244,9 +279,14 @@ pub(crate) mod tests {
         Some(TrialAnswer {
             ids: (0..32).collect(),
             text: "so it is".into(),
-            logprob: Some(logprob),
+            likelihoods: ContextLikelihoods {
+                usual: Some(logprob),
+                alone: None,
+                positive: Some(evidence - 9.0),
+                negative: Some(-9.0),
+            },
             divergence: Some(0.5),
-            evidence: Some(evidence),
+            choice: None,
             prompt_reading: Vec::new(),
         })
     }
@@ -258,7 +298,12 @@ pub(crate) mod tests {
                 .map(|q| answer(-1.0 + shift * 0.1, f64::from(q) * 0.1 + shift * 0.05))
                 .collect()
         };
-        Baseline::of(&[trial(-1.0), trial(1.0)], CoherenceCriteria::default()).unwrap()
+        Baseline::of(
+            &[trial(-1.0), trial(1.0)],
+            [&[], &[]],
+            CoherenceCriteria::default(),
+        )
+        .unwrap()
     }
 
     #[test]
@@ -295,7 +340,7 @@ pub(crate) mod tests {
         let trial: Vec<_> = (0..9)
             .map(|i| answer(-1.0 - 0.01 * f64::from(i), 0.2))
             .collect();
-        let found = Baseline::of(&[trial], CoherenceCriteria::default());
+        let found = Baseline::of(&[trial], [&[], &[]], CoherenceCriteria::default());
         assert_eq!(found.unwrap_err(), BaselineError::NoSpread);
     }
 }

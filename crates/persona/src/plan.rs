@@ -341,6 +341,7 @@ mod tests {
             layers: vec![1],
             min: -2.0,
             max: 2.0,
+            usual: None,
         };
         let plan = resolve(&[term("cheerful=2")], &[vector(Some(recommended))], 2).unwrap();
         assert_eq!(plan.terms[0].layers, [Layer(1)]);

@@ -6,8 +6,9 @@ use crate::bootstrap::{Estimate, bootstrap, correlation, mean};
 use crate::calibration::{Calibration, LayerStatistics};
 use crate::coherence::CoherenceCriteria;
 use crate::json::Correlation;
+use crate::material::{Material, UnsteeredTrials};
 use crate::outcome::{Baseline, BaselineError, BaselineSummary};
-use crate::sweep::{Material, SweepSettings};
+use crate::sweep::SweepSettings;
 use crate::trait_pack::{InstructionPair, TraitPack};
 use crate::trials::{Trial, TrialAnswer, TrialRecords, TrialSetup};
 use serde::{Deserialize, Serialize};
@@ -182,7 +183,13 @@ impl Prediction {
         let material = &settings.material;
         let setup = TrialSetup {
             direction: Some(direction),
-            ..material.setup(pack, answers, samples, graded.collect())
+            ..material.setup(
+                pack,
+                answers,
+                UnsteeredTrials::new(samples, 0),
+                graded.collect(),
+                false,
+            )
         };
         Some((Self { settings, systems }, setup))
     }
@@ -197,7 +204,9 @@ impl Prediction {
         records: &TrialRecords,
     ) -> Result<PredictionReport, BaselineError> {
         let (neutral, graded) = records.split_at(self.settings.neutral_samples.max(1));
-        let baseline = Baseline::of(neutral, self.settings.coherence)?;
+        // The strongest prompts are the contexts that explain a style.
+        let (against, towards) = (&graded[..1], &graded[graded.len() - 1..]);
+        let baseline = Baseline::of(neutral, [towards, against], self.settings.coherence)?;
         let mut others = graded.iter();
         let rows: Vec<(Grade, &Vec<Option<TrialAnswer>>)> = Grade::ALL
             .iter()
@@ -217,11 +226,9 @@ impl Prediction {
                             grade: *grade,
                             question,
                             reading: f64::from(*answer.prompt_reading.get(layer)?),
-                            evidence: (answer.evidence? - summary.evidence_mean) / baseline.unit(),
-                            coherent: baseline
-                                .band
-                                .judge(answer.logprob.unwrap_or(f64::NAN), &answer.tokens())
-                                .is_coherent(),
+                            evidence: (answer.evidence()? - summary.evidence_mean)
+                                / baseline.unit(),
+                            coherent: baseline.judge(answer).is_coherent(),
                         })
                     })
                 })
@@ -340,30 +347,31 @@ fn sentence(
             found.value, found.low, found.high
         )
     };
-    let Some(pooled) = pooled else {
-        return format!(
+    let reading = format!("The reading of {name} at {layer}, taken before the answer begins,");
+    let headline = match within {
+        None => format!(
             "There are too few coherent answers to tell whether {name} can be read before the answer."
-        );
-    };
-    let opening = match (pooled.low > 0.0, pooled.high < 0.0) {
-        (true, _) => format!(
-            "The reading of {name} at {layer}, taken before the answer begins, tells how much of the trait the answer will show"
         ),
-        (_, true) => format!(
-            "The reading of {name} at {layer}, taken before the answer begins, points the wrong way"
+        Some(within) if within.low > 0.0 => format!(
+            "{reading} tells how much of the trait the answer will show, also among answers under one system prompt: {}.",
+            number(within)
         ),
-        _ => format!(
-            "The reading of {name} at {layer}, taken before the answer begins, does not tell how much of the trait the answer will show"
+        Some(within) if within.high < 0.0 => format!(
+            "{reading} points the wrong way among answers under one system prompt: {}.",
+            number(within)
+        ),
+        Some(within) => format!(
+            "{reading} does not tell, among answers under one system prompt, which will show more of the trait: {}.",
+            number(within)
         ),
     };
-    let within = match within {
-        Some(within) => format!("within one system prompt {}", number(within)),
-        None => "within one system prompt there is too little to tell".into(),
-    };
-    format!(
-        "{opening}: {} over all system prompts; {within}.",
-        number(pooled)
-    )
+    match pooled {
+        None => headline,
+        Some(pooled) => format!(
+            "{headline} Over all system prompts together {}: that is mostly which instruction was given.",
+            number(pooled)
+        ),
+    }
 }
 
 #[cfg(test)]
@@ -426,7 +434,9 @@ mod tests {
         assert!(against.pooled.estimate().unwrap().low > 0.9);
         assert!(against.within.estimate().unwrap().high < 0.0);
         assert!(
-            found.sentence.contains("tells how much"),
+            found
+                .sentence
+                .contains("also among answers under one system prompt"),
             "{}",
             found.sentence
         );

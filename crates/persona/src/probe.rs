@@ -22,9 +22,13 @@ pub struct Linear {
 }
 
 impl Linear {
+    pub fn log_odds(&self, features: &DVector<f64>) -> f64 {
+        self.weights.dot(features) + self.intercept
+    }
+
     /// Chance of the positive side.
     pub fn chance(&self, features: &DVector<f64>) -> f64 {
-        1.0 / (1.0 + (-(self.weights.dot(features) + self.intercept)).exp())
+        1.0 / (1.0 + (-self.log_odds(features)).exp())
     }
 }
 

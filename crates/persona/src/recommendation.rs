@@ -28,6 +28,8 @@ pub struct RangeCriteria {
     pub turn_back: f64,
     /// Least evidence, in deviations, for a place to be recommended at all.
     pub min_effect: f64,
+    /// KL(steered‖unsteered), nats a token, at which places are compared.
+    pub equal_cost: f64,
 }
 
 impl Default for RangeCriteria {
@@ -36,6 +38,7 @@ impl Default for RangeCriteria {
             max_incoherent: 0.25,
             turn_back: 0.5,
             min_effect: 0.5,
+            equal_cost: 0.2,
         }
     }
 }
@@ -96,13 +99,17 @@ pub struct Choice {
     /// At which cost the places were compared, and in what: KL in nats a token, or the relative dose.
     pub equal_cost: f64,
     pub cost_is_kl: bool,
-    /// Evidence there, in deviations, between the nearest two points in proportion.
+    /// Evidence there, in deviations, and the relative dose: between the nearest two points in proportion.
     pub effect_at_equal_cost: f64,
+    /// 0 in reports of earlier versions.
+    #[serde(default)]
+    pub dose_at_equal_cost: f64,
 }
 
-/// Chooses among `curves`, one a place, each the points on the trait's side (doses above 0). Every place is
-/// looked at within its working range at the same cost: the median of the costs at which the ranges end (a place
-/// whose range ends earlier at its end). `None` when no place has enough evidence within its range.
+/// Chooses among `curves`, one a place, each the points on the trait's side (doses above 0). Every place is looked at
+/// within its working range at the same cost, [`RangeCriteria::equal_cost`]; where that is not known, at the median of the
+/// doses at which the ranges end. A place whose range ends earlier is looked at there. `None` when no place has enough
+/// evidence within its range.
 pub fn choose(curves: &[Vec<DosePoint>], criteria: &RangeCriteria) -> Option<Choice> {
     let cost_is_kl = curves.iter().flatten().all(|point| point.kl.is_some());
     let cost = |point: &DosePoint| match point.kl {
@@ -113,8 +120,8 @@ pub fn choose(curves: &[Vec<DosePoint>], criteria: &RangeCriteria) -> Option<Cho
         .iter()
         .map(|points| working_range(points, criteria))
         .collect();
-    // From nothing at no cost through the points of the range, costs never falling.
-    let paths: Vec<Vec<(f64, f64)>> = curves
+    // From nothing at no cost through the points of the range, costs never falling: (cost, [effect, dose]).
+    let paths: Vec<Vec<(f64, [f64; 2])>> = curves
         .iter()
         .zip(&ranges)
         .map(|(points, range)| {
@@ -123,10 +130,11 @@ pub fn choose(curves: &[Vec<DosePoint>], criteria: &RangeCriteria) -> Option<Cho
                 .filter(|point| point.dose <= range.end)
                 .collect();
             inside.sort_by(|a, b| a.dose.total_cmp(&b.dose));
-            let mut path = vec![(0.0, 0.0)];
+            let mut path = vec![(0.0, [0.0, 0.0])];
             for point in inside {
                 let highest = path.last().map_or(0.0, |(cost, _)| *cost);
-                path.push((cost(point).max(highest), point.effect.unwrap_or(0.0)));
+                let reached = [point.effect.unwrap_or(0.0), point.dose];
+                path.push((cost(point).max(highest), reached));
             }
             path
         })
@@ -138,8 +146,12 @@ pub fn choose(curves: &[Vec<DosePoint>], criteria: &RangeCriteria) -> Option<Cho
         .filter_map(|&index| paths[index].last().map(|(cost, _)| *cost))
         .collect();
     ends.sort_by(f64::total_cmp);
-    let equal_cost = *ends.get(ends.len().saturating_sub(1) / 2)?;
-    let effect = |index: usize| effect_at(&paths[index], equal_cost);
+    let median = *ends.get(ends.len().saturating_sub(1) / 2)?;
+    let equal_cost = match cost_is_kl {
+        true => criteria.equal_cost,
+        false => median,
+    };
+    let effect = |index: usize| reached_at(&paths[index], equal_cost)[0];
     let curve = working
         .into_iter()
         .max_by(|&a, &b| effect(a).total_cmp(&effect(b)))?;
@@ -149,16 +161,20 @@ pub fn choose(curves: &[Vec<DosePoint>], criteria: &RangeCriteria) -> Option<Cho
         equal_cost,
         cost_is_kl,
         effect_at_equal_cost: effect(curve),
+        dose_at_equal_cost: reached_at(&paths[curve], equal_cost)[1],
     })
 }
 
-/// `path` is (cost, effect) with costs ascending, from (0, 0).
-fn effect_at(path: &[(f64, f64)], cost: f64) -> f64 {
+/// `path` is (cost, what is reached) with costs ascending, from nothing at cost 0.
+fn reached_at(path: &[(f64, [f64; 2])], cost: f64) -> [f64; 2] {
     let after = path.partition_point(|(at, _)| *at <= cost);
     match (path.get(after.saturating_sub(1)), path.get(after)) {
-        (Some((c0, e0)), Some((c1, e1))) => e0 + (e1 - e0) * (cost - c0) / (c1 - c0),
-        (Some((_, effect)), None) => *effect,
-        (None, _) => 0.0,
+        (Some((c0, before)), Some((c1, behind))) => {
+            let share = (cost - c0) / (c1 - c0);
+            [0, 1].map(|i| before[i] + (behind[i] - before[i]) * share)
+        }
+        (Some((_, end)), None) => *end,
+        (None, _) => [0.0; 2],
     }
 }
 
@@ -228,9 +244,10 @@ mod tests {
         let choice = choose(&[dear, cheap], &RangeCriteria::default()).unwrap();
         assert_eq!(
             (choice.curve, choice.cost_is_kl, choice.equal_cost),
-            (1, true, 0.4)
+            (1, true, 0.2)
         );
-        assert!((choice.effect_at_equal_cost - 2.0).abs() < 1e-9);
+        assert!((choice.effect_at_equal_cost - 1.0).abs() < 1e-9);
+        assert!((choice.dose_at_equal_cost - 0.1).abs() < 1e-9);
     }
 
     #[test]

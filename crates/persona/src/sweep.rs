@@ -3,6 +3,7 @@
 
 use crate::answers::AnswerSettings;
 use crate::coherence::CoherenceCriteria;
+use crate::material::{Material, UnsteeredTrials};
 use crate::outcome::{Baseline, BaselineError, BaselineSummary, Outcome};
 use crate::push::{Place, Push, PushError};
 use crate::recommendation::{
@@ -10,7 +11,7 @@ use crate::recommendation::{
 };
 use crate::trait_pack::TraitPack;
 use crate::trait_vector::TraitVector;
-use crate::trials::{Trial, TrialRecords, TrialSetup};
+use crate::trials::{Trial, TrialAnswer, TrialRecords, TrialSetup};
 use crate::vector_metadata::Recommended;
 use serde::{Deserialize, Serialize};
 use trimtab_engine::{Layer, Scope};
@@ -18,6 +19,8 @@ use ts_rs::TS;
 
 /// Relative doses of a default sweep, towards the trait.
 pub const DOSES: [f64; 3] = [0.1, 0.2, 0.3];
+/// Doses that are tried one after another at a place where the text is still whole.
+const FURTHER_DOSES: [f64; 4] = [0.45, 0.6, 0.8, 1.0];
 /// Depths at which a default sweep pushes, as shares of the model's layers.
 const DEPTHS: [f64; 4] = [0.37, 0.47, 0.57, 0.67];
 const QUESTIONS: usize = 8;
@@ -27,97 +30,13 @@ const NEUTRAL_SAMPLES: usize = 3;
 /// Maximum number of unseen pairs that a default study measures evidence with; each costs two readings of every answer.
 const PAIRS: usize = 2;
 
-/// The pairs and questions of a pack that a study asks.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
-#[serde(rename_all = "camelCase")]
-pub struct Material {
-    /// Indices into the pack's instructions; evidence is measured with these.
-    pub pairs: Vec<usize>,
-    /// True if extraction saw none of the pairs.
-    pub unseen: bool,
-    /// Indices into the pack's evaluation questions, which extraction never sees.
-    pub questions: Vec<usize>,
-}
-
-impl Material {
-    /// At most `pairs` pairs that extraction did not see (`seen`), and `questions` evaluation questions from
-    /// number `first` on, from the beginning again where there are no more. Where extraction saw every pair,
-    /// the last ones are taken, and [`Self::unseen`] is false.
-    pub fn of(
-        pack: &TraitPack,
-        seen: &[usize],
-        pairs: usize,
-        first: usize,
-        questions: usize,
-    ) -> Self {
-        let all = pack.instructions.len();
-        let unseen: Vec<usize> = (0..all).filter(|pair| !seen.contains(pair)).collect();
-        let known = unseen.is_empty();
-        let from = if known { (0..all).collect() } else { unseen };
-        let there = pack.questions.evaluation.len();
-        Self {
-            pairs: from[from.len().saturating_sub(pairs.max(1))..].to_vec(),
-            unseen: !known,
-            questions: (first..first + questions.min(there))
-                .map(|question| question % there.max(1))
-                .collect(),
-        }
-    }
-
-    fn questions_of(&self, pack: &TraitPack) -> Vec<String> {
-        let all = &pack.questions.evaluation;
-        let own = self
-            .questions
-            .iter()
-            .filter_map(|&question| all.get(question));
-        own.cloned().collect()
-    }
-
-    /// The trials of a study that asks this: `samples` unsteered answers to each question, then `others`. Evidence is measured
-    /// with all pairs.
-    pub fn setup(
-        &self,
-        pack: &TraitPack,
-        answers: AnswerSettings,
-        samples: usize,
-        others: Vec<Trial>,
-    ) -> TrialSetup {
-        let pairs = self.pairs.iter();
-        let pairs: Vec<_> = pairs
-            .filter_map(|&pair| pack.instructions.get(pair).cloned())
-            .collect();
-        let neutral = (0..samples.max(1)).map(|sample| Trial {
-            sample,
-            ..Trial::default()
-        });
-        let trials = neutral.chain(others).map(|trial| Trial {
-            pairs: (0..pairs.len()).collect(),
-            ..trial
-        });
-        TrialSetup {
-            trials: trials.collect(),
-            questions: self.questions_of(pack),
-            pairs,
-            answers,
-            direction: None,
-        }
-    }
-
-    /// Sentences that a reader should know about the material.
-    pub fn caveats(&self) -> Vec<String> {
-        let mut caveats = Vec::new();
-        if !self.unseen {
-            caveats.push("Evidence was measured with instructions that extraction may have used as well, so it may flatter the vector.".to_owned());
-        }
-        caveats
-    }
-}
-
 #[derive(Clone, Debug)]
 pub struct SweepSettings {
     pub places: Vec<Place>,
     /// Relative doses; below 0: against the trait.
     pub doses: Vec<f64>,
+    /// Tried after those, in this order, at each place until the text breaks.
+    pub further_doses: Vec<f64>,
     pub material: Material,
     pub neutral_samples: usize,
     /// Tokens that are pushed. With [`Scope::Response`] the prompts stay as they are and are read once.
@@ -139,6 +58,7 @@ impl SweepSettings {
         Self {
             places: layers.into_iter().map(Place::Layer).collect(),
             doses: DOSES.to_vec(),
+            further_doses: FURTHER_DOSES.to_vec(),
             material: Material::of(pack, seen, PAIRS, 0, QUESTIONS),
             neutral_samples: NEUTRAL_SAMPLES,
             scope: Scope::Response,
@@ -156,7 +76,7 @@ impl SweepSettings {
         let each = (1..layer_rows as u32).map(Place::Layer);
         Self {
             places: each.chain([Place::AllLayers]).collect(),
-            doses: vec![-0.3, -0.2, -0.1, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4],
+            doses: vec![-0.3, -0.2, -0.1, 0.05, 0.1, 0.15, 0.2, 0.3],
             material: Material::of(pack, seen, usize::MAX, 0, usize::MAX),
             ..Self::brief(pack, seen, layer_rows)
         }
@@ -171,10 +91,11 @@ pub struct Setting {
     pub coefficient: f32,
 }
 
-/// A sweep made ready: its trials are the neutral ones, then one for each setting.
+/// A sweep made ready: its trials are the unsteered ones, then one for each setting.
 #[derive(Clone, Debug)]
 pub struct Sweep {
     settings: SweepSettings,
+    unsteered: UnsteeredTrials,
     rows: Vec<Setting>,
     trait_name: String,
     /// `L+1`
@@ -268,11 +189,13 @@ impl Sweep {
         vector: &TraitVector,
         settings: SweepSettings,
     ) -> Result<(Self, TrialSetup), PushError> {
+        let pairs = settings.material.pairs.len();
+        let unsteered = UnsteeredTrials::new(settings.neutral_samples, pairs);
         let mut pushes = Vec::new();
         let mut rows = Vec::new();
         for &place in &settings.places {
             let push = Push::new(&vector.table, place, vector.neutral_norm.as_deref())?;
-            for &dose in &settings.doses {
+            for &dose in settings.doses.iter().chain(&settings.further_doses) {
                 rows.push(Setting {
                     place,
                     dose,
@@ -285,10 +208,11 @@ impl Sweep {
                 });
             }
         }
-        let (answers, samples) = (settings.answers, settings.neutral_samples);
-        let setup = settings.material.setup(pack, answers, samples, pushes);
+        let material = &settings.material;
+        let setup = material.setup(pack, settings.answers, unsteered, pushes, false);
         let sweep = Self {
             settings,
+            unsteered,
             rows,
             trait_name: pack.name.clone(),
             layer_rows: vector.table.rows(),
@@ -296,16 +220,40 @@ impl Sweep {
         Ok((sweep, setup))
     }
 
-    /// A trial's name for people; `None` for a neutral one.
+    /// Trials in the order in which they are made: all the settings that are asked for, then further doses one by one.
+    pub fn stages(&self) -> Vec<Vec<usize>> {
+        let each = self.settings.doses.len() + self.settings.further_doses.len();
+        let first = self.unsteered.count();
+        let dose_of = |row: usize| row % each.max(1);
+        let asked = (0..self.rows.len()).filter(|&row| dose_of(row) < self.settings.doses.len());
+        let mut stages = vec![(0..first).chain(asked.map(|row| first + row)).collect()];
+        for dose in self.settings.doses.len()..each {
+            let rows = (0..self.rows.len()).filter(|&row| dose_of(row) == dose);
+            stages.push(rows.map(|row| first + row).collect());
+        }
+        stages
+    }
+
+    /// Whether a further dose is worth trying: at the dose before it, the text at its place was whole.
+    pub fn is_wanted(&self, setup: &TrialSetup, records: &TrialRecords, trial: usize) -> bool {
+        let each = self.settings.doses.len() + self.settings.further_doses.len();
+        let row = trial.saturating_sub(self.unsteered.count());
+        if trial < self.unsteered.count() || row % each.max(1) < self.settings.doses.len() {
+            return true;
+        }
+        self.row(setup, records, trial - 1).is_some_and(|before| {
+            let outcome = &before.outcome;
+            let whole = outcome.incoherent_share <= self.settings.range.max_incoherent;
+            outcome.coherent > 0 && whole
+        })
+    }
+
+    /// A trial's name for people; `None` for an unsteered one.
     pub fn setting(&self, trial: usize) -> Option<&Setting> {
-        self.rows.get(trial.checked_sub(self.neutral())?)
+        self.rows.get(trial.checked_sub(self.unsteered.count())?)
     }
 
-    fn neutral(&self) -> usize {
-        self.settings.neutral_samples.max(1)
-    }
-
-    /// The row of one trial as far as it is there; `None` for a neutral one, and before the neutral answers are.
+    /// The row of one trial as far as it is there; `None` for an unsteered one, and before the neutral answers are.
     pub fn row(
         &self,
         setup: &TrialSetup,
@@ -313,12 +261,16 @@ impl Sweep {
         trial: usize,
     ) -> Option<SweepRow> {
         let setting = *self.setting(trial)?;
-        let neutral = &records[..self.neutral()];
-        let baseline = Baseline::of(neutral, self.settings.coherence).ok()?;
+        let baseline = self.baseline(records).ok()?;
         Some(self.row_of(
             &setting,
             baseline.outcome(&setup.questions, &records[trial]),
         ))
+    }
+
+    fn baseline(&self, records: &TrialRecords) -> Result<Baseline, BaselineError> {
+        let parts = self.unsteered.split(records);
+        Baseline::of(parts.neutral, parts.instructed, self.settings.coherence)
     }
 
     fn row_of(&self, setting: &Setting, outcome: Outcome) -> SweepRow {
@@ -338,8 +290,8 @@ impl Sweep {
         setup: &TrialSetup,
         records: &TrialRecords,
     ) -> Result<SweepReport, BaselineError> {
-        let (neutral, steered) = records.split_at(self.neutral());
-        let baseline = Baseline::of(neutral, self.settings.coherence)?;
+        let baseline = self.baseline(records)?;
+        let steered = self.unsteered.split(records).steered;
         let rows: Vec<SweepRow> = self
             .rows
             .iter()
@@ -348,11 +300,15 @@ impl Sweep {
                 self.row_of(setting, baseline.outcome(&setup.questions, answers))
             })
             .collect();
-        let complete = records.iter().flatten().all(|answer| {
-            answer
-                .as_ref()
-                .is_some_and(|a| a.evidence.is_some() || a.ids.is_empty())
-        });
+        let complete = (0..records.len())
+            .filter(|&trial| self.is_wanted(setup, records, trial))
+            .all(|trial| {
+                let measured = |answer: &TrialAnswer| answer.is_measured(&setup.trials[trial]);
+                let answers = records[trial].iter();
+                answers
+                    .clone()
+                    .all(|answer| answer.as_ref().is_some_and(measured))
+            });
         let criteria = &self.settings.range;
         let curve = |place: Place, sign: f64| -> Vec<DosePoint> {
             let own = self.rows.iter().zip(&rows).filter(|(setting, row)| {
@@ -434,6 +390,7 @@ impl Sweep {
             layers: vec![layer],
             min: (low_dose * unit) as f32,
             max: (choice.range.end * unit) as f32,
+            usual: Some((choice.dose_at_equal_cost * unit) as f32),
         };
         let found = SweepChoice {
             layer,
@@ -454,23 +411,21 @@ impl Sweep {
                 self.settings.range.min_effect
             );
         };
-        let range = &found.choice.range;
+        let choice = &found.choice;
+        let range = &choice.range;
         let end = match (range.breaks_at, range.turns_at) {
             (Some(dose), _) => format!("at {dose} the text breaks"),
             (None, Some(dose)) => format!("at {dose} the evidence turns back"),
             (None, None) => "no larger dose was tried".into(),
         };
-        let best = rows.iter().find(|row| {
-            !row.all_layers && row.layers == [found.layer] && row.dose == found.best_dose
-        });
-        let cost = best
-            .and_then(|row| row.outcome.perplexity)
-            .map_or(String::new(), |steered| {
-                format!(", where the unsteered model's perplexity of the text is {steered:.1}")
-            });
+        let tried = rows.iter().filter(|row| row.outcome.answers > 0).count();
+        let cost = match choice.cost_is_kl {
+            true => format!("at a cost of {} nats a token ", choice.equal_cost),
+            false => String::new(),
+        };
         format!(
-            "{name} is pushed best at layer {}: doses up to {} keep the text whole ({end}); at {} it moves the model's own evidence by {:.1} deviations of neutral answers{cost}.",
-            found.layer, found.high_dose, found.best_dose, range.best_effect
+            "{name} is pushed best at layer {}: {cost}(dose {:.2}) it moves the model's own evidence by {:.1} deviations of neutral answers, the best of {tried} settings tried, so expect less. Doses up to {} keep the text whole ({end}).",
+            found.layer, choice.dose_at_equal_cost, choice.effect_at_equal_cost, found.high_dose
         )
     }
 }
@@ -510,6 +465,7 @@ mod tests {
         SweepSettings {
             places: vec![Place::Layer(1), Place::Layer(2), Place::AllLayers],
             doses: vec![0.1, 0.2],
+            further_doses: vec![0.4],
             neutral_samples: 4,
             ..SweepSettings::brief(pack, &[0], 4)
         }
@@ -531,25 +487,36 @@ mod tests {
     fn the_range_that_works_is_recommended_in_the_files_own_coefficients() {
         let pack = sample();
         let (sweep, setup) = Sweep::new(&pack, &vector(), settings(&pack)).unwrap();
-        assert_eq!(setup.trials.len(), 4 + 6);
-        assert_eq!(sweep.setting(3), None);
-        assert_eq!(sweep.setting(5).unwrap().dose, 0.2);
+        assert_eq!(setup.trials.len(), 4 + 2 + 9);
+        assert_eq!(sweep.setting(5), None);
+        assert_eq!(sweep.setting(7).unwrap().dose, 0.2);
+        assert_eq!(
+            sweep.stages(),
+            [vec![0, 1, 2, 3, 4, 5, 6, 7, 9, 10, 12, 13], vec![8, 11, 14]]
+        );
         let questions = setup.questions.len();
         let fill = |logprob, evidence| vec![answer(logprob, evidence); questions];
-        let mut records: TrialRecords = (0..4)
-            .map(|i| fill(-1.0 - 0.1 * f64::from(i), 0.1 * f64::from(i)))
+        let mut records: TrialRecords = (0..6)
+            .map(|i| fill(-1.0 - 0.1 * f64::from(i % 4), 0.1 * f64::from(i)))
             .collect();
         // Layer 1 moves little; layer 2 more, and breaks; all layers most, and are not recommended.
         for (logprob, evidence) in [
             (-1.1, 0.2),
             (-1.1, 0.3),
+            (-1.1, 0.3),
             (-1.1, 0.8),
             (-9.0, 0.9),
+            (-9.0, 0.9),
+            (-1.1, 3.0),
             (-1.1, 3.0),
             (-1.1, 3.0),
         ] {
             records.push(fill(logprob, evidence));
         }
+        let wanted = |trial| sweep.is_wanted(&setup, &records, trial);
+        assert_eq!([8, 11, 14].map(wanted), [true, false, true]);
+        // A dose past the one at which the text broke need not be there.
+        records[11] = vec![None; questions];
         let report = sweep.report(&setup, &records).unwrap();
         let detail = report.detail.unwrap();
         let found = detail.choice.unwrap();
@@ -567,7 +534,7 @@ mod tests {
             report.sentence
         );
 
-        records[5] = vec![None; questions];
+        records[7] = vec![None; questions];
         let partial = sweep.report(&setup, &records).unwrap();
         assert!(
             !partial.detail.unwrap().complete

@@ -214,7 +214,7 @@ fn is_unseen(c: char) -> bool {
     c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-fn check_text(field: &str, text: &str, most: usize) -> Result<(), TraitPackError> {
+pub(crate) fn check_text(field: &str, text: &str, most: usize) -> Result<(), TraitPackError> {
     if text.trim().is_empty() {
         return Err(refuse(field, "is empty; write something"));
     }

@@ -2,7 +2,7 @@
 //! unsteered model. What sweeps, controls and predictions are made of.
 
 use crate::answers::AnswerSettings;
-use crate::coherence::distinct_n;
+use crate::coherence::{ContextLikelihoods, distinct_n};
 use crate::conversation::token_ids;
 use crate::trait_pack::InstructionPair;
 use crate::trait_vector::{sha256, tensor_hash};
@@ -25,6 +25,8 @@ pub struct Trial {
     pub pairs: Vec<usize>,
     /// True if KL(steered‖unsteered) is to be measured, where the engine can.
     pub divergence: bool,
+    /// True if the third witness is to be asked, see [`TrialSetup::choice`].
+    pub choice: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -33,51 +35,40 @@ pub struct TrialSetup {
     pub questions: Vec<String>,
     pub pairs: Vec<InstructionPair>,
     pub answers: AnswerSettings,
+    /// Words for the trait and its opposite that the third witness chooses between.
+    pub choice: Option<[String; 2]>,
     /// Index of the engine's direction that is read at the last prompt token.
     pub direction: Option<usize>,
 }
 
 impl TrialSetup {
-    /// Equal for setups whose records are interchangeable, whoever made them: the same model, and the same plans, system
-    /// prompts, questions and measurements. `reading` is the hash of the direction that is read.
-    pub fn key(&self, model_sha256: &str, reading: Option<&str>) -> String {
-        let trials: Vec<_> = self
-            .trials
+    /// Key of each trial's answers, equal wherever they are interchangeable, whoever made them: the same model, plan, system
+    /// prompt, questions and measurements. Answers that several studies need are so made once. `reading` is the hash of the
+    /// direction that is read.
+    pub fn keys(&self, model_sha256: &str, reading: Option<&str>) -> Vec<String> {
+        self.trials
             .iter()
-            .map(|trial| {
-                let terms = trial.plan.terms.iter();
-                let plan: Vec<_> = terms
-                    .map(|term| {
-                        let vector = tensor_hash(&term.vector);
-                        (vector, &term.layers, term.operation, term.scope)
-                    })
-                    .collect();
-                let Trial {
-                    system,
-                    sample,
-                    pairs,
-                    divergence,
-                    ..
-                } = trial;
-                (plan, system, sample, pairs, divergence)
+            .map(|trial| self.key(trial, model_sha256, reading))
+            .collect()
+    }
+
+    fn key(&self, trial: &Trial, model_sha256: &str, reading: Option<&str>) -> String {
+        let terms = trial.plan.terms.iter();
+        let plan: Vec<_> = terms
+            .map(|term| {
+                let vector = tensor_hash(&term.vector);
+                (vector, &term.layers, term.operation, term.scope)
             })
             .collect();
-        let Self {
-            questions,
-            pairs,
-            answers,
-            direction,
-            ..
-        } = self;
-        let all = (
-            model_sha256,
-            trials,
-            questions,
-            pairs,
-            answers,
-            direction,
-            reading,
-        );
+        let pairs: Vec<_> = trial
+            .pairs
+            .iter()
+            .map(|&pair| self.pairs.get(pair))
+            .collect();
+        let choice = self.choice.as_ref().filter(|_| trial.choice);
+        let measured = (&pairs, trial.divergence, choice, self.direction, reading);
+        let written = (model_sha256, plan, &trial.system, trial.sample);
+        let all = (written, &self.questions, &self.answers, measured);
         sha256(&serde_json::to_vec(&all).unwrap_or_default())
     }
 }
@@ -89,14 +80,12 @@ pub struct TrialAnswer {
     /// The end token left out.
     pub ids: Vec<u32>,
     pub text: String,
-    /// Mean log-likelihood under the unsteered model after the same prompt, nats a token; `None` for an
-    /// empty answer.
-    pub logprob: Option<f64>,
+    /// Under the unsteered model; `usual` is after the trial's own prompt. `None` for an empty answer, and until measured.
+    pub likelihoods: ContextLikelihoods,
     /// Mean KL(steered‖unsteered) of the next-token distributions along the answer, nats.
     pub divergence: Option<f64>,
-    /// Trait evidence, `log p(answer | positive) − log p(answer | negative)`, nats a token, the mean over the trial's pairs.
-    /// `None` until measured.
-    pub evidence: Option<f64>,
+    /// Log-odds with which the third witness chooses the trait's word, nats; `None` until asked.
+    pub choice: Option<f64>,
     /// Reading of the last prompt token at each layer, `[L+1]`, where it was asked for.
     pub prompt_reading: Vec<f32>,
 }
@@ -112,9 +101,16 @@ impl TrialAnswer {
         [1, 2, 3].map(|n| distinct_n(&tokens, n))
     }
 
+    /// Trait evidence, nats a token: the difference of mean log-likelihoods under the trial's pairs. `None` until measured.
+    pub fn evidence(&self) -> Option<f64> {
+        Some(self.likelihoods.positive? - self.likelihoods.negative?)
+    }
+
     /// True if there is nothing left to measure.
-    pub fn is_measured(&self, pairs: &[usize]) -> bool {
-        self.evidence.is_some() || self.ids.is_empty() || pairs.is_empty()
+    pub fn is_measured(&self, trial: &Trial) -> bool {
+        let judged = trial.pairs.is_empty() || self.evidence().is_some();
+        let asked = !trial.choice || self.choice.is_some();
+        self.ids.is_empty() || (judged && asked)
     }
 }
 
@@ -133,27 +129,36 @@ pub struct TrialProgress {
 }
 
 impl TrialProgress {
-    /// Progress of `records`; `writing` counts the tokens of answers that are being written.
-    pub fn of(setup: &TrialSetup, records: &TrialRecords, writing: usize) -> Self {
+    /// Progress of the trials of `records` that are `made` at all; `writing` counts the tokens of answers that are being
+    /// written.
+    pub fn of(
+        setup: &TrialSetup,
+        records: &TrialRecords,
+        writing: usize,
+        made: impl Fn(usize) -> bool,
+    ) -> Self {
         let length = setup.answers.max_tokens;
         let mut progress = Self {
             passes_done: writing,
             ..Self::default()
         };
-        for (trial, row) in setup.trials.iter().zip(records) {
+        let trials = setup.trials.iter().zip(records).enumerate();
+        for (_, (trial, row)) in trials.filter(|(number, _)| made(*number)) {
             let cost = match (trial.plan.terms.is_empty(), trial.divergence) {
                 (true, _) => 0,
                 (false, false) => length,
                 (false, true) => 2 * length,
             };
-            let (write, measure) = (length + cost, 2 * trial.pairs.len() * length);
+            // Reading it alone costs as much as one instruction, each order of the choice twice as much.
+            let readings = 2 * trial.pairs.len() + 1 + 4 * usize::from(trial.choice);
+            let (write, measure) = (length + cost, readings * length);
             for answer in row {
                 progress.answers += 1;
                 progress.passes_total += write + measure;
                 if let Some(answer) = answer {
                     progress.written += 1;
                     progress.passes_done += write;
-                    if answer.is_measured(&trial.pairs) {
+                    if answer.is_measured(trial) {
                         progress.measured += 1;
                         progress.passes_done += measure;
                     }

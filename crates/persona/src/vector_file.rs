@@ -305,6 +305,7 @@ mod tests {
             layers: vec![1, 2],
             min: -2.0,
             max: 2.0,
+            usual: None,
         });
         file.metadata
             .calibration
@@ -431,6 +432,7 @@ mod tests {
             layers: vec![3],
             min: -1.0,
             max: 1.0,
+            usual: None,
         });
         let error = VectorFile::parse(&file.to_bytes().unwrap())
             .unwrap_err()

@@ -16,12 +16,16 @@ const FORMAT: &str = "trimtab-vector-1";
 /// Layers and range in which pushing works and the text stays whole.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, TS)]
 #[serde(deny_unknown_fields)]
+#[ts(optional_fields)]
 pub struct Recommended {
     /// Ascending, at least one.
     pub layers: Vec<u32>,
     /// Coefficients, `min <= 0 <= max`.
     pub min: f32,
     pub max: f32,
+    /// Coefficient at the cost at which places were compared: the push that verdicts are about, within `0..=max`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usual: Option<f32>,
 }
 
 impl Recommended {

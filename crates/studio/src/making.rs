@@ -123,8 +123,18 @@ impl ContrastSet {
 }
 
 /// A pack to edit, from templates.
-pub fn draft_trait(name: &str, description: &str, opposite: &str) -> Result<TraitPack, Failure> {
-    Ok(TraitPack::from_sentence(name, description, opposite)?)
+pub fn draft_trait(
+    name: &str,
+    description: &str,
+    opposite: &str,
+    opposite_description: &str,
+) -> Result<TraitPack, Failure> {
+    Ok(TraitPack::from_sentences(
+        name,
+        description,
+        opposite,
+        opposite_description,
+    )?)
 }
 
 /// Parses and checks a pack's JSON; an error begins with the field's name.

@@ -3,7 +3,7 @@
 use crate::failure::Failure;
 use crate::jobs::averages::KnownAverages;
 use serde::Serialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use trimtab_checkpoint::ModelConfig;
 use trimtab_checkpoint::source::LocalFuture;
@@ -48,6 +48,8 @@ pub struct Session {
     vectors: Vec<TraitVector>,
     /// How vectors were made, for people, by their hash; those that do not say are missing.
     made: BTreeMap<String, String>,
+    /// Hashes of vectors whose layers and range are only a place to begin.
+    untested: BTreeSet<String>,
     /// What coherent answers of this model are like, once a vector file has said so.
     coherence_band: Option<CoherenceBand>,
     /// What all traits of the model are calibrated on, once it is written.
@@ -105,6 +107,8 @@ pub struct TraitCard {
     /// How the vector was made, in words; empty where nobody knows.
     pub made: String,
     pub recommended: Recommended,
+    /// Whether the vector's file recommends that: else it is a usual place to begin, which nobody tried.
+    pub tested: bool,
     /// By layer, the relative dose of coefficient 1: `‖v_l‖ / median neutral ‖h_l‖`; NaN where it is not known.
     #[serde(with = "trimtab_persona::json::floats")]
     #[ts(type = "Float32Array")]
@@ -132,6 +136,7 @@ impl Session {
             sha256,
             vectors: Vec::new(),
             made: BTreeMap::new(),
+            untested: BTreeSet::new(),
             coherence_band: None,
             neutral: None,
             averages: KnownAverages::default(),
@@ -226,6 +231,7 @@ impl Session {
             self.coherence_band = band.or(self.coherence_band);
         }
         let vector = self.vector_of(name, &file, None)?;
+        self.untested.remove(&vector.hash);
         self.put_vector(vector, &made)
     }
 
@@ -253,6 +259,8 @@ impl Session {
             model_sha256: like.model_sha256.clone(),
         };
         let made = format!("a random direction, seed {seed}, as long as {}", like.name);
+        // It pushes where the other does, but nobody tried it there.
+        self.untested.insert(vector.hash.clone());
         self.put_vector(vector, &made)
     }
 
@@ -279,6 +287,7 @@ impl Session {
             hash: vector.hash.clone(),
             made: self.made.get(&vector.hash).cloned().unwrap_or_default(),
             recommended: self.recommended(vector),
+            tested: vector.recommended.is_some() && !self.untested.contains(&vector.hash),
             dose_per_unit: vector.dose_per_unit().unwrap_or_else(unknown),
         }
     }
@@ -289,6 +298,9 @@ impl Session {
         mut vector: TraitVector,
         made: &str,
     ) -> Result<TraitCard, Failure> {
+        if vector.recommended.is_none() {
+            self.untested.insert(vector.hash.clone());
+        }
         vector.recommended = Some(self.recommended(&vector));
         if !made.is_empty() {
             let end = made.floor_char_boundary(MAX_LINE);
@@ -347,6 +359,7 @@ impl Session {
             layers: vec![self.usual_layer()],
             min: -2.0,
             max: 2.0,
+            usual: None,
         })
     }
 

@@ -6,6 +6,7 @@ use crate::session::Session;
 use serde::{Deserialize, Serialize};
 use trimtab_engine::{Layer, LayerTable, Scope};
 use trimtab_persona::coherence::CoherenceCriteria;
+use trimtab_persona::contrast::ContrastPair;
 use trimtab_persona::contrast_record::Thresholds;
 use trimtab_persona::controls::{ControlReport, cosines};
 use trimtab_persona::sweep::{SweepReport, SweepRow};
@@ -98,16 +99,30 @@ pub struct ControlRequest {
     #[serde(default, with = "serde_bytes")]
     #[ts(optional, type = "Uint8Array")]
     pub contrast: Option<Vec<u8>>,
+    /// The same where the vector was made from given conversations.
+    pub conversations: Option<Vec<ContrastPair>>,
     /// Those that the vector was made with.
     pub thresholds: Option<Thresholds>,
     /// The first one that the vector file recommends.
     pub layer: Option<u32>,
-    /// Relative, above 0; the end of the range that the vector file recommends.
+    /// Relative, above 0; the push that the vector file calls usual, else the end of its range.
     pub dose: Option<f64>,
-    /// The file of another trait's vector, and its name; one of the session's.
-    pub other: Option<OtherVector>,
+    /// The files of other traits' vectors, and their names; all of the session's.
+    pub others: Option<Vec<OtherVector>>,
+    /// A meaningless direction to judge in the vector's place: the verdict has to deny it.
+    pub stand_in: Option<StandIn>,
     #[serde(flatten)]
     pub study: StudySettings,
+}
+
+/// A direction that means nothing, as long as the vector at every layer; by seed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
+#[serde(rename_all = "kebab-case")]
+pub enum StandIn {
+    /// Shuffled labels of the vector's own responses. Controls use the seeds below [`SHUFFLED`].
+    Shuffled(u32),
+    /// Isotropic. Controls use the seeds below [`RANDOM`].
+    Random(u32),
 }
 
 /// Another trait's vector, to compare with.

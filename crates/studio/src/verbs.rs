@@ -215,9 +215,9 @@ verbs! {
     /// Forces a link's tokens through the loaded model, which must be the link's.
     ReplayLink "replayLink" (request: ReplayRequest) [LinkEvent] -> Replayed
         { session |session, watch| session.replay_link(request, watch).await }
-    /// A pack to edit, from templates.
-    DraftTrait "draftTrait" (name: String, description: String, opposite: String) -> TraitPack
-        { nothing |_session, _watch| draft_trait(&name, &description, &opposite) }
+    /// A pack to edit, from templates; `description` and `against` say how each side shows.
+    DraftTrait "draftTrait" (name: String, description: String, opposite: String, against: String) -> TraitPack
+        { nothing |_session, _watch| draft_trait(&name, &description, &opposite, &against) }
     /// Parses and checks a pack's JSON; an error begins with the field's name.
     CheckTrait "checkTrait" (json: String) -> TraitPack
         { nothing |_session, _watch| check_trait(&json) }

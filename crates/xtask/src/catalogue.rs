@@ -4,6 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::files::{ListedFile, names, read_json, write};
 
@@ -87,16 +88,29 @@ impl Catalogue {
         (entry.replaced, entry.vectors) = vectors
             .into_iter()
             .partition(|file| hashed(file.path.trim_end_matches(".safetensors")));
-        // The page's sliders stand in this order, and it colours by the first.
+        // The page's sliders stand in this order, and it colours by the first: traits that fail their own test come last.
         let first = |file: &ListedFile| {
             FIRST
                 .iter()
                 .any(|name| file.path == format!("{name}.safetensors"))
         };
-        entry.vectors.sort_by_key(|file| !first(file));
+        let rank = |file: &ListedFile| rank(&folder, &file.path);
+        entry.vectors.sort_by_key(|file| (rank(file), !first(file)));
         entry.reports = files(&folder, ".report.json")?;
         let json = serde_json::to_string_pretty(&catalogue)? + "\n";
         write(&models.join(FILE), json.as_bytes())
+    }
+}
+
+/// The place of a trait among others by the verdict in its report: 0 it passes, 1 nobody knows, 2 it fails.
+fn rank(folder: &Path, vector: &str) -> u8 {
+    let report = vector.replace(".safetensors", ".report.json");
+    let report: Value = read_json(&folder.join(report)).unwrap_or_default();
+    match report["controls"]["verdict"].as_str() {
+        Some("works") => 0,
+        Some("does-not") => 2,
+        _ if report["sweep"].is_object() && report["sweep"]["recommended"].is_null() => 2,
+        _ => 1,
     }
 }
 

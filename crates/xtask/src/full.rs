@@ -38,7 +38,7 @@ pub fn test(root: &Path, part: Part) -> Result<()> {
         Part::Engines => engines(root, &mut report),
     };
     report.print(root);
-    let mut said = report.summaries().join(" ");
+    let mut said = report.summaries().join(" ").replace('|', "/");
     if let Err(error) = &outcome {
         let _ = write!(said, " {error:#}");
     }

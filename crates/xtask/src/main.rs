@@ -9,10 +9,12 @@ mod digest;
 mod documents;
 mod files;
 mod full;
+mod lessons;
 mod links;
 mod model;
 mod node;
 mod page;
+mod planted;
 mod process;
 mod program;
 mod record;
@@ -23,6 +25,7 @@ mod system;
 mod test_times;
 mod toolchain;
 mod traits;
+mod verdict_error;
 mod wasm;
 
 use std::path::{Path, PathBuf};
@@ -82,6 +85,9 @@ enum Task {
     Bench(bench::Arguments),
     /// Make the recorded run that the page plays before a model is there.
     Record,
+    /// Measure how often the verdict on a vector is wrong: of meaningless vectors, and of ones whose effect is counted. Hours;
+    /// what was found is kept, and a stopped run goes on.
+    VerdictError,
     /// Make the ready-made traits: contrast sets, vectors and reports in models/vectors. About ten minutes each on two cores.
     Traits {
         /// Only these [default: all of models/traits]
@@ -89,6 +95,8 @@ enum Task {
     },
     /// Make the golden links that are missing from tests/golden/links.
     Links,
+    /// Write the answers that the ready-made lessons quote again, on the reference executor: about half a minute each.
+    Lessons,
     /// Open mutated links for as long as asked; what is found lies in target/fuzz.
     Fuzz {
         #[arg(long, default_value_t = 60)]
@@ -151,6 +159,8 @@ fn run(task: Task) -> Result<()> {
             record::make(&root, Programs::Fresh)
         }
         Task::Traits { names } => traits::make(&root, &names),
+        Task::Lessons => lessons::quote(&root),
+        Task::VerdictError => verdict_error::measure(&root),
         Task::Links => links::make(&root),
         Task::Fuzz { seconds, seed } => links::fuzz(&root, seconds, seed),
     }

@@ -44,6 +44,22 @@ pub fn run(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
+/// Runs to the end and gives what it printed; what it says on standard error stays on the terminal.
+pub fn output(command: &mut Command) -> Result<Vec<u8>> {
+    let line = announce(command);
+    let output = command
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit())
+        .output()
+        .with_context(|| format!("`{line}` could not be started"))?;
+    ensure!(
+        output.status.success(),
+        "`{line}` failed ({})",
+        output.status
+    );
+    Ok(output.stdout)
+}
+
 /// Standard output of a quiet question to a tool; `None` when it is missing or says no.
 pub fn answer(command: &mut Command) -> Option<String> {
     let output = command

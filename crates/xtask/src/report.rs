@@ -48,6 +48,9 @@ impl Report {
 
     pub fn add(&mut self, name: &str, outcome: Outcome, ended: Result<()>) -> Result<()> {
         self.summaries.push(format!("{name}: {outcome}"));
+        let failures = outcome.failures.iter();
+        self.summaries
+            .extend(failures.map(|failure| format!("FAILED  {failure}")));
         let none = outcome.passed == 0;
         self.times.append(outcome.times);
         ended?;

@@ -200,7 +200,10 @@ fn read_lines(program: &TestProgram, said: &str) -> Outcome {
         let words: Vec<&str> = result.split_whitespace().collect();
         match words.first().copied() {
             Some("ok") => outcome.passed += 1,
-            Some("FAILED") => outcome.failed += 1,
+            Some("FAILED") => {
+                outcome.failed += 1;
+                outcome.failures.push(format!("{}: {path}", program.name));
+            }
             Some("ignored" | "ignored,") => outcome.ignored += 1,
             _ => continue,
         }

@@ -73,6 +73,8 @@ pub struct Outcome {
     pub passed: u64,
     pub failed: u64,
     pub ignored: u64,
+    /// A line for each test that failed: its name, and how it failed where the runner says it shortly.
+    pub failures: Vec<String>,
     pub times: TestTimes,
 }
 
@@ -93,6 +95,7 @@ impl Outcome {
         self.passed += other.passed;
         self.failed += other.failed;
         self.ignored += other.ignored;
+        self.failures.extend(other.failures);
         self.times.append(other.times);
     }
 
@@ -111,6 +114,16 @@ impl Outcome {
             let name = Path::new(name)
                 .strip_prefix(root)
                 .unwrap_or(Path::new(name));
+            for test in file["assertionResults"].as_array().into_iter().flatten() {
+                if test["status"] == "failed" {
+                    let title = test["fullName"].as_str().unwrap_or_default();
+                    outcome.failures.push(failure(
+                        &name.to_string_lossy(),
+                        title,
+                        &test["failureMessages"][0],
+                    ));
+                }
+            }
             outcome
                 .times
                 .add(&name.to_string_lossy(), (end - start) / 1000.0);
@@ -130,7 +143,9 @@ impl Outcome {
         for file in list(report, "suites")? {
             let name = file["file"].as_str().context("a suite has no file")?;
             let seconds = milliseconds(file) / 1000.0;
-            outcome.times.add(&format!("{folder}/{name}"), seconds);
+            let name = format!("{folder}/{name}");
+            failures_below(file, &name, &mut outcome.failures);
+            outcome.times.add(&name, seconds);
         }
         Ok(outcome)
     }
@@ -146,6 +161,29 @@ fn list<'a>(value: &'a Value, key: &str) -> Result<&'a Vec<Value>> {
     value[key]
         .as_array()
         .with_context(|| format!("the report has no list of {key}"))
+}
+
+/// Most characters that are repeated of what a failed test said.
+const SAID: usize = 300;
+
+fn failure(file: &str, title: &str, message: &Value) -> String {
+    let message = anstream::adapter::strip_str(message.as_str().unwrap_or_default()).to_string();
+    let words: Vec<&str> = message.split_whitespace().collect();
+    let said: String = words.join(" ").chars().take(SAID).collect();
+    format!("{file}: {title}: {said}")
+}
+
+/// The specifications below a suite that did not end as they should.
+fn failures_below(suite: &Value, file: &str, failures: &mut Vec<String>) {
+    let parts = |key: &str| suite[key].as_array().into_iter().flatten();
+    for spec in parts("specs").filter(|spec| spec["ok"] == false) {
+        let title = spec["title"].as_str().unwrap_or_default();
+        let message = &spec["tests"][0]["results"][0]["error"]["message"];
+        failures.push(failure(file, title, message));
+    }
+    for inner in parts("suites") {
+        failures_below(inner, file, failures);
+    }
 }
 
 /// All results below a suite.
@@ -184,12 +222,17 @@ mod tests {
     #[test]
     fn a_browser_reports_nested_suites() {
         let suite = json!({"file": "a.spec.ts",
-            "specs": [{"tests": [{"results": [{"duration": 1000}]}]}],
+            "specs": [{"title": "it answers", "ok": false, "tests": [{"results": [{"duration": 1000,
+                "error": {"message": "\u{1b}[31mTest timeout\u{1b}[39m of 600000ms\n  exceeded."}}]}]}],
             "suites": [{"specs": [{"tests": [{"results": [{"duration": 500}, {"duration": 250}]}]}]}]});
         let stats = json!({"expected": 3, "unexpected": 1, "flaky": 0, "skipped": 2});
         let report = json!({"suites": [suite], "stats": stats});
         let outcome = Outcome::of_playwright("tests/e2e", &report).unwrap();
         assert_eq!(outcome.to_string(), "3 passed, 1 failed, 2 ignored");
+        assert_eq!(
+            outcome.failures,
+            ["tests/e2e/a.spec.ts: it answers: Test timeout of 600000ms exceeded."]
+        );
         assert_eq!(
             outcome.times.0,
             [("tests/e2e/a.spec.ts".to_owned(), 1.75)].into()

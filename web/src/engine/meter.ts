@@ -4,6 +4,8 @@ import type { LoadProgress } from "./protocol.ts";
 const INTERVAL = 100;
 /** Milliseconds over which the rate is measured. */
 const WINDOW = 5_000;
+/** Milliseconds before which there is no rate to speak of: a first packet says nothing about the line. */
+const MEASURED = 1_000;
 
 /** Turns byte counts into {@link LoadProgress}, with the time left at the present rate. */
 export class Meter {
@@ -37,7 +39,7 @@ export class Meter {
 
   #secondsLeft(bytes: number): number | undefined {
     const [first, last] = [this.#samples.at(0), this.#samples.at(-1)];
-    if (!first || !last || last.at - first.at < INTERVAL) return undefined;
+    if (!first || !last || last.at - first.at < MEASURED) return undefined;
     const perSecond = ((last.bytes - first.bytes) / (last.at - first.at)) * 1_000;
     return perSecond > 0 ? bytes / perSecond : undefined;
   }

@@ -23,7 +23,11 @@ export type BaselineSummary = {
 /**
  * Neutral answers, coherent or not.
  */
-answers: number, band: CoherenceBand, 
+answers: number, 
+/**
+ * Of the template's own system prompt.
+ */
+band: CoherenceBand, 
 /**
  * Mean of the coherent answers, nats a token; NaN until it is measured.
  */
@@ -66,6 +70,23 @@ tensors: Array<string>,
 conversations: number, vector: Uint8Array, };
 
 /**
+ * *More than a meaningless push?*
+ */
+export type Chance = { finding: Finding, 
+/**
+ * Shuffled-label directions that move evidence as far, or leave no coherent answer to compare with.
+ */
+asMuch: number, shuffled: number, 
+/**
+ * See [`VerdictCriteria::max_rank`].
+ */
+rank: number | null, 
+/**
+ * Largest |effect| among them.
+ */
+largest: number | null, };
+
+/**
  * The place that is recommended.
  */
 export type Choice = { 
@@ -78,9 +99,13 @@ curve: number, range: WorkingRange,
  */
 equalCost: number, costIsKl: boolean, 
 /**
- * Evidence there, in deviations, between the nearest two points in proportion.
+ * Evidence there, in deviations, and the relative dose: between the nearest two points in proportion.
  */
-effectAtEqualCost: number, };
+effectAtEqualCost: number, 
+/**
+ * 0 in reports of earlier versions.
+ */
+doseAtEqualCost: number, };
 
 export type ChosenToken = { id: number, text: string, };
 
@@ -230,9 +255,13 @@ bytes: Uint8Array, responses: Array<ContrastResponse>,
 complete: boolean, };
 
 /**
- * The material of controls, and what the verdict follows from.
+ * The material of controls.
  */
-export type ControlDetail = { layer: number, dose: number, coefficient: number, material: Material, unsteered: BaselineSummary, verdict: Verdict, coherence: CoherenceCriteria, };
+export type ControlDetail = { layer: number, dose: number, coefficient: number, material: Material, unsteered: BaselineSummary, 
+/**
+ * The neutral answers, several to each question.
+ */
+unsteeredTexts: Array<JudgedAnswer>, coherence: CoherenceCriteria, };
 
 /**
  * The controls' result: the same in the program, the page and the report of a trait.
@@ -245,13 +274,25 @@ caveats: Array<string>,
 /**
  * Absent in reports of earlier versions.
  */
-detail?: ControlDetail, };
+detail?: ControlDetail, 
+/**
+ * Number of the test that the verdict follows, see [`TEST`]; absent in reports of earlier versions.
+ */
+test?: number, 
+/**
+ * The verdict's questions and their figures. Absent in reports of earlier versions.
+ */
+answers?: Verdict, };
 
 export type ControlRequest = { 
 /**
  * The responses that made the vector; without them there are no shuffled labels.
  */
 contrast?: Uint8Array, 
+/**
+ * The same where the vector was made from given conversations.
+ */
+conversations?: Array<ContrastPair>, 
 /**
  * Those that the vector was made with.
  */
@@ -261,13 +302,17 @@ thresholds?: Thresholds,
  */
 layer?: number, 
 /**
- * Relative, above 0; the end of the range that the vector file recommends.
+ * Relative, above 0; the push that the vector file calls usual, else the end of its range.
  */
 dose?: number, 
 /**
- * The file of another trait's vector, and its name; one of the session's.
+ * The files of other traits' vectors, and their names; all of the session's.
  */
-other?: OtherVector, pack: TraitPack, vector: Uint8Array, 
+others?: Array<OtherVector>, 
+/**
+ * A meaningless direction to judge in the vector's place: the verdict has to deny it.
+ */
+standIn?: StandIn, pack: TraitPack, vector: Uint8Array, 
 /**
  * From an earlier [`StudyEvent::Records`].
  */
@@ -312,7 +357,11 @@ refuseOtherRecords?: boolean, };
 /**
  * A direction and what came of it.
  */
-export type ControlRow = { kind: DirectionKind, 
+export type ControlRow = { 
+/**
+ * To the vector, at the layer. Absent in reports of earlier versions.
+ */
+cosine?: number, kind: DirectionKind, 
 /**
  * Name of another trait, or the number of a direction among those of its kind, from 1 on.
  */
@@ -354,7 +403,15 @@ caveats: Array<string>,
 /**
  * Absent in reports of earlier versions.
  */
-detail?: ControlDetail, };
+detail?: ControlDetail, 
+/**
+ * Number of the test that the verdict follows, see [`TEST`]; absent in reports of earlier versions.
+ */
+test?: number, 
+/**
+ * The verdict's questions and their figures. Absent in reports of earlier versions.
+ */
+answers?: Verdict, };
 
 /**
  *Pearson's r with its 95 % interval; NaN where there is too little to tell.
@@ -431,21 +488,9 @@ export type Failure = { kind: FailureKind, message: string, };
 export type FailureKind = "no-webgpu" | "device-lost" | "out-of-memory" | "wrong-numbers" | "corrupt-model" | "context-full" | "internal" | "usage" | "download" | "quota";
 
 /**
- * The figures that the verdict follows from, effects in deviations of neutral answers' evidence.
+ * The answer to one of a verdict's questions.
  */
-export type Findings = { name: string, effect: Estimate | null, 
-/**
- * Questions with a coherent answer under the vector, and all of them.
- */
-coherent: number, questions: number, shuffled: Array<number>, random: Array<number>, flipped: number | null, 
-/**
- * Another trait's vector, by name.
- */
-other: [string, number] | null, 
-/**
- * The dose of all these, and the largest at which the text stays whole, where known.
- */
-dose: number, wholeUpTo: number | null, };
+export type Finding = "yes" | "no" | "cannot-tell";
 
 /**
  * What happened; `column` is the index into the request's columns.
@@ -552,6 +597,15 @@ questions: Array<number>, };
  */
 export type Messages = { role: "system" | "user" | "assistant"; content: string }[];
 
+/**
+ * *Does it move?* Effects are in deviations of neutral answers' evidence.
+ */
+export type Movement = { finding: Finding, effect: Estimate | null, 
+/**
+ * Questions with a coherent answer, of all of them.
+ */
+coherent: number, questions: number, };
+
 export type NewerMessage = { role: Role, text: string, };
 
 /**
@@ -580,6 +634,19 @@ lacks?: string, } | { "kind": "newer", version: number, sentence: string, model:
  * Effect of a term on the residual `h` with the layer's row `v` (`v̂ = v/‖v‖`).
  */
 export type Operation = { "kind": "add", coefficient: number, } | { "kind": "ablate" } | { "kind": "clamp", low: number, high: number, };
+
+/**
+ * What the vector does when it is pushed the other way.
+ */
+export type OtherSide = { effect: Estimate | null, 
+/**
+ * The interval does not lie below 0: pushing against the trait is not shown to do anything.
+ */
+oneSided: boolean, 
+/**
+ * The interval lies above 0: either way gives more of the trait, so that the vector is not its direction.
+ */
+denies: boolean, };
 
 /**
  * Another trait's vector, to compare with.
@@ -760,7 +827,11 @@ turnBack: number,
 /**
  * Least evidence, in deviations, for a place to be recommended at all.
  */
-minEffect: number, };
+minEffect: number, 
+/**
+ * KL(steered‖unsteered), nats a token, at which places are compared.
+ */
+equalCost: number, };
 
 /**
  * Calibrated readings as a page draws them.
@@ -793,7 +864,11 @@ layers: Array<number>,
 /**
  * Coefficients, `min <= 0 <= max`.
  */
-min: number, max: number, };
+min: number, max: number, 
+/**
+ * Coefficient at the cost at which places were compared: the push that verdicts are about, within `0..=max`.
+ */
+usual?: number, };
 
 /**
  * Tokens of all answers, each read twice: in its run, and by the unsteered model.
@@ -880,6 +955,23 @@ export type ResponseSettings = {
  * Instruction pairs and extraction questions of the pack that are used, from the first on.
  */
 pairs: number, questions: number, maxTokens: number, temperature: number, topP?: number, seed: number, };
+
+/**
+ * Another trait's vector, pushed as far at the same layer.
+ */
+export type Rival = { name: string, 
+/**
+ * Cosine to the vector at the layer.
+ */
+cosine: number, effect: number | null, 
+/**
+ * Effect of the vector minus the rival's, over the questions that both answered coherently.
+ */
+margin: Estimate | null, 
+/**
+ * Too near to be told apart by evidence: named, not compared.
+ */
+relative: boolean, };
 
 export type Role = "system" | "user" | "assistant";
 
@@ -1031,6 +1123,16 @@ inline: SharedCard | null,
 range?: [number, number], };
 
 /**
+ * *This trait, and not another?*
+ */
+export type Specificity = { finding: Finding, rivals: Array<Rival>, };
+
+/**
+ * A direction that means nothing, as long as the vector at every layer; by seed.
+ */
+export type StandIn = { "shuffled": number } | { "random": number };
+
+/**
  * One term of a plan, its vector by name.
  */
 export type SteeringTerm = { 
@@ -1108,7 +1210,11 @@ layers: Array<number>,
 /**
  * Coefficients, `min <= 0 <= max`.
  */
-min: number, max: number, };
+min: number, max: number, 
+/**
+ * Coefficient at the cost at which places were compared: the push that verdicts are about, within `0..=max`.
+ */
+usual?: number, };
 
 /**
  * A sweep's result: the same in the program, the page and the report of a trait.
@@ -1307,6 +1413,10 @@ hash: string,
  */
 made: string, recommended: Recommended, 
 /**
+ * Whether the vector's file recommends that: else it is a usual place to begin, which nobody tried.
+ */
+tested: boolean, 
+/**
  * By layer, the relative dose of coefficient 1: `‖v_l‖ / median neutral ‖h_l‖`; NaN where it is not known.
  */
 dosePerUnit: Float32Array, };
@@ -1351,14 +1461,10 @@ made: string, modelSha256: string, settings: ResponseSettings, thresholds: Thres
 
 export type VectorRequest = { pack: TraitPack, contrast: Uint8Array, thresholds: Thresholds, };
 
-export type Verdict = { ruling: Ruling, sentence: string, 
-/**
- * Share of meaningless directions that do as much, see [`VerdictCriteria::max_rank`].
- */
-rank: number | null, findings: Findings, criteria: VerdictCriteria, };
+export type Verdict = { ruling: Ruling, sentence: string, movement: Movement, chance: Chance, specificity: Specificity, witnesses: Array<Witness>, wholeness: Wholeness, otherSide: OtherSide, criteria: VerdictCriteria, };
 
 /**
- * When a vector is said to do what its name says, and when nothing can be said.
+ * What a vector has to show.
  */
 export type VerdictCriteria = { 
 /**
@@ -1366,26 +1472,61 @@ export type VerdictCriteria = {
  */
 minQuestions: number, 
 /**
- * Fewest meaningless directions (shuffled and random) to compare with.
- */
-minControls: number, 
-/**
  * Least effect worth the name, in deviations of neutral answers' evidence.
  */
 minEffect: number, 
 /**
- * Largest share `(1 + k) / (1 + n)`, where `k` of `n` meaningless directions do as much as the vector: the
- * p-value of a randomisation test.
+ * Fewest shuffled-label directions to compare with.
+ */
+minShuffled: number, 
+/**
+ * Largest share `(1 + k) / (1 + n)`, where `k` of `n` shuffled-label directions move evidence as far as the
+ * vector, in whichever sense: the p-value of a randomisation test.
  */
 maxRank: number, 
 /**
- * Widest interval, in deviations, with which a failure against the controls counts as one.
+ * Least |cosine| at the layer with which another trait's vector is a relative, not a rival.
  */
-maxWidth: number, 
+relativeCosine: number, 
 /**
- * Largest share of incoherent answers under the vector.
+ * Largest share of broken answers under the vector.
  */
-maxIncoherent: number, };
+maxBroken: number, 
+/**
+ * Least area under the curve, on held-out contrast texts, with which a witness has a say.
+ */
+minAuc: number, };
+
+/**
+ * *Is it still text?*
+ */
+export type Wholeness = { finding: Finding, broken: number, answers: number, };
+
+/**
+ * *Would a reader say so?*
+ */
+export type Witness = { kind: WitnessKind, 
+/**
+ * `CannotTell` also where the witness has no say.
+ */
+finding: Finding, 
+/**
+ * Area under the curve on held-out contrast texts.
+ */
+auc: Estimate | null, hasSay: boolean, 
+/**
+ * Log-odds of steered answers above unsteered ones to the same questions, nats.
+ */
+shift: Estimate | null, 
+/**
+ * Words that carry the shift, the weightiest first, with their share of it.
+ */
+words: Array<[string, number]>, };
+
+/**
+ * A reader other than the model's own evidence.
+ */
+export type WitnessKind = "words" | "choice";
 
 /**
  * How far a push at one place works.
@@ -1446,8 +1587,8 @@ export interface StudioVerbs {
   makeLink(recipe: SharedRecipe): Promise<string>;
   /** Forces a link's tokens through the loaded model, which must be the link's. */
   replayLink(request: ReplayRequest, onEvent?: (event: ReplayEvent) => void): Promise<Replayed>;
-  /** A pack to edit, from templates. */
-  draftTrait(name: string, description: string, opposite: string): Promise<TraitPack>;
+  /** A pack to edit, from templates; `description` and `against` say how each side shows. */
+  draftTrait(name: string, description: string, opposite: string, against: string): Promise<TraitPack>;
   /** Parses and checks a pack's JSON; an error begins with the field's name. */
   checkTrait(json: string): Promise<TraitPack>;
   /** Writes and judges the responses, or goes on with a set that was stopped. A stop ends it with what is there. */
@@ -1489,7 +1630,7 @@ export const STUDIO_VERBS = {
   openLink: { inputs: 1, listens: false, immediate: true },
   makeLink: { inputs: 1, listens: false, immediate: false },
   replayLink: { inputs: 1, listens: true, immediate: false },
-  draftTrait: { inputs: 3, listens: false, immediate: true },
+  draftTrait: { inputs: 4, listens: false, immediate: true },
   checkTrait: { inputs: 1, listens: false, immediate: true },
   writeResponses: { inputs: 1, listens: true, immediate: false },
   makeVector: { inputs: 1, listens: true, immediate: false },

@@ -286,12 +286,18 @@ fn consistent_header(entries: &[(String, &'static str, Vec<u64>)]) -> (Value, us
     (header, end as usize)
 }
 
-/// A file that was opened can be read to its last row, and the library reads it too.
+/// A file that was opened can be read to its last row, unless a number is not finite, and the library reads it too.
 fn holds(bytes: &[u8]) {
     if let Ok(weights) = open(bytes.to_vec()) {
         SafeTensors::deserialize(bytes).unwrap();
         for stored in weights.tensors() {
-            let rows = block_on(weights.read_rows(stored, 0..stored.rows)).unwrap();
+            let rows = match block_on(weights.read_rows(stored, 0..stored.rows)) {
+                Ok(rows) => rows,
+                Err(error) => {
+                    assert!(error.to_string().contains("not finite"), "{error}");
+                    continue;
+                }
+            };
             let mut out = vec![0.0; stored.cols];
             for row in 0..stored.rows {
                 rows.dequantise_row(row, &mut out);

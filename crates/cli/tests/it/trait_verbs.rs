@@ -40,7 +40,7 @@ fn a_sentence_becomes_a_pack_that_passes() {
     assert_eq!(report["name"], "sea-dog");
     assert_eq!(report["instructions"], 5);
     assert_eq!(report["questions"]["extraction"], 20);
-    assert_eq!(report["questions"]["evaluation"], 20);
+    assert_eq!(report["questions"]["evaluation"], 40);
     let pack: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
     assert_eq!(pack["opposite"], "stays on land");
 }

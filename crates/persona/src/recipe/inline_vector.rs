@@ -166,6 +166,7 @@ impl InlineVector {
                 layers: self.rows.iter().map(|row| row.layer.0).collect(),
                 min: self.min,
                 max: self.max,
+                usual: None,
             }),
             calibration: calibrated.then_some(calibration),
             neutral_norm: calibrated.then_some(neutral_norm),

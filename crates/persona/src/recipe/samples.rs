@@ -24,6 +24,7 @@ pub fn vector(rows: usize, width: usize) -> TraitVector {
             layers: vec![1],
             min: -3.0,
             max: 3.5,
+            usual: None,
         }),
         calibration: Some(sample(rows)),
         neutral_norm: Some(vec![165.25; rows]),

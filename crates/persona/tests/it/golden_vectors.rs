@@ -26,7 +26,7 @@ fn ready_made_vectors_belong_to_the_default_model_and_their_packs() {
                 parsed.questions.extraction.len(),
                 parsed.questions.evaluation.len()
             ),
-            (5, 20, 20)
+            (5, 20, 40)
         );
         let file = ready_made(name);
         let metadata = &file.metadata;

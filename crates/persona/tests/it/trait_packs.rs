@@ -75,7 +75,7 @@ fn there_are_twelve_of_the_usual_size() {
             pack.questions.extraction.len(),
             pack.questions.evaluation.len(),
         );
-        assert_eq!(counts, (5, 20, 20), "{name}");
+        assert_eq!(counts, (5, 20, 40), "{name}");
     }
 }
 

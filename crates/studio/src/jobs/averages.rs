@@ -11,6 +11,7 @@ use trimtab_engine::Engine;
 use trimtab_persona::activations::Averages;
 use trimtab_persona::contrast_record::{ContrastRecord, ResponseStanding, Thresholds};
 use trimtab_persona::conversation::ChatText;
+use trimtab_persona::extract::{Example, lengths};
 use trimtab_persona::trait_vector::sha256;
 use trimtab_persona::vector_making::sort;
 
@@ -92,15 +93,38 @@ async fn read_missing(
         .filter(|&at| kept[at] == ResponseStanding::Kept && averages[at].is_none())
         .collect();
     for (done, &at) in missing.iter().enumerate() {
-        watch.tell(Event::Study(StudyEvent::Progress {
-            phase: StudyPhase::Reading,
-            done,
-            total: missing.len(),
-            seconds_left: None,
-        }));
+        watch.tell(reading_event(done, missing.len()));
         let read = read_response(&mut session.engine, &session.chat, record, at).await?;
         averages[at] = Some(read);
         watch.go_on().await?;
     }
     Ok(())
+}
+
+/// Averages of conversations that somebody else wrote, in their order.
+pub async fn read_examples(
+    session: &mut Session,
+    examples: &[Example],
+    watch: &mut dyn Watch,
+) -> Result<Vec<Averages>, Failure> {
+    let lengths = lengths(examples, &session.end_tokens())?;
+    let mut averages = Vec::with_capacity(examples.len());
+    for (example, length) in examples.iter().zip(lengths) {
+        watch.tell(reading_event(averages.len(), examples.len()));
+        let tokens = &example.tokens[..length];
+        let read = reading::averages(&mut session.engine, tokens, example.prompt_length).await?;
+        averages.push(read);
+        let stopped = watch.go_on().await;
+        stopped.map_err(|halt| halt.failure(", before the first push; go on whenever you like"))?;
+    }
+    Ok(averages)
+}
+
+fn reading_event(done: usize, total: usize) -> Event {
+    Event::Study(StudyEvent::Progress {
+        phase: StudyPhase::Reading,
+        done,
+        total,
+        seconds_left: None,
+    })
 }

@@ -3,6 +3,7 @@
 pub mod answers;
 pub mod averages;
 pub mod columns;
+pub mod contrast;
 mod judging;
 pub mod reading;
 pub mod replay;

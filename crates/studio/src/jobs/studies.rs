@@ -1,27 +1,28 @@
 //! The three studies: each is made ready, its trials are run, and what they come to is reported.
 
 use crate::failure::Failure;
-use crate::jobs::averages::averages_of;
+use crate::jobs::averages::{averages_of, read_examples};
+use crate::jobs::contrast::Contrast;
 use crate::jobs::trials::{self, Study};
 use crate::session::Session;
 use crate::studies::{
-    ControlRequest, Controlled, PredictRequest, StudySettings, Subject, SweepRequest, Swept,
+    ControlRequest, Controlled, OtherVector, PredictRequest, StudySettings, Subject, SweepRequest,
+    Swept,
 };
 use crate::watch::Watch;
 use trimtab_engine::Layer;
-use trimtab_persona::activations::{Average, Averages};
-use trimtab_persona::contrast_record::{ContrastRecord, ResponseStanding, Thresholds};
-use trimtab_persona::control::LabelledMean;
+use trimtab_persona::contrast::examples;
+use trimtab_persona::contrast_record::ContrastRecord;
 use trimtab_persona::controls::{ControlSettings, Controls};
+use trimtab_persona::material::Material;
 use trimtab_persona::plan::relative_dose;
 use trimtab_persona::prediction::{Prediction, PredictionReport, PredictionSettings};
 use trimtab_persona::push::Place;
 use trimtab_persona::recommendation::RangeCriteria;
-use trimtab_persona::sweep::{Material, Sweep, SweepRow, SweepSettings};
+use trimtab_persona::sweep::{Sweep, SweepRow, SweepSettings};
 use trimtab_persona::trait_pack::TraitPack;
 use trimtab_persona::trials::{TrialRecords, TrialSetup};
 use trimtab_persona::vector_file::{TraitVector, VectorFile};
-use trimtab_persona::vector_making::sort;
 
 /// A vector file, its default direction, and the pairs that made it.
 struct Studied {
@@ -74,15 +75,18 @@ impl StudySettings {
         )
     }
 
+    /// All trials in one stage.
     fn study(
         &self,
         session: &Session,
         setup: &TrialSetup,
         reading: Option<&str>,
         records: Option<Vec<u8>>,
-    ) -> Study {
+    ) -> Study<'static> {
         Study {
-            key: setup.key(&session.sha256, reading),
+            keys: setup.keys(&session.sha256, reading),
+            stages: vec![(0..setup.trials.len()).collect()],
+            is_wanted: &|_, _| true,
             setup: setup.clone(),
             kept: records,
             refuse_others: self.refuse_other_records.unwrap_or(false),
@@ -141,9 +145,15 @@ impl Session {
                 ));
             }
             settings.doses = plan.doses.clone();
+            settings.further_doses.clear();
         }
         let (sweep, setup) = Sweep::new(&pack, &vector, settings)?;
-        let study = asked.study(self, &setup, None, subject.records);
+        let is_wanted = |records: &TrialRecords, trial| sweep.is_wanted(&setup, records, trial);
+        let study = Study {
+            stages: sweep.stages(),
+            is_wanted: &is_wanted,
+            ..asked.study(self, &setup, None, subject.records)
+        };
         let row_of = |records: &TrialRecords, trial: usize| sweep.row(&setup, records, trial);
         let records = trials::run(&mut self.engine, &self.chat, &study, &row_of, watch).await?;
         let report = sweep.report(&setup, &records)?;
@@ -174,11 +184,14 @@ impl Session {
             })?;
         self.check_layer(layer)?;
         let recommended = vector.recommended.clone();
-        let whole = recommended
+        let usual = recommended
             .as_ref()
-            .and_then(|found| relative_dose(vector, found.max, &[Layer(layer)]))
+            .and_then(|found| {
+                let coefficient = found.usual.unwrap_or(found.max);
+                relative_dose(vector, coefficient, &[Layer(layer)])
+            })
             .map(f64::from);
-        let dose = request.dose.or(whole).ok_or_else(|| {
+        let dose = request.dose.or(usual).ok_or_else(|| {
             Failure::usage("the vector recommends no range yet; sweep it first, or give a dose")
         })?;
         if !(dose.is_finite() && dose > 0.0) {
@@ -194,31 +207,47 @@ impl Session {
             neutral_samples: asked.neutral_samples.unwrap_or(usual.neutral_samples),
             scope: asked.scope.unwrap_or(usual.scope),
             coherence: asked.coherence.unwrap_or(usual.coherence),
-            whole_up_to: whole.filter(|_| request.layer.is_none()),
             ..usual
         };
-        let other = match &request.other {
-            Some(other) => {
-                let file = VectorFile::parse(&other.vector)?;
-                Some(self.vector_of(&other.name, &file, other.tensor.as_deref())?)
+        let others = match &request.others {
+            Some(others) => {
+                let open = |other: &OtherVector| {
+                    let file = VectorFile::parse(&other.vector)?;
+                    self.vector_of(&other.name, &file, other.tensor.as_deref())
+                };
+                others.iter().map(open).collect::<Result<Vec<_>, _>>()?
             }
-            None => self
-                .vectors()
-                .iter()
-                .find(|other| other.name != pack.name && other.hash != vector.hash)
-                .cloned(),
+            None => self.vectors().to_vec(),
         };
+        let rivals: Vec<TraitVector> = others
+            .into_iter()
+            .filter(|other| other.name != pack.name && other.hash != vector.hash)
+            .collect();
         let thresholds = request.thresholds.unwrap_or_default();
-        let made = match &request.contrast {
-            None => Controls::new(pack, vector, &[], other.as_ref(), settings),
-            Some(contrast) => {
+        let ready = |contrast: Contrast<'_>| -> Result<_, Failure> {
+            let mut vector = vector.clone();
+            if let Some(stand_in) = request.stand_in {
+                vector.table = stand_in.table(&vector.table, &contrast.means)?;
+            }
+            let Contrast { means, texts } = contrast;
+            Ok(Controls::new(
+                pack, &vector, &means, texts, &rivals, settings,
+            )?)
+        };
+        let made = match (&request.contrast, &request.conversations) {
+            (None, None) => ready(Contrast::default()),
+            (Some(contrast), _) => {
                 let record = ContrastRecord::parse(contrast)?;
                 record.is_of(&self.sha256)?;
                 let averages = averages_of(self, &record, &thresholds, watch).await?;
-                let means = means_of(&record, &thresholds, &averages)?;
-                let made = Controls::new(pack, vector, &means, other.as_ref(), settings);
+                let made = Contrast::of_record(&record, &thresholds, &averages).and_then(ready);
                 self.averages.keep(&record, averages);
                 made
+            }
+            (None, Some(conversations)) => {
+                let examples = examples(conversations.clone(), &self.chat)?;
+                let averages = read_examples(self, &examples, watch).await?;
+                ready(Contrast::of_examples(&self.chat, &examples, &averages))
             }
         };
         let (controls, setup) = made?;
@@ -274,25 +303,4 @@ impl Session {
         let calibration = vector.calibration.as_ref();
         Ok(prediction.report(&pack.name, calibration, &setup, &records?)?)
     }
-}
-
-/// The response-averaged residuals that made the vector, with their labels.
-fn means_of<'a>(
-    record: &ContrastRecord,
-    thresholds: &Thresholds,
-    averages: &'a [Option<Averages>],
-) -> Result<Vec<LabelledMean<'a>>, Failure> {
-    let kept = sort(record, thresholds)?;
-    let made_it = kept.iter().zip(averages).enumerate();
-    Ok(made_it
-        .filter(|(_, (kept, _))| **kept == ResponseStanding::Kept)
-        .filter_map(|(at, (_, averages))| {
-            let place = record.settings.place(at);
-            Some(LabelledMean {
-                side: place.side,
-                question: place.question,
-                values: averages.as_ref()?.table(Average::Response),
-            })
-        })
-        .collect())
 }

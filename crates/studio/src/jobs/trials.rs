@@ -4,7 +4,7 @@
 
 use crate::failure::Failure;
 use crate::jobs::answers::{mean_of, own_logprobs};
-use crate::records;
+use crate::records::KnownTrials;
 use crate::studies::{StudyEvent, StudyPhase};
 use crate::verbs::Event;
 use crate::watch::{Every, Halt, Pace, Watch};
@@ -12,6 +12,7 @@ use trimtab_checkpoint::ChatError;
 use trimtab_engine::compare::{CompareRequest, Compared, Comparison};
 use trimtab_engine::generate::{self, Answer, GenerateRequest, Generation};
 use trimtab_engine::{Engine, SequenceIndex, TokenId};
+use trimtab_persona::coherence::ContextLikelihoods;
 use trimtab_persona::conversation::{ChatText, message, numbers, token_ids};
 use trimtab_persona::sweep::SweepRow;
 use trimtab_persona::trials::{Trial, TrialAnswer, TrialProgress, TrialRecords, TrialSetup};
@@ -24,11 +25,15 @@ const KEEP_EVERY: f64 = 5.0;
 const TELL_EVERY: f64 = 1.0;
 
 /// A study's trials, and what is kept of them.
-#[derive(Debug)]
-pub struct Study {
+#[expect(missing_debug_implementations, reason = "a closure has none")]
+pub struct Study<'a> {
     pub setup: TrialSetup,
-    /// See [`TrialSetup::key`].
-    pub key: String,
+    /// See [`TrialSetup::keys`].
+    pub keys: Vec<String>,
+    /// Trials in the order in which they are made; a later stage begins when the one before is measured.
+    pub stages: Vec<Vec<usize>>,
+    /// Whether a trial of a later stage is worth making after what the stages before it brought.
+    pub is_wanted: &'a dyn Fn(&TrialRecords, usize) -> bool,
     /// What an earlier run left behind.
     pub kept: Option<Vec<u8>>,
     /// Whether records of another study are refused, rather than passed over.
@@ -43,7 +48,7 @@ pub type RowOf<'a> = &'a dyn Fn(&TrialRecords, usize) -> Option<SweepRow>;
 pub async fn run(
     engine: &mut Engine,
     chat: &ChatText,
-    study: &Study,
+    study: &Study<'_>,
     row_of: RowOf<'_>,
     watch: &mut dyn Watch,
 ) -> Result<TrialRecords, Failure> {
@@ -54,27 +59,34 @@ pub async fn run(
         )));
     }
     let setup = &study.setup;
-    let records = match &study.kept {
-        Some(bytes) => records::read(bytes, &study.key, setup),
-        None => None,
+    let known = study.kept.as_deref().and_then(KnownTrials::read);
+    let foreign = match &known {
+        Some(known) => !known.is_empty() && !known.knows_any(&study.keys),
+        None => study.kept.is_some(),
     };
-    if study.refuse_others && study.kept.is_some() && records.is_none() {
+    if study.refuse_others && foreign {
         return Err(Failure::usage(
             "what was kept holds answers of another run (other questions, vector, model or settings)",
         ));
     }
-    let (trials, questions) = (setup.trials.len(), setup.questions.len());
-    let records = records.unwrap_or_else(|| vec![vec![None; questions]; trials]);
+    let known = known.unwrap_or_default();
+    let trials = setup.trials.len();
+    let records = known.records(&study.keys, setup.questions.len());
     let now = watch.seconds();
     let mut run = Run {
-        pace: Pace::new(now, TrialProgress::of(setup, &records, 0).passes_done),
+        pace: Pace::new(
+            now,
+            TrialProgress::of(setup, &records, 0, |_| true).passes_done,
+        ),
         keep: Every::new(KEEP_EVERY, now),
         tell: Every::new(TELL_EVERY, now),
         told: None,
         writing: 0,
+        made: Vec::new(),
         engine,
         chat,
         study,
+        known,
         records,
         row_of,
         watch,
@@ -100,8 +112,11 @@ pub async fn run(
 struct Run<'a> {
     engine: &'a mut Engine,
     chat: &'a ChatText,
-    study: &'a Study,
+    study: &'a Study<'a>,
+    known: KnownTrials,
     records: TrialRecords,
+    /// Trials of the stages so far.
+    made: Vec<usize>,
     /// Tokens of the answers that are being written.
     writing: usize,
     row_of: RowOf<'a>,
@@ -116,10 +131,19 @@ type Step<T> = Result<T, Halt>;
 
 impl Run<'_> {
     async fn all(&mut self) -> Step<()> {
-        let setup = &self.study.setup;
-        let questions: Vec<usize> = (0..setup.questions.len()).collect();
+        for stage in &self.study.stages {
+            let wanted = |trial: &usize| (self.study.is_wanted)(&self.records, *trial);
+            let stage: Vec<usize> = stage.iter().copied().filter(wanted).collect();
+            self.made.extend(&stage);
+            self.stage(&stage).await?;
+        }
+        Ok(())
+    }
+
+    async fn stage(&mut self, trials: &[usize]) -> Step<()> {
+        let questions: Vec<usize> = (0..self.study.setup.questions.len()).collect();
         for group in questions.chunks(self.engine.info().sequences / 2) {
-            for trial in 0..setup.trials.len() {
+            for &trial in trials {
                 let missing = |&question: &usize| self.records[trial][question].is_none();
                 let missing: Vec<usize> = group.iter().copied().filter(missing).collect();
                 if !missing.is_empty() {
@@ -128,13 +152,9 @@ impl Run<'_> {
             }
         }
         for question in questions {
-            for trial in 0..setup.trials.len() {
-                let pairs = &setup.trials[trial].pairs;
-                let answer = &self.records[trial][question];
-                if answer
-                    .as_ref()
-                    .is_some_and(|answer| !answer.is_measured(pairs))
-                {
+            for &trial in trials {
+                let measured = |answer: &TrialAnswer| answer.is_measured(self.trial(trial));
+                if !self.records[trial][question].as_ref().is_some_and(measured) {
                     self.measure(trial, question).await?;
                 }
             }
@@ -191,9 +211,12 @@ impl Run<'_> {
             self.records[trial][question] = Some(TrialAnswer {
                 ids: numbers(&answer.tokens),
                 text: self.chat.decode(&answer.tokens),
-                logprob: mean_of(&compared.logprobs),
+                likelihoods: ContextLikelihoods {
+                    usual: mean_of(&compared.logprobs),
+                    ..ContextLikelihoods::default()
+                },
                 divergence: mean_of(&compared.divergences),
-                evidence: None,
+                choice: None,
                 prompt_reading,
             });
             self.pause(Some(trial)).await?;
@@ -239,38 +262,89 @@ impl Run<'_> {
         self.compare(&request).await
     }
 
-    /// Measures an answer's evidence: after both system prompts of each pair.
+    /// Measures how likely an answer is in every context that could have written it: after both system prompts of each pair,
+    /// whose difference is its evidence, and alone. Asks the third witness where the trial wants it.
     async fn measure(&mut self, trial: usize, question: usize) -> Step<()> {
-        let pairs = self.trial(trial).pairs.clone();
-        let answer = self.records[trial][question].as_ref();
-        let answer = answer.map_or_else(Vec::new, TrialAnswer::tokens);
-        let mut sum = 0.0;
-        for &pair in pairs.iter().rev() {
-            for sign in [1.0, -1.0] {
+        let (pairs, asks) = {
+            let trial = self.trial(trial);
+            (trial.pairs.clone(), trial.choice)
+        };
+        let answer = self.records[trial][question].clone().unwrap_or_default();
+        let tokens = answer.tokens();
+        let mut likelihoods = answer.likelihoods;
+        for (sign, at) in [(true, 1), (false, 0)] {
+            let mut sum = 0.0;
+            for &pair in pairs.iter().rev() {
                 let instructions = &self.study.setup.pairs[pair];
-                let instruction = match sign > 0.0 {
+                let instruction = match sign {
                     true => &instructions.positive,
                     false => &instructions.negative,
                 };
-                let mut tokens = self.prompt(Some(instruction), question)?;
-                let prompt_length = tokens.len();
-                tokens.extend(&answer);
+                let prompt = self.prompt(Some(instruction), question)?;
                 // Each system prompt in a sequence of its own, as far as there are any.
-                let sequence = (2 * pair + usize::from(sign > 0.0)) % self.engine.info().sequences;
-                let request = CompareRequest {
-                    unsteered: SequenceIndex(sequence as u32),
-                    steered: None,
-                    tokens: &tokens,
-                    prompt_length,
-                };
-                let logprobs = self.compare(&request).await?.logprobs;
-                sum += sign * mean_of(&logprobs).unwrap_or(0.0);
+                let likelihood = self.likelihood(2 * pair + at, prompt, &tokens).await?;
+                sum += mean_of(&likelihood).unwrap_or(0.0);
+            }
+            let mean = (!pairs.is_empty()).then(|| sum / pairs.len() as f64);
+            match sign {
+                true => likelihoods.positive = mean,
+                false => likelihoods.negative = mean,
             }
         }
+        // The first token is told by nothing.
+        if let [first, rest @ ..] = &tokens[..] {
+            let alone = self.likelihood(2 * pairs.len(), vec![*first], rest).await?;
+            likelihoods.alone = mean_of(&alone);
+        }
+        let choice = match &self.study.setup.choice {
+            Some(words) if asks => self.choice(&words.clone(), &answer.text).await?,
+            _ => None,
+        };
         if let Some(answer) = &mut self.records[trial][question] {
-            answer.evidence = Some(sum / pairs.len().max(1) as f64);
+            answer.likelihoods = likelihoods;
+            answer.choice = choice;
         }
         self.pause(Some(trial)).await
+    }
+
+    /// Log-odds of the first of two words as what describes a text, the mean over both orders.
+    async fn choice(&mut self, words: &[String; 2], text: &str) -> Step<Option<f64>> {
+        let mut odds = 0.0;
+        for [first, second] in [[0, 1], [1, 0]] {
+            let asked = format!(
+                "Here is an answer:\n\n\"{text}\"\n\nWhich describes it better: {} or {}?",
+                words[first], words[second]
+            );
+            let prompt = self.chat.prompt(&[message("user", &asked)])?.tokens;
+            for (word, sign) in [(0, 0.5), (1, -0.5)] {
+                let tokens = self.chat.encode(&words[word])?;
+                let likelihood = self.likelihood(first, prompt.clone(), &tokens).await?;
+                odds += sign * likelihood.iter().copied().map(f64::from).sum::<f64>();
+            }
+        }
+        Ok(Some(odds))
+    }
+
+    /// Log-likelihood of each token of `answer` after `prompt` under the unsteered model. `sequence` is counted round.
+    async fn likelihood(
+        &mut self,
+        sequence: usize,
+        prompt: Vec<TokenId>,
+        answer: &[TokenId],
+    ) -> Step<Vec<f32>> {
+        if answer.is_empty() {
+            return Ok(Vec::new());
+        }
+        let prompt_length = prompt.len();
+        let mut tokens = prompt;
+        tokens.extend(answer);
+        let request = CompareRequest {
+            unsteered: SequenceIndex((sequence % self.engine.info().sequences) as u32),
+            steered: None,
+            tokens: &tokens,
+            prompt_length,
+        };
+        Ok(self.compare(&request).await?.logprobs)
     }
 
     async fn compare(&mut self, request: &CompareRequest<'_>) -> Step<Compared> {
@@ -298,10 +372,11 @@ impl Run<'_> {
     }
 
     fn progress(&self) -> TrialProgress {
-        TrialProgress::of(&self.study.setup, &self.records, self.writing)
+        let made = |trial| self.made.contains(&trial);
+        TrialProgress::of(&self.study.setup, &self.records, self.writing, made)
     }
 
-    /// All answers are written before the first is measured.
+    /// All answers of a stage are written before the first is measured.
     fn phase(&self) -> (StudyPhase, usize) {
         let progress = self.progress();
         if progress.written < progress.answers {
@@ -333,7 +408,7 @@ impl Run<'_> {
     }
 
     fn tell_records(&mut self) {
-        if let Some(records) = records::write(&self.records, &self.study.key) {
+        if let Some(records) = self.known.write(&self.study.keys, &self.records) {
             self.watch
                 .tell(Event::Study(StudyEvent::Records { records }));
         }

@@ -58,7 +58,7 @@ fn golden(name: &str) -> Golden {
     found.unwrap().1
 }
 
-fn opened(link: &str) -> Recipe {
+pub fn opened(link: &str) -> Recipe {
     match decode(link).unwrap() {
         LinkContent::Recipe(recipe) => *recipe,
         LinkContent::Newer(newer) => panic!("{}", newer.sentence()),
@@ -83,7 +83,7 @@ fn ready_made() -> Vec<TraitVector> {
 }
 
 /// The recipe replayed, and which of the engine's directions it looks at.
-fn replayed(recipe: &Recipe, session: &mut Session) -> (Replayed, Option<usize>) {
+pub fn replayed(recipe: &Recipe, session: &mut Session) -> (Replayed, Option<usize>) {
     let engine = &mut session.engine;
     let (rows, width) = (engine.layer_rows(), engine.config().hidden_size);
     let vectors = vectors_of(recipe, &ready_made(), rows, width).unwrap();

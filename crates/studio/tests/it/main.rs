@@ -16,6 +16,7 @@ use trimtab_testing::files::bytes;
 
 mod golden_links;
 mod golden_study;
+mod lessons;
 mod making;
 mod reading;
 mod stopping;

@@ -4,10 +4,11 @@
 use crate::making::made;
 use crate::{CPU_EXACT, Hearing, small_session, with_session};
 use pollster::block_on;
+use std::collections::BTreeMap;
 use trimtab_persona::controls::Direction;
 use trimtab_persona::plan::relative_dose;
 use trimtab_persona::trait_pack::TraitPack;
-use trimtab_persona::trials::TrialRecords;
+use trimtab_persona::trials::TrialAnswer;
 use trimtab_persona::vector_file::VectorFile;
 use trimtab_studio::session::Session;
 use trimtab_studio::studies::{
@@ -16,9 +17,12 @@ use trimtab_studio::studies::{
 use trimtab_studio::verbs::Event;
 use trimtab_testing::files::bytes;
 
+/// Answers by the key of their trial, each `[question]`.
+type Answers = BTreeMap<String, Vec<Option<TrialAnswer>>>;
+
 #[derive(serde::Deserialize)]
 struct Kept {
-    records: TrialRecords,
+    trials: Answers,
 }
 
 /// Runs controls until so many answers are written, or to the end; also gives the last records that were told.
@@ -42,8 +46,8 @@ fn run(
     (controlled.ok(), last)
 }
 
-fn records(bytes: &[u8]) -> TrialRecords {
-    serde_json::from_slice::<Kept>(bytes).unwrap().records
+fn records(bytes: &[u8]) -> Answers {
+    serde_json::from_slice::<Kept>(bytes).unwrap().trials
 }
 
 #[test]
@@ -70,7 +74,9 @@ fn study(session: &mut Session) {
         thresholds: None,
         layer: Some(recommended.layers[0]),
         dose: Some(f64::from(dose)),
-        other: None,
+        others: None,
+        conversations: None,
+        stand_in: None,
         study: StudySettings {
             neutral_samples: Some(2),
             max_tokens: Some(24),
@@ -90,7 +96,7 @@ fn study(session: &mut Session) {
     println!("villainous {villainous:+.2}, random {random:+.2}, flipped {flipped:+.2}");
     assert!(villainous > random + 0.5, "{report:#?}");
     assert!(villainous > flipped + 1.0, "{report:#?}");
-    assert!(report.sentence.contains("deviations of neutral answers"));
+    assert!(report.sentence.contains("deviations (95 % interval"));
 }
 
 #[test]
@@ -106,7 +112,9 @@ fn a_study_that_stopped_goes_on_to_the_same_end() {
         thresholds: None,
         layer: Some(1),
         dose: Some(0.2),
-        other: None,
+        others: None,
+        conversations: None,
+        stand_in: None,
         study: StudySettings {
             neutral_samples: Some(2),
             max_tokens: Some(12),
@@ -116,17 +124,20 @@ fn a_study_that_stopped_goes_on_to_the_same_end() {
     let (none, some) = run(session, &request, 13);
     assert!(none.is_none());
     let begun = records(&some);
-    assert!(begun.iter().flatten().any(Option::is_some));
-    assert!(begun.iter().flatten().any(Option::is_none));
+    let written = |answers: &Answers| answers.values().flatten().flatten().count();
+    assert!((1..20).contains(&written(&begun)), "{}", written(&begun));
     let mut rest = request.clone();
     rest.subject.records = Some(some);
     let (resumed, all) = run(session, &rest, usize::MAX);
     let (whole, uninterrupted) = run(session, &request, usize::MAX);
-    let ids = |bytes: &[u8]| -> Vec<_> {
-        let all = records(bytes).into_iter().flatten();
-        all.map(|answer| answer.unwrap().ids).collect()
+    let ids = |bytes: &[u8]| -> BTreeMap<String, Vec<_>> {
+        let all = records(bytes).into_iter();
+        let ids = |answer: Option<TrialAnswer>| answer.unwrap().ids;
+        all.map(|(trial, answers)| (trial, answers.into_iter().map(ids).collect()))
+            .collect()
     };
     assert_eq!(ids(&all), ids(&uninterrupted));
+    assert!(written(&records(&all)) > 20);
     assert_eq!(
         resumed.unwrap().report.sentence,
         whole.unwrap().report.sentence

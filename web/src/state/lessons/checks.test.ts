@@ -74,7 +74,7 @@ describe("an answer", () => {
 
 describe("a trait", () => {
   it("is new when it was not there when the lesson was opened, and no control", () => {
-    const trait = (name: string) => ({ name, opposite: "", description: "", hash: "", made: "", recommended: { layers: [1], min: -1, max: 1 }, dosePerUnit: new Float32Array(1) });
+    const trait = (name: string) => ({ name, opposite: "", description: "", hash: "", made: "", recommended: { layers: [1], min: -1, max: 1 }, tested: true, dosePerUnit: new Float32Array(1) });
     const start = { runs: new Set<string>(), layer: null, traits: new Set(["cheerful"]) };
     expect(isMet({ kind: "new-trait" }, page([], { start, traits: [trait("cheerful"), trait("random 1 (cheerful)")] }))).toBe(false);
     expect(isMet({ kind: "new-trait" }, page([], { start, traits: [trait("cheerful"), trait("pirate")] }))).toBe(true);

@@ -25,8 +25,17 @@ export interface Step {
   setUp: SetUp | null;
   tasks: Task[];
   question: { question: string; answer: string } | null;
-  /** Outputs that the author saw, for comparison. */
+  /** What the author saw, for comparison, in words. */
   seen: string;
+  quotes: Quote[];
+}
+
+/** What the model once wrote or was asked: shown as the tokens of its recipe, and so the same on every machine. */
+export interface Quote {
+  text: string;
+  of: "answer" | "question";
+  /** The code of the recipe's link. */
+  link: string;
 }
 
 /** The page that the student works on: Play; or Traits, there one trait's page, `new` to make one, or null for the list. */
@@ -73,6 +82,11 @@ export type Check =
   | { kind: "layer-changed" }
   | { kind: "inside-run" }
   | { kind: "new-trait" };
+
+/** False at steps that stay without colours, which the lesson has not spoken of yet. */
+export function isColoured(lesson: Lesson, step: number): boolean {
+  return lesson.steps.slice(0, step + 1).findLast(({ setUp }) => setUp !== null)?.setUp?.colourBy !== "nothing";
+}
 
 /** A lesson that cannot be used; the message says why, and in which line of its file (from 1). */
 export class LessonError extends Error {

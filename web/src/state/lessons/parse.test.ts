@@ -37,6 +37,18 @@ describe("the ready-made lessons", () => {
     }
   });
 
+  it("speak of no words of the model's that their recipes do not hold", () => {
+    const letters = (text: string) => text.toLowerCase().replaceAll("’", "'");
+    for (const { lesson: one } of readyLessons) {
+      for (const { title, text, tasks, setUp, quotes, question, seen } of one.steps) {
+        const known = letters([text, seen, setUp?.ask ?? "", ...tasks.map((task) => task.text), ...quotes.map((quote) => quote.text)].join("\n"));
+        if (quotes.length === 0) continue;
+        for (const [, said] of `${question?.question ?? ""} ${question?.answer ?? ""}`.matchAll(/“([^”]+)”/g)) expect(known, title).toContain(letters(said ?? ""));
+        expect(seen, `${title}: outputs are quoted from recipes`).not.toContain("> ");
+      }
+    }
+  });
+
   it("come with an example that is sound", () => {
     expect(readLesson(exampleText)).toMatchObject({ title: "Rain and shine" });
   });

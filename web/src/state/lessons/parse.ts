@@ -3,7 +3,7 @@
 // yaml: knows the line of every value, which errors for teachers need; js-yaml only knows that of syntax errors.
 import { isAlias, isMap, isNode, isPair, isScalar, isSeq, LineCounter, parseDocument, visit, type Node } from "yaml";
 import { meaningOf } from "./glossary.ts";
-import { type Check, type Lesson, LessonError, maxLessonBytes, type SetUp, type Step, type StepPage, type Task, type CoefficientGoal } from "./lesson.ts";
+import { type Check, type Lesson, LessonError, maxLessonBytes, type Quote, type SetUp, type Step, type StepPage, type Task, type CoefficientGoal } from "./lesson.ts";
 import { blocksOf } from "./marked_text.ts";
 
 const maxSteps = 30;
@@ -147,6 +147,7 @@ class Reader {
       tasks: this.list(fields.get("do"), "do", maxTasks, (one) => this.task(one)),
       question: question === null ? null : { question: this.marked(question, "question", long, node), answer: this.marked(answer, "answer", long, node) },
       seen: this.optional(fields.get("what we saw"), "what we saw", long),
+      quotes: this.list(fields.get("quotes"), "quotes", maxTasks, (one) => this.quote(one)),
     };
     fields.done();
     return step;
@@ -198,6 +199,16 @@ class Reader {
     const code = found.split("#r=").at(-1) ?? "";
     if (!/^[\w-]{8,}$/.test(code)) throw this.error(node, '"link" is what Share gave: the code, or an address with #r= and the code');
     return code;
+  }
+
+  private quote(node: Node): Quote {
+    const fields = new Fields(node, "a quote", this);
+    const text = this.text(fields.get("quote"), "quote", 2000, node);
+    const of = this.choice(fields.get("of"), "of", ["answer", "question"] as const) ?? "answer";
+    const link = fields.get("link");
+    if (link === null) throw this.error(node, 'a quote needs a "link", the code that Share gave for it');
+    fields.done();
+    return { text, of, link: this.link(link, node) };
   }
 
   private task(node: Node): Task {

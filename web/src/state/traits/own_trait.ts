@@ -10,7 +10,7 @@ export type Step = "write" | "vector" | Study;
 
 /** A trait of the visitor's own, finished or half-made, as plain data. */
 export interface OwnTrait extends TraitRecord {
-  /** True for a trait that came as a vector file: its pack has no instructions and no questions, and nothing is known of how it was made. */
+  /** True for a trait that came as a vector file: nothing is known of how it was made, and its pack has no instructions and no questions until the visitor chooses one to test it with. */
   imported?: true;
   pack: TraitPack;
   settings: ResponseSettings;

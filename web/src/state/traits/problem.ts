@@ -9,13 +9,13 @@ export interface Problem {
 }
 
 export interface Field {
-  /** `name`, `opposite`, `description`, `instructions`, `questions.extraction`, `questions.evaluation`, `licence`, or empty. */
+  /** `name`, `opposite`, `description`, `opposite_description`, `instructions`, `questions.extraction`, `questions.evaluation`, `licence`, or empty. */
   part: string;
   index: number | null;
   side: "positive" | "negative" | null;
 }
 
-const places = /^(name|opposite|description|licence|instructions|questions\.extraction|questions\.evaluation)(?:\[(\d+)\])?(?:\.(positive|negative))?$/;
+const places = /^(name|opposite|description|opposite_description|licence|instructions|questions\.extraction|questions\.evaluation)(?:\[(\d+)\])?(?:\.(positive|negative))?$/;
 
 export function fieldOf(field: string): Field {
   const found = places.exec(field);

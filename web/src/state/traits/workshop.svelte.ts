@@ -102,15 +102,32 @@ export class Workshop {
   }
 
   /** Drafts a trait; gives its id, or null and a problem. */
-  async draft(name: string, description: string, opposite: string): Promise<string | null> {
-    return this.begin(() => this.engine.draftTrait(name, description, opposite));
+  async draft(name: string, description: string, opposite: string, oppositeDescription: string): Promise<string | null> {
+    return this.begin(() => this.engine.draftTrait(name, description, opposite, oppositeDescription));
   }
 
   async importPack(file: Blob): Promise<string | null> {
-    return this.begin(async () => {
-      if (file.size > maxPackBytes) throw new EngineFailure("usage", `This file has ${file.size} bytes; trait packs have at most ${maxPackBytes}. Is it a vector or a model? Those are opened elsewhere.`);
-      return this.engine.checkTrait(await file.text());
-    });
+    return this.begin(() => this.readPack(file));
+  }
+
+  /** Gives a vector that came as a file the pack that it is tested with; its name stays. */
+  async testWith(id: string, pack: TraitPack | Blob): Promise<void> {
+    const trait = this.get(id);
+    if (trait === null || this.running !== null) return;
+    this.problems[id] = null;
+    try {
+      const found = pack instanceof Blob ? await this.readPack(pack) : pack;
+      for (const one of ["sweep", "controls", "predict"] as const) await this.forget(id, one);
+      const given = this.update(id, { pack: { ...found, name: trait.pack.name }, ...noStudies });
+      if (given !== null) await this.keep(given);
+    } catch (thrown) {
+      this.problems[id] = problemOf(asFailure(thrown));
+    }
+  }
+
+  private async readPack(file: Blob): Promise<TraitPack> {
+    if (file.size > maxPackBytes) throw new EngineFailure("usage", `This file has ${file.size} bytes; trait packs have at most ${maxPackBytes}. Is it a vector or a model? Those are opened elsewhere.`);
+    return this.engine.checkTrait(await file.text());
   }
 
   /** Takes a vector file or a GGUF control vector as a trait; gives its name, or null and a failure. */
@@ -317,9 +334,11 @@ export class Workshop {
 
   async control(id: string): Promise<void> {
     const { contrast } = await this.partsOf(id);
-    if (contrast === undefined) return;
+    // A vector that came as a file has none, and so no shuffled labels to compare with.
+    if (contrast === undefined && this.get(id)?.imported !== true) return;
     await this.study(id, "controls", async (trait, vector, records, listen) => {
-      const request = { pack: trait.pack, vector, contrast, thresholds: trait.thresholds, questions: trait.sweepSettings.questions, ...records };
+      const made = contrast === undefined ? {} : { contrast, thresholds: trait.thresholds };
+      const request = { pack: trait.pack, vector, ...made, questions: trait.sweepSettings.questions, ...records };
       const { vector: recommending, recommended, ...controls } = await this.engine.controlTrait(request, listen);
       const found = trait.sweep?.recommended ?? null;
       // The flipped push tells how far the slider may go the other way.

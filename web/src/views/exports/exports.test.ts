@@ -36,11 +36,12 @@ describe("a table", () => {
   it("has a line for every token, with both readings of every trait in numbers", async () => {
     const { run } = await answered();
     const lines = readingsCsv(run, 16).trimEnd().split("\r\n");
-    expect(lines[0]).toBe("text,place,token_id,token,logprob,logprob_unsteered,cheerful_layer16_reread,cheerful_layer16_in_run,poetic_layer16_reread,poetic_layer16_in_run,villainous_layer16_reread,villainous_layer16_in_run");
+    expect(lines[0]).toBe("text,place,token_id,token,logprob,logprob_unsteered,cheerful_layer16_reread,cheerful_layer16_in_run,poetic_layer16_reread,poetic_layer16_in_run,villainous_layer16_reread,villainous_layer16_in_run,push,model,precision,temperature,seed");
     const tokens = (run.prompt?.tokens.length ?? 0) + run.answers.unsteered.tokens.length + run.answers.steered.tokens.length;
     expect(lines).toHaveLength(1 + tokens);
     const steered = lines.find((line) => line.startsWith("steered,0,"))?.split(",") ?? [];
     expect(Number(steered[7])).toBeGreaterThan(Number(steered[6]));
+    expect(steered.slice(12)).toEqual(["cheerful +2.0", run.model.name, run.model.precision, "0.7", String(run.sampler.seed)]);
   });
 });
 
@@ -91,7 +92,7 @@ describe("a session's file", () => {
     const { session } = await answered();
     const { workshop, engine } = session;
     await workshop.importVector(new File([Uint8Array.of(1, 2, 3)], "mine.safetensors"));
-    await workshop.draft("sea-dog", "Talks like an old sailor.", "city clerk");
+    await workshop.draft("sea-dog", "Talks like an old sailor.", "city clerk", "");
     const saved = readSession(sessionText({ conversations: [], lessons: [], progress: {}, traits: await savedTraits(workshop) })).traits;
     const other = new Session(engine, memoryStore());
     await other.model.readCatalogue();

@@ -3,6 +3,7 @@
 import type { ReadingBlock, Token } from "../../engine/protocol.ts";
 import { readingAt, readingsThroughLayers } from "../../state/session/heat_view.ts";
 import { answerText, type Run } from "../../state/conversation/conversation.ts";
+import { planText } from "../../format.ts";
 import { type Cell, csv } from "../elements/csv.ts";
 
 interface Part {
@@ -25,7 +26,11 @@ const short = (value: number | null | undefined) => (value === null || value ===
 export function readingsCsv(run: Run, layer: number): string {
   const traits = run.model.traits.map(({ name }) => name);
   const head: Cell[] = ["text", "place", "token_id", "token", "logprob", "logprob_unsteered"];
+  const { segments } = run.answers.steered;
+  const pushed = segments.map(({ fromToken, plan }, at) => `${at === 0 ? "" : `from token ${String(fromToken)} `}${planText(plan)}`).join("; ");
+  const { temperature, seed } = run.sampler;
   for (const name of traits) head.push(`${name}_layer${String(layer)}_reread`, `${name}_layer${String(layer)}_in_run`);
+  head.push("push", "model", "precision", "temperature", "seed");
   const rows = partsOf(run).flatMap((part) =>
     part.tokens.map((token, at): Cell[] => [
       part.name,
@@ -35,6 +40,11 @@ export function readingsCsv(run: Run, layer: number): string {
       short(token.logprob),
       short(part.name === "steered" ? part.rereadLogprob?.[at] : token.logprob),
       ...traits.flatMap((_, trait) => [short(readingAt(part.reread, at, trait, layer)), short(readingAt(part.inRun, at, trait, layer))]),
+      part.name === "steered" ? pushed : "",
+      run.model.name,
+      run.model.precision,
+      temperature,
+      seed,
     ]),
   );
   return csv([head, ...rows]);

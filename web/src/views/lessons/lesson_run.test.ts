@@ -56,10 +56,10 @@ describe("a lesson", () => {
 
     await press("Next");
     await fireEvent.input(screen.getByRole("slider", { name: /cheerful/ }), { target: { value: "2.2" } });
-    await waitFor(async () => expect(within(await panel()).getAllByRole<HTMLInputElement>("checkbox").map(({ checked }) => checked)).toEqual([true, false]));
+    await waitFor(async () => expect(within(await panel()).getAllByRole<HTMLInputElement>("checkbox").map(({ checked }) => checked)).toEqual([true, false, false]));
     await fireEvent.click(screen.getByRole("button", { name: /^Answer again/ }));
     await idle();
-    await waitFor(async () => expect(within(await panel()).getAllByRole<HTMLInputElement>("checkbox").map(({ checked }) => checked)).toEqual([true, true]));
+    await waitFor(async () => expect(within(await panel()).getAllByRole<HTMLInputElement>("checkbox").map(({ checked }) => checked)).toEqual([true, true, false]));
 
     expect(JSON.parse(localStorage.getItem("trimtab.choices") ?? "{}")).toMatchObject({ sampler: { temperature: 0.9 } });
     await press("Leave the lesson");
@@ -144,6 +144,26 @@ describe("a lesson", () => {
     await press("Set the page up");
     expect((await within(await panel()).findByRole("alert")).textContent).toContain("brings a trait of its own");
     expect(within(await panel()).getByRole("link", { name: "Open the link itself" }).getAttribute("href")).toBe(`#r=${own}`);
+  });
+
+  it("quotes the model by a recipe's tokens, without a model, and leads to the run", async () => {
+    const run = { sampler: { temperature: 0, topK: 0, topP: 1, repetitionPenalty: 1, seed: 1 }, maxTokens: 9, plan: [{ trait: "cheerful", operation: { kind: "add" as const, coefficient: 2 }, scope: "all" as const }], changes: [], end: "end-token" as const };
+    const tokens = [{ id: 1, text: "So", reading: 0.5 }, { id: 2, text: " glad", reading: 2 }];
+    const messages = [{ role: "user" as const, text: "Well?", tokens: null, run: null }, { role: "assistant" as const, text: "So glad", tokens, run }];
+    const look = { trait: "cheerful", layer: 17, token: null, insideRun: false, title: "", note: "" };
+    const code = mockLink({ model: { name: "m", sha256: "5a".repeat(32) }, precision: "exact", messages, look, traits: [] });
+    await opened(`#lessons/l=${await packLesson(`trimtab lesson: 1\ntitle: T\nsteps:\n  - title: A\n    quotes:\n      - quote: So glad\n        link: ${code}\n      - quote: Of a link that cannot be opened\n        link: AAAAAAAA\n      - quote: So\n        link: ${code}\n`)}`);
+    const compared = within(await panel()).getByText("What we saw").closest("details");
+    if (compared === null) throw new Error("nothing to compare with");
+    compared.open = true;
+    await fireEvent(compared, new Event("toggle"));
+    // One run may be quoted twice.
+    const [shown, again] = await within(compared).findAllByRole("listbox", { name: /^What it wrote/ });
+    if (shown === undefined || again === undefined) throw new Error("a quote is missing");
+    expect(within(shown).getAllByRole("option").map((token) => token.getAttribute("aria-label"))).toEqual(["So, cheerful about +0.5", "glad, cheerful about +2.0"]);
+    expect(within(compared).getAllByText("“Well?”, cheerful +2.0, coloured by cheerful")).toHaveLength(2);
+    expect(within(compared).getAllByRole("link", { name: "Open this run" })[0]?.getAttribute("href")).toBe(`#r=${code}`);
+    expect(within(compared).getByText("Of a link that cannot be opened")).toBeTruthy();
   });
 
   it("says so when the model lacks a trait of the step", async () => {

@@ -28,7 +28,7 @@ describe("what is stored", () => {
     await session.model.readCatalogue();
     await session.loadAgain();
     await session.chat.ask("Hello?");
-    await session.workshop.draft("sea-dog", "Talks like an old sailor.", "city clerk");
+    await session.workshop.draft("sea-dog", "Talks like an old sailor.", "city clerk", "");
     render(App, { session });
     await fireEvent.click(screen.getByRole("button", { name: "Conversations" }));
     await fireEvent.click(await screen.findByRole("button", { name: "What is stored here" }));

@@ -22,6 +22,7 @@ describe("a pack from a sentence", () => {
     await type("Name", "7 seas");
     await type("Opposite", "clerk");
     await type(/How does it show/, "Sails.");
+    await type(/how does the opposite show/, "Files papers.");
     await click("Draft it");
     const alert = await screen.findByRole("alert");
     expect(alert.textContent).toContain("lower-case letters");
@@ -71,6 +72,7 @@ describe("a pack from a sentence", () => {
     await type("Name", "cheerful");
     await type("Opposite", "gloomy");
     await type(/How does it show/, "Smiles.");
+    await type(/how does the opposite show/, "Files papers.");
     await click("Draft it");
     expect((await screen.findByRole("alert")).textContent).toContain("There is a trait called cheerful already");
   });
@@ -96,7 +98,12 @@ describe("a trait that is made", () => {
     await click(/^Make it/);
     await waitFor(() => expect(session.workshop.traits[0]!.prediction).not.toBeNull(), { timeout: 20_000 });
     expect(screen.getByRole("img", { name: /Reading before and evidence after, 40 answers/ })).toBeTruthy();
-    expect(screen.getByText("It works.").closest("p")?.textContent).toContain("4.1 deviations");
+    expect(screen.getByText("It passes.").closest("p")?.textContent).toContain("4.1 deviations");
+    const answers = within(screen.getByRole("region", { name: "Verdict" })).getAllByRole("row").map((row) => row.textContent);
+    expect(answers).toHaveLength(1 + 7);
+    expect(answers[3]).toMatch(/This trait, and not another\?.*yes.*closest is poetic.*too near to tell apart: optimistic/);
+    expect(answers[7]).toMatch(/cannot tell.*no say/);
+    expect(screen.queryByText(/older test/)).toBeNull();
     expect(screen.getByRole("img", { name: /Separation of held-out questions.*layer 18/ })).toBeTruthy();
     const figure = within(screen.getByRole("figure", { name: "The harder the push, the more of it?" }));
     await fireEvent.click(figure.getByRole("button", { name: "Numbers" }));
@@ -105,10 +112,10 @@ describe("a trait that is made", () => {
     expect(session.traits.find(({ name }) => name === "sea-dog")?.recommended).toEqual({ layers: [17], min: -2.4, max: 2.4 });
     expect(session.workshop.traits[0]!.sweep?.recommended?.min).toBe(-2.4);
     expect(await session.workshop.file(session.workshop.traits[0]!.id, "vector")).toHaveLength(5);
-    const controls = within(screen.getByRole("figure", { name: "Beside directions that should do nothing" }));
+    const controls = within(screen.getByRole("figure", { name: "Beside other directions" }));
     await fireEvent.click(controls.getByRole("button", { name: "Numbers" }));
     const directions = within(controls.getByRole("table")).getAllByRole("row").slice(1).map((row) => row.firstElementChild?.textContent);
-    expect(directions).toEqual(["this vector", "sign flipped", ...Array.from({ length: 10 }, (_, i) => `shuffled labels ${i + 1}`), "random direction 1", "random direction 2", "random direction 3", "poetic"]);
+    expect(directions).toEqual(["this vector", "sign flipped", ...Array.from({ length: 19 }, (_, i) => `shuffled labels ${i + 1}`), ...Array.from({ length: 5 }, (_, i) => `random direction ${i + 1}`), "the vector of poetic"]);
     await go("#play");
     expect((await screen.findByRole<HTMLInputElement>("slider", { name: /sea-dog/ })).max).toBe("4");
   }, 30_000);
@@ -189,7 +196,7 @@ describe("traits that were here before", () => {
 
   it("have a short verdict each in the overview", async () => {
     await opened();
-    expect(await screen.findByText("It works.")).toBeTruthy();
+    expect(await screen.findByText("It passes.")).toBeTruthy();
     expect(screen.getByText("Do not believe it.").closest("li")?.textContent).toContain("poetic");
     expect(screen.getByText("Not tested yet.").closest("li")?.textContent).toContain("villainous");
   }, 20_000);
@@ -198,7 +205,7 @@ describe("traits that were here before", () => {
     const { go } = await opened(memoryTraits(), 0, false);
     expect((await screen.findByText("Do not believe it.")).closest("li")?.textContent).toContain("poetic");
     await go("#traits/poetic");
-    expect(await screen.findByText(/This vector does not do what its name says/, { selector: ".verdict" })).toBeTruthy();
+    expect(await screen.findByText(/This vector does not do what its name says/, { selector: ".verdict p" })).toBeTruthy();
     expect(screen.getByRole("heading", { name: "Is it really this direction?" })).toBeTruthy();
     expect(screen.getByText(/Not measured for this trait yet: whether its reading predicts/)).toBeTruthy();
     expect(screen.getByRole("button", { name: /98 MB/ })).toBeTruthy();
@@ -214,10 +221,23 @@ describe("traits that were here before", () => {
     expect(await session.workshop.importVector(new File([Uint8Array.of(71, 71, 85, 70, 1, 2, 3)], "Old Salt.gguf"))).toBe("old-salt");
     await go("#traits/old-salt");
     expect(await screen.findByText(/came as a vector file, without a report/)).toBeTruthy();
+    // Nobody tried it, so no range is coloured; a pack of the visitor's choice tests it.
+    await go("#play");
+    const slider = await screen.findByRole("slider", { name: /old-salt/ });
+    expect(document.getElementById(slider.getAttribute("aria-describedby") ?? "")?.textContent).toContain("Nobody tried yet");
+    expect(slider.parentElement?.querySelector(".band")).toBeNull();
+    await go("#traits/old-salt");
+    expect(screen.queryByRole("button", { name: "Try it" })).toBeNull();
+    await fireEvent.change(await screen.findByRole("combobox", { name: "Trait pack" }), { target: { value: "cheerful" } });
+    await click("Try it");
+    await screen.findByText("Recommended.", undefined, { timeout: 10_000 });
+    await click("Compare");
+    await screen.findByText("It passes.", undefined, { timeout: 10_000 });
+    expect(session.workshop.find("old-salt")?.pack.opposite).toBe("gloomy");
     unmount();
     const again = await opened(store);
     expect(again.session.traits.map(({ name }) => name)).toContain("old-salt");
-  });
+  }, 30_000);
 
   it("keep their place when a vector replaces one: readings come in that order", async () => {
     const { session } = await opened();

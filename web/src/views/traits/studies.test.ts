@@ -5,6 +5,7 @@ import { click, draft, opened, type Store } from "../../fixtures/traits_page.ts"
 import { memoryTraits } from "../../state/storage/traits.ts";
 import PredictionChart from "./PredictionChart.svelte";
 import SweepCharts from "./SweepCharts.svelte";
+import Verdict from "./Verdict.svelte";
 
 beforeEach(() => {
   localStorage.clear();
@@ -68,7 +69,7 @@ describe("a study that was stopped", () => {
     expect(screen.getByText("Recommended.")).toBeTruthy();
     const spy = vi.spyOn(again.engine.traits, "controlTrait");
     await click("Go on comparing");
-    await screen.findByText("It works.");
+    await screen.findByText("It passes.");
     expect(spy.mock.calls[0]?.[0].records?.byteLength).toBeGreaterThan(0);
   }, 40_000);
 
@@ -84,6 +85,16 @@ describe("a study that was stopped", () => {
 });
 
 describe("what is shown of a study", () => {
+  it("is marked where an older test found it, and can be repeated", async () => {
+    const repeat = vi.fn();
+    render(Verdict, { controls: { verdict: "works", sentence: "It moved." }, repeat });
+    expect(screen.getByText("It passes.")).toBeTruthy();
+    expect(screen.getByText(/older test/)).toBeTruthy();
+    expect(screen.queryByRole("table")).toBeNull();
+    await click("Test it again");
+    expect(repeat).toHaveBeenCalledOnce();
+  });
+
   it("includes what a reader should know before believing it", async () => {
     const { engine } = await made();
     engine.traits.caveats = ["It may flatter the vector."];
