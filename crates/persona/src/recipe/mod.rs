@@ -228,11 +228,17 @@ impl Recipe {
         self.messages.iter().enumerate().filter_map(with_run)
     }
 
-    /// The other column as a recipe of its own; its prompts are not marked.
+    /// The other column as a recipe of its own; its prompts are not marked, and its questions have no readings.
     pub fn other_column(&self) -> Option<Self> {
         let other = |message: &RecipeMessage| match &message.beside {
             Some(beside) => beside.as_ref().clone(),
-            None => message.clone(),
+            None => {
+                // Its readings are those after the first column's answers.
+                let mut given = message.clone();
+                let tokens = given.tokens.iter_mut().flatten();
+                tokens.for_each(|token| token.reading = None);
+                given
+            }
         };
         let two = self.messages.iter().any(|one| one.beside.is_some());
         two.then(|| Self {

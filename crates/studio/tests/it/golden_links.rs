@@ -290,6 +290,10 @@ fn readings_in_a_link_are_those_of_the_replay() {
     keep_readings(&mut again, &replayed.answers, direction);
     assert_eq!(again, recipe);
     assert!(replayed.agreement.readings_apart.unwrap() <= 0.26);
+    // In the other column a second question is read after another answer.
+    let recipe = opened(&self::golden("two-columns").link);
+    let two = with_session(&CPU_EXACT, |session| self::replayed(&recipe, session).0);
+    assert!(two.agreement.readings_apart.unwrap() <= 0.26);
 }
 
 #[test]
