@@ -19,6 +19,8 @@ test("a shared run shows at once, replays to the author's tokens, and runs again
     await page.keyboard.press("End");
     await ask(page, "How was your weekend?");
     const written = await text(page, "Steered");
+    const plain = await text(page, "Unsteered");
+    expect(plain).not.toBe(written);
 
     await page.getByRole("button", { name: "Share", exact: true }).click();
     const dialog = page.getByRole("dialog", { name: "Share this run" });
@@ -32,9 +34,15 @@ test("a shared run shows at once, replays to the author's tokens, and runs again
         return opened?.kind === "recipe" && opened.recipe.look.title === "A glad weekend" && opened.recipe.look.token !== null;
       })
       .toBe(true);
+    await expect(dialog.getByText(/pushed it towards being cheerful, at \d+ % of the strongest push/)).toBeVisible();
+    await expect(dialog.getByText("served from this machine alone")).toBeVisible();
+    const link = await field.inputValue();
+    expect(link.startsWith(`${address}/#r=`)).toBe(true);
     await dialog.getByRole("button", { name: "QR code" }).click();
     await expect(dialog.getByRole("img", { name: "QR code of the link" })).toBeVisible();
-    const code = (await field.inputValue()).replace(/^.*#r=/, "");
+    await dialog.getByRole("checkbox", { name: "with this page's address" }).uncheck();
+    const code = await field.inputValue();
+    expect(link.endsWith(`#r=${code}`)).toBe(true);
     console.log(`a code of ${String(code.length)} characters for ${String(TOKENS)} tokens`);
     expect(asked, "nothing is fetched while chatting, steering and sharing").toEqual([]);
     expect(heard).toEqual([]);
@@ -43,17 +51,19 @@ test("a shared run shows at once, replays to the author's tokens, and runs again
     const other = await reader.context.newPage();
     await other.setViewportSize({ width: 390, height: 800 });
     const complained = complaints(reader.context);
-    await other.goto(`${address}/#r=${code}`);
+    await other.goto(link);
     await expect(other.getByRole("heading", { name: "A glad weekend" })).toBeVisible();
-    const answer = other.getByRole("listbox", { name: /^Answer/ }).getByRole("option");
+    await expect(other.getByText(/^A small AI answered twice: by itself, and while somebody pushed it towards being cheerful, at \d+ % of/)).toBeVisible();
+    const answer = other.getByRole("listbox", { name: /^Steered answer/ }).getByRole("option");
     expect((await answer.allTextContents()).join("")).toBe(written);
+    expect((await other.getByRole("listbox", { name: /^Unsteered answer/ }).getByRole("option").allTextContents()).join("")).toBe(plain);
     const colours = await answer.evaluateAll((all) => all.map((token) => (token as HTMLElement).style.backgroundColor));
     expect(new Set(colours.filter((colour) => colour !== "")).size).toBeGreaterThan(1);
     expect(await other.evaluate(() => document.documentElement.scrollWidth <= window.innerWidth), "nothing sticks out on a phone").toBe(true);
 
     await runOn(other, "cpu");
     await other.getByRole("button", { name: /^Load the model/ }).press("Enter");
-    await expect(other.getByText(`agrees on ${String(TOKENS)} of ${String(TOKENS)} tokens`)).toBeVisible({ timeout: 300_000 });
+    await expect(other.getByText(`agrees on ${String(2 * TOKENS)} of ${String(2 * TOKENS)} tokens`)).toBeVisible({ timeout: 300_000 });
     await expect(other.getByRole("option", { name: /the author points at it/ })).toHaveCount(1);
     const askedByReader: string[] = [];
     other.on("request", (request) => askedByReader.push(request.url()));
@@ -62,7 +72,7 @@ test("a shared run shows at once, replays to the author's tokens, and runs again
     expect(await text(other, "Steered")).toBe(written);
     expect(complained).toEqual([]);
     await other.evaluate((code) => (location.hash = `r=${code}`), code);
-    await expect(other.getByText(`agrees on ${String(TOKENS)} of ${String(TOKENS)} tokens`)).toBeVisible({ timeout: 300_000 });
+    await expect(other.getByText(`agrees on ${String(2 * TOKENS)} of ${String(2 * TOKENS)} tokens`)).toBeVisible({ timeout: 300_000 });
     expect(askedByReader, "nothing is fetched while running and opening links").toEqual([]);
   } finally {
     await author.leave();

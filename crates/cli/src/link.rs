@@ -113,9 +113,12 @@ fn check(link: &LinkArgument) -> ExitCode {
 }
 
 fn in_short(recipe: &Recipe) -> String {
-    let answers = recipe.answers().count();
-    let tokens: usize = recipe
-        .answers()
+    let other = recipe.other_column();
+    let answers = || {
+        let other = other.iter().flat_map(Recipe::answers);
+        recipe.answers().chain(other)
+    };
+    let tokens: usize = answers()
         .filter_map(|(_, message, _)| message.tokens.as_ref())
         .map(Vec::len)
         .sum();
@@ -124,6 +127,7 @@ fn in_short(recipe: &Recipe) -> String {
         0 => "no trait".to_owned(),
         _ => traits.join(", "),
     };
+    let answers = answers().count();
     format!(
         "{answers} answers with {tokens} tokens by {}, {traits}",
         recipe.model.name
@@ -183,10 +187,15 @@ fn show_recipe(recipe: &Recipe) {
         println!("{}\n", printable(line));
     }
     for message in &recipe.messages {
-        if let Some(run) = &message.run {
-            println!("{}", describe_run(run));
+        for message in std::iter::once(message).chain(message.beside.as_deref()) {
+            if let Some(run) = &message.run {
+                println!("{}", describe_run(run));
+            }
+            println!("{}: {}\n", message.role.name(), printable(&message.text));
         }
-        println!("{}: {}\n", message.role.name(), printable(&message.text));
+    }
+    if let Some(sentence) = recipe.lacks() {
+        println!("{}\n", printable(&sentence));
     }
     let precision = match recipe.precision {
         Precision::Exact => "exact",

@@ -17,7 +17,7 @@ use trimtab_engine::{Sampler, TokenId};
 use trimtab_persona::conversation::{ChatText, numbers};
 use trimtab_persona::recipe::agreement::{keep_readings, readings_of_message};
 use trimtab_persona::recipe::link::{MARKER, encode};
-use trimtab_persona::recipe::replay::{Replayed, prompt_before, vectors_of};
+use trimtab_persona::recipe::replay::{Replayed, ReplayedAnswer, prompt_before, vectors_of};
 use trimtab_persona::recipe::tokens::{RecipeToken, prompts_mark};
 use trimtab_persona::recipe::{
     MAX_TOKENS, PlanChange, Recipe, RecipeMessage, RecipeRun, Role, TokenPlace,
@@ -58,6 +58,9 @@ pub struct Arguments {
         allow_hyphen_values = true
     )]
     pub changes: Vec<String>,
+    /// Write unsteered answers to the same prompts, too, and carry them beside the others
+    #[arg(long)]
+    both: bool,
     /// Carry the vectors in the link, in 8 bit for the layers that are used, also of ready-made traits
     #[arg(long)]
     pub inline: bool,
@@ -107,6 +110,9 @@ struct Printed {
 
 #[derive(Serialize)]
 struct PrintedMessage {
+    /// The other column's answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    beside: Option<Box<PrintedMessage>>,
     role: &'static str,
     text: String,
     ids: Vec<u32>,
@@ -124,6 +130,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let mut session = model.session(Some(context(arguments)?), SEQUENCES)?;
     let steering = LinkSteering::load(arguments, &session)?;
     let mut recipe = steering.recipe(arguments, &session, before(arguments)?)?;
+    let mut other = arguments.both.then(|| recipe.clone());
     let (rows, width) = (
         session.engine.layer_rows(),
         session.engine.config().hidden_size,
@@ -131,29 +138,31 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     // What is shared is what runs: an inline vector as the link carries it.
     let vectors = vectors_of(&recipe, &steering.vectors, rows, width)?;
     session.set_vectors(vectors.clone())?;
-    let mut prompts = Vec::new();
-    for (index, text) in arguments.prompt.iter().enumerate() {
-        let last = index + 1 == arguments.prompt.len();
-        let changes = if last { steering.changes() } else { Vec::new() };
-        recipe.messages.push(given(Role::User, text));
-        let prompt = take_tokens(&mut recipe, &session.chat)?;
-        let (answer, changes) = write(
-            &mut session,
-            (&prompt, steering.plan()),
-            (sampler, arguments.max_tokens),
-            changes,
-        )?;
-        let run = RecipeRun {
-            sampler,
-            max_tokens: arguments.max_tokens,
-            plan: steering.plan(),
-            changes,
-            end: answer.reason,
-        };
-        recipe.messages.push(answered(&answer, run));
-        prompts.push(prompt);
-    }
+    let mut all_changes = vec![Vec::new(); arguments.prompt.len()];
+    *all_changes.last_mut().context("there is no prompt")? = steering.changes();
+    let how = (sampler, arguments.max_tokens);
+    let plan = steering.plan();
+    let prompts = converse(
+        &mut session,
+        &mut recipe,
+        arguments,
+        how,
+        (&plan, all_changes),
+    )?;
     recipe.prompts = Some(prompts_mark(prompts.iter().map(Vec::as_slice)));
+    if let Some(other) = &mut other {
+        let unchanged = vec![Vec::new(); arguments.prompt.len()];
+        converse(
+            &mut session,
+            other,
+            arguments,
+            how,
+            (&Vec::new(), unchanged),
+        )?;
+        for (message, beside) in recipe.messages.iter_mut().zip(&other.messages) {
+            message.beside = beside.run.is_some().then(|| Box::new(beside.clone()));
+        }
+    }
     recipe.look.token = arguments.token.as_deref().map(parse_place).transpose()?;
     let look = recipe.look.trait_name.as_ref();
     let look = look.and_then(|name| recipe.traits.iter().position(|one| one.name == *name));
@@ -162,7 +171,47 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let replayed = replay::run(&mut session, &recipe, &vectors, &vectors, look, &mut watch);
     let replayed = progress::wait(replayed)?;
     keep_readings(&mut recipe, &replayed.answers, look);
+    if let Some(mut other) = recipe.other_column() {
+        keep_readings(&mut other, &replayed.beside, look);
+        for (message, other) in recipe.messages.iter_mut().zip(other.messages) {
+            if let Some(beside) = &mut message.beside {
+                **beside = other;
+            }
+        }
+    }
     print(arguments, &recipe, &replayed, look)
+}
+
+/// Writes an answer to each prompt into the recipe, the changes of plan in `changes` made in it. Gives the tokens that each
+/// began with.
+fn converse(
+    session: &mut Session,
+    recipe: &mut Recipe,
+    arguments: &Arguments,
+    (sampler, max_tokens): (Sampler, u32),
+    (plan, changes): (&Plan, Vec<Vec<(usize, Plan)>>),
+) -> Result<Vec<Vec<TokenId>>> {
+    let mut prompts = Vec::new();
+    for (text, changes) in arguments.prompt.iter().zip(changes) {
+        recipe.messages.push(given(Role::User, text));
+        let prompt = take_tokens(recipe, &session.chat)?;
+        let (answer, changes) = write(
+            session,
+            (&prompt, plan.clone()),
+            (sampler, max_tokens),
+            changes,
+        )?;
+        let run = RecipeRun {
+            sampler,
+            max_tokens,
+            plan: plan.clone(),
+            changes,
+            end: answer.reason,
+        };
+        recipe.messages.push(answered(&answer, run));
+        prompts.push(prompt);
+    }
+    Ok(prompts)
 }
 
 fn print(
@@ -185,20 +234,33 @@ fn print(
         println!("{link}");
         return Ok(());
     }
-    let message = |(index, message): (usize, &RecipeMessage)| {
+    let printed = |recipe: &Recipe, answers: &[ReplayedAnswer], index: usize| {
+        let message = &recipe.messages[index];
         let tokens = message.tokens.iter().flatten();
         PrintedMessage {
+            beside: None,
             role: message.role.name(),
             text: message.text.clone(),
             ids: tokens.map(|token| token.id.0).collect(),
-            readings: readings_of_message(&replayed.answers, recipe, look, index),
+            readings: readings_of_message(answers, recipe, look, index),
+        }
+    };
+    let other = recipe.other_column();
+    let message = |index: usize| {
+        let beside = other
+            .as_ref()
+            .filter(|_| recipe.messages[index].beside.is_some())
+            .map(|other| Box::new(printed(other, &replayed.beside, index)));
+        PrintedMessage {
+            beside,
+            ..printed(recipe, &replayed.answers, index)
         }
     };
     print_json(&Printed {
         agreed: replayed.agreement.agreed,
         characters: code.len(),
         link,
-        messages: recipe.messages.iter().enumerate().map(message).collect(),
+        messages: (0..recipe.messages.len()).map(message).collect(),
         tokens: replayed.agreement.tokens,
     })
 }
@@ -242,6 +304,7 @@ fn given(role: Role, text: &str) -> RecipeMessage {
         text: text.to_owned(),
         tokens: None,
         run: None,
+        beside: None,
     }
 }
 

@@ -86,7 +86,9 @@ pub fn context(recipe: &Recipe) -> usize {
         // Tokenised afresh it may take a few more.
         2 * known + 64
     };
-    256 + recipe.messages.iter().map(tokens).sum::<usize>()
+    let whole = |recipe: &Recipe| 256 + recipe.messages.iter().map(tokens).sum::<usize>();
+    let other = recipe.other_column();
+    whole(recipe).max(other.as_ref().map_or(0, whole))
 }
 
 /// Vectors among which the recipe's ready-made traits may be.
@@ -108,19 +110,26 @@ pub fn vectors_here(
 }
 
 fn print(replayed: &Replayed) {
-    for answer in &replayed.answers {
+    let columns = [
+        (&replayed.answers, ""),
+        (&replayed.beside, ", other column"),
+    ];
+    let answers = columns
+        .iter()
+        .flat_map(|(answers, column)| answers.iter().map(move |answer| (answer, column)));
+    for (answer, column) in answers {
         let authors = &answer.tokens[answer.answer_start..];
         for (token, (author, here)) in authors.iter().zip(&answer.chosen).enumerate() {
             if author.id != here.id {
                 println!(
-                    "message {}, token {token}: the author has {:?}, this machine would have chosen {:?}",
+                    "message {}{column}, token {token}: the author has {:?}, this machine would have chosen {:?}",
                     answer.message, author.text, here.text
                 );
             }
         }
         if answer.ends == Some(false) {
             println!(
-                "message {}: this machine would have gone on",
+                "message {}{column}: this machine would have gone on",
                 answer.message
             );
         }

@@ -10,8 +10,7 @@ use trimtab_persona::plan::{NamedTerm, parse_layers};
 use trimtab_persona::recipe::inline_vector::InlineVector;
 use trimtab_persona::recipe::view::read_hexadecimal;
 use trimtab_persona::recipe::{
-    Context as TextContext, Look, ModelReference, Recipe, RecipeMessage, RecipeTrait,
-    VectorReference,
+    Context as TextContext, Look, NamedHash, Recipe, RecipeMessage, RecipeTrait, VectorReference,
 };
 use trimtab_persona::vector_file::TraitVector;
 use trimtab_studio::session::Session;
@@ -105,8 +104,10 @@ impl LinkSteering {
         let name = vector.name.as_str();
         if !arguments.inline && ready_made().iter().any(|ready| ready == name) {
             let hash = read_hexadecimal(&vector.hash).context("the vector has no hash")?;
+            let range = vector.recommended.as_ref();
             return Ok(RecipeTrait {
                 name: name.to_owned(),
+                range: range.map(|range| [range.min, range.max]),
                 vector: VectorReference::ReadyMade(hash),
             });
         }
@@ -131,6 +132,7 @@ impl LinkSteering {
         };
         Ok(RecipeTrait {
             name: shown,
+            range: None,
             vector: VectorReference::Inline(Box::new(InlineVector::of(vector, &layers, &made)?)),
         })
     }
@@ -159,11 +161,13 @@ impl LinkSteering {
         let manifest = arguments.model.manifest()?;
         let directory = arguments.model.directory()?;
         Ok(Recipe {
-            model: ModelReference {
+            model: NamedHash {
                 name: manifest.map_or_else(|| stem(&directory), |manifest| manifest.name),
                 sha256: read_hexadecimal(&session.sha256).context("the model's sha256 is none")?,
             },
             precision: session.engine.info().precision,
+            adapters: Vec::new(),
+            files: Vec::new(),
             traits: self.traits.iter().map(|(_, one)| one.clone()).collect(),
             messages,
             context: TextContext::Tokens,

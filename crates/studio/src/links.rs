@@ -26,8 +26,12 @@ use ts_rs::TS;
 pub enum OpenedLink {
     Recipe {
         recipe: RecipeView,
+        /// A sentence about what it was made with and this version cannot use: it can be looked at only.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        #[ts(optional)]
+        lacks: Option<String>,
     },
-    /// Made by a newer version: a sentence about that, and what could be read of it.
+    /// Made by a newer version, or with a term that is not known: a sentence about that, and what could be read of it.
     Newer {
         version: u32,
         sentence: String,
@@ -79,6 +83,8 @@ pub struct Replayed {
     /// Traits that came with the link and were not here before.
     pub added: Vec<TraitCard>,
     pub answers: Vec<ReplayedAnswer>,
+    /// Those of the link's other column; empty where it has none.
+    pub beside: Vec<ReplayedAnswer>,
 }
 
 #[derive(Clone, Debug, Serialize, TS)]
@@ -115,6 +121,7 @@ pub struct Choice {
 pub fn open_link(link: &str) -> Result<OpenedLink, Failure> {
     Ok(match decode(link)? {
         LinkContent::Recipe(recipe) => OpenedLink::Recipe {
+            lacks: recipe.lacks().map(sentence),
             recipe: recipe.as_ref().into(),
         },
         LinkContent::Newer(newer) => OpenedLink::Newer {
@@ -156,12 +163,16 @@ impl Session {
 
     /// The page's runs began with texts; where those make the recipe's tokens, the tokens count.
     fn context_of(&self, recipe: &Recipe) -> Result<Context, Failure> {
-        let under = |context| {
-            let recipe = Recipe {
-                context,
-                ..recipe.clone()
-            };
-            self.prompts(&recipe)
+        let other = recipe.other_column();
+        let columns: Vec<&Recipe> = std::iter::once(recipe).chain(&other).collect();
+        let under = |context| -> Result<Vec<_>, Failure> {
+            let prompts = columns.iter().map(|&column| {
+                self.prompts(&Recipe {
+                    context,
+                    ..column.clone()
+                })
+            });
+            prompts.collect()
         };
         let same = under(Context::Tokens)? == under(Context::Text)?;
         Ok(if same { Context::Tokens } else { Context::Text })
@@ -243,7 +254,7 @@ impl Session {
         });
         let replayed = replay::run(self, recipe, vectors, &directions, look, watch).await?;
         let agreement = replayed.agreement;
-        let answers = replayed.answers.into_iter();
+        let (answers, beside) = (replayed.answers.into_iter(), replayed.beside.into_iter());
         Ok(Replayed {
             tokens: agreement.tokens,
             agreed: agreement.agreed,
@@ -251,6 +262,9 @@ impl Session {
             same_prompts: agreement.same_prompts,
             sentence: sentence(agreement.sentence()),
             answers: answers
+                .map(|answer| self.answer_of(answer, recipe, &traits))
+                .collect(),
+            beside: beside
                 .map(|answer| self.answer_of(answer, recipe, &traits))
                 .collect(),
             traits,

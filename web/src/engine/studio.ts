@@ -624,7 +624,11 @@ complete: boolean, };
 /**
  * The contents of a link.
  */
-export type OpenedLink = { "kind": "recipe", recipe: SharedRecipe, } | { "kind": "newer", version: number, sentence: string, model: string, title: string, note: string, messages: Array<NewerMessage>, };
+export type OpenedLink = { "kind": "recipe", recipe: SharedRecipe, 
+/**
+ * A sentence about what it was made with and this version cannot use: it can be looked at only.
+ */
+lacks?: string, } | { "kind": "newer", version: number, sentence: string, model: string, title: string, note: string, messages: Array<NewerMessage>, };
 
 /**
  * Effect of a term on the residual `h` with the layer's row `v` (`v̂ = v/‖v‖`).
@@ -904,7 +908,11 @@ directions: Array<string>,
 /**
  * Traits that came with the link and were not here before.
  */
-added: Array<Trait>, answers: Array<ReplayedAnswer>, };
+added: Array<Trait>, answers: Array<ReplayedAnswer>, 
+/**
+ * Those of the link's other column; empty where it has none.
+ */
+beside: Array<ReplayedAnswer>, };
 
 export type ReplayedAnswer = { 
 /**
@@ -1022,6 +1030,15 @@ export type SharedChange = {
 fromToken: number, plan: Array<SteeringTerm>, };
 
 /**
+ * A file, known by its hash, and a name to fetch it by; a model by that of its weights.
+ */
+export type SharedFile = { name: string, 
+/**
+ * Hexadecimal.
+ */
+sha256: string, };
+
+/**
  * The part of the conversation that the author wants looked at. Title and note are plain text.
  */
 export type SharedLook = { trait: string | null, layer: Layer | null, token: SharedPlace | null, 
@@ -1042,23 +1059,26 @@ tokens: Array<SharedToken> | null,
 /**
  * The run that wrote the answer.
  */
-run: SharedRun | null, };
-
+run: SharedRun | null, 
 /**
- * A model, known by its weights, and a name to fetch it by.
+ * The other column's answer to the same question, where the recipe has two columns: usually the unsteered one.
  */
-export type SharedModel = { name: string, 
-/**
- * Hexadecimal.
- */
-sha256: string, };
+beside?: SharedMessage, };
 
 /**
  * A token of a message, both counted from 0.
  */
 export type SharedPlace = { message: number, token: number, };
 
-export type SharedRecipe = { model: SharedModel, precision: Precision, traits: Array<SharedTrait>, messages: Array<SharedMessage>, 
+export type SharedRecipe = { model: SharedFile, precision: Precision, 
+/**
+ * Adapters beside the model's weights. None can be used yet.
+ */
+adapters: Array<SharedFile>, 
+/**
+ * Other files that plans name. None can be used yet.
+ */
+files: Array<SharedFile>, traits: Array<SharedTrait>, messages: Array<SharedMessage>, 
 /**
  * Absent where the sender does not know.
  */
@@ -1096,7 +1116,11 @@ hash: string | null,
 /**
  * The card of a vector that travels in the link.
  */
-inline: SharedCard | null, };
+inline: SharedCard | null, 
+/**
+ * Recommended coefficients of a ready-made trait, lowest and highest.
+ */
+range?: [number, number], };
 
 /**
  * *This trait, and not another?*

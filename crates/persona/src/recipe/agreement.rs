@@ -91,6 +91,17 @@ impl Agreement {
         }
     }
 
+    /// Both together; whether prompts are the same is said by the first.
+    pub(crate) fn and(self, more: Self) -> Self {
+        let apart = [self.readings_apart, more.readings_apart];
+        Self {
+            tokens: self.tokens + more.tokens,
+            agreed: self.agreed + more.agreed,
+            readings_apart: apart.into_iter().flatten().max_by(f32::total_cmp),
+            same_prompts: self.same_prompts,
+        }
+    }
+
     /// `this machine agrees on 148 of 150 tokens`, and what else is to be said.
     pub fn sentence(&self) -> String {
         let mut sentence = format!(

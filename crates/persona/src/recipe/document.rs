@@ -1,5 +1,8 @@
-//! Version 1 of a recipe as JSON. Keys are in alphabetical order and defaults are left out, so that a
-//! recipe has one spelling. Unknown keys are refused: a later version has a later number.
+//! A recipe as JSON. Keys are in alphabetical order and defaults are left out, so that a recipe has one spelling.
+//! Unknown keys are refused: a later version has a later number.
+//!
+//! Version 2 has plans in the notation of [`NamedTerm`], a second column, and places for the hashes of adapters and files.
+//! Version 1 has plans as objects, and is only read.
 
 use crate::plan::NamedTerm;
 use crate::recipe::inline_vector::{
@@ -7,7 +10,7 @@ use crate::recipe::inline_vector::{
 };
 use crate::recipe::tokens::{KnownPieces, PackedTokens};
 use crate::recipe::{
-    Context, Hash, Look, MAX_LAYERS, MAX_MESSAGES, MAX_TERMS, ModelReference, PlanChange, Recipe,
+    Context, Hash, Look, MAX_LAYERS, MAX_MESSAGES, MAX_TERMS, NamedHash, PlanChange, Recipe,
     RecipeError, RecipeMessage, RecipeRun, RecipeTrait, Role, TokenPlace, VectorReference,
     check_count, refuse,
 };
@@ -17,7 +20,45 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use trimtab_engine::generate::EndReason;
 use trimtab_engine::{Layer, Operation, Precision, Sampler, Scope};
 
-pub const VERSION: u32 = 1;
+/// The version that is written.
+pub const VERSION: u32 = 2;
+
+/// A plan's term as a version of the format has it.
+pub trait PlanTerm: Sized {
+    const VERSION: u32;
+    fn of(term: &NamedTerm) -> Self;
+    fn term(self) -> Result<NamedTerm, RecipeError>;
+}
+
+/// `cheerful=2@16:response`, as [`NamedTerm`] is written.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct TermText(String);
+
+impl TermText {
+    fn read(&self) -> Option<NamedTerm> {
+        let term: NamedTerm = self.0.parse().ok()?;
+        // A link has one spelling: layers one by one, numbers as they are printed.
+        (term.to_string() == self.0).then_some(term)
+    }
+}
+
+impl PlanTerm for TermText {
+    const VERSION: u32 = 2;
+
+    fn of(term: &NamedTerm) -> Self {
+        Self(term.to_string())
+    }
+
+    fn term(self) -> Result<NamedTerm, RecipeError> {
+        self.read().ok_or_else(|| {
+            refuse(
+                "plan",
+                format!("has the term {:?}, which is not known", self.0),
+            )
+        })
+    }
+}
 
 /// A finite number, whole ones without a point.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -51,14 +92,18 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Document {
+#[serde(deny_unknown_fields, bound(deserialize = "T: Deserialize<'de>"))]
+pub struct Document<T> {
+    #[serde(default = "Vec::new", skip_serializing_if = "Vec::is_empty")]
+    adapters: Vec<HashDocument>,
     #[serde(default, skip_serializing_if = "is_default")]
     context: Context,
+    #[serde(default = "Vec::new", skip_serializing_if = "Vec::is_empty")]
+    files: Vec<HashDocument>,
     #[serde(default, skip_serializing_if = "is_default")]
     look: LookDocument,
-    messages: Vec<MessageDocument>,
-    model: ModelDocument,
+    messages: Vec<MessageDocument<T>>,
+    model: HashDocument,
     precision: Precision,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     prompts: Option<String>,
@@ -87,17 +132,35 @@ struct LookDocument {
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct ModelDocument {
+struct HashDocument {
     name: String,
     sha256: String,
 }
 
+impl HashDocument {
+    fn of(one: &NamedHash) -> Self {
+        Self {
+            name: one.name.clone(),
+            sha256: hash_text(&one.sha256),
+        }
+    }
+
+    fn named_hash(self) -> Result<NamedHash, RecipeError> {
+        Ok(NamedHash {
+            sha256: read_hash(&self.sha256, &format!("sha256 of {:?}", self.name))?,
+            name: self.name,
+        })
+    }
+}
+
 /// `ids` is there where tokens are known; see [`PackedTokens`].
 #[derive(Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct MessageDocument {
+#[serde(deny_unknown_fields, bound(deserialize = "T: Deserialize<'de>"))]
+struct MessageDocument<T> {
     #[serde(default, skip_serializing_if = "is_default")]
     again: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    beside: Option<Box<MessageDocument<T>>>,
     #[serde(default, skip_serializing_if = "is_default")]
     cuts: String,
     #[serde(default, skip_serializing_if = "is_default")]
@@ -108,35 +171,36 @@ struct MessageDocument {
     readings: String,
     role: Role,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    run: Option<RunDocument>,
+    run: Option<RunDocument<T>>,
     text: String,
 }
 
-/// Sampler and plan are left out where they are still those of the run before.
+/// Sampler and plan are left out where they are still those of the run before in the same column; before the other column's
+/// first comes the one beside it.
 #[derive(Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RunDocument {
-    #[serde(default, skip_serializing_if = "is_default")]
-    changes: Vec<ChangeDocument>,
+#[serde(deny_unknown_fields, bound(deserialize = "T: Deserialize<'de>"))]
+struct RunDocument<T> {
+    #[serde(default = "Vec::new", skip_serializing_if = "Vec::is_empty")]
+    changes: Vec<ChangeDocument<T>>,
     #[serde(default, skip_serializing_if = "is_default")]
     end: EndReason,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    plan: Option<Vec<TermDocument>>,
+    plan: Option<Vec<T>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     sampler: Option<SamplerDocument>,
 }
 
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct ChangeDocument {
+struct ChangeDocument<T> {
     from: i32,
-    plan: Vec<TermDocument>,
+    plan: Vec<T>,
 }
 
-/// One of `ablate`, `add` and `clamp`.
+/// A term of version 1: one of `ablate`, `add` and `clamp`.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct TermDocument {
+pub struct TermObject {
     #[serde(default, skip_serializing_if = "is_default")]
     ablate: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -182,6 +246,8 @@ struct TraitDocument {
     hash: Option<String>,
     name: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    range: Option<[Number; 2]>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     vector: Option<VectorDocument>,
 }
 
@@ -220,18 +286,59 @@ fn read_hash(text: &str, field: &str) -> Result<Hash, RecipeError> {
     Hash::try_from(bytes).map_err(|_| refuse(field, "is no SHA-256 in base64url"))
 }
 
-impl Document {
-    /// `recipe` has passed its check.
+/// The runs before a message, in each column.
+#[derive(Clone, Copy, Debug, Default)]
+struct Before<'a> {
+    run: Option<&'a RecipeRun>,
+    beside: Option<&'a RecipeRun>,
+}
+
+impl<'a> Before<'a> {
+    fn then(self, message: &'a RecipeMessage) -> Self {
+        let beside = message.beside.as_ref();
+        Self {
+            run: message.run.as_ref().or(self.run),
+            beside: beside
+                .and_then(|beside| beside.run.as_ref())
+                .or(self.beside),
+        }
+    }
+}
+
+impl Document<TermText> {
+    /// The first term that is not one of this version, as it is written.
+    pub fn unknown_term(&self) -> Option<&str> {
+        let messages = self.messages.iter();
+        let messages = messages.flat_map(|one| [Some(one), one.beside.as_deref()]);
+        let runs = messages.flatten().filter_map(|one| one.run.as_ref());
+        let plans = runs.flat_map(|run| {
+            let changes = run.changes.iter().map(|change| &change.plan);
+            run.plan.iter().chain(changes)
+        });
+        // What is no name of a trait here may be a later version's expression over some.
+        let known = |term: &TermText| {
+            let term = term.read();
+            term.is_some_and(|term| self.traits.iter().any(|one| one.name == term.vector))
+        };
+        let unknown = plans.flatten().find(|term| !known(term));
+        unknown.map(|term| term.0.as_str())
+    }
+}
+
+impl<T: PlanTerm> Document<T> {
+    /// `recipe` has passed its check, and has what the version has.
     pub fn of(recipe: &Recipe) -> Self {
         let mut known = KnownPieces::default();
-        let mut before: Option<&RecipeRun> = None;
+        let mut before = Before::default();
         let messages = recipe.messages.iter().map(|message| {
             let document = MessageDocument::of(message, before, &mut known);
-            before = message.run.as_ref().or(before);
+            before = before.then(message);
             document
         });
         let look = &recipe.look;
         Self {
+            adapters: recipe.adapters.iter().map(HashDocument::of).collect(),
+            files: recipe.files.iter().map(HashDocument::of).collect(),
             context: recipe.context,
             messages: messages.collect(),
             look: LookDocument {
@@ -244,14 +351,11 @@ impl Document {
                     .map(|place| (place.message as u32, place.token as u32)),
                 trait_name: look.trait_name.clone(),
             },
-            model: ModelDocument {
-                name: recipe.model.name.clone(),
-                sha256: hash_text(&recipe.model.sha256),
-            },
+            model: HashDocument::of(&recipe.model),
             precision: recipe.precision,
             prompts: recipe.prompts.clone(),
             traits: recipe.traits.iter().map(TraitDocument::of).collect(),
-            version: VERSION,
+            version: T::VERSION,
         }
     }
 
@@ -259,22 +363,31 @@ impl Document {
     pub fn recipe(self) -> Result<Recipe, RecipeError> {
         // Counted first: each message looks back for the run before it.
         check_count("messages", self.messages.len(), MAX_MESSAGES)?;
+        let later = !self.adapters.is_empty()
+            || !self.files.is_empty()
+            || self.messages.iter().any(|one| one.beside.is_some())
+            || self.traits.iter().any(|one| one.range.is_some());
+        if T::VERSION == 1 && later {
+            return Err(refuse(
+                "version 1",
+                "has no adapters, files, ranges and second column",
+            ));
+        }
         let mut known = KnownPieces::default();
         let mut messages: Vec<RecipeMessage> = Vec::with_capacity(self.messages.len());
         for message in self.messages {
-            let before = messages
-                .iter()
-                .rev()
-                .find_map(|message| message.run.as_ref());
+            let before = messages.iter().fold(Before::default(), Before::then);
             let message = message.message(before, &mut known)?;
             messages.push(message);
         }
+        let hashes = |all: Vec<HashDocument>| -> Result<Vec<NamedHash>, RecipeError> {
+            all.into_iter().map(HashDocument::named_hash).collect()
+        };
         let traits = self.traits.into_iter().map(TraitDocument::recipe_trait);
         let recipe = Recipe {
-            model: ModelReference {
-                sha256: read_hash(&self.model.sha256, "model's sha256")?,
-                name: self.model.name,
-            },
+            model: self.model.named_hash()?,
+            adapters: hashes(self.adapters)?,
+            files: hashes(self.files)?,
             precision: self.precision,
             traits: traits.collect::<Result<_, _>>()?,
             messages,
@@ -297,8 +410,8 @@ impl Document {
     }
 }
 
-impl MessageDocument {
-    fn of(message: &RecipeMessage, before: Option<&RecipeRun>, known: &mut KnownPieces) -> Self {
+impl<T: PlanTerm> MessageDocument<T> {
+    fn of(message: &RecipeMessage, before: Before<'_>, known: &mut KnownPieces) -> Self {
         let tokens = message.tokens.as_deref();
         let packed = tokens
             .map(|tokens| PackedTokens::pack(tokens, known))
@@ -310,14 +423,25 @@ impl MessageDocument {
             ids: tokens.map(|_| packed.ids),
             readings: packed.readings,
             role: message.role,
-            run: message.run.as_ref().map(|run| RunDocument::of(run, before)),
+            run: message
+                .run
+                .as_ref()
+                .map(|run| RunDocument::of(run, before.run)),
             text: message.text.clone(),
+            beside: message.beside.as_ref().map(|beside| {
+                let before = before.beside.or(message.run.as_ref());
+                let before = Before {
+                    run: before,
+                    beside: None,
+                };
+                Box::new(Self::of(beside, before, known))
+            }),
         }
     }
 
     fn message(
         self,
-        before: Option<&RecipeRun>,
+        before: Before<'_>,
         known: &mut KnownPieces,
     ) -> Result<RecipeMessage, RecipeError> {
         let packed = PackedTokens {
@@ -332,18 +456,30 @@ impl MessageDocument {
             None if packed == PackedTokens::default() => None,
             None => return Err(refuse("tokens", "have no ids")),
         };
+        let run = self.run.map(|run| run.run(before.run)).transpose()?;
+        let beside = self.beside.map(|beside| {
+            if beside.beside.is_some() {
+                return Err(refuse("other column", "has more than an answer in a place"));
+            }
+            let before = Before {
+                run: before.beside.or(run.as_ref()),
+                beside: None,
+            };
+            beside.message(before, known).map(Box::new)
+        });
         Ok(RecipeMessage {
             role: self.role,
             tokens,
             text: self.text,
-            run: self.run.map(|run| run.run(before)).transpose()?,
+            beside: beside.transpose()?,
+            run,
         })
     }
 }
 
-impl RunDocument {
+impl<T: PlanTerm> RunDocument<T> {
     fn of(run: &RecipeRun, before: Option<&RecipeRun>) -> Self {
-        let terms = |plan: &[NamedTerm]| plan.iter().map(TermDocument::of).collect();
+        let terms = |plan: &[NamedTerm]| plan.iter().map(T::of).collect();
         let changes = run.changes.iter().map(|change| ChangeDocument {
             from: change.from,
             plan: terms(&change.plan),
@@ -361,9 +497,9 @@ impl RunDocument {
 
     fn run(self, before: Option<&RecipeRun>) -> Result<RecipeRun, RecipeError> {
         // Counted here already: plans are copied to the runs that leave theirs out.
-        let terms = |plan: Vec<TermDocument>| -> Result<Vec<NamedTerm>, RecipeError> {
+        let terms = |plan: Vec<T>| -> Result<Vec<NamedTerm>, RecipeError> {
             check_count("plan's terms", plan.len(), MAX_TERMS)?;
-            plan.into_iter().map(TermDocument::term).collect()
+            plan.into_iter().map(T::term).collect()
         };
         let plan = match (self.plan, before) {
             (Some(plan), _) => terms(plan)?,
@@ -391,7 +527,9 @@ impl RunDocument {
     }
 }
 
-impl TermDocument {
+impl PlanTerm for TermObject {
+    const VERSION: u32 = 1;
+
     fn of(term: &NamedTerm) -> Self {
         let layers = term.layers.iter().flatten().map(|layer| layer.0).collect();
         let mut document = Self {
@@ -460,6 +598,7 @@ impl TraitDocument {
         Self {
             hash,
             name: one.name.clone(),
+            range: one.range.map(|ends| ends.map(Number)),
             vector,
         }
     }
@@ -472,6 +611,7 @@ impl TraitDocument {
         };
         Ok(RecipeTrait {
             name: self.name,
+            range: self.range.map(|ends| ends.map(|end| end.0)),
             vector,
         })
     }

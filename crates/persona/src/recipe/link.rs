@@ -1,6 +1,6 @@
 //! Links: base64url of raw deflate of canonical JSON, after `#r=` in a page's address or alone.
 
-use crate::recipe::document::{Document, VERSION};
+use crate::recipe::document::{Document, TermObject, TermText, VERSION};
 use crate::recipe::newer::Newer;
 use crate::recipe::pasted::{codes, is_of_code};
 use crate::recipe::{Recipe, RecipeError};
@@ -73,14 +73,14 @@ impl From<RecipeError> for LinkError {
 #[derive(Clone, Debug, PartialEq)]
 pub enum LinkContent {
     Recipe(Box<Recipe>),
-    /// The readable part of a later version of the format.
+    /// The readable part of a link that says something that is not known here.
     Newer(Newer),
 }
 
 /// The code of a link, to be put after [`MARKER`].
 pub fn encode(recipe: &Recipe) -> Result<String, LinkError> {
     recipe.check()?;
-    let json = serde_json::to_vec(&Document::of(recipe))?;
+    let json = serde_json::to_vec(&Document::<TermText>::of(recipe))?;
     let mut deflated = Vec::new();
     let options = zopfli::Options::default();
     zopfli::compress(
@@ -105,12 +105,20 @@ pub fn decode(link: &str) -> Result<LinkContent, LinkError> {
         version: u32,
     }
     match serde_json::from_slice(&json)? {
+        Head { version: 1 } => {
+            let document: Document<TermObject> = serde_json::from_slice(&json)?;
+            Ok(LinkContent::Recipe(Box::new(document.recipe()?)))
+        }
         Head { version: VERSION } => {
-            let document: Document = serde_json::from_slice(&json)?;
+            let document: Document<TermText> = serde_json::from_slice(&json)?;
+            if let Some(term) = document.unknown_term() {
+                let newer = Newer::read(VERSION, Some(term), &json)?;
+                return Ok(LinkContent::Newer(newer));
+            }
             Ok(LinkContent::Recipe(Box::new(document.recipe()?)))
         }
         Head { version } if version > VERSION => {
-            Ok(LinkContent::Newer(Newer::read(version, &json)?))
+            Ok(LinkContent::Newer(Newer::read(version, None, &json)?))
         }
         Head { version } => Err(LinkError::Version(version)),
     }
@@ -181,8 +189,10 @@ fn inflate(deflated: &[u8]) -> Result<Vec<u8>, LinkError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::recipe::document::PlanTerm;
     use crate::recipe::samples;
     use crate::recipe::{Context, MAX_LINE, Role};
+    use serde::Serialize;
     use serde_json::{Value, json};
     use trimtab_engine::{Layer, Operation, Precision, TokenId};
 
@@ -201,20 +211,124 @@ mod tests {
         decode(link).unwrap_err().to_string()
     }
 
-    /// The sample's JSON, changed.
-    fn changed(change: impl FnOnce(&mut Value)) -> String {
-        let json = json_of(&encode(&samples::recipe()).unwrap()).unwrap();
-        let mut value = serde_json::from_slice(&json).unwrap();
+    fn changed_in<T: PlanTerm + Serialize>(
+        recipe: &Recipe,
+        change: impl FnOnce(&mut Value),
+    ) -> String {
+        let mut value = serde_json::to_value(Document::<T>::of(recipe)).unwrap();
         change(&mut value);
         deflated(&serde_json::to_vec(&value).unwrap())
     }
 
+    /// The sample as version 1 wrote it, changed.
+    fn changed(change: impl FnOnce(&mut Value)) -> String {
+        changed_in::<TermObject>(&samples::recipe(), change)
+    }
+
+    /// The sample with two columns, changed.
+    fn changed_columns(change: impl FnOnce(&mut Value)) -> String {
+        changed_in::<TermText>(&samples::two_columns(), change)
+    }
+
     #[test]
     fn a_recipe_comes_back_whole_and_always_as_the_same_link() {
-        let recipe = samples::recipe();
-        let code = encode(&recipe).unwrap();
-        assert_eq!(opened(&code), recipe);
-        assert_eq!(encode(&opened(&code)).unwrap(), code);
+        for recipe in [samples::recipe(), samples::two_columns()] {
+            let code = encode(&recipe).unwrap();
+            assert_eq!(opened(&code), recipe);
+            assert_eq!(encode(&opened(&code)).unwrap(), code);
+        }
+        assert_eq!(opened(&changed(|_| {})), samples::recipe(), "version 1");
+    }
+
+    #[test]
+    fn a_plan_is_written_in_the_notation() {
+        let json = json_of(&encode(&samples::two_columns()).unwrap()).unwrap();
+        let value: Value = serde_json::from_slice(&json).unwrap();
+        let steered = &value["messages"][2];
+        let plan = json!([
+            "cheerful=2.5@16:response",
+            "curious=clamp(-1.5,0.25)@1:response"
+        ]);
+        assert_eq!(steered["run"]["plan"], plan);
+        // The other column's runs have the sampler and the plan of what came before them.
+        assert_eq!(steered["beside"]["run"], json!({}));
+        assert_eq!(value["messages"][4]["beside"]["run"], json!({}));
+    }
+
+    #[test]
+    fn a_term_that_is_not_known_is_named_and_the_text_is_shown() {
+        for term in [
+            "warm|cold=2@16",
+            "cheerful=2@16:first(3)",
+            "cheerful=2@14-16",
+            "cheerful=1e999@1",
+            "sea",
+        ] {
+            for place in ["/messages/2/run/plan/0", "/messages/2/run/changes/0/plan/0"] {
+                let link =
+                    changed_columns(|value| *value.pointer_mut(place).unwrap() = json!(term));
+                let LinkContent::Newer(newer) = decode(&link).unwrap() else {
+                    panic!("{term} was taken for a term");
+                };
+                assert_eq!(newer.messages.len(), 5);
+                let sentence = newer.sentence();
+                assert!(
+                    sentence.contains(term) && sentence.contains("get the newest"),
+                    "{sentence}"
+                );
+            }
+        }
+        let long = changed_columns(|value| {
+            value["messages"][2]["run"]["plan"][0] = json!("x".repeat(5_000))
+        });
+        let LinkContent::Newer(newer) = decode(&long).unwrap() else {
+            panic!("it was taken for a term");
+        };
+        assert!(newer.sentence().len() < 500);
+    }
+
+    #[test]
+    fn what_it_was_made_with_and_nobody_has_is_named() {
+        let recipe = opened(&encode(&samples::two_columns()).unwrap());
+        let sentence = recipe.lacks().unwrap();
+        assert!(
+            sentence.contains("adapter sea-stories (sha256 010101010101…)"),
+            "{sentence}"
+        );
+        assert!(sentence.contains("get the newest"));
+        assert_eq!(samples::recipe().lacks(), None);
+    }
+
+    #[test]
+    fn a_second_column_that_does_not_fit_is_refused() {
+        for (place, with) in [
+            ("/messages/2/beside/role", json!("user")),
+            ("/messages/2/beside/ids", json!("BB")),
+            ("/messages/2/beside/run", json!({"plan": ["cheerful=1"]})),
+            ("/adapters/0/sha256", json!("abc")),
+            ("/files/0/name", json!("__proto__")),
+        ] {
+            let link = changed_columns(|value| *value.pointer_mut(place).unwrap() = with.clone());
+            assert!(decode(&link).is_err(), "{place}");
+        }
+        let without = changed_columns(|value| {
+            value["messages"][4]
+                .as_object_mut()
+                .unwrap()
+                .remove("beside");
+        });
+        assert!(refused(&without).contains("lacks an answer"));
+        let nested = changed_columns(|value| {
+            let beside = value["messages"][2]["beside"].clone();
+            value["messages"][2]["beside"]["beside"] = beside;
+        });
+        assert!(refused(&nested).contains("more than an answer"));
+        let asked = changed_columns(|value| {
+            value["messages"][1]["beside"] = value["messages"][2]["beside"].clone()
+        });
+        assert!(decode(&asked).is_err());
+        let earlier = changed(|value| value["files"] = json!([{"name": "a", "sha256": "a"}]));
+        assert!(refused(&earlier).contains("version 1"));
     }
 
     #[test]
@@ -344,21 +458,21 @@ mod tests {
     #[test]
     fn a_newer_version_says_so_and_shows_what_it_can() {
         let link = changed(|value| {
-            value["version"] = json!(2);
+            value["version"] = json!(3);
             value["plan"] = json!({"new": "things"});
             value["messages"][1]["role"] = json!("tool");
         });
         let LinkContent::Newer(newer) = decode(&link).unwrap() else {
-            panic!("version 2 was read as version 1");
+            panic!("version 3 was read as version 2");
         };
         assert_eq!(newer.title, "A day by the sea");
         assert_eq!(newer.model, "SmolLM2-135M-Instruct");
         assert_eq!(newer.messages.len(), 4);
         assert_eq!(newer.messages[0], (Role::System, "Be brief.".to_owned()));
-        assert!(newer.sentence().contains("newer Trimtab (version 2"));
+        assert!(newer.sentence().contains("newer Trimtab (version 3"));
         let bare = decode(&deflated(b"{\"version\":9,\"messages\":7}")).unwrap();
         let LinkContent::Newer(bare) = bare else {
-            panic!("version 9 was read as version 1");
+            panic!("version 9 was read as version 2");
         };
         assert!(bare.messages.is_empty() && bare.sentence().contains("nothing of it"));
     }
@@ -444,6 +558,9 @@ mod tests {
             recipe.look.token = None;
             recipe.look.layer = Some(Layer(layer));
             (recipe.look.title, recipe.look.note) = (title, note);
+            let (one, other) = (recipe.messages[2].clone(), recipe.messages[4].clone());
+            recipe.messages[2].beside = Some(Box::new(other));
+            recipe.messages[4].beside = Some(Box::new(one));
             let code = encode(&recipe).unwrap();
             proptest::prop_assert_eq!(opened(&code), recipe);
         }
@@ -455,7 +572,7 @@ mod tests {
 
         #[test]
         fn any_json_gives_an_error_or_a_recipe(at in 0_usize..4000, byte in proptest::num::u8::ANY) {
-            let mut json = serde_json::to_vec(&Document::of(&samples::recipe())).unwrap();
+            let mut json = serde_json::to_vec(&Document::<TermText>::of(&samples::two_columns())).unwrap();
             let at = at % json.len();
             json[at] = byte;
             if let Ok(LinkContent::Recipe(recipe)) = decode(&deflated(&json)) {

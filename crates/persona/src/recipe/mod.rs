@@ -60,8 +60,12 @@ pub type Hash = [u8; 32];
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Recipe {
-    pub model: ModelReference,
+    pub model: NamedHash,
     pub precision: Precision,
+    /// Adapters beside the model's weights. None can be used yet.
+    pub adapters: Vec<NamedHash>,
+    /// Other files that plans name. None can be used yet.
+    pub files: Vec<NamedHash>,
     /// Traits that plans name, and that the author looked at.
     pub traits: Vec<RecipeTrait>,
     /// The conversation, the answers in it included.
@@ -73,10 +77,10 @@ pub struct Recipe {
     pub look: Look,
 }
 
-/// A model, known by its weights, and a name to fetch it by.
+/// A file, known by its hash, and a name to fetch it by; a model by that of its weights.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
-#[ts(rename = "SharedModel")]
-pub struct ModelReference {
+#[ts(rename = "SharedFile")]
+pub struct NamedHash {
     pub name: String,
     /// Hexadecimal.
     #[serde(with = "view::hash")]
@@ -98,6 +102,8 @@ pub enum Context {
 #[derive(Clone, Debug, PartialEq)]
 pub struct RecipeTrait {
     pub name: String,
+    /// Recommended coefficients, lowest and highest, where the author's page knew them.
+    pub range: Option<[f32; 2]>,
     pub vector: VectorReference,
 }
 
@@ -127,6 +133,10 @@ pub struct RecipeMessage {
     /// The run that wrote the answer.
     #[serde(default)]
     pub run: Option<RecipeRun>,
+    /// The other column's answer to the same question, where the recipe has two columns: usually the unsteered one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[ts(optional)]
+    pub beside: Option<Box<RecipeMessage>>,
 }
 
 /// Settings and course of the run that wrote an answer.
@@ -218,6 +228,44 @@ impl Recipe {
         self.messages.iter().enumerate().filter_map(with_run)
     }
 
+    /// The other column as a recipe of its own; its prompts are not marked, and its questions have no readings.
+    pub fn other_column(&self) -> Option<Self> {
+        let other = |message: &RecipeMessage| match &message.beside {
+            Some(beside) => beside.as_ref().clone(),
+            None => {
+                // Its readings are those after the first column's answers.
+                let mut given = message.clone();
+                let tokens = given.tokens.iter_mut().flatten();
+                tokens.for_each(|token| token.reading = None);
+                given
+            }
+        };
+        let two = self.messages.iter().any(|one| one.beside.is_some());
+        two.then(|| Self {
+            messages: self.messages.iter().map(other).collect(),
+            prompts: None,
+            look: Look {
+                token: None,
+                ..self.look.clone()
+            },
+            ..self.clone()
+        })
+    }
+
+    /// A sentence about what the recipe was made with and no Trimtab of this version has.
+    pub fn lacks(&self) -> Option<String> {
+        let adapters = self.adapters.iter().map(|one| ("adapter", one));
+        let (kind, one) = adapters
+            .chain(self.files.iter().map(|one| ("file", one)))
+            .next()?;
+        let hash = replay::hexadecimal(&one.sha256);
+        Some(format!(
+            "this was made with the {kind} {} (sha256 {}…), which this version cannot use: its words and colours are shown, but it cannot be replayed here; get the newest Trimtab to run it",
+            one.name,
+            &hash[..12]
+        ))
+    }
+
     pub fn trait_named(&self, name: &str) -> Option<&RecipeTrait> {
         self.traits.iter().find(|one| one.name == name)
     }
@@ -225,6 +273,11 @@ impl Recipe {
     /// Fails with a sentence for whatever is out of bounds or does not fit together.
     pub fn check(&self) -> Result<(), RecipeError> {
         check_name("model's name", &self.model.name)?;
+        for one in [&self.adapters, &self.files] {
+            check_count("adapters and files", one.len(), MAX_TRAITS)?;
+            one.iter()
+                .try_for_each(|one| check_name("file's name", &one.name))?;
+        }
         check_count("traits", self.traits.len(), MAX_TRAITS)?;
         check_count("messages", self.messages.len(), MAX_MESSAGES)?;
         let mut names = BTreeSet::new();
@@ -233,15 +286,38 @@ impl Recipe {
             if !names.insert(&one.name) {
                 return Err(refuse("traits", format!("name {:?} twice", one.name)));
             }
+            let sound = |end: f32| end.abs() <= MAX_STRENGTH;
+            if one
+                .range
+                .is_some_and(|ends| !ends.into_iter().all(sound) || ends[0] > ends[1])
+            {
+                return Err(refuse("trait's range", "is none"));
+            }
             if let VectorReference::Inline(vector) = &one.vector {
                 vector.check()?;
             }
         }
-        let tokens = |message: &RecipeMessage| message.tokens.as_ref().map_or(0, Vec::len);
-        let total = self.messages.iter().map(tokens).sum();
+        let columns = |message: &'_ RecipeMessage| -> usize {
+            let both = [Some(message), message.beside.as_deref()];
+            let tokens = both.into_iter().flatten().flat_map(|one| &one.tokens);
+            tokens.map(Vec::len).sum()
+        };
+        let total = self.messages.iter().map(columns).sum();
         check_count("tokens", total, MAX_TOKENS)?;
+        let two = self.messages.iter().any(|one| one.beside.is_some());
         for (index, message) in self.messages.iter().enumerate() {
             self.check_message(index, message)?;
+            if let Some(beside) = &message.beside {
+                if beside.role != Role::Assistant
+                    || message.role != Role::Assistant
+                    || beside.beside.is_some()
+                {
+                    return Err(refuse("other column", "has more than an answer in a place"));
+                }
+                self.check_message(index, beside)?;
+            } else if two && message.run.is_some() {
+                return Err(refuse("other column", "lacks an answer"));
+            }
         }
         if let Some(mark) = &self.prompts
             && (mark.len() != tokens::MARK_CHARS || !sextets::is_alphabet(mark))

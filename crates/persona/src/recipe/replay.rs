@@ -25,6 +25,8 @@ pub enum ReplayError {
         hash.iter().take(4).map(|byte| format!("{byte:02x}")).collect::<String>()
     )]
     NoVector { name: String, hash: Hash },
+    #[error("{0}")]
+    Lacking(String),
     #[error("this link is not sound: {0}")]
     Recipe(RecipeError),
     #[error(transparent)]
@@ -112,6 +114,8 @@ impl ReplayedAnswer {
 #[derive(Clone, Debug)]
 pub struct Replayed {
     pub answers: Vec<ReplayedAnswer>,
+    /// Answers of the recipe's other column; empty where it has none.
+    pub beside: Vec<ReplayedAnswer>,
     pub agreement: Agreement,
 }
 
@@ -136,6 +140,9 @@ pub fn prepare(
     vectors: &[TraitVector],
     layer_rows: usize,
 ) -> Result<(Vec<Prepared>, Option<bool>), ReplayError> {
+    if let Some(sentence) = recipe.lacks() {
+        return Err(ReplayError::Lacking(sentence));
+    }
     let runs = recipe
         .answers()
         .map(|(message, ..)| Prepared::new(recipe, message, text, vectors, layer_rows))
@@ -162,6 +169,22 @@ impl Replayed {
         Self {
             agreement: Agreement::of(&answers, recipe, direction, same_prompts),
             answers,
+            beside: Vec::new(),
+        }
+    }
+
+    /// The same with the answers of the `other` column, which count in the agreement.
+    pub fn with(
+        self,
+        beside: Vec<ReplayedAnswer>,
+        other: &Recipe,
+        direction: Option<usize>,
+    ) -> Self {
+        let more = Agreement::of(&beside, other, direction, None);
+        Self {
+            agreement: self.agreement.and(more),
+            beside,
+            ..self
         }
     }
 }

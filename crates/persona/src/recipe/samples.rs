@@ -51,6 +51,7 @@ pub fn message(role: Role, pieces: &[&str], run: Option<RecipeRun>) -> RecipeMes
         text: pieces.concat(),
         tokens: Some(tokens(pieces)),
         run,
+        beside: None,
     }
 }
 
@@ -106,18 +107,22 @@ pub fn recipe() -> Recipe {
     let mut second = run(Vec::new());
     second.end = EndReason::MaxTokens;
     Recipe {
-        model: ModelReference {
+        model: NamedHash {
             name: "SmolLM2-135M-Instruct".into(),
             sha256: [0xab; 32],
         },
         precision: Precision::Fast,
+        adapters: Vec::new(),
+        files: Vec::new(),
         traits: vec![
             RecipeTrait {
                 name: "cheerful".into(),
+                range: None,
                 vector: VectorReference::ReadyMade([7; 32]),
             },
             RecipeTrait {
                 name: "curious".into(),
+                range: None,
                 vector: VectorReference::Inline(Box::new(
                     InlineVector::of(&vector(3, 64), &[Layer(1), Layer(2)], "16 answers a side")
                         .unwrap(),
@@ -149,4 +154,23 @@ pub fn recipe() -> Recipe {
             note: "Watch <b>the wave</b> & what follows.".into(),
         },
     }
+}
+
+/// The same with the unsteered answers beside it, an adapter and a file.
+pub fn two_columns() -> Recipe {
+    let mut recipe = recipe();
+    let beside = |pieces: &[&str]| {
+        let answer = message(Role::Assistant, pieces, Some(run(Vec::new())));
+        Some(Box::new(answer))
+    };
+    recipe.messages[2].beside = beside(&["It", "'s", " a", " day", "."]);
+    recipe.messages[4].beside = beside(&[" A", " won", "derful", " one", "."]);
+    let named = |name: &str, byte| NamedHash {
+        name: name.into(),
+        sha256: [byte; 32],
+    };
+    recipe.traits[0].range = Some([-2.0, 3.5]);
+    recipe.adapters = vec![named("sea-stories", 1)];
+    recipe.files = vec![named("truth.safetensors", 2)];
+    recipe
 }

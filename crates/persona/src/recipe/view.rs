@@ -5,7 +5,7 @@ use crate::recipe::inline_vector::InlineVector;
 use crate::recipe::replay::hexadecimal;
 use crate::recipe::tokens::coarse;
 use crate::recipe::{
-    Context, Hash, Look, ModelReference, Recipe, RecipeError, RecipeMessage, RecipeTrait,
+    Context, Hash, Look, NamedHash, Recipe, RecipeError, RecipeMessage, RecipeTrait,
     VectorReference, refuse,
 };
 use crate::trait_vector::TraitVector;
@@ -17,8 +17,14 @@ use ts_rs::TS;
 #[ts(rename = "SharedRecipe")]
 #[serde(rename_all = "camelCase")]
 pub struct RecipeView {
-    pub model: ModelReference,
+    pub model: NamedHash,
     pub precision: Precision,
+    /// Adapters beside the model's weights. None can be used yet.
+    #[serde(default)]
+    pub adapters: Vec<NamedHash>,
+    /// Other files that plans name. None can be used yet.
+    #[serde(default)]
+    pub files: Vec<NamedHash>,
     pub traits: Vec<TraitView>,
     pub messages: Vec<RecipeMessage>,
     /// Absent where the sender does not know.
@@ -39,6 +45,10 @@ pub struct TraitView {
     /// The card of a vector that travels in the link.
     #[serde(default)]
     pub inline: Option<CardView>,
+    /// Recommended coefficients of a ready-made trait, lowest and highest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[ts(optional)]
+    pub range: Option<[f32; 2]>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize, TS)]
@@ -62,6 +72,8 @@ impl From<&Recipe> for RecipeView {
         Self {
             model: recipe.model.clone(),
             precision: recipe.precision,
+            adapters: recipe.adapters.clone(),
+            files: recipe.files.clone(),
             traits: recipe.traits.iter().map(TraitView::from).collect(),
             messages: recipe.messages.clone(),
             context: Some(recipe.context),
@@ -80,6 +92,7 @@ impl From<&RecipeTrait> for TraitView {
             name: one.name.clone(),
             hash,
             inline,
+            range: one.range,
         }
     }
 }
@@ -104,7 +117,8 @@ impl RecipeView {
         mut self,
         vector: &dyn Fn(&str) -> Option<TraitVector>,
     ) -> Result<Recipe, RecipeError> {
-        for message in &mut self.messages {
+        let messages = self.messages.iter_mut();
+        let rounded = |message: &mut RecipeMessage| {
             if let Some(tokens) = &mut message.tokens {
                 for token in tokens.iter_mut() {
                     token.reading = token.reading.and_then(coarse);
@@ -112,11 +126,17 @@ impl RecipeView {
                 // A template may have trimmed what was typed; what the model read counts.
                 message.text = tokens.iter().map(|token| token.text.as_str()).collect();
             }
+        };
+        for message in messages {
+            rounded(message);
+            message.beside.as_deref_mut().map(rounded);
         }
         let traits = self.traits.into_iter().map(|one| one.recipe_trait(vector));
         let recipe = Recipe {
             model: self.model,
             precision: self.precision,
+            adapters: self.adapters,
+            files: self.files,
             traits: traits.collect::<Result<_, _>>()?,
             messages: self.messages,
             context: self.context.unwrap_or_default(),
@@ -152,6 +172,7 @@ impl TraitView {
         };
         Ok(RecipeTrait {
             name: self.name,
+            range: self.range,
             vector: reference,
         })
     }

@@ -16,7 +16,7 @@ use trimtab_persona::recipe::Recipe;
 use trimtab_persona::recipe::replay::{Prepared, Replayed, ReplayedAnswer, prepare};
 use trimtab_persona::trait_vector::TraitVector;
 
-/// Replays every answer. `vectors` are the recipe's, in its order; the engine reads `directions`, which may be others, and of
+/// Replays every answer, in both columns where there are two. `vectors` are the recipe's, in its order; the engine reads `directions`, which may be others, and of
 /// which the recipe looks at number `look`.
 pub async fn run(
     session: &mut Session,
@@ -27,7 +27,12 @@ pub async fn run(
     watch: &mut dyn Watch,
 ) -> Result<Replayed, Failure> {
     let rows = session.engine.layer_rows();
-    let (runs, same_prompts) = prepare(recipe, &session.chat, vectors, rows)?;
+    let (mut runs, same_prompts) = prepare(recipe, &session.chat, vectors, rows)?;
+    let first = runs.len();
+    let other = recipe.other_column();
+    if let Some(other) = &other {
+        runs.extend(prepare(other, &session.chat, vectors, rows)?.0);
+    }
     let tokens = |run: &Prepared| 2 * run.conversation.tokens.len();
     let mut replay = Replay {
         calibrations: directions
@@ -46,7 +51,12 @@ pub async fn run(
         answers.push(answer.map_err(|halt| halt.failure(""))?);
         replay.done += read;
     }
-    Ok(Replayed::of(answers, recipe, look, same_prompts))
+    let beside = answers.split_off(first);
+    let replayed = Replayed::of(answers, recipe, look, same_prompts);
+    Ok(match &other {
+        Some(other) => replayed.with(beside, other, look),
+        None => replayed,
+    })
 }
 
 struct Replay<'a> {

@@ -3,14 +3,14 @@
 import type { LoadedModel, Plan, SharedMessage, SharedRecipe, SharedTerm, SharedTrait, Token } from "../../engine/protocol.ts";
 import { EngineFailure } from "../../engine/failure.ts";
 import { type HeatView, readingAt } from "../session/heat_view.ts";
-import { answerText, type Column, type Conversation, type Run, shownRun } from "../conversation/conversation.ts";
+import { type Answer, answerText, type Column, type Conversation, type Run, shownRun, wasGiven } from "../conversation/conversation.ts";
 
 export interface RecipeSource {
   conversation: Conversation;
   /** Index of the last turn that is shared. */
   last: number;
-  /** The column whose answers are shared: a link holds one conversation. */
-  column: Column;
+  /** The columns whose answers are shared. */
+  columns: Column | "both";
   view: HeatView;
   title: string;
   note: string;
@@ -20,7 +20,7 @@ export interface RecipeSource {
 
 /** The recipe, or null where there is no answer to share; throws a sentence where a link could not hold what wrote it. `readyMade` are hashes of vectors that everybody has; others travel in the link. */
 export function sharedRecipe(shared: RecipeSource, model: LoadedModel, readyMade: readonly string[]): SharedRecipe | null {
-  const { conversation, last, column, view } = shared;
+  const { conversation, last, columns, view } = shared;
   const end = conversation.turns[last];
   const final = end === undefined ? null : shownRun(end);
   if (final === null) return null;
@@ -33,7 +33,8 @@ export function sharedRecipe(shared: RecipeSource, model: LoadedModel, readyMade
 
   const looked = view.by.kind === "trait" ? view.by.trait : null;
   const layerOf = (run: Run) => view.layer ?? run.model.traits.find(({ name }) => name === looked)?.layers[0] ?? null;
-  const insideRun = column === "steered" && view.insideRun;
+  const main = columns === "both" ? "steered" : columns;
+  const insideRun = main === "steered" && view.insideRun;
   const messages: SharedMessage[] = [];
   if (conversation.system.trim() !== "") messages.push({ role: "system", text: conversation.system, tokens: null, run: null });
   for (const { user, run } of answered) {
@@ -46,26 +47,29 @@ export function sharedRecipe(shared: RecipeSource, model: LoadedModel, readyMade
       tokens: prompt === null ? null : tokensOf(prompt.tokens, user, (index) => readingAt(prompt.block, index, trait, layer)),
       run: null,
     });
-    const answer = run.answers[column];
-    const block = insideRun ? answer.inRun : answer.reread;
-    const [first, ...changes] = answer.segments;
-    messages.push({
-      role: "assistant",
-      text: answerText(answer),
-      tokens: tokensOf(
-        answer.tokens.filter(({ part }) => part === "response"),
-        answerText(answer),
-        (index) => readingAt(block, index, trait, layer),
-      ),
-      // An answer by another model, or by this one in other arithmetic, is shared as text: it cannot be replayed.
-      run: run.model.sha256 !== final.model.sha256 || run.model.precision !== final.model.precision ? null : {
-        sampler: { ...run.sampler },
-        maxTokens: run.maxTokens,
-        plan: termsOf(first?.plan ?? [], run),
-        changes: changes.map(({ fromToken, plan }) => ({ fromToken, plan: termsOf(plan, run) })),
-        end: answer.end === null || answer.end === "failed" || answer.end === "cut" ? "stopped" : answer.end,
-      },
-    });
+    const message = (answer: Answer): SharedMessage => {
+      const block = insideRun ? answer.inRun : answer.reread;
+      const [first, ...changes] = answer.segments;
+      return {
+        role: "assistant",
+        text: answerText(answer),
+        tokens: tokensOf(
+          answer.tokens.filter(({ part }) => part === "response"),
+          answerText(answer),
+          (index) => readingAt(block, index, trait, layer),
+        ),
+        // An answer by another model, or by this one in other arithmetic, is shared as text: it cannot be replayed.
+        run: run.model.sha256 !== final.model.sha256 || run.model.precision !== final.model.precision ? null : {
+          sampler: { ...run.sampler },
+          maxTokens: run.maxTokens,
+          plan: termsOf(first?.plan ?? [], run),
+          changes: changes.map(({ fromToken, plan }) => ({ fromToken, plan: termsOf(plan, run) })),
+          end: answer.end === null || answer.end === "failed" || answer.end === "cut" ? "stopped" : answer.end,
+        },
+      };
+    };
+    // Both columns have the same answer where the author of a link gave it.
+    messages.push({ ...message(run.answers[main]), ...(columns === "both" && !wasGiven(run) ? { beside: message(run.answers.unsteered) } : {}) });
   }
 
   const layer = layerOf(final);
@@ -75,6 +79,8 @@ export function sharedRecipe(shared: RecipeSource, model: LoadedModel, readyMade
   return {
     model: { name: final.model.name, sha256: final.model.sha256 },
     precision: final.model.precision === "exact" ? "exact" : "fast",
+    adapters: [],
+    files: [],
     traits,
     messages,
     look: { trait: traits.some(({ name }) => name === looked) ? looked : null, layer: looked === null ? null : layer, token: pointed, insideRun, title: shared.title, note: shared.note },
@@ -115,8 +121,8 @@ function traitsOf(messages: SharedMessage[], hashes: ReadonlyMap<string, Readonl
     const [hash, ...others] = hashes.get(name) ?? [];
     // One of its vectors would be shared as what the other wrote.
     if (others.length > 0) throw new EngineFailure("usage", `The trait “${name}” was made anew between these answers, and a link holds one vector of each name. Ask again in a new conversation, and share that.`);
-    if (hash !== undefined && readyMade.includes(hash)) return [{ name, hash, inline: null }];
     const trait = model.traits.find((one) => one.name === name && one.hash === hash);
+    if (hash !== undefined && readyMade.includes(hash)) return [{ name, hash, inline: null, ...(trait === undefined ? {} : { range: [trait.recommended.min, trait.recommended.max] }) }];
     if (trait === undefined) throw new EngineFailure("usage", `The vector of “${name}” that wrote these answers is no longer here: the trait was made anew, or removed. Ask again with the sliders as they are now, and share that.`);
     const { opposite, description, recommended } = trait;
     const inline = { opposite, description, made: trait.made, layers: [...used].sort((a, b) => a - b), min: recommended.min, max: recommended.max };

@@ -125,7 +125,7 @@ describe("a lesson", () => {
     const question = { role: "user" as const, text: "From the link?", tokens: null, run: null };
     const answer = { role: "assistant" as const, text: "Yes", tokens: [{ id: 1, text: "Yes", reading: null }], run: { sampler, maxTokens: 900, plan, changes: [], end: "end-token" as const } };
     const look = { trait: "cheerful", layer: 14, token: null, insideRun: false, title: "", note: "" };
-    const recipe = { model: { name: "m", sha256: "5a".repeat(32) }, precision: "fast" as const, messages: [question, answer], look };
+    const recipe = { model: { name: "m", sha256: "5a".repeat(32) }, precision: "fast" as const, adapters: [], files: [], messages: [question, answer], look };
     const step = (link: string) => `trimtab lesson: 1\ntitle: T\nsteps:\n  - title: A\n    set up: {link: "${link}"}\n`;
     const good = mockLink({ ...recipe, traits: [{ name: "cheerful", hash: "cheerful-hash", inline: null }] });
     const { session, engine } = await opened(`#lessons/l=${await packLesson(step(good))}`);
@@ -151,7 +151,7 @@ describe("a lesson", () => {
     const tokens = [{ id: 1, text: "So", reading: 0.5 }, { id: 2, text: " glad", reading: 2 }];
     const messages = [{ role: "user" as const, text: "Well?", tokens: null, run: null }, { role: "assistant" as const, text: "So glad", tokens, run }];
     const look = { trait: "cheerful", layer: 17, token: null, insideRun: false, title: "", note: "" };
-    const code = mockLink({ model: { name: "m", sha256: "5a".repeat(32) }, precision: "exact", messages, look, traits: [] });
+    const code = mockLink({ model: { name: "m", sha256: "5a".repeat(32) }, precision: "exact", adapters: [], files: [], messages, look, traits: [] });
     await opened(`#lessons/l=${await packLesson(`trimtab lesson: 1\ntitle: T\nsteps:\n  - title: A\n    quotes:\n      - quote: So glad\n        link: ${code}\n      - quote: Of a link that cannot be opened\n        link: AAAAAAAA\n      - quote: So\n        link: ${code}\n`)}`);
     const compared = within(await panel()).getByText("What we saw").closest("details");
     if (compared === null) throw new Error("nothing to compare with");

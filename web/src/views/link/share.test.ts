@@ -7,7 +7,9 @@ import { mockLink, openMockLink } from "../../fixtures/mock_links.ts";
 import { standIn } from "../../state/recording/fixtures/stand_in.ts";
 import { Session } from "../../state/session/session.svelte.ts";
 import { memoryStore } from "../../state/storage/conversations.ts";
-import { addressFrom, lessonLink, placeIn, sendable } from "../../state/links/address.ts";
+import { answerText } from "../../state/conversation/conversation.ts";
+import { addressFrom, lessonLink, ownAddress, placeIn, reachSentence, sendable } from "../../state/links/address.ts";
+import { pushSentence } from "../../state/links/push_sentence.ts";
 import { sharedRecipe } from "../../state/links/shared_recipe.ts";
 
 async function opened(hash = "") {
@@ -28,9 +30,9 @@ async function answered() {
   return { session, engine };
 }
 
-function recipeOf(session: Session, column: "steered" | "unsteered" = "steered"): SharedRecipe {
+function recipeOf(session: Session, columns: "steered" | "unsteered" | "both" = "steered"): SharedRecipe {
   const recipe = sharedRecipe(
-    { conversation: session.chat.conversation, last: 0, column, view: session.view, title: "A glad day", note: "<b>Look</b> at the first word.", token: 2 },
+    { conversation: session.chat.conversation, last: 0, columns, view: session.view, title: "A glad day", note: "<b>Look</b> at the first word.", token: 2 },
     session.model.loaded!,
     session.model.readyMade,
   );
@@ -60,13 +62,24 @@ describe("what goes into a link", () => {
     expect(answer?.tokens?.some(({ reading }) => reading !== null)).toBe(true);
     expect(answer?.run).toMatchObject({ sampler: run.sampler, maxTokens: run.maxTokens, end: "end-token", changes: [] });
     expect(answer?.run?.plan).toEqual([{ trait: "cheerful", operation: { kind: "add", coefficient: 2 }, scope: "all", layers: [16] }]);
-    expect(recipe.traits).toEqual([{ name: "cheerful", hash: "cheerful-hash", inline: null }]);
+    expect(recipe.traits).toMatchObject([{ name: "cheerful", hash: "cheerful-hash", inline: null }]);
     expect(recipe.look).toMatchObject({ trait: "cheerful", layer: 16, title: "A glad day", token: { message: 1, token: 2 } });
   });
 
   it("has no push for the unsteered answers", async () => {
     const { session } = await answered();
     expect(recipeOf(session, "unsteered").messages[1]?.run?.plan).toEqual([]);
+  });
+
+  it("is both columns, each token by token, unless one is chosen", async () => {
+    const { session } = await answered();
+    const [question, answer] = recipeOf(session, "both").messages;
+    const { answers } = session.chat.conversation.turns[0]!.runs[0]!;
+    expect(question?.beside).toBeUndefined();
+    expect([answer?.text, answer?.beside?.text]).toEqual([answerText(answers.steered), answerText(answers.unsteered)]);
+    expect(answer?.beside?.tokens?.map(({ id }) => id)).toEqual(answers.unsteered.tokens.map(({ id }) => id));
+    expect([answer?.run?.plan.length, answer?.beside?.run?.plan]).toEqual([1, []]);
+    expect(recipeOf(session).messages[1]?.beside).toBeUndefined();
   });
 
   it("carries a vector that only this page has, with the layers in use", async () => {
@@ -82,7 +95,7 @@ describe("what goes into a link", () => {
     session.model.readyMade = [];
     expect(() => recipeOf(session)).toThrow(/“cheerful” .* no longer here/);
     await session.chat.ask("And now?");
-    const shared = { conversation: session.chat.conversation, last: 1, column: "steered" as const, view: session.view, title: "", note: "", token: null };
+    const shared = { conversation: session.chat.conversation, last: 1, columns: "steered" as const, view: session.view, title: "", note: "", token: null };
     expect(() => sharedRecipe(shared, session.model.loaded!, [])).toThrow(/made anew between these answers/);
   });
 });
@@ -113,14 +126,52 @@ describe("addresses", () => {
   });
 });
 
+describe("a page's own address", () => {
+  it("is told by whom it can be opened", () => {
+    const reach = (here: string) => ownAddress(here)?.reach;
+    expect(["http://localhost:5173/", "http://127.0.0.1:8420/x/", "http://[::1]/", "http://trimtab.localhost/"].map(reach)).toEqual(Array(4).fill("machine"));
+    expect(["http://192.168.0.2/", "http://10.1.2.3/", "http://172.20.0.1/", "http://169.254.1.1/", "http://[fe80::1]/", "http://[fd12::1]/", "http://teacher/", "http://teacher.local/"].map(reach)).toEqual(Array(8).fill("network"));
+    expect(["https://example.org/t/", "http://172.32.0.1/", "http://11.0.0.1/", "http://[2001:db8::1]/", "https://10.example.org/"].map(reach)).toEqual(Array(5).fill("everybody"));
+    expect(ownAddress("file:///C:/A%20B/trimtab.html#play")).toEqual({ address: "file:///C:/A%20B/trimtab.html", reach: "file" });
+    expect(["about:blank", "blob:x", "data:text/html,x", ""].map(ownAddress)).toEqual([null, null, null, null]);
+    expect(reachSentence("everybody")).toBe("");
+    for (const here of ["machine", "network", "file"] as const) expect(reachSentence(here)).toContain("Open a link or code");
+  });
+});
+
+describe("what was pushed, and how far", () => {
+  it("is said for whoever knows nothing", async () => {
+    const { session } = await answered();
+    const recipe = recipeOf(session, "both");
+    recipe.traits[0]!.range = [-4, 4];
+    expect(pushSentence(recipe)).toBe("A small AI answered twice: by itself, and while somebody pushed it towards being cheerful, at 50 % of the strongest push that is recommended.");
+    const [, answer] = recipe.messages;
+    const { run } = answer!;
+    run!.plan[0]!.operation = { kind: "add", coefficient: -6 };
+    run!.changes = [{ fromToken: 3, plan: [] }];
+    expect(pushSentence(recipe)).toMatch(/away from being cheerful, at 150 % .* \(so far its sentences may break\)\. The push was changed/);
+    delete recipe.traits[0]!.range;
+    delete answer!.beside;
+    expect(pushSentence(recipe)).toMatch(/^A small AI wrote this answer while somebody pushed it away from being cheerful, with a strength of 6/);
+    run!.plan = [];
+    run!.changes = [];
+    expect(pushSentence(recipe)).toBe("A small AI wrote this answer, by itself.");
+  });
+});
+
 describe("sharing", () => {
-  it("shows a code that opens as the same run", async () => {
+  it("shows a link to this page that opens as the same run in both columns, says who cannot open it, and gives the code alone", async () => {
     const { session } = await answered();
     await fireEvent.click(screen.getByRole("button", { name: "Share" }));
-    const field = await screen.findByRole<HTMLTextAreaElement>("textbox", { name: /Code, [\d,]+ characters/ });
+    const field = await screen.findByRole<HTMLTextAreaElement>("textbox", { name: /Link, [\d,]+ characters/ });
     await waitFor(() => expect(field.value).not.toBe(""));
-    const read = openMockLink(field.value);
-    expect(read.kind === "recipe" && read.recipe.messages).toEqual(recipeOf(session).messages);
+    expect(field.value.startsWith(`${location.origin}/#r=`)).toBe(true);
+    expect(screen.getByText(/served from this machine alone/)).toBeTruthy();
+    expect(screen.getByText(/^A small AI answered twice/)).toBeTruthy();
+    await fireEvent.click(screen.getByRole("checkbox", { name: "with this page's address" }));
+    const code = screen.getByRole<HTMLTextAreaElement>("textbox", { name: /Code, [\d,]+ characters/ }).value;
+    const read = openMockLink(code);
+    expect(read.kind === "recipe" && read.recipe.messages).toEqual(JSON.parse(JSON.stringify(recipeOf(session, "both").messages)));
   });
 });
 
@@ -141,6 +192,21 @@ describe("opening a link", () => {
     expect(within(tokens).getAllByRole("option", { name: /the author points at it/ })).toHaveLength(1);
     expect(within(tokens).getAllByRole("option", { name: /cheerful about [+−]?\d/ }).length).toBeGreaterThan(5);
     expect(screen.getByRole("button", { name: /98 MB/ })).toBeTruthy();
+  });
+
+  it("shows both columns under their names, and replays both", async () => {
+    const { session: author } = await answered();
+    const code = mockLink(recipeOf(author, "both"));
+    cleanup();
+    const { session } = await opened(`#r=${code}`);
+    const group = async (name: string) => within(await screen.findByRole("group", { name })).getByRole("listbox").textContent;
+    expect(await group("Steered answer")).toContain("wonderful");
+    expect(await group("Unsteered answer")).toContain("quiet");
+    await session.load({ kind: "catalogue", id: "smollm2-135m-instruct" });
+    expect(await screen.findByText(/This machine agrees on \d+ of \d+ tokens/)).toBeTruthy();
+    for (const name of ["Steered answer", "Unsteered answer"]) {
+      expect(within(screen.getByRole("group", { name })).getAllByRole("option", { name: /your machine would have written “else”/ }).length).toBeGreaterThan(0);
+    }
   });
 
   it("replays it when the model is there, and marks what would have been chosen otherwise", async () => {
