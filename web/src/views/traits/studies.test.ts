@@ -88,8 +88,8 @@ describe("what is shown of a study", () => {
   it("is marked where an older test found it, and can be repeated", async () => {
     const repeat = vi.fn();
     render(Verdict, { controls: { verdict: "works", sentence: "It moved." }, repeat });
-    expect(screen.getByText("It passes.")).toBeTruthy();
-    expect(screen.getByText(/older test/)).toBeTruthy();
+    expect(screen.getByText("It passed an older test.")).toBeTruthy();
+    expect(screen.getByText(/asked for less/)).toBeTruthy();
     expect(screen.queryByRole("table")).toBeNull();
     await click("Test it again");
     expect(repeat).toHaveBeenCalledOnce();

@@ -6,18 +6,23 @@ import { percent, short, signed, spokenName } from "../../format.ts";
 /** Number of the test that today's verdicts follow (`persona/src/verdict.rs`). */
 const TEST = 2;
 
-export const verdictWords: Record<Controls["verdict"], string> = { works: "It passes", "does-not": "Do not believe it", "not-enough-data": "Nobody knows yet" };
+const verdictWords: Record<Controls["verdict"], string> = { works: "It passes", "does-not": "Do not believe it", "not-enough-data": "Nobody knows yet" };
 
 /** A verdict of an earlier version: it asked for less. */
 export function isOlder(controls: Pick<Controls, "test">): boolean {
   return controls.test !== TEST;
 }
 
+/** What a verdict comes to. To have passed an older test is less. */
+export function verdictTitle(controls: Pick<Controls, "test" | "verdict">): string {
+  return controls.verdict === "works" && isOlder(controls) ? "It passed an older test" : verdictWords[controls.verdict];
+}
+
 /** The verdict on a ready-made trait, by its report. */
 export function shortVerdict(report: TraitReport | null): { text: string; bad: boolean } {
   if (report === null) return { text: "Not tested yet.", bad: false };
   const { controls, sweep } = report;
-  if (controls !== null) return { text: `${verdictWords[controls.verdict]}${isOlder(controls) ? " (older test)" : ""}.`, bad: controls.verdict !== "works" };
+  if (controls !== null) return { text: `${verdictTitle(controls)}.`, bad: controls.verdict !== "works" };
   if (sweep !== null && sweep.recommended === null) return { text: "No push along it moved the answers and left them whole.", bad: true };
   return { text: "Whether it is really this direction has not been tested yet.", bad: false };
 }
