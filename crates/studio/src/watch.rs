@@ -93,6 +93,10 @@ impl Every {
     }
 }
 
+/// Seconds of work, and its share of what is left, before a time left is told.
+const MEASURED_SECONDS: f64 = 1.0;
+const MEASURED_SHARE: f64 = 0.02;
+
 /// How long something will take, from how long its part so far took.
 #[derive(Clone, Copy, Debug)]
 pub struct Pace {
@@ -106,9 +110,27 @@ impl Pace {
         Self { began: now, before }
     }
 
-    /// `None` until something is done.
+    /// `None` until enough is done to tell: what comes first, a prompt or a kernel's first run, takes longer than the rest.
     pub fn seconds_left(&self, now: f64, done: usize, total: usize) -> Option<f64> {
         let worked = done.checked_sub(self.before).filter(|worked| *worked > 0)?;
-        Some((now - self.began) / worked as f64 * total.saturating_sub(done) as f64)
+        let (elapsed, left) = (now - self.began, total.saturating_sub(done));
+        let measured = elapsed >= MEASURED_SECONDS && worked as f64 >= MEASURED_SHARE * left as f64;
+        measured.then(|| elapsed / worked as f64 * left as f64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_time_is_told_before_there_is_something_to_tell_it_from() {
+        let pace = Pace::new(10.0, 100);
+        // One token of a long study after a slow first prompt; much at once, but no time to measure it; nothing new.
+        assert_eq!(pace.seconds_left(13.0, 101, 8_000), None);
+        assert_eq!(pace.seconds_left(10.1, 1_000, 8_000), None);
+        assert_eq!(pace.seconds_left(20.0, 100, 8_000), None);
+        assert_eq!(pace.seconds_left(20.0, 600, 1_100), Some(10.0));
+        assert_eq!(pace.seconds_left(20.0, 1_100, 1_100), Some(0.0));
     }
 }
