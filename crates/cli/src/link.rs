@@ -39,7 +39,7 @@ enum Verb {
     /// Force the author's tokens through the model here, and say where it would have chosen others.
     Replay(Box<link_replay::Arguments>),
     /// Write the answers of a link anew here, with its settings, and make a link of these.
-    Again(Box<link_again::Arguments>),
+    Again(Box<link_replay::RecipeArguments>),
     /// Check whether a link is sound: exit code 0, or 2 with one sentence.
     Check {
         #[command(flatten)]

@@ -1,38 +1,18 @@
 //! `trimtab link again`: the answers of a link, written anew here with its settings, and the link of these.
 
-use crate::link::{LinkArgument, recipe_of};
 use crate::link_make::{answered, take_tokens, write};
-use crate::link_replay::{context, vectors_here};
-use crate::model::ModelArguments;
+use crate::link_replay::{RecipeArguments, vectors_here};
 use crate::progress::{Terminal, wait};
 use anyhow::{Result, ensure};
-use clap::Args;
 use trimtab_persona::recipe::RecipeRun;
 use trimtab_persona::recipe::agreement::keep_readings;
 use trimtab_persona::recipe::link::encode;
 use trimtab_persona::recipe::replay::{hexadecimal, vectors_of};
 use trimtab_persona::recipe::tokens::prompts_mark;
-use trimtab_studio::generation::SEQUENCES;
 use trimtab_studio::jobs::replay;
 
-#[derive(Debug, Args)]
-pub struct Arguments {
-    #[command(flatten)]
-    link: LinkArgument,
-    /// `--precision` takes the place of the recipe's own
-    #[command(flatten)]
-    model: ModelArguments,
-    /// A vector file (PATH or PATH#TENSOR) in which a trait of the link may be found by its hash, besides
-    /// the ready-made ones. Repeatable
-    #[arg(long, value_name = "FILE.safetensors")]
-    vector: Vec<String>,
-}
-
-pub fn run(arguments: &Arguments) -> Result<()> {
-    let mut recipe = recipe_of(&arguments.link)?;
-    let mut model = arguments.model.clone();
-    model.precision = model.precision.or(Some(recipe.precision));
-    let mut session = model.session(Some(context(&recipe)), SEQUENCES)?;
+pub fn run(arguments: &RecipeArguments) -> Result<()> {
+    let (mut recipe, mut session) = arguments.open()?;
     ensure!(
         hexadecimal(&recipe.model.sha256) == session.sha256,
         "this link was made with {}, and the model here is another",

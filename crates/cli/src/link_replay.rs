@@ -17,16 +17,33 @@ use trimtab_studio::links::Replayed;
 use trimtab_studio::session::Session;
 
 #[derive(Debug, Args)]
-pub struct Arguments {
+pub struct RecipeArguments {
     #[command(flatten)]
     link: LinkArgument,
     /// `--precision` takes the place of the recipe's own
     #[command(flatten)]
-    model: ModelArguments,
+    pub model: ModelArguments,
     /// A vector file (PATH or PATH#TENSOR) in which a trait of the link may be found by its hash, besides
     /// the ready-made ones. Repeatable
     #[arg(long, value_name = "FILE.safetensors")]
-    vector: Vec<String>,
+    pub vector: Vec<String>,
+}
+
+impl RecipeArguments {
+    /// The link's recipe, and a session with room for its conversation.
+    pub fn open(&self) -> Result<(Recipe, Session)> {
+        let recipe = recipe_of(&self.link)?;
+        let mut model = self.model.clone();
+        model.precision = model.precision.or(Some(recipe.precision));
+        let session = model.session(Some(context(&recipe)), SEQUENCES)?;
+        Ok((recipe, session))
+    }
+}
+
+#[derive(Debug, Args)]
+pub struct Arguments {
+    #[command(flatten)]
+    given: RecipeArguments,
     /// Print agreement and readings as the page has them, and the machine
     #[arg(long)]
     json: bool,
@@ -42,18 +59,16 @@ struct Printed {
 }
 
 pub fn run(arguments: &Arguments) -> Result<()> {
-    let recipe = recipe_of(&arguments.link)?;
-    let mut model = arguments.model.clone();
-    model.precision = model.precision.or(Some(recipe.precision));
-    let mut session = model.session(Some(context(&recipe)), SEQUENCES)?;
+    let given = &arguments.given;
+    let (recipe, mut session) = given.open()?;
     warn_of_other_weights(&recipe, &session.sha256);
     let info = session.engine.info().clone();
-    if info.precision != recipe.precision && arguments.model.precision.is_none() {
+    if info.precision != recipe.precision && given.model.precision.is_none() {
         warn(
             "this executor has no such precision as the recipe's; small differences are to be expected",
         );
     }
-    let here = vectors_here(&recipe, &arguments.vector, &session)?;
+    let here = vectors_here(&recipe, &given.vector, &session)?;
     let replayed = wait(session.replay(&recipe, &here, &mut Terminal::quiet()))?;
     if arguments.json {
         return print_json(&Printed {
@@ -80,7 +95,7 @@ fn warn_of_other_weights(recipe: &Recipe, here: &str) {
 }
 
 /// Room for the whole conversation; a message whose tokens are not known has at most one a byte.
-pub fn context(recipe: &Recipe) -> usize {
+fn context(recipe: &Recipe) -> usize {
     let tokens = |message: &RecipeMessage| {
         let known = message.tokens.as_ref().map_or(message.text.len(), Vec::len);
         // Tokenised afresh it may take a few more.

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 
 use crate::files::write;
 use crate::program::{Programs, trimtab};
@@ -36,11 +36,6 @@ pub fn quote(root: &Path) -> Result<()> {
 fn written_again(root: &Path, code: &str) -> Result<String> {
     let mut program = trimtab(root);
     program.args(["link", "again", "--backend", "reference", code]);
-    let line = process::announce(&program);
-    let output = program
-        .output()
-        .with_context(|| format!("`{line}` could not be started"))?;
-    let error = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "`{line}` failed: {error}");
-    Ok(String::from_utf8(output.stdout)?.trim().to_owned())
+    let link = process::quiet_output(&mut program)?;
+    Ok(String::from_utf8(link)?.trim().to_owned())
 }

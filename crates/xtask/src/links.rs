@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use serde::Deserialize;
 
 use crate::files::{read_json, write};
@@ -37,13 +37,7 @@ pub fn make(root: &Path) -> Result<()> {
         program
             .args(["link", "make", "--json"])
             .args(&wanted.arguments);
-        let line = process::announce(&program);
-        let output = program
-            .output()
-            .with_context(|| format!("`{line}` could not be started"))?;
-        let error = String::from_utf8_lossy(&output.stderr);
-        ensure!(output.status.success(), "`{line}` failed: {error}");
-        write(&path, &output.stdout)?;
+        write(&path, &process::quiet_output(&mut program)?)?;
     }
     Ok(())
 }

@@ -60,6 +60,17 @@ pub fn output(command: &mut Command) -> Result<Vec<u8>> {
     Ok(output.stdout)
 }
 
+/// The same of a command that is quiet unless it fails: then the error has what it said on standard error.
+pub fn quiet_output(command: &mut Command) -> Result<Vec<u8>> {
+    let line = announce(command);
+    let output = command
+        .output()
+        .with_context(|| format!("`{line}` could not be started"))?;
+    let error = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "`{line}` failed: {error}");
+    Ok(output.stdout)
+}
+
 /// Standard output of a quiet question to a tool; `None` when it is missing or says no.
 pub fn answer(command: &mut Command) -> Option<String> {
     let output = command
@@ -113,7 +124,7 @@ pub fn announce(command: &Command) -> String {
 }
 
 /// The command as a person would type it, with the variables it adds.
-fn line(command: &Command) -> String {
+pub fn line(command: &Command) -> String {
     let variables = command.get_envs().filter_map(|(name, value)| {
         Some(format!(
             "{}={}",

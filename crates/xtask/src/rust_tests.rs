@@ -52,22 +52,15 @@ pub fn compile(root: &Path) -> Result<Vec<TestProgram>> {
         .args(["test", "--release", "--workspace", "--lib", "--bins"])
         .args(["--tests", "--no-run"])
         .arg("--message-format=json-render-diagnostics");
-    let line = process::announce(&cargo);
-    let output = cargo
-        .stdin(Stdio::null())
-        .stderr(Stdio::inherit())
-        .output()
-        .with_context(|| format!("`{line}` could not be started"))?;
-    ensure!(
-        output.status.success(),
-        "`{line}` failed ({})",
-        output.status
-    );
-    let programs: Vec<_> = String::from_utf8(output.stdout)?
+    let programs: Vec<_> = String::from_utf8(process::output(&mut cargo)?)?
         .lines()
         .filter_map(|line| program(root, line).transpose())
         .collect::<Result<_>>()?;
-    ensure!(!programs.is_empty(), "`{line}` made no program of tests");
+    ensure!(
+        !programs.is_empty(),
+        "`{}` made no program of tests",
+        process::line(&cargo)
+    );
     Ok(programs)
 }
 

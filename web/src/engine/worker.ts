@@ -55,7 +55,7 @@ async function load(source: ModelSource, options: LoadOptions, onProgress: (prog
     const notices = [...choice.notices];
     const vectors = await readyVectors(found.ready.vectors, signal, notices);
     // Read now, to be kept: when they are asked for there may be no network.
-    await Promise.allSettled([...found.ready.reports, ...found.ready.replaced].map((entry) => vectorsFile(entry, signal)));
+    await Promise.allSettled([...found.ready.reports, ...found.ready.replaced, ...found.ready.neutral].map((entry) => vectorsFile(entry, signal)));
     signal.throwIfAborted();
     const openFound = (backend: Backend) => {
       let meter: Meter | undefined;

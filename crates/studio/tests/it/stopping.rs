@@ -112,6 +112,7 @@ fn a_stop_ends_what_runs_and_another_one_the_re_reading() {
 }
 
 /// Asks for a plan after the first token of each column, and for one that cannot be with it.
+#[derive(Default)]
 struct Sliding {
     tokens: usize,
     segments: Vec<(usize, usize, String)>,
@@ -166,12 +167,7 @@ impl Watch for Sliding {
 #[test]
 fn a_plan_that_can_be_opens_a_segment_and_another_is_refused_while_the_run_goes_on() {
     with_cheerful(|session| {
-        let mut watch = Sliding {
-            tokens: 0,
-            segments: Vec::new(),
-            refused: Rc::default(),
-            accepted: Rc::default(),
-        };
+        let mut watch = Sliding::default();
         let results = pollster::block_on(session.generate(request(), &mut watch)).unwrap();
         assert_eq!(watch.accepted.get(), 1);
         let refused = watch.refused.borrow();
@@ -227,12 +223,7 @@ fn a_begun_answer_goes_on_as_if_it_had_never_ended() {
         })
     };
     with_cheerful(|session| {
-        let mut watch = Sliding {
-            tokens: 0,
-            segments: Vec::new(),
-            refused: Rc::default(),
-            accepted: Rc::default(),
-        };
+        let mut watch = Sliding::default();
         let whole = session.generate(asked(story, [None, None]), &mut watch);
         let whole = pollster::block_on(whole).unwrap();
         assert_eq!(whole[1].segments.len(), 2);
