@@ -55,10 +55,12 @@ test("neither tab's turn disappears, and both say what happened", async () => {
   }
 });
 
-test("an answer that met its limit, or was cut by a reload, goes on", async ({ visitor }) => {
-  const page = await openWithModel(visitor);
+test("an answer that met its limit, or was cut by a reload, goes on", async ({ stranger }) => {
+  // Nobody was here before: an earlier conversation would be gone on with, and what is written would depend on it.
+  const page = await openWithModel(stranger);
   await page.getByRole("slider", { name: /^cheerful/ }).fill("2");
-  await answerAt(page, { temperature: 0.7, tokens: 6 });
+  // Nothing is drawn by chance: how long the next answer gets depends on this one.
+  await answerAt(page, { temperature: 0, tokens: 6 });
   await ask(page, "Tell me about the moon.");
   const before = [await text(page, "Unsteered"), await text(page, "Steered")];
   const goOn = page.getByRole("button", { name: "Continue" });
@@ -70,8 +72,11 @@ test("an answer that met its limit, or was cut by a reload, goes on", async ({ v
   await answerAt(page, { temperature: 0, tokens: 900 });
   await page.getByRole("textbox", { name: "Your message" }).fill("Tell me a long story.");
   await page.getByRole("button", { name: "Ask", exact: true }).click();
+  await expect(page.getByRole("article")).toHaveCount(2);
   const newest = page.getByRole("article").last();
-  // What is written is kept every few seconds.
+  await expect.poll(() => newest.getByRole("option").count(), { timeout: 300_000 }).toBeGreaterThan(10);
+  // What is written is kept every few seconds: they pass at once here, while the answer is still being written.
+  await page.clock.setFixedTime(Date.now() + 60_000);
   await expect.poll(() => partsKept(page), { timeout: 300_000 }).toBeGreaterThan(0);
   await page.reload();
   await expect(page.getByText("cut off when the page was closed").first()).toBeVisible();
