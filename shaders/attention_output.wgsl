@@ -20,7 +20,7 @@ const STRIPS: u32 = {{strips}};
 @group(0) @binding(2) var<storage, read> keys: array<vec4<u32>>;
 @group(0) @binding(3) var<storage, read> values: array<vec4<u32>>;
 @group(0) @binding(4) var<storage, read> pages: array<u32>;
-@group(0) @binding(5) var<storage, read> weights: array<vec4<u32>, MATRIX_TILES * BLOCKS * VEC4S * 64u>;
+@group(0) @binding(5) var<storage, read> weights: array<vec4<u32>, WEIGHT_VEC4S>;
 @group(0) @binding(6) var<storage, read> scales: array<u32, SCALE_WORDS>;
 @group(0) @binding(7) var<storage, read_write> residual: array<f32>;
 
@@ -36,7 +36,7 @@ var<workgroup> input_scales: array<vec4<f32>, HEAD_BLOCKS * 2u>;
 // include encode.wgsl
 // include inputs_direct.wgsl
 // include products_{{products}}.wgsl
-// include matrix.wgsl
+// include {{matrix}}.wgsl
 // include strips.wgsl
 
 @compute @workgroup_size(LANES)
@@ -81,7 +81,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
             for (var r = 0u; r < STRIPS; r++) {
                 row_weights[r] = weights_at(places[r].x, places[r].y, head_group * HEAD_BLOCKS + block);
             }
-            let input = input_at(block, PLACES_{{form}});
+            let input = input_at(block, {{places}});
             // unroll
             for (var r = 0u; r < STRIPS; r++) {
                 sums[r] += product(row_weights[r], input);

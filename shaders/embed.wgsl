@@ -23,33 +23,46 @@ const SEEN_WORDS: u32 = {{seen_words}};
 @group(0) @binding(5) var<storage, read_write> sampled: array<u32>;
 @group(0) @binding(6) var<storage, read_write> records: array<u32>;
 
-// Weight `within` of block `at` of row `lane` of its tile, in each form.
-fn weight_q4(at: u32, lane: u32, within: u32) -> f32 {
-    let word = weights[at * 64u + lane][(within % 16u) / 4u];
-    let scale = unpack2x16float(scales[at * 64u + lane]);
-    return f32((word >> ((within % 4u) * 8u + (within / 16u) * 4u)) & 15u) * scale.x + scale.y;
+// vec4s of a block's data, and words beside it.
+const VEC4S: u32 = {{vec4s}};
+const BESIDE: u32 = {{beside}};
+
+// Weight `within` of a block, in each form.
+fn weight_of(block: Block, within: u32) -> f32 {
+    let high = within >= 16u;
+    let word = select(block.low, block.high, high)[(within % 16u) / 4u];
+    let number = f32(bitcast<i32>(word << (24u - 8u * (within % 4u))) >> 24u);
+    return number * select(block.scale.x, block.scale.y, high) + block.scale.z;
 }
 
-fn weight_q8(at: u32, lane: u32, within: u32) -> f32 {
-    let word = weights[(at * 2u + within / 16u) * 64u + lane][(within % 16u) / 4u];
-    let scale = unpack2x16float(scales[at * 64u + lane]);
-    return f32(bitcast<i32>(word << (24u - 8u * (within % 4u))) >> 24u) * scale.x;
-}
-
-fn weight_f16(at: u32, lane: u32, within: u32) -> f32 {
-    let words = weights[(at * 4u + within / 8u) * 64u + lane];
-    let pair = select(words.xy, words.zw, (within / 4u) % 2u == 1u);
+fn weight_f16(words: array<vec4<u32>, 4>, within: u32) -> f32 {
+    let quarter = words[within / 8u];
+    let pair = select(quarter.xy, quarter.zw, (within / 4u) % 2u == 1u);
     return f16_pair(pair.x, pair.y)[within % 4u];
 }
 
-fn weight_bf16(at: u32, lane: u32, within: u32) -> f32 {
-    let words = weights[(at * 4u + within / 8u) * 64u + lane];
-    let pair = select(words.xy, words.zw, (within / 4u) % 2u == 1u);
+fn weight_bf16(words: array<vec4<u32>, 4>, within: u32) -> f32 {
+    let quarter = words[within / 8u];
+    let pair = select(quarter.xy, quarter.zw, (within / 4u) % 2u == 1u);
     return bf16_pair(pair.x, pair.y)[within % 4u];
 }
 
-fn weight_f32(at: u32, lane: u32, within: u32) -> f32 {
-    return bitcast<f32>(weights[(at * 8u + within / 4u) * 64u + lane][within % 4u]);
+fn weight_f32(words: array<vec4<u32>, 8>, within: u32) -> f32 {
+    return bitcast<f32>(words[within / 4u][within % 4u]);
+}
+
+fn weight_at(at: u32, lane: u32, within: u32) -> f32 {
+    var words: array<vec4<u32>, VEC4S>;
+    // unroll
+    for (var v = 0u; v < VEC4S; v++) {
+        words[v] = weights[(at * VEC4S + v) * 64u + lane];
+    }
+    var beside: array<u32, max(BESIDE, 1u)>;
+    // unroll
+    for (var s = 0u; s < BESIDE; s++) {
+        beside[s] = scales[(at * BESIDE + s) * 64u + lane];
+    }
+    return {{read_weight}};
 }
 
 @compute @workgroup_size(64)
@@ -69,5 +82,5 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         atomicOr(&seen[sequence * SEEN_WORDS + token / 32u], 1u << (token % 32u));
     }
     let at = ((token / 64u) * BLOCKS + column / 32u);
-    residual[index * D + column] = weight_{{form}}(at, token % 64u, column % 32u);
+    residual[index * D + column] = weight_at(at, token % 64u, column % 32u);
 }

@@ -21,7 +21,7 @@ const TILES: u32 = {{tiles}};
 const STRIPS: u32 = {{strips}};
 const DOWN_STRIPS: u32 = {{down_strips}};
 const DOWN_VEC4S: u32 = {{down_vec4s}};
-const DOWN_SCALED: bool = {{down_scaled}};
+const DOWN_BESIDE: u32 = {{down_beside}};
 const DOWN_TILES: u32 = {{down_tiles}};
 const DOWN_BLOCKS: u32 = {{down_blocks}};
 const DOWN_SCALE_WORDS: u32 = {{down_scale_words}};
@@ -30,7 +30,7 @@ const EPSILON: f32 = {{epsilon}};
 @group(0) @binding(0) var<uniform> step: Step;
 @group(0) @binding(1) var<storage, read_write> residual: array<f32>;
 @group(0) @binding(2) var<storage, read> gain: array<f32>;
-@group(0) @binding(3) var<storage, read> weights: array<vec4<u32>, MATRIX_TILES * BLOCKS * VEC4S * 64u>;
+@group(0) @binding(3) var<storage, read> weights: array<vec4<u32>, WEIGHT_VEC4S>;
 @group(0) @binding(4) var<storage, read> scales: array<u32, SCALE_WORDS>;
 @group(0) @binding(5) var<storage, read> down: array<vec4<u32>, DOWN_TILES * DOWN_BLOCKS * DOWN_VEC4S * 64u>;
 @group(0) @binding(6) var<storage, read> down_scales: array<u32, DOWN_SCALE_WORDS>;
@@ -49,7 +49,7 @@ var<workgroup> norms: array<f32, TOKENS>;
 // include encode.wgsl
 // include inputs_direct.wgsl
 // include products_{{products}}.wgsl
-// include matrix.wgsl
+// include {{matrix}}.wgsl
 // include strips.wgsl
 // include activate.wgsl
 
@@ -61,11 +61,12 @@ fn down_at(tile: u32, row: u32, block: u32) -> Weights {
     for (var v = 0u; v < DOWN_VEC4S; v++) {
         words[v] = down[(at * DOWN_VEC4S + v) * 64u + row];
     }
-    var scale = vec2<f32>(1.0, 0.0);
-    if (DOWN_SCALED) {
-        scale = unpack2x16float(down_scales[at * 64u + row]);
+    var beside: array<u32, max(DOWN_BESIDE, 1u)>;
+    // unroll
+    for (var s = 0u; s < DOWN_BESIDE; s++) {
+        beside[s] = down_scales[(at * DOWN_BESIDE + s) * 64u + row];
     }
-    return weights_{{down_form}}(words, scale);
+    return {{read_down_weights}};
 }
 
 // Makes `inputs` of the first `blocks` blocks of `numbers`.
@@ -151,7 +152,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
             }
             // unroll
             for (var t = 0u; t < TOKENS; t++) {
-                let input = input_at(t * BLOCKS + block, PLACES_{{form}});
+                let input = input_at(t * BLOCKS + block, {{places}});
                 // unroll
                 for (var r = 0u; r < STRIPS; r++) {
                     gate[r * TOKENS + t] += product(gate_weights[r], input);
@@ -195,7 +196,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
             }
             // unroll
             for (var t = 0u; t < TOKENS; t++) {
-                let input = input_at(t * OWN_BLOCKS + block, PLACES_{{down_form}});
+                let input = input_at(t * OWN_BLOCKS + block, {{down_places}});
                 // unroll
                 for (var r = 0u; r < DOWN_STRIPS; r++) {
                     sums[r * TOKENS + t] += product(down_weights[r], input);

@@ -22,7 +22,7 @@ const HEAD_ROWS: bool = {{head_rows}};
 @group(0) @binding(0) var<uniform> step: Step;
 @group(0) @binding(1) var<storage, read> inputs: array<vec4<u32>, MAX_ROWS * BLOCKS * INPUT_VEC4S>;
 @group(0) @binding(2) var<storage, read> input_scales: array<vec4<f32>, MAX_ROWS * (2u * BLOCKS + (BLOCKS + 1u) / 2u)>;
-@group(0) @binding(3) var<storage, read> weights: array<vec4<u32>, MATRIX_TILES * BLOCKS * VEC4S * 64u>;
+@group(0) @binding(3) var<storage, read> weights: array<vec4<u32>, WEIGHT_VEC4S>;
 @group(0) @binding(4) var<storage, read> scales: array<u32, SCALE_WORDS>;
 
 // A row along y: its number there, the row of the batch that it is, and whether it is one at all.
@@ -41,7 +41,7 @@ fn place_of(place: u32) -> Place {
 
 // include inputs_{{inputs}}.wgsl
 // include products_{{products}}.wgsl
-// include matrix.wgsl
+// include {{matrix}}.wgsl
 // include epilogue_{{epilogue}}.wgsl
 
 @compute @workgroup_size(64)
@@ -66,7 +66,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
             }
             // unroll
             for (var t = 0u; t < TOKENS; t++) {
-                let input = input_at(input_place(t, places[t].index, block, first), PLACES_{{form}});
+                let input = input_at(input_place(t, places[t].index, block, first), {{places}});
                 // unroll
                 for (var r = 0u; r < ROWS; r++) {
                     sums[r * TOKENS + t] += product(row_weights[r], input);

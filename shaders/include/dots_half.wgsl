@@ -9,11 +9,6 @@ fn half_dot(a: u32, b: u32) -> f32 {
     return f32(dot(halves_of(a), halves_of(b)));
 }
 
-fn group_dots(a: vec4<u32>, b: vec4<u32>, c: vec4<u32>, d: vec4<u32>) -> vec4<f32> {
-    return vec4<f32>(
-        half_dot(a.x, b.x) + half_dot(c.x, d.x),
-        half_dot(a.y, b.y) + half_dot(c.y, d.y),
-        half_dot(a.z, b.z) + half_dot(c.z, d.z),
-        half_dot(a.w, b.w) + half_dot(c.w, d.w),
-    );
+fn word_dots(a: vec4<u32>, b: vec4<u32>) -> vec4<f32> {
+    return vec4<f32>(half_dot(a.x, b.x), half_dot(a.y, b.y), half_dot(a.z, b.z), half_dot(a.w, b.w));
 }

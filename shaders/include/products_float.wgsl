@@ -1,63 +1,65 @@
 // Products in f32: every number of a block becomes an f32 once and serves all of its products.
 
-// Eight vec4s without scale and minimum, integers times their places.
+// Whether some blocks have a scale for each half.
+const SPLIT: bool = {{split}};
+
+// Eight vec4s without scales and minimum, integers times their places.
 struct Weights {
     numbers: array<vec4<f32>, 8>,
-    scale: vec2<f32>,
+    scale: vec3<f32>,
 }
 
-fn weights_q4(words: array<vec4<u32>, 1>, scale: vec2<f32>) -> Weights {
+// Nibbles where they lie.
+fn weights_q4(words: array<vec4<u32>, 1>, beside: array<u32, 1>) -> Weights {
     let a = words[0];
     return Weights(array<vec4<f32>, 8>(
         low_nibbles(a.x), low_nibbles(a.y), low_nibbles(a.z), low_nibbles(a.w),
         high_nibbles(a.x), high_nibbles(a.y), high_nibbles(a.z), high_nibbles(a.w),
-    ), scale);
+    ), one_scale(beside[0]));
 }
 
-fn weights_q8(words: array<vec4<u32>, 2>, scale: vec2<f32>) -> Weights {
-    let a = words[0];
-    let b = words[1];
+fn weights_of(block: Block) -> Weights {
+    let a = block.low;
+    let b = block.high;
     return Weights(array<vec4<f32>, 8>(
         signed_bytes(a.x), signed_bytes(a.y), signed_bytes(a.z), signed_bytes(a.w),
         signed_bytes(b.x), signed_bytes(b.y), signed_bytes(b.z), signed_bytes(b.w),
-    ), scale);
+    ), block.scale);
 }
 
-fn weights_f16(words: array<vec4<u32>, 4>, scale: vec2<f32>) -> Weights {
+fn weights_f16(words: array<vec4<u32>, 4>) -> Weights {
     var numbers: array<vec4<f32>, 8>;
     // unroll
     for (var v = 0u; v < 4; v++) {
         numbers[2u * v] = f16_pair(words[v].x, words[v].y);
         numbers[2u * v + 1u] = f16_pair(words[v].z, words[v].w);
     }
-    return Weights(numbers, scale);
+    return Weights(numbers, vec3<f32>(1.0, 1.0, 0.0));
 }
 
-fn weights_bf16(words: array<vec4<u32>, 4>, scale: vec2<f32>) -> Weights {
+fn weights_bf16(words: array<vec4<u32>, 4>) -> Weights {
     var numbers: array<vec4<f32>, 8>;
     // unroll
     for (var v = 0u; v < 4; v++) {
         numbers[2u * v] = bf16_pair(words[v].x, words[v].y);
         numbers[2u * v + 1u] = bf16_pair(words[v].z, words[v].w);
     }
-    return Weights(numbers, scale);
+    return Weights(numbers, vec3<f32>(1.0, 1.0, 0.0));
 }
 
-fn weights_f32(words: array<vec4<u32>, 8>, scale: vec2<f32>) -> Weights {
+fn weights_f32(words: array<vec4<u32>, 8>) -> Weights {
     var numbers: array<vec4<f32>, 8>;
     // unroll
     for (var v = 0u; v < 8; v++) {
         numbers[v] = bitcast<vec4<f32>>(words[v]);
     }
-    return Weights(numbers, scale);
+    return Weights(numbers, vec3<f32>(1.0, 1.0, 0.0));
 }
 
-// What activations are multiplied by for weights in each form: low and high half of a block.
+// What activations are multiplied by for weights that are read so: low and high half of a block.
 const PLACES_q4 = array<vec4<f32>, 2>(PLACES, HIGH_PLACES);
-const PLACES_q8 = array<vec4<f32>, 2>(PLACES, PLACES);
-const PLACES_f16 = array<vec4<f32>, 2>(vec4<f32>(1.0), vec4<f32>(1.0));
-const PLACES_bf16 = PLACES_f16;
-const PLACES_f32 = PLACES_f16;
+const PLACES_bytes = array<vec4<f32>, 2>(PLACES, PLACES);
+const PLACES_float = array<vec4<f32>, 2>(vec4<f32>(1.0), vec4<f32>(1.0));
 
 struct Input {
     numbers: array<vec4<f32>, 8>,
@@ -89,9 +91,21 @@ fn input_at(at: u32, places: array<vec4<f32>, 2>) -> Input {
 
 fn product(w: Weights, x: Input) -> f32 {
     var sum = dot(w.numbers[0], x.numbers[0]);
+    if (SPLIT) {
+        // unroll
+        for (var v = 0u; v < 3; v++) {
+            sum += dot(w.numbers[v + 1u], x.numbers[v + 1u]);
+        }
+        var high = dot(w.numbers[4], x.numbers[4]);
+        // unroll
+        for (var v = 0u; v < 3; v++) {
+            high += dot(w.numbers[v + 5u], x.numbers[v + 5u]);
+        }
+        return w.scale.x * sum + w.scale.y * high + w.scale.z * x.total;
+    }
     // unroll
     for (var v = 0u; v < 7; v++) {
         sum += dot(w.numbers[v + 1u], x.numbers[v + 1u]);
     }
-    return w.scale.x * sum + w.scale.y * x.total;
+    return w.scale.x * sum + w.scale.z * x.total;
 }

@@ -1,25 +1,22 @@
 // Products of bytes, four at once: integer weights and fast activations only.
 // include dots_{{dots}}.wgsl
 
-// Signed bytes of a block's two halves.
-struct Weights {
-    low: vec4<u32>,
-    high: vec4<u32>,
-    scale: vec2<f32>,
+// Whether some blocks have a scale for each half.
+const SPLIT: bool = {{split}};
+
+alias Weights = Block;
+
+fn weights_q4(words: array<vec4<u32>, 1>, beside: array<u32, 1>) -> Weights {
+    return block_q4(words, beside);
 }
 
-fn weights_q4(words: array<vec4<u32>, 1>, scale: vec2<f32>) -> Weights {
-    let nibbles = vec4<u32>(0x0f0f0f0fu);
-    return Weights(words[0] & nibbles, (words[0] >> vec4<u32>(4u)) & nibbles, scale);
-}
-
-fn weights_q8(words: array<vec4<u32>, 2>, scale: vec2<f32>) -> Weights {
-    return Weights(words[0], words[1], scale);
+fn weights_of(block: Block) -> Weights {
+    return block;
 }
 
 // Bytes lie in the same order in every form.
 const PLACES_q4: u32 = 0u;
-const PLACES_q8: u32 = 0u;
+const PLACES_bytes: u32 = 0u;
 
 struct Input {
     low: vec4<u32>,
@@ -34,5 +31,11 @@ fn input_at(at: u32, places: u32) -> Input {
 }
 
 fn product(w: Weights, x: Input) -> f32 {
-    return w.scale.x * dot(x.units, vec4<f32>(group_dots(w.low, x.low, w.high, x.high))) + w.scale.y * x.total;
+    if (SPLIT) {
+        let low = dot(x.units, vec4<f32>(word_dots(w.low, x.low)));
+        let high = dot(x.units, vec4<f32>(word_dots(w.high, x.high)));
+        return w.scale.x * low + w.scale.y * high + w.scale.z * x.total;
+    }
+    let dots = word_dots(w.low, x.low) + word_dots(w.high, x.high);
+    return w.scale.x * dot(x.units, vec4<f32>(dots)) + w.scale.z * x.total;
 }

@@ -10,10 +10,17 @@ use std::ops::Range;
 
 /// Key of the file's metadata under which the version of the quantised layout stands.
 pub const LAYOUT_KEY: &str = "trimtab_layout";
-/// The only version so far; the value of [`LAYOUT_KEY`].
+/// The first version, the value of [`LAYOUT_KEY`] in files that need no other.
 pub const LAYOUT: &str = "1: NAME.q8 (U8 [rows, cols]) is a signed byte q a weight; NAME.q4 (U8 [rows, cols/2]) is 4 bits q a weight, \
 blocks of 32 weights in 16 bytes, weight j low and weight j+16 high in byte j; NAME.scale, NAME.min: F16 [rows, cols/32]; \
 q8: w = scale*q; q4 with min: w = scale*q + min; q4 without: w = scale*(q-8)";
+/// The second, which has more forms and reads every file of the first.
+pub const LAYOUT_2: &str = "2: as 1 (NAME.q8: U8 [rows, cols], w = scale*q; NAME.q4: U8 [rows, cols/2], w = scale*q + min or scale*(q-8); \
+blocks of 32 weights, byte j has the low 4 bits of weight j low, of weight j+16 high; NAME.scale, NAME.min: F16 [rows, cols/32]), and: \
+NAME.q5 (U8 [rows, cols*5/8]) blocks of 20 bytes, 16 as q4, then bit g of byte i is the fifth bit of weight 4g+i, w = scale*q + min or scale*(q-16); \
+NAME.q6 (U8 [rows, cols*6/8]) blocks of 24 bytes, 16 as q4, then bits 2(g%4) and following of byte 4(g/4)+i are the fifth and sixth of weight 4g+i, \
+w = scale*(q-32), NAME.scale [rows, cols/16]; NAME.iq4nl (U8 [rows, cols/2]) as q4, w = scale*t[q], \
+t = -127 -104 -83 -65 -49 -35 -22 -10 1 13 25 38 53 69 89 113";
 
 /// One logical weight matrix or vector and where its parts lie. A vector has one row.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,23 +60,42 @@ impl StoredTensor {
 
 type Assembled = (BTreeMap<String, StoredTensor>, BTreeMap<String, String>);
 
-/// Joins `NAME.q4` or `NAME.q8` with `NAME.scale` and `NAME.min` to one tensor NAME; everything
+/// Ends of the names of data parts, each of one or two encodings.
+const PARTS: [&str; 5] = ["q4", "q5", "q6", "q8", "iq4nl"];
+
+/// The encoding of blocks whose data part ends so.
+fn encoding_of(part: &str, min: bool) -> Option<Encoding> {
+    Encoding::ALL.into_iter().find(|encoding| {
+        encoding.has_min() == min && encoding.block().is_some_and(|form| form.part == part)
+    })
+}
+
+/// The value of [`LAYOUT_KEY`] that a file with tensors in these encodings needs; `None` for plain ones.
+pub fn layout_of(encodings: impl IntoIterator<Item = Encoding>) -> Option<&'static str> {
+    let of_one = |encoding: Encoding| match encoding.block()?.part {
+        "q4" | "q8" => Some(LAYOUT),
+        _ => Some(LAYOUT_2),
+    };
+    encodings.into_iter().filter_map(of_one).max()
+}
+
+/// Joins a data part (`NAME.q4` …) with `NAME.scale` and `NAME.min` to one tensor NAME; everything
 /// else is a tensor by itself, or unusable with a reason.
 pub(crate) fn assemble(header: &Header) -> Result<Assembled, WeightError> {
     let mut tensors = BTreeMap::new();
     let mut unusable = BTreeMap::new();
     let quantised = |name: &str| {
-        ["q4", "q8"]
+        PARTS
             .iter()
             .any(|end| header.parts.contains_key(&format!("{name}.{end}")))
     };
     for (part_name, part) in &header.parts {
         let (name, encoding) = match part_name.rsplit_once('.') {
-            Some((name, "q4" | "q8")) if part.dtype == Dtype::U8 => {
+            Some((name, end)) if PARTS.contains(&end) && part.dtype == Dtype::U8 => {
                 if header.parts.contains_key(name) {
                     return Err(tensor_error(name, "is stored both plain and quantised"));
                 }
-                (name, Some(quantised_encoding(header, name, part_name)?))
+                (name, Some(quantised_encoding(header, name, end)?))
             }
             Some((name, "scale" | "min")) if quantised(name) => continue,
             _ => (part_name.as_str(), plain_encoding(part.dtype)),
@@ -93,9 +119,7 @@ pub(crate) fn assemble(header: &Header) -> Result<Assembled, WeightError> {
                     Shape(&part.shape)
                 )),
             },
-            Encoding::Q8_0 | Encoding::Q4_0 | Encoding::Q4_1 => {
-                Ok(quantised_shape(header, name, part, encoding)?)
-            }
+            _ => Ok(quantised_shape(header, name, part, encoding)?),
         };
         match tensor {
             Ok((rows, cols)) => {
@@ -111,16 +135,8 @@ pub(crate) fn assemble(header: &Header) -> Result<Assembled, WeightError> {
                     rows,
                     cols,
                     data: part.bytes.clone(),
-                    scale: if encoding.has_scale() {
-                        side("scale")
-                    } else {
-                        None
-                    },
-                    min: if encoding.has_min() {
-                        side("min")
-                    } else {
-                        None
-                    },
+                    scale: encoding.block().and_then(|_| side("scale")),
+                    min: side("min").filter(|_| encoding.has_min()),
                 };
                 tensors.insert(name.to_owned(), stored);
             }
@@ -141,34 +157,22 @@ fn plain_encoding(dtype: Dtype) -> Option<Encoding> {
     }
 }
 
-fn quantised_encoding(
-    header: &Header,
-    name: &str,
-    part_name: &str,
-) -> Result<Encoding, WeightError> {
-    let layout = header
-        .metadata
-        .get(LAYOUT_KEY)
-        .map(String::as_str)
-        .unwrap_or_default();
-    if layout.split(':').next() != Some("1") {
+fn quantised_encoding(header: &Header, name: &str, part: &str) -> Result<Encoding, WeightError> {
+    let has = |end: &str| header.parts.contains_key(&format!("{name}.{end}"));
+    let version = |layout: &str| layout.split(':').next().map(str::to_owned);
+    let written = header.metadata.get(LAYOUT_KEY).and_then(|text| version(text));
+    let known = [LAYOUT, LAYOUT_2].map(version);
+    if written.is_none() || !known.contains(&written) {
         return Err(tensor_error(
-            part_name,
-            "is quantised, but the file's metadata does not describe layout 1; convert the model again with this version",
+            &format!("{name}.{part}"),
+            "is quantised, but the file's metadata describes no layout that this version knows; convert the model again with this version",
         ));
     }
-    let has = |end: &str| header.parts.contains_key(&format!("{name}.{end}"));
-    match (has("q4"), has("q8"), has("min")) {
-        (true, true, _) => Err(tensor_error(name, "is stored in both 4 and 8 bits")),
-        (false, true, true) => Err(tensor_error(
-            name,
-            "is stored in 8 bits with minima, which no scheme has",
-        )),
-        (false, true, false) => Ok(Encoding::Q8_0),
-        (true, _, true) => Ok(Encoding::Q4_1),
-        (_, _, false) => Ok(Encoding::Q4_0),
-        (false, false, true) => Err(tensor_error(name, "has minima but no weights")),
+    if PARTS.iter().filter(|part| has(part)).count() > 1 {
+        return Err(tensor_error(name, "is stored in two quantised forms"));
     }
+    encoding_of(part, has("min"))
+        .ok_or_else(|| tensor_error(name, format!("has minima, which {part} has not")))
 }
 
 /// `(rows, cols)` of a quantised tensor, once all its parts agree on them.
@@ -178,38 +182,40 @@ fn quantised_shape(
     data: &Part,
     encoding: Encoding,
 ) -> Result<(usize, usize), WeightError> {
+    let block_bytes = encoding.data_bytes(BLOCK);
     let (rows, cols) = match *data.shape {
-        [rows, width] if encoding == Encoding::Q8_0 => (rows, Some(width)),
-        [rows, width] => (rows, usize::checked_mul(width, 2)),
+        [rows, width] if width.is_multiple_of(block_bytes) => {
+            (rows, (width / block_bytes).checked_mul(BLOCK))
+        }
         _ => (0, None),
     };
-    let cols = cols
-        .filter(|cols| cols.is_multiple_of(BLOCK))
-        .ok_or_else(|| {
-            tensor_error(
-                name,
-                format!(
-                    "its weights have shape {}, not rows of whole blocks",
-                    Shape(&data.shape)
-                ),
-            )
-        })?;
-    let sides = [("scale", encoding.has_scale()), ("min", encoding.has_min())];
-    for (end, _) in sides.iter().filter(|(_, needed)| *needed) {
+    let cols = cols.ok_or_else(|| {
+        tensor_error(
+            name,
+            format!(
+                "its weights have shape {}, not rows of whole blocks",
+                Shape(&data.shape)
+            ),
+        )
+    })?;
+    let sides = [
+        ("scale", encoding.scales(cols)),
+        ("min", encoding.minima(cols)),
+    ];
+    for (end, count) in sides.into_iter().filter(|(_, count)| *count > 0) {
         let side = header.parts.get(&format!("{name}.{end}")).ok_or_else(|| {
             tensor_error(
                 name,
                 format!("its part {name}.{end} is missing from the weight file"),
             )
         })?;
-        if side.dtype != Dtype::F16 || *side.shape != [rows, cols / BLOCK] {
+        if side.dtype != Dtype::F16 || *side.shape != [rows, count] {
             return Err(tensor_error(
                 name,
                 format!(
-                    "its part {name}.{end} is {} {}, where F16 [{rows}, {}] is needed",
+                    "its part {name}.{end} is {} {}, where F16 [{rows}, {count}] is needed",
                     side.dtype,
                     Shape(&side.shape),
-                    cols / BLOCK
                 ),
             ));
         }

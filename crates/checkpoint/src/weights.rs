@@ -1,6 +1,6 @@
 //! The weight file: a safetensors header, then rows of tensors on demand.
 
-use crate::encoding::{BLOCK, Encoding};
+use crate::encoding::{BLOCK, Encoding, Values};
 use crate::error::WeightError;
 use crate::family::{Family, WeightRole};
 use crate::header::read_header;
@@ -16,16 +16,49 @@ pub struct WeightRows {
     pub encoding: Encoding,
     pub rows: usize,
     pub cols: usize,
-    /// `[rows, Encoding::data_bytes(cols)]`. In a 4-bit block of 16 bytes, byte `j` holds weight
-    /// `j` in its low and weight `j + 16` in its high nibble (the order of llama.cpp).
+    /// `[rows, Encoding::data_bytes(cols)]`; in blocks as [`crate::encoding::BlockForm::integers`] reads them.
     pub data: Vec<u8>,
-    /// `[rows, cols / 32]` f16, or empty.
+    /// `[rows, Encoding::scales(cols)]` f16.
     pub scale: Vec<u8>,
-    /// `[rows, cols / 32]` f16, or empty.
+    /// `[rows, Encoding::minima(cols)]` f16.
     pub min: Vec<u8>,
 }
 
 impl WeightRows {
+    /// No rows yet of `cols` numbers each.
+    pub const fn none(encoding: Encoding, cols: usize) -> Self {
+        Self {
+            encoding,
+            rows: 0,
+            cols,
+            data: Vec::new(),
+            scale: Vec::new(),
+            min: Vec::new(),
+        }
+    }
+
+    /// Makes room for `rows` more rows, and no more.
+    pub fn reserve(&mut self, rows: usize) {
+        let Self { encoding, cols, .. } = *self;
+        self.data.reserve_exact(rows * encoding.data_bytes(cols));
+        self.scale.reserve_exact(rows * encoding.scales(cols) * 2);
+        self.min.reserve_exact(rows * encoding.minima(cols) * 2);
+    }
+
+    /// Appends rows of the same form.
+    pub fn append(&mut self, more: &Self) {
+        debug_assert!((self.encoding, self.cols) == (more.encoding, more.cols));
+        self.rows += more.rows;
+        self.data.extend_from_slice(&more.data);
+        self.scale.extend_from_slice(&more.scale);
+        self.min.extend_from_slice(&more.min);
+    }
+
+    /// Bytes of all parts.
+    pub fn bytes(&self) -> usize {
+        self.data.len() + self.scale.len() + self.min.len()
+    }
+
     /// The first row with a number that is NaN or infinite.
     pub fn row_not_finite(&self) -> Option<usize> {
         // All bits of the exponent are set.
@@ -45,9 +78,12 @@ impl WeightRows {
                 .position(|bytes| !f32::from_le_bytes(*bytes).is_finite()),
             Encoding::F16 => f16s(&self.data, F16),
             Encoding::Bf16 => f16s(&self.data, 0x7f80),
-            Encoding::Q8_0 | Encoding::Q4_0 | Encoding::Q4_1 => {
-                let block = f16s(&self.scale, F16).or_else(|| f16s(&self.min, F16));
-                block.map(|block| block * BLOCK)
+            _ => {
+                let number = |part, count: usize| {
+                    f16s(part, F16).map(|number| number * self.cols / count.max(1))
+                };
+                number(&self.scale, self.encoding.scales(self.cols))
+                    .or_else(|| number(&self.min, self.encoding.minima(self.cols)))
             }
         };
         number.map(|number| number / self.cols.max(1))
@@ -59,11 +95,6 @@ impl WeightRows {
         assert!(row < self.rows && out.len() == self.cols);
         let width = self.encoding.data_bytes(self.cols);
         let data = &self.data[row * width..][..width];
-        let blocks = self.cols / BLOCK;
-        let half_at = |part: &[u8], block: usize| {
-            let at = (row * blocks + block) * 2;
-            f16::from_le_bytes([part[at], part[at + 1]]).to_f32()
-        };
         match self.encoding {
             Encoding::F32 => {
                 for (value, bytes) in out.iter_mut().zip(data.as_chunks::<4>().0) {
@@ -80,26 +111,34 @@ impl WeightRows {
                     *value = bf16::from_le_bytes(*bytes).to_f32();
                 }
             }
-            Encoding::Q8_0 => {
-                for (block, values) in out.as_chunks_mut::<BLOCK>().0.iter_mut().enumerate() {
-                    let scale = half_at(&self.scale, block);
-                    for (value, &byte) in values.iter_mut().zip(&data[block * BLOCK..]) {
-                        *value = scale * f32::from(byte as i8);
-                    }
-                }
-            }
-            Encoding::Q4_0 | Encoding::Q4_1 => {
-                for (block, values) in out.as_chunks_mut::<BLOCK>().0.iter_mut().enumerate() {
-                    let scale = half_at(&self.scale, block);
-                    let (low, high) = values.split_at_mut(BLOCK / 2);
-                    let bytes = &data[block * BLOCK / 2..][..BLOCK / 2];
-                    let decode = |nibble: u8| match self.encoding {
-                        Encoding::Q4_1 => scale * f32::from(nibble) + half_at(&self.min, block),
-                        _ => scale * (f32::from(nibble) - 8.0),
-                    };
-                    for ((low, high), &byte) in low.iter_mut().zip(high).zip(bytes) {
-                        *low = decode(byte & 0x0f);
-                        *high = decode(byte >> 4);
+            _ => self.dequantise_blocks(row, out),
+        }
+    }
+
+    fn dequantise_blocks(&self, row: usize, out: &mut [f32]) {
+        let form = self.encoding.block().expect("an encoding of blocks");
+        let halves = |part: &[u8], count: usize, at: usize| {
+            let at = (row * count + at) * 2;
+            f16::from_le_bytes([part[at], part[at + 1]]).to_f32()
+        };
+        let scales = self.encoding.scales(self.cols);
+        let width = self.encoding.data_bytes(self.cols);
+        let blocks = self.data[row * width..][..width].chunks_exact(form.bytes());
+        let (out, _) = out.as_chunks_mut::<BLOCK>();
+        for (block, (bytes, out)) in blocks.zip(out).enumerate() {
+            let integers = form.integers(bytes);
+            let min = match form.values {
+                Values::Minimum => halves(&self.min, self.cols / BLOCK, block),
+                Values::Offset(_) | Values::Table(_) => 0.0,
+            };
+            let each = BLOCK / form.scales;
+            let parts = out.chunks_exact_mut(each).zip(integers.chunks_exact(each));
+            for (part, (out, integers)) in parts.enumerate() {
+                let scale = halves(&self.scale, scales, block * form.scales + part);
+                for (out, integer) in out.iter_mut().zip(integers) {
+                    *out = scale * f32::from(*integer);
+                    if form.values == Values::Minimum {
+                        *out += min;
                     }
                 }
             }
@@ -189,9 +228,13 @@ impl<S: ByteSource> WeightFile<S> {
         let (at, length) = part(&tensor.data, tensor.encoding.data_bytes(tensor.cols));
         let data = self.source.read(at, length).await?;
         let mut halves = [Vec::new(), Vec::new()];
-        for (bytes, range) in halves.iter_mut().zip([&tensor.scale, &tensor.min]) {
+        let numbers = [
+            (&tensor.scale, tensor.encoding.scales(tensor.cols)),
+            (&tensor.min, tensor.encoding.minima(tensor.cols)),
+        ];
+        for (bytes, (range, count)) in halves.iter_mut().zip(numbers) {
             if let Some(range) = range {
-                let (at, length) = part(range, tensor.cols / BLOCK * 2);
+                let (at, length) = part(range, count * 2);
                 *bytes = self.source.read(at, length).await?;
             }
         }

@@ -59,10 +59,7 @@ impl Weights {
 
     /// Bytes of all matrices.
     pub fn bytes(&self) -> u64 {
-        self.matrices
-            .iter()
-            .map(|m| (m.data.len() + m.scale.len() + m.min.len()) as u64)
-            .sum()
+        self.matrices.iter().map(|m| m.bytes() as u64).sum()
     }
 }
 
@@ -84,25 +81,16 @@ impl<S: ByteSource> Reader<'_, S> {
         let tensor = self.file.tensor(name)?;
         tensor.check_shape(rows, cols)?;
         let width = tensor.encoding.data_bytes(cols);
-        let mut whole = WeightRows {
-            encoding: tensor.encoding,
-            rows,
-            cols,
-            data: Vec::new(),
-            scale: Vec::new(),
-            min: Vec::new(),
-        };
-        whole.data.reserve_exact(rows * width);
+        let mut whole = WeightRows::none(tensor.encoding, cols);
+        whole.reserve(rows);
         let step = (PIECE / width).max(1);
         for start in (0..rows).step_by(step) {
             let piece = self
                 .file
                 .read_rows(tensor, start..rows.min(start + step))
                 .await?;
-            whole.data.extend_from_slice(&piece.data);
-            whole.scale.extend_from_slice(&piece.scale);
-            whole.min.extend_from_slice(&piece.min);
-            self.bytes_done += (piece.data.len() + piece.scale.len() + piece.min.len()) as u64;
+            whole.append(&piece);
+            self.bytes_done += piece.bytes() as u64;
             (self.progress)(LoadProgress {
                 bytes_done: self.bytes_done,
                 bytes_total: self.bytes_total,

@@ -2,7 +2,8 @@
 
 use half::{bf16, f16};
 use pollster::block_on;
-use trimtab_checkpoint::{ModelConfig, WeightFile};
+use trimtab_checkpoint::encoding::Values;
+use trimtab_checkpoint::{Encoding, ModelConfig, WeightFile};
 use trimtab_engine::engine::{ReadOutcome, ReadRequest, Scoring};
 use trimtab_engine::gpu::Assumptions;
 use trimtab_engine::sampling::pcg;
@@ -27,6 +28,37 @@ pub enum Form {
     Q8,
     Q4,
     Q4WithMin,
+    Q5,
+    Q5WithMin,
+    Q6,
+    Iq4Nl,
+    /// As 4-bit files of llama.cpp are: some matrices of a block in finer forms than those beside them.
+    Mixed,
+}
+
+impl Form {
+    /// How the matrix whose name ends so is stored.
+    fn encoding(self, matrix: &str) -> Encoding {
+        match self {
+            Self::F32 => Encoding::F32,
+            Self::F16 => Encoding::F16,
+            Self::Bf16 => Encoding::Bf16,
+            Self::Q8 => Encoding::Q8_0,
+            Self::Q4 => Encoding::Q4_0,
+            Self::Q4WithMin => Encoding::Q4_1,
+            Self::Q5 => Encoding::Q5_0,
+            Self::Q5WithMin => Encoding::Q5_1,
+            Self::Q6 => Encoding::Q6,
+            Self::Iq4Nl => Encoding::Iq4Nl,
+            Self::Mixed => match matrix.trim_end_matches(".weight").rsplit('.').next() {
+                Some("v_proj" | "down_proj") => Encoding::Q6,
+                Some("gate_proj") => Encoding::Q5_1,
+                Some("embed_tokens") => Encoding::Q5_0,
+                Some("lm_head") => Encoding::Q8_0,
+                _ => Encoding::Q4_1,
+            },
+        }
+    }
 }
 
 /// Pseudo-random numbers in −1..1.
@@ -81,13 +113,13 @@ impl File {
                 .flat_map(|_| f16::from_f32(base * (1.0 + 0.3 * noise.number())).to_le_bytes())
                 .collect()
         };
-        let blocks = rows * cols / 32;
-        match form {
-            Form::F32 | Form::F16 | Form::Bf16 => {
+        let encoding = form.encoding(name);
+        match encoding.block() {
+            None => {
                 let values = (0..rows * cols).map(|_| noise.number() * spread);
-                let (dtype, bytes): (_, Vec<u8>) = match form {
-                    Form::F32 => ("F32", values.flat_map(f32::to_le_bytes).collect()),
-                    Form::F16 => (
+                let (dtype, bytes): (_, Vec<u8>) = match encoding {
+                    Encoding::F32 => ("F32", values.flat_map(f32::to_le_bytes).collect()),
+                    Encoding::F16 => (
                         "F16",
                         values
                             .flat_map(|value| f16::from_f32(value).to_le_bytes())
@@ -102,28 +134,22 @@ impl File {
                 };
                 self.part(name, dtype, &[rows, cols], &bytes);
             }
-            Form::Q8 => {
-                let scales = halves(blocks, spread / 127.0);
-                self.part(
-                    &format!("{name}.q8"),
-                    "U8",
-                    &[rows, cols],
-                    &noise.bytes(rows * cols),
-                );
-                self.part(&format!("{name}.scale"), "F16", &[rows, cols / 32], &scales);
-            }
-            Form::Q4 | Form::Q4WithMin => {
-                let scales = halves(blocks, spread / 8.0);
-                let minima = halves(blocks, -spread);
-                self.part(
-                    &format!("{name}.q4"),
-                    "U8",
-                    &[rows, cols / 2],
-                    &noise.bytes(rows * cols / 2),
-                );
-                self.part(&format!("{name}.scale"), "F16", &[rows, cols / 32], &scales);
-                if form == Form::Q4WithMin {
-                    self.part(&format!("{name}.min"), "F16", &[rows, cols / 32], &minima);
+            Some(block) => {
+                let largest = match block.values {
+                    Values::Table(_) => 127.0,
+                    _ if block.bits == 8 => 127.0,
+                    _ => f32::from(1_u8 << (block.bits - 1)),
+                };
+                let scales = halves(rows * encoding.scales(cols), spread / largest);
+                let minima = halves(rows * encoding.minima(cols), -spread);
+                let width = encoding.data_bytes(cols);
+                let data = noise.bytes(rows * width);
+                self.part(&format!("{name}.{}", block.part), "U8", &[rows, width], &data);
+                let shape = [rows, encoding.scales(cols)];
+                self.part(&format!("{name}.scale"), "F16", &shape, &scales);
+                if encoding.has_min() {
+                    let shape = [rows, encoding.minima(cols)];
+                    self.part(&format!("{name}.min"), "F16", &shape, &minima);
                 }
             }
         }
@@ -132,7 +158,7 @@ impl File {
     pub fn bytes(mut self) -> Vec<u8> {
         self.header.insert(
             "__metadata__".into(),
-            serde_json::json!({"trimtab_layout": "1"}),
+            serde_json::json!({"trimtab_layout": "2"}),
         );
         let header = serde_json::to_vec(&self.header).unwrap();
         let mut bytes = (header.len() as u64).to_le_bytes().to_vec();

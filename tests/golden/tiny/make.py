@@ -1,9 +1,10 @@
 """Writes tiny.gguf and expected.json beside this file: a random model of two blocks whose tensors have
-every type that is carried over or dequantised, and what the Python package `gguf` makes of them. Run it as
+every type that is read, and what the Python package `gguf` makes of them. Run it as
 
     python3 tests/golden/tiny/make.py
 
-Hashes are sha256 of little-endian f32. q and k are expected with Hugging Face's order of rows.
+Hashes are sha256 of little-endian f32. q and k are expected with Hugging Face's order of rows. Of K-quants the scales are expected
+rounded to f16, and that is checked here against the exact numbers.
 """
 
 import hashlib
@@ -17,14 +18,14 @@ from gguf.quants import dequantize, quantize
 
 HERE = Path(__file__).parent
 WIDTH, HEADS, KV_HEADS, FFN, BLOCKS, CONTEXT = 256, 4, 1, 256, 2, 128
-# Where the f16 scales of a K-quant block are; everything else in it may be any byte.
-SCALES = {Type.Q2_K: [80, 82], Type.Q3_K: [108], Type.Q4_K: [0, 2], Type.Q5_K: [0, 2], Type.Q6_K: [208]}
-CARRIED = {Type.F32, Type.F16, Type.BF16, Type.Q8_0, Type.Q4_0, Type.Q4_1}
+# Where the f16 scales of a block are; everything else in it may be any byte.
+SCALES = {Type.Q2_K: [80, 82], Type.Q3_K: [108], Type.Q4_K: [0, 2], Type.Q5_K: [0, 2], Type.Q6_K: [208], Type.IQ4_NL: [0]}
+QUANTISED_AGAIN = {Type.Q2_K, Type.Q3_K}
 TYPES = [
     {"attn_q": Type.Q4_0, "attn_k": Type.F16, "attn_v": Type.BF16, "attn_output": Type.Q5_0}
     | {"ffn_gate": Type.Q5_1, "ffn_up": Type.Q4_K, "ffn_down": Type.Q5_K},
     {"attn_q": Type.Q6_K, "attn_k": Type.F32, "attn_v": Type.Q2_K, "attn_output": Type.Q3_K}
-    | {"ffn_gate": Type.Q8_0, "ffn_up": Type.Q4_1, "ffn_down": Type.Q8_0},
+    | {"ffn_gate": Type.Q8_0, "ffn_up": Type.Q4_1, "ffn_down": Type.IQ4_NL},
 ]
 MODULES = {
     "attn_q": ("self_attn.q_proj", WIDTH, WIDTH, HEADS),
@@ -50,6 +51,29 @@ def stored(random: np.random.Generator, kind: Type, rows: int, cols: int) -> np.
             data[:, :, at : at + 2] = scale[..., None].view(np.uint8)
         return data.reshape(rows, -1)
     return quantize(random.normal(0, 0.1, (rows, cols)).astype(np.float32), kind)
+
+
+def with_f16_scales(data: np.ndarray, kind: Type, exact: np.ndarray) -> np.ndarray:
+    """The same integers with the products of a block's scale and those of its parts rounded to f16."""
+    size = gguf.GGML_QUANT_SIZES[kind][1]
+    blocks = data.reshape(-1, size)
+    half = lambda at: blocks[:, at : at + 2].copy().view(np.float16).astype(np.float32)
+    plain = blocks.copy()
+    one = np.array([1], np.float16).view(np.uint8)
+    if kind == Type.Q6_K:
+        scales = half(208) * blocks[:, 192:208].view(np.int8)
+        minima = np.zeros_like(scales)
+        plain[:, 192:208], plain[:, 208:] = 1, one
+    else:
+        packed, packed_minima = gguf.quants.Q4_K.get_scale_min(blocks[:, 4:16])
+        scales, minima = half(0) * packed, half(2) * packed_minima
+        plain[:, :2], plain[:, 2:4], plain[:, 4:16] = one, 0, [1] * 4 + [0] * 4 + [1] * 4
+    integers = dequantize(plain, kind).reshape(len(blocks), scales.shape[1], -1)
+    rounded = [part.astype(np.float16).astype(np.float32)[..., None] for part in (scales, -minima)]
+    values = (rounded[0] * integers + rounded[1]).reshape(exact.shape)
+    most = (np.abs(scales[..., None] * integers) + np.abs(minima[..., None])).reshape(exact.shape)
+    assert (np.abs(values - exact) <= most * 2**-11 + 1e-7).all()
+    return values
 
 
 def unpermuted(values: np.ndarray, heads: int) -> np.ndarray:
@@ -96,10 +120,12 @@ def main():
         data = stored(random, kind, rows, cols)
         writer.add_tensor(name, data, raw_dtype=kind)
         values = dequantize(data, kind)
+        if kind in QUANTISED_AGAIN:
+            values = dequantize(quantize(values, Type.Q8_0), Type.Q8_0)
+        if kind in (Type.Q4_K, Type.Q5_K, Type.Q6_K):
+            values = with_f16_scales(data, kind, values)
         if heads:
             values = unpermuted(values, heads)
-        if kind not in CARRIED:
-            values = dequantize(quantize(values, Type.Q8_0), Type.Q8_0)
         tensors[ours] = {"type": kind.name, "shape": [rows, cols], "sha256": sha256(values)}
 
     def add_norm(name: str, ours: str):

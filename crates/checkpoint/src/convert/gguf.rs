@@ -1,44 +1,26 @@
 //! GGUF files: metadata to `config.json`, tensors to rows as we store them.
 
 use super::ConvertError;
-use super::gguf_types;
-use super::quantise::{Loss, to_q8_0};
-use crate::encoding::{BLOCK, Encoding};
+use super::gguf_blocks::{KNOWN, Stored};
+use super::gguf_header::{GgufHeader, HeaderError, TensorInfo, Value};
+use crate::encoding::Encoding;
 use crate::family::{Family, ModelWeight};
 use crate::published_file::{LFS_POINTER_BYTES, LfsPointer, is_lfs_pointer};
-use crate::source::FileSource;
+use crate::source::{ByteSource, FileSource};
 use crate::weights::WeightRows;
-use candle_core::Device;
-use candle_core::quantized::GgmlDType;
-use candle_core::quantized::gguf_file::{Content, TensorInfo, Value};
+use pollster::block_on;
 use serde::Serialize;
-use std::fs::File;
-use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
+
+/// Bytes of a tensor that are read at once.
+const PIECE: usize = 4 << 20;
 
 /// An opened GGUF file: its header in memory, its tensors on disk.
 #[derive(Debug)]
 pub struct GgufFile {
     path: PathBuf,
-    content: Content,
+    header: GgufHeader,
     bytes: FileSource,
-}
-
-/// The way in which a tensor of a GGUF file becomes ours.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Carried {
-    /// The numbers and blocks stay the same.
-    AsStored(Encoding),
-    /// The tensor is dequantised, and stored again in 8 bits (a vector as f32).
-    Dequantised(Encoding),
-}
-
-impl Carried {
-    pub fn encoding(self) -> Encoding {
-        match self {
-            Self::AsStored(encoding) | Self::Dequantised(encoding) => encoding,
-        }
-    }
 }
 
 /// `config.json` in the words that Hugging Face's `LlamaConfig` and its kin share.
@@ -71,38 +53,30 @@ impl GgufFile {
             path: path.into(),
             reason,
         };
-        let open = || File::open(path).map_err(|error| unreadable(error.to_string()));
-        let mut beginning = Vec::new();
-        open()?
-            .take(LFS_POINTER_BYTES as u64)
-            .read_to_end(&mut beginning)
-            .map_err(|error| unreadable(error.to_string()))?;
-        if is_lfs_pointer(&beginning) {
+        let bytes = FileSource::open(path)?;
+        let beginning = LFS_POINTER_BYTES.min(bytes.length() as usize);
+        if is_lfs_pointer(&bytes.read_now(0, beginning)?) {
             return Err(unreadable(LfsPointer.to_string()));
         }
-        if !beginning.starts_with(b"GGUF") {
-            return Err(unreadable(
-                "is not a GGUF file; of a model in safetensors files, name the folder".into(),
-            ));
-        }
-        let unknown = |error: candle_core::Error| {
-            let file = open().ok().map(BufReader::new);
-            match file.and_then(|mut file| gguf_types::first_unknown(&mut file)) {
-                Some((tensor, kind)) => ConvertError::Tensor {
-                    tensor,
+        let header = block_on(GgufHeader::read(&bytes)).map_err(|error| match error {
+            HeaderError::Source(error) => error.into(),
+            other => unreadable(other.to_string()),
+        })?;
+        for (tensor, info) in &header.tensors {
+            if info.kind.stored().is_none() {
+                return Err(ConvertError::Tensor {
+                    tensor: tensor.clone(),
                     reason: format!(
-                        "is stored as {kind}, which is not read here; a file of the same model in {} works",
-                        gguf_types::KNOWN
+                        "is stored as {}, which is not read here; a file of the same model in {KNOWN} works",
+                        info.kind.name()
                     ),
-                },
-                None => unreadable(format!("is not a GGUF file that can be read: {error}")),
+                });
             }
-        };
-        let content = Content::read(&mut BufReader::new(open()?)).map_err(unknown)?;
+        }
         Ok(Self {
             path: path.into(),
-            content,
-            bytes: FileSource::open(path)?,
+            header,
+            bytes,
         })
     }
 
@@ -111,7 +85,7 @@ impl GgufFile {
     }
 
     fn value(&self, key: &str) -> Option<&Value> {
-        self.content.metadata.get(key)
+        self.header.metadata.get(key)
     }
 
     /// A key that is there with a value of a kind that is not expected. It never counts as absent.
@@ -134,14 +108,8 @@ impl GgufFile {
             return Ok(None);
         };
         let number = match *value {
-            Value::U8(n) => Some(n.into()),
-            Value::U16(n) => Some(n.into()),
-            Value::U32(n) => Some(n.into()),
-            Value::U64(n) => Some(n),
-            Value::I8(n) => n.try_into().ok(),
-            Value::I16(n) => n.try_into().ok(),
-            Value::I32(n) => n.try_into().ok(),
-            Value::I64(n) => n.try_into().ok(),
+            Value::Unsigned(number) => Some(number),
+            Value::Signed(number) => number.try_into().ok(),
             _ => None,
         };
         number
@@ -165,8 +133,8 @@ impl GgufFile {
     fn token(&self, name: &str) -> Result<Option<u64>, ConvertError> {
         let key = format!("tokenizer.ggml.{name}_token_id");
         match self.value(&key) {
-            Some(Value::I8(-1) | Value::I16(-1) | Value::I32(-1) | Value::I64(-1)) => Ok(None),
-            Some(Value::U32(u32::MAX)) => Ok(None),
+            Some(Value::Signed(-1)) => Ok(None),
+            Some(Value::Unsigned(none)) if *none == u64::from(u32::MAX) => Ok(None),
             _ => self.number(&key),
         }
     }
@@ -178,9 +146,10 @@ impl GgufFile {
         };
         let tokens = self.array("tokenizer.ggml.tokens")?.unwrap_or_default();
         let token = usize::try_from(id).ok().and_then(|id| tokens.get(id));
-        Ok(token
-            .and_then(|token| token.to_string().ok())
-            .map(String::as_str))
+        Ok(match token {
+            Some(Value::String(text)) => Some(text),
+            _ => None,
+        })
     }
 
     pub fn array(&self, key: &str) -> Result<Option<&[Value]>, ConvertError> {
@@ -192,15 +161,8 @@ impl GgufFile {
     }
 
     /// Names of all tensors, sorted.
-    pub fn tensor_names(&self) -> Vec<&str> {
-        let mut names: Vec<&str> = self
-            .content
-            .tensor_infos
-            .keys()
-            .map(String::as_str)
-            .collect();
-        names.sort_unstable();
-        names
+    pub fn tensor_names(&self) -> impl Iterator<Item = &str> {
+        self.header.tensors.keys().map(String::as_str)
     }
 
     pub fn unsupported(&self, reason: String) -> ConvertError {
@@ -239,7 +201,7 @@ impl GgufFile {
                 .is_some_and(|factor| factor != 0.0 && factor != 1.0);
         }
         let scaled = scaling.map_or(factor, |kind| kind != "none");
-        if scaled || self.content.tensor_infos.contains_key("rope_freqs.weight") {
+        if scaled || self.header.tensors.contains_key("rope_freqs.weight") {
             return unsupported("its rotary positions are scaled".into());
         }
         let (hidden_size, heads) = (needed("embedding_length")?, needed("attention.head_count")?);
@@ -267,7 +229,7 @@ impl GgufFile {
                 .filter(|token| !end_tokens.contains(token));
             end_tokens.extend(token);
         }
-        let has = |name: &str| self.content.tensor_infos.contains_key(name);
+        let has = |name: &str| self.header.tensors.contains_key(name);
         Ok(ConfigJson {
             architectures: [family.class],
             model_type: family.model_type,
@@ -293,96 +255,63 @@ impl GgufFile {
         })
     }
 
-    /// The form in which `tensor` will be stored.
+    /// How `tensor` is stored in the file, and the form in which it will be stored: a vector's numbers one by one.
     ///
     /// # Errors
     /// A tensor that is missing or has another shape than the configuration asks for.
-    pub fn carried(&self, tensor: &ModelWeight) -> Result<Carried, ConvertError> {
-        let info = self.info(tensor)?;
-        let as_stored = |encoding| Ok(Carried::AsStored(encoding));
-        match info.ggml_dtype {
-            GgmlDType::F32 => as_stored(Encoding::F32),
-            GgmlDType::F16 => as_stored(Encoding::F16),
-            GgmlDType::BF16 => as_stored(Encoding::Bf16),
-            _ if tensor.vector => Ok(Carried::Dequantised(Encoding::F32)),
-            GgmlDType::Q8_0 => as_stored(Encoding::Q8_0),
-            GgmlDType::Q4_0 => as_stored(Encoding::Q4_0),
-            GgmlDType::Q4_1 => as_stored(Encoding::Q4_1),
-            _ if tensor.cols.is_multiple_of(BLOCK) => Ok(Carried::Dequantised(Encoding::Q8_0)),
-            _ => Ok(Carried::Dequantised(Encoding::F32)),
-        }
+    pub fn stored(&self, tensor: &ModelWeight) -> Result<(Stored, Encoding), ConvertError> {
+        let (_, stored) = self.info(tensor)?;
+        let encoding = match stored.encoding {
+            quantised if tensor.vector && quantised.is_quantised() => Encoding::F32,
+            other => other,
+        };
+        Ok((stored, encoding))
     }
 
-    /// llama.cpp's name of the tensor's type, for the manifest.
-    pub fn type_name(&self, tensor: &ModelWeight) -> String {
-        self.content
-            .tensor_infos
-            .get(&tensor.gguf)
-            .map_or_else(String::new, |info| format!("{:?}", info.ggml_dtype))
-    }
-
-    /// Reads a whole tensor in the encoding that [`Self::carried`] names. `interleaved_heads` is the number of heads whose
+    /// Reads a whole tensor in the encoding that [`Self::stored`] names. `interleaved_heads` is the number of heads whose
     /// rows are put in Hugging Face's order.
     pub fn read(
         &self,
         tensor: &ModelWeight,
         interleaved_heads: Option<usize>,
     ) -> Result<WeightRows, ConvertError> {
-        let info = self.info(tensor)?;
-        let rows = match self.carried(tensor)? {
-            Carried::AsStored(encoding) => {
-                let elements = tensor.rows * tensor.cols;
-                let length = elements / info.ggml_dtype.block_size() * info.ggml_dtype.type_size();
-                let start = self
-                    .content
-                    .tensor_data_offset
-                    .checked_add(info.offset)
-                    .ok_or_else(|| wrong(tensor, "lies outside the file".into()))?;
-                let bytes = self
-                    .bytes
-                    .read_now(start, length)
-                    .map_err(|error| wrong(tensor, error.to_string()))?;
-                split_blocks(encoding, tensor.rows, tensor.cols, bytes)
-            }
-            Carried::Dequantised(encoding) => {
-                let failed = |error: candle_core::Error| wrong(tensor, error.to_string());
-                let mut file = File::open(&self.path).map_err(|error| ConvertError::Read {
-                    path: self.path.clone(),
-                    reason: error.to_string(),
-                })?;
-                let values = info
-                    .read(&mut file, self.content.tensor_data_offset, &Device::Cpu)
-                    .and_then(|stored| stored.dequantize(&Device::Cpu))
-                    .and_then(|stored| stored.flatten_all())
-                    .and_then(|stored| stored.to_vec1::<f32>())
-                    .map_err(failed)?;
-                if encoding == Encoding::Q8_0 && Loss::of(&values, encoding) == Some(Loss::TooLarge)
-                {
-                    return Err(wrong(
-                        tensor,
-                        "has numbers that are too large for blocks of 8 bits; get a file of the same model in F16 or BF16"
-                            .into(),
-                    ));
-                }
-                match encoding {
-                    Encoding::Q8_0 => to_q8_0(&values, tensor.rows, tensor.cols),
-                    _ => split_blocks(
-                        Encoding::F32,
-                        tensor.rows,
-                        tensor.cols,
-                        bytemuck::cast_slice(&values).to_vec(),
-                    ),
-                }
-            }
+        let (info, stored) = self.info(tensor)?;
+        let too_large = |_| {
+            let reason = "has numbers that are too large for blocks with f16 scales; get a file of the same model in F16 or BF16";
+            wrong(tensor, reason.into())
         };
+        let outside = || wrong(tensor, "is larger than any file".into());
+        let width = stored.length(tensor.cols).ok_or_else(outside)?;
+        let step = (PIECE / width.max(1)).max(1);
+        let mut whole = WeightRows::none(stored.encoding, tensor.cols);
+        for first in (0..tensor.rows).step_by(step) {
+            let count = step.min(tensor.rows - first);
+            let at = (first as u64).checked_mul(width as u64);
+            let at = at.and_then(|at| info.at.checked_add(at)).ok_or_else(outside)?;
+            let bytes = self.bytes.read_now(at, count * width);
+            let bytes = bytes.map_err(|error| wrong(tensor, error.to_string()))?;
+            // Not before something of it was found: a header may claim any size.
+            if first == 0 {
+                whole.reserve(tensor.rows);
+            }
+            let rows = stored.rows(count, tensor.cols, bytes).map_err(too_large)?;
+            whole.append(&rows);
+        }
+        if tensor.vector && stored.encoding.is_quantised() {
+            let mut values = vec![0.0; tensor.cols];
+            whole.dequantise_row(0, &mut values);
+            whole = WeightRows::none(Encoding::F32, tensor.cols);
+            whole.rows = 1;
+            whole.data = bytemuck::cast_slice(&values).to_vec();
+        }
         Ok(match interleaved_heads {
-            Some(heads) => rotate_half_order(rows, heads, tensor.vector),
-            None => rows,
+            Some(heads) => rotate_half_order(whole, heads, tensor.vector),
+            None => whole,
         })
     }
 
-    fn info(&self, tensor: &ModelWeight) -> Result<&TensorInfo, ConvertError> {
-        let info = self.content.tensor_infos.get(&tensor.gguf).ok_or_else(|| {
+    fn info(&self, tensor: &ModelWeight) -> Result<(&TensorInfo, Stored), ConvertError> {
+        let info = self.header.tensors.get(&tensor.gguf).ok_or_else(|| {
             wrong(
                 tensor,
                 format!("({}) is missing from the file", tensor.gguf),
@@ -393,24 +322,27 @@ impl GgufFile {
         } else {
             &[tensor.rows, tensor.cols]
         };
-        if info.shape.dims() != expected {
+        if info.shape != expected {
             return Err(wrong(
                 tensor,
                 format!(
                     "({}) has shape {:?}, where the configuration asks for {expected:?}",
-                    tensor.gguf,
-                    info.shape.dims()
+                    tensor.gguf, info.shape
                 ),
             ));
         }
-        let block = info.ggml_dtype.block_size();
-        if !tensor.cols.is_multiple_of(block) {
+        let unread = || wrong(tensor, format!("is stored as {}", info.kind.name()));
+        let stored = info.kind.stored().ok_or_else(unread)?;
+        if !tensor.cols.is_multiple_of(stored.block) {
             return Err(wrong(
                 tensor,
-                format!("has rows of {}, not whole blocks of {block}", tensor.cols),
+                format!(
+                    "has rows of {}, not whole blocks of {}",
+                    tensor.cols, stored.block
+                ),
             ));
         }
-        Ok(info)
+        Ok((info, stored))
     }
 }
 
@@ -418,32 +350,6 @@ fn wrong(tensor: &ModelWeight, reason: String) -> ConvertError {
     ConvertError::Tensor {
         tensor: tensor.name.clone(),
         reason,
-    }
-}
-
-/// Separates llama.cpp's blocks (scale, minimum, quants, one after another) into our three parts.
-fn split_blocks(encoding: Encoding, rows: usize, cols: usize, bytes: Vec<u8>) -> WeightRows {
-    let (mut scale, mut min) = (Vec::new(), Vec::new());
-    let data = if encoding.has_scale() {
-        let quants = encoding.data_bytes(BLOCK);
-        let head = if encoding.has_min() { 4 } else { 2 };
-        let mut data = Vec::with_capacity(rows * encoding.data_bytes(cols));
-        for block in bytes.chunks_exact(head + quants) {
-            scale.extend_from_slice(&block[..2]);
-            min.extend_from_slice(&block[2..head]);
-            data.extend_from_slice(&block[head..]);
-        }
-        data
-    } else {
-        bytes
-    };
-    WeightRows {
-        encoding,
-        rows,
-        cols,
-        data,
-        scale,
-        min,
     }
 }
 

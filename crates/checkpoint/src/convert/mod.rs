@@ -2,7 +2,8 @@
 //! safetensors directory. Native only.
 
 mod gguf;
-mod gguf_types;
+mod gguf_blocks;
+mod gguf_header;
 pub mod quantise;
 mod safetensors_directory;
 mod tokenizer_json;
@@ -15,7 +16,7 @@ use crate::error::WeightError;
 use crate::family::Family;
 use crate::manifest::{self, Manifest, ManifestError, ManifestFile};
 use crate::source::SourceError;
-use gguf::{Carried, GgufFile};
+use gguf::GgufFile;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
@@ -193,7 +194,6 @@ fn convert_gguf(
     let expected = family.weights(&config);
     if let Some(unknown) = gguf
         .tensor_names()
-        .into_iter()
         .find(|name| expected.iter().all(|tensor| tensor.gguf != **name))
     {
         return Err(ConvertError::Tensor {
@@ -208,15 +208,15 @@ fn convert_gguf(
     let mut sources = BTreeMap::new();
     let mut changed: BTreeMap<String, usize> = BTreeMap::new();
     for tensor in &expected {
-        let carried = gguf.carried(tensor)?;
-        if let Carried::Dequantised(encoding) = carried {
+        let (stored, encoding) = gguf.stored(tensor)?;
+        if !stored.keeps_integers() {
             *changed
-                .entry(format!("{} to {encoding:?}", gguf.type_name(tensor)))
+                .entry(format!("{} to {encoding:?}", stored.name))
                 .or_default() += 1;
         }
         outputs.push(OutputTensor {
             name: tensor.name.clone(),
-            encoding: carried.encoding(),
+            encoding,
             rows: tensor.rows,
             cols: tensor.cols,
             vector: tensor.vector,

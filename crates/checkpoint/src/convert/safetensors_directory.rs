@@ -89,7 +89,7 @@ pub(super) fn convert(
             });
         }
         let mut encoding = target(tensor, stored.encoding, options.quantisation);
-        if options.quantisation.is_some() && !tensor.vector && !encoding.has_scale() {
+        if options.quantisation.is_some() && !tensor.vector && !encoding.is_quantised() {
             notes.push(format!(
                 "{} has rows of {}, no multiple of {BLOCK}, and was kept",
                 tensor.name, tensor.cols
@@ -183,7 +183,7 @@ pub(super) fn convert(
 
 fn target(tensor: &ModelWeight, stored: Encoding, quantisation: Option<Quantisation>) -> Encoding {
     match quantisation {
-        Some(_) if tensor.vector || !tensor.cols.is_multiple_of(BLOCK) || stored.has_scale() => {
+        Some(_) if tensor.vector || !tensor.cols.is_multiple_of(BLOCK) || stored.is_quantised() => {
             stored
         }
         Some(Quantisation::Q4) if !tensor.is_token_table() => Encoding::Q4_1,

@@ -2,7 +2,7 @@
 
 use super::ConvertError;
 use super::gguf::GgufFile;
-use candle_core::quantized::gguf_file::Value;
+use super::gguf_header::Value;
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 use serde_json::json;
@@ -140,10 +140,8 @@ pub fn tokenizer_json(gguf: &GgufFile, notes: &mut Vec<String>) -> Result<Vec<u8
         .unwrap_or_default()
         .iter()
         .map(|value| match *value {
-            Value::I32(kind) => Ok(kind.into()),
-            Value::U32(kind) => Ok(kind.into()),
-            Value::I64(kind) => Ok(kind),
-            Value::U8(kind) => Ok(kind.into()),
+            Value::Signed(kind) => Ok(kind),
+            Value::Unsigned(kind) => kind.try_into().map_err(|_| broken("has a token type that is none")),
             _ => Err(broken("has token types that are no numbers")),
         })
         .collect::<Result<_, _>>()?;

@@ -1,8 +1,8 @@
 //! Writing a weight file tensor by tensor: the header first, then each tensor's parts in place.
 
 use super::ConvertError;
-use crate::encoding::{BLOCK, Encoding};
-use crate::layout::{LAYOUT, LAYOUT_KEY};
+use crate::encoding::Encoding;
+use crate::layout::{LAYOUT_KEY, layout_of};
 use crate::weights::{WeightRows, not_finite};
 use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 use serde::ser::{SerializeMap, Serializer};
@@ -25,13 +25,6 @@ impl OutputTensor {
     /// `(name, dtype, shape)` of the parts, in the order in which they are written.
     fn parts(&self) -> Vec<(String, Dtype, Vec<usize>)> {
         let name = &self.name;
-        let halves = |end: &str| {
-            (
-                format!("{name}.{end}"),
-                Dtype::F16,
-                vec![self.rows, self.cols / BLOCK],
-            )
-        };
         let plain = |dtype| {
             let shape = if self.vector {
                 vec![self.cols]
@@ -40,24 +33,22 @@ impl OutputTensor {
             };
             vec![(name.clone(), dtype, shape)]
         };
-        let four = || {
-            (
-                format!("{name}.q4"),
-                Dtype::U8,
-                vec![self.rows, self.cols / 2],
-            )
+        let Some(form) = self.encoding.block() else {
+            return plain(match self.encoding {
+                Encoding::F16 => Dtype::F16,
+                Encoding::Bf16 => Dtype::BF16,
+                _ => Dtype::F32,
+            });
         };
-        match self.encoding {
-            Encoding::F32 => plain(Dtype::F32),
-            Encoding::F16 => plain(Dtype::F16),
-            Encoding::Bf16 => plain(Dtype::BF16),
-            Encoding::Q8_0 => vec![
-                (format!("{name}.q8"), Dtype::U8, vec![self.rows, self.cols]),
-                halves("scale"),
-            ],
-            Encoding::Q4_0 => vec![four(), halves("scale")],
-            Encoding::Q4_1 => vec![four(), halves("scale"), halves("min")],
-        }
+        [
+            (form.part, Dtype::U8, self.encoding.data_bytes(self.cols)),
+            ("scale", Dtype::F16, self.encoding.scales(self.cols)),
+            ("min", Dtype::F16, self.encoding.minima(self.cols)),
+        ]
+        .into_iter()
+        .filter(|(end, _, width)| *end != "min" || *width > 0)
+        .map(|(end, dtype, width)| (format!("{name}.{end}"), dtype, vec![self.rows, width]))
+        .collect()
     }
 
     /// Bytes of all its parts.
@@ -107,14 +98,15 @@ pub fn write_weights(
         reason: error.to_string(),
     };
     let mut file = BufWriter::with_capacity(1 << 20, File::create(path).map_err(failed)?);
-    let header = header_json(&infos).map_err(|error| ConvertError::Output(error.to_string()))?;
+    let layout = layout_of(tensors.iter().map(|tensor| tensor.encoding));
+    let header = header_json(&infos, layout).map_err(|error| ConvertError::Output(error.to_string()))?;
     file.write_all(&(header.len() as u64).to_le_bytes())
         .and_then(|()| file.write_all(&header))
         .map_err(failed)?;
     let mut done = 0;
     for tensor in ordered {
         let rows = read(tensor)?;
-        let lengths = rows.data.len() + rows.scale.len() + rows.min.len();
+        let lengths = rows.bytes();
         if rows.encoding != tensor.encoding || lengths as u64 != tensor.bytes() {
             return Err(ConvertError::Tensor {
                 tensor: tensor.name.clone(),
@@ -141,15 +133,17 @@ pub fn write_weights(
 
 /// The header, padded to eight bytes. The library's own serialisation orders the metadata at
 /// random; this one writes equal bytes for equal tensors.
-fn header_json(infos: &[(String, TensorInfo)]) -> Result<Vec<u8>, serde_json::Error> {
+fn header_json(
+    infos: &[(String, TensorInfo)],
+    layout: Option<&str>,
+) -> Result<Vec<u8>, serde_json::Error> {
     let mut json = Vec::new();
     let mut serializer = serde_json::Serializer::new(&mut json);
     let mut map = serializer.serialize_map(Some(infos.len() + 1))?;
-    let quantised = infos.iter().any(|(_, info)| info.dtype == Dtype::U8);
-    if quantised {
+    if let Some(layout) = layout {
         map.serialize_entry(
             "__metadata__",
-            &std::collections::BTreeMap::from([(LAYOUT_KEY, LAYOUT)]),
+            &std::collections::BTreeMap::from([(LAYOUT_KEY, layout)]),
         )?;
     }
     for (name, info) in infos {

@@ -40,6 +40,8 @@ pub struct Quantised {
     /// `[rows, blocks]`, as the following one.
     values16: Aligned<[i16; BLOCK]>,
     scales16: Vec<f32>,
+    /// Sums of the quantised activations of each block, `[rows, blocks]`, rows one after another.
+    sums16: Vec<f32>,
 }
 
 /// A batch of rows that enters weight matrices.
@@ -71,6 +73,7 @@ impl Quantised {
             sums8: Aligned::with_capacity(rows * (cols / BLOCK).div_ceil(SUMS)),
             values16: Aligned::with_capacity(blocks),
             scales16: Vec::with_capacity(blocks),
+            sums16: Vec::with_capacity(blocks),
         }
     }
 
@@ -104,7 +107,13 @@ impl Quantised {
         }
     }
 
-    /// Quantises `x` (`[rows, cols]`) to 8 bits (for 4-bit weights), to 16 (for 8-bit weights), or both.
+    /// The sums of blocks `blocks` of row `row` of 16-bit integers.
+    #[inline(always)]
+    pub fn sums16(&self, row: usize, blocks: &Range<usize>) -> &[f32] {
+        &self.sums16[row * self.blocks..][blocks.clone()]
+    }
+
+    /// Quantises `x` (`[rows, cols]`) to 8 bits, to 16, or both, as [`super::dot::wide`] says of the weights.
     #[inline(always)]
     pub fn fill<D: DotProduct>(&mut self, x: &[f32], cols: usize, eight: bool, sixteen: bool) {
         let rows = x.len() / cols;
@@ -120,6 +129,7 @@ impl Quantised {
         let rows16 = if sixteen { rows } else { 0 };
         self.values16.resize(rows16 * self.blocks);
         self.scales16.resize(rows16 * self.blocks, 0.0);
+        self.sums16.resize(rows16 * self.blocks, 0.0);
         for (at, width) in groups(rows) {
             for i in 0..width {
                 let row = &x[(at + i) * cols..][..cols];
@@ -129,9 +139,10 @@ impl Quantised {
                 if sixteen {
                     let start = at * self.blocks + i;
                     for (block, x) in row.as_chunks::<BLOCK>().0.iter().enumerate() {
-                        let (values, scale) = quantise16(x);
+                        let (values, scale, sum) = quantise16(x);
                         self.values16[start + block * width] = values;
                         self.scales16[start + block * width] = scale;
+                        self.sums16[(at + i) * self.blocks + block] = sum;
                     }
                 }
             }
@@ -195,9 +206,9 @@ fn quantise8(block: &[f32; BLOCK]) -> ([i8; BLOCK], [f32; GROUPS], f32) {
     (values, scales, total)
 }
 
-/// 16-bit integers and their scale.
+/// 16-bit integers, their scale, and what the quantised block adds up to.
 #[inline(always)]
-fn quantise16(block: &[f32; BLOCK]) -> ([i16; BLOCK], f32) {
+fn quantise16(block: &[f32; BLOCK]) -> ([i16; BLOCK], f32, f32) {
     let largest = block.iter().fold(0.0_f32, |most, x| most.max(x.abs()));
     let inverse = if largest > 0.0 {
         32_767.0 / largest
@@ -205,7 +216,9 @@ fn quantise16(block: &[f32; BLOCK]) -> ([i16; BLOCK], f32) {
         0.0
     };
     let values = block.map(|x| (x * inverse).round_ties_even() as i32 as i16);
-    (values, largest / 32_767.0)
+    let scale = largest / 32_767.0;
+    let sum: i32 = values.iter().map(|value| i32::from(*value)).sum();
+    (values, scale, scale * sum as f32)
 }
 
 #[cfg(test)]
@@ -224,16 +237,19 @@ mod tests {
                 sum += f32::from(*value) * scale;
             }
             prop_assert!((sum - total).abs() < 0.1);
-            let (values, scale) = quantise16(&block);
+            let (values, scale, total) = quantise16(&block);
+            let mut sum = 0.0;
             for (value, x) in values.iter().zip(block) {
                 prop_assert!((f32::from(*value) * scale - x).abs() <= scale * 0.51);
+                sum += f32::from(*value) * scale;
             }
+            prop_assert!((sum - total).abs() < 0.1);
         }
     }
 
     #[test]
     fn zeros_stay_zeros() {
         assert_eq!(quantise8(&[0.0; BLOCK]), ([0; BLOCK], [0.0; GROUPS], 0.0));
-        assert_eq!(quantise16(&[0.0; BLOCK]), ([0; BLOCK], 0.0));
+        assert_eq!(quantise16(&[0.0; BLOCK]), ([0; BLOCK], 0.0, 0.0));
     }
 }

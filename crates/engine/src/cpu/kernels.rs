@@ -189,6 +189,7 @@ impl Kernels {
 
 #[cfg(test)]
 mod tests {
+    use super::super::dot::wide;
     use super::*;
     use proptest::prelude::*;
     use trimtab_checkpoint::Encoding;
@@ -200,8 +201,8 @@ mod tests {
                 .map(|i| bytes[(i * 31 + i / 7 + salt) % bytes.len()])
                 .collect()
         };
-        let halves = |salt: usize| -> Vec<u8> {
-            let mut halves = take(rows * cols / 32 * 2, salt);
+        let halves = |count: usize, salt: usize| -> Vec<u8> {
+            let mut halves = take(rows * count * 2, salt);
             // Exponents from subnormal up to one.
             halves
                 .iter_mut()
@@ -211,7 +212,7 @@ mod tests {
             halves
         };
         let mut data = take(encoding.data_bytes(cols) * rows, 5);
-        if !encoding.has_scale() {
+        if !encoding.is_quantised() {
             for (index, value) in data.chunks_mut(encoding.data_bytes(1)).enumerate() {
                 let x = f32::from(bytes[index % bytes.len()] as i8) / 64.0;
                 match encoding {
@@ -226,28 +227,13 @@ mod tests {
             rows,
             cols,
             data,
-            scale: if encoding.has_scale() {
-                halves(1)
-            } else {
-                Vec::new()
-            },
-            min: if encoding.has_min() {
-                halves(2)
-            } else {
-                Vec::new()
-            },
+            scale: halves(encoding.scales(cols), 1),
+            min: halves(encoding.minima(cols), 2),
         }
     }
 
     fn encodings() -> impl Strategy<Value = Encoding> {
-        prop::sample::select(vec![
-            Encoding::F32,
-            Encoding::F16,
-            Encoding::Bf16,
-            Encoding::Q8_0,
-            Encoding::Q4_0,
-            Encoding::Q4_1,
-        ])
+        prop::sample::select(Encoding::ALL.to_vec())
     }
 
     proptest! {
@@ -291,8 +277,7 @@ mod tests {
                 let inputs = Inputs { values: &x, cols, quantised: Some(&quantised) };
                 kernels.project(&matrix, 1..4, &inputs, &mut out);
                 let portable = portable.get_or_insert_with(|| out.clone());
-                let nibbles = matches!(encoding, Encoding::Q4_0 | Encoding::Q4_1);
-                let resolution = if nibbles { 3.0 / 127.0 / 2.0 } else { 3.0 / 32767.0 / 2.0 };
+                let resolution = if wide(encoding) { 3.0 / 32767.0 / 2.0 } else { 3.0 / 127.0 / 2.0 };
                 let weight_size = matrix_size(&matrix);
                 for (((got, same), want), size) in out.iter().zip(&*portable).zip(&want).zip(&sizes) {
                     prop_assert!((got - same).abs() <= 1e-5 * (*size as f32 + weight_size * cols as f32 * 3.0), "{}: {got}, portable {same}", kernels.name);

@@ -35,7 +35,7 @@ use predict::Predictors;
 use std::ops::{Index, IndexMut};
 use std::sync::Arc;
 use tasks::Tasks;
-use trimtab_checkpoint::{ByteSource, Encoding, ModelConfig, WeightFile, WeightRows};
+use trimtab_checkpoint::{ByteSource, ModelConfig, WeightFile, WeightRows};
 
 /// Rows of one batch: enough to reuse each weight that was unpacked, few enough to pause between two and for a browser
 /// tab's memory.
@@ -91,7 +91,7 @@ impl CpuExecutor {
     ) -> Result<(Self, EngineInfo), EngineError> {
         let weights = Weights::load(&pass, weights, progress).await?;
         let mut matrices = weights.matrices.iter();
-        let quantised = matrices.all(|matrix| matrix.encoding.has_scale());
+        let quantised = matrices.all(|matrix| matrix.encoding.is_quantised());
         let precision = match options.precision {
             Precision::Fast if quantised => Precision::Fast,
             _ => Precision::Exact,
@@ -387,7 +387,7 @@ impl Projection<'_> {
         let quantised = match self.precision {
             Precision::Exact => None,
             Precision::Fast => {
-                let sixteen = |matrix: &&WeightRows| matrix.encoding == Encoding::Q8_0;
+                let sixteen = |matrix: &&WeightRows| dot::wide(matrix.encoding);
                 let wide = matrices.iter().any(sixteen);
                 let eight = !matrices.iter().all(sixteen);
                 self.kernels.quantise(quantised, x, cols, eight, wide);

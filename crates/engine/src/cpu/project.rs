@@ -18,8 +18,8 @@ pub fn project<D: DotProduct>(
     inputs: &Inputs<'_>,
     out: &mut [f32],
 ) {
-    match (inputs.quantised, matrix.encoding) {
-        (Some(quantised), Encoding::Q4_0 | Encoding::Q4_1 | Encoding::Q8_0) => {
+    match (inputs.quantised, matrix.encoding.block()) {
+        (Some(quantised), Some(_)) => {
             let count = inputs.rows();
             // So many that what comes out for all groups stays in the nearest cache.
             let panel = (PRODUCTS / count).max(1);
@@ -56,16 +56,17 @@ pub fn chunks(matrix: &WeightRows) -> impl Iterator<Item = Range<usize>> {
         .map(move |start| start..blocks.min(start + CHUNK))
 }
 
-/// The halves of `blocks` in row `row` of a matrix's scales or minima.
+/// The halves of `blocks` in row `row` of a matrix's scales or minima, `each` of them a block.
 #[inline(always)]
 fn halves<'a>(
     part: &'a [u8],
     matrix: &WeightRows,
     row: usize,
     blocks: &Range<usize>,
+    each: usize,
 ) -> &'a [[u8; 2]] {
     let at = row * (matrix.cols / BLOCK);
-    &part.as_chunks::<2>().0[at + blocks.start..at + blocks.end]
+    &part.as_chunks::<2>().0[(at + blocks.start) * each..(at + blocks.end) * each]
 }
 
 /// A group of rows (see [`groups`]) from row `at` on, out of `count`.
@@ -75,10 +76,11 @@ struct Group<'a> {
     count: usize,
 }
 
-/// Scales and shifts of the blocks of a row of weights; room for [`CHUNK`].
+/// Scales, shifts and unpacked weights of the blocks of a row of weights; room for [`CHUNK`].
 struct BlockNumbers {
-    scales: [f32; CHUNK],
+    scales: [f32; 2 * CHUNK],
     mins: [[f32; SUMS]; CHUNK / SUMS],
+    integers: [[i8; BLOCK]; CHUNK],
 }
 
 /// The products with the integers of the `N` rows of `group`, which stay in the processor's nearest cache while the
@@ -91,14 +93,18 @@ fn integers<D: DotProduct, const N: usize>(
     out: &mut [f32],
 ) {
     let mut numbers = BlockNumbers {
-        scales: [0.0; CHUNK],
+        scales: [0.0; 2 * CHUNK],
         mins: [[0.0; SUMS]; CHUNK / SUMS],
+        integers: [[0; BLOCK]; CHUNK],
     };
     // Loops, not closures: a closure would be compiled without the caller's instructions.
     for (row, out) in rows.clone().zip(out.chunks_exact_mut(group.count)) {
         let sums = match matrix.encoding {
-            Encoding::Q8_0 => row_q8::<D, N>(matrix, row, group, &mut numbers),
-            _ => row_q4::<D, N>(matrix, row, group, &mut numbers),
+            Encoding::Q4_0 | Encoding::Q4_1 => row_q4::<D, N>(matrix, row, group, &mut numbers),
+            encoding if encoding.scales(BLOCK) == 1 => {
+                row_q8::<D, 1, N>(matrix, row, group, &mut numbers)
+            }
+            _ => row_q8::<D, 2, N>(matrix, row, group, &mut numbers),
         };
         out[group.at..][..N].copy_from_slice(&sums);
     }
@@ -136,27 +142,57 @@ fn row_q4<D: DotProduct, const N: usize>(
     sums
 }
 
+/// Of weights that are signed bytes, or are made such; `S` scales a block.
 #[inline(always)]
-fn row_q8<D: DotProduct, const N: usize>(
+fn row_q8<D: DotProduct, const S: usize, const N: usize>(
     matrix: &WeightRows,
     row: usize,
     group: &Group<'_>,
     numbers: &mut BlockNumbers,
 ) -> [f32; N] {
-    let width = matrix.cols / BLOCK;
-    let bytes: &[i8] = bytemuck::cast_slice(&matrix.data);
-    let (bytes, _) = bytes.as_chunks::<BLOCK>();
     let mut sums = [0.0; N];
     for blocks in chunks(matrix) {
-        let scales = &mut numbers.scales[..blocks.len()];
-        D::widen(halves(&matrix.scale, matrix, row, &blocks), scales);
-        let weights = &bytes[row * width..][blocks.clone()];
+        let BlockNumbers {
+            scales,
+            mins,
+            integers,
+        } = &mut *numbers;
+        let scales = &mut scales[..S * blocks.len()];
+        let mins = &mut mins.as_flattened_mut()[..blocks.len()];
+        scales_and_mins::<D>(matrix, row, &blocks, scales, mins);
+        let weights = signed_bytes::<D>(matrix, row, &blocks, integers);
         let inputs = group.quantised.rows16::<N>(group.at, &blocks);
-        for (sum, part) in sums.iter_mut().zip(D::q8(weights, scales, inputs)) {
+        let products = D::q8::<S, N>(weights, scales.as_chunks().0, inputs);
+        for (i, (sum, part)) in sums.iter_mut().zip(products).enumerate() {
             *sum += part;
+            if matrix.encoding.has_min() {
+                let of_input = group.quantised.sums16(group.at + i, &blocks);
+                let [[shift]] = D::f32([mins], [of_input]);
+                *sum += shift;
+            }
         }
     }
     sums
+}
+
+/// The signed numbers of `blocks` in row `row`: where they lie, or unpacked to `integers`.
+#[inline(always)]
+fn signed_bytes<'a, D: DotProduct>(
+    matrix: &'a WeightRows,
+    row: usize,
+    blocks: &Range<usize>,
+    integers: &'a mut [[i8; BLOCK]],
+) -> &'a [[i8; BLOCK]] {
+    let form = matrix.encoding.block().expect("blocks of integers");
+    let at = row * (matrix.cols / BLOCK);
+    let bytes = (at + blocks.start) * form.bytes()..(at + blocks.end) * form.bytes();
+    let bytes = &matrix.data[bytes];
+    if form.bits == 8 {
+        return bytemuck::cast_slice::<u8, i8>(bytes).as_chunks().0;
+    }
+    let integers = &mut integers[..blocks.len()];
+    D::integers(form, bytes, integers);
+    integers
 }
 
 /// Rows of weights as f32, from a cache line on.
@@ -175,6 +211,7 @@ pub fn floats<D: DotProduct, const R: usize, const N: usize>(
     let count = inputs.rows();
     let mut weights = Unpacked([[0.0; CHUNK * BLOCK]; R]);
     let weights = &mut weights.0;
+    let mut integers = [[0; BLOCK]; CHUNK];
     for start in (0..matrix.cols).step_by(CHUNK * BLOCK) {
         let columns = start..matrix.cols.min(start + CHUNK * BLOCK);
         let mut row = rows.start;
@@ -185,6 +222,7 @@ pub fn floats<D: DotProduct, const R: usize, const N: usize>(
                     matrix,
                     row + i,
                     columns.clone(),
+                    &mut integers,
                     &mut weights[..columns.len()],
                 );
             }
@@ -233,19 +271,20 @@ fn tiles<D: DotProduct, const R: usize, const N: usize>(
     at
 }
 
-/// Columns `columns` of row `row` as f32, the same bits as [`WeightRows::dequantise_row`].
+/// Columns `columns` of row `row` as f32, the same bits as [`WeightRows::dequantise_row`]; `integers` is for its use.
 #[inline(always)]
 fn dequantise<D: DotProduct>(
     matrix: &WeightRows,
     row: usize,
     columns: Range<usize>,
+    integers: &mut [[i8; BLOCK]; CHUNK],
     out: &mut [f32],
 ) {
     let start = row * matrix.cols + columns.start;
-    let mut scales = [0.0; CHUNK];
+    let mut scales = [0.0; 2 * CHUNK];
     let mut mins = [0.0; CHUNK];
     let blocks = columns.start / BLOCK..columns.end / BLOCK;
-    let scales = &mut scales[..blocks.len()];
+    let scales = &mut scales[..matrix.encoding.scales(columns.len())];
     let mins = &mut mins[..blocks.len()];
     scales_and_mins::<D>(matrix, row, &blocks, scales, mins);
     match matrix.encoding {
@@ -262,19 +301,29 @@ fn dequantise<D: DotProduct>(
                 *out = f32::from_bits(u32::from(u16::from_le_bytes(*bytes)) << 16);
             }
         }
-        Encoding::Q8_0 => {
-            let bytes: &[i8] = bytemuck::cast_slice(&matrix.data);
-            let (bytes, _) = bytes[start..].as_chunks();
-            D::unpack8(bytes, scales, out.as_chunks_mut().0);
-        }
         Encoding::Q4_0 | Encoding::Q4_1 => {
             let (bytes, _) = matrix.data[start / 2..].as_chunks();
             D::unpack4(bytes, scales, mins, out.as_chunks_mut().0);
         }
+        encoding => {
+            let bytes = signed_bytes::<D>(matrix, row, &blocks, integers);
+            let (out, _) = out.as_chunks_mut();
+            match encoding.scales(BLOCK) {
+                1 => D::unpack8::<1>(bytes, scales.as_chunks().0, out),
+                _ => D::unpack8::<2>(bytes, scales.as_chunks().0, out),
+            }
+            if encoding.has_min() {
+                for (out, min) in out.iter_mut().zip(mins) {
+                    for out in out {
+                        *out += *min;
+                    }
+                }
+            }
+        }
     }
 }
 
-/// Scales and shifts of the weights of `blocks` in row `row`, each where the encoding has it.
+/// Scales of the weights of `blocks` in row `row`, and what is added to their products, each where the encoding has it.
 #[inline(always)]
 pub fn scales_and_mins<D: DotProduct>(
     matrix: &WeightRows,
@@ -283,15 +332,15 @@ pub fn scales_and_mins<D: DotProduct>(
     scales: &mut [f32],
     mins: &mut [f32],
 ) {
-    if matrix.encoding.has_scale() {
-        D::widen(halves(&matrix.scale, matrix, row, blocks), scales);
+    let each = matrix.encoding.scales(BLOCK);
+    if each > 0 {
+        D::widen(halves(&matrix.scale, matrix, row, blocks, each), scales);
     }
-    match matrix.encoding {
-        Encoding::Q4_1 => D::widen(halves(&matrix.min, matrix, row, blocks), mins),
-        Encoding::Q4_0 => mins
-            .iter_mut()
-            .zip(&*scales)
-            .for_each(|(min, scale)| *min = -8.0 * scale),
-        _ => {}
+    if matrix.encoding.has_min() {
+        D::widen(halves(&matrix.min, matrix, row, blocks, 1), mins);
+    } else if matrix.encoding == Encoding::Q4_0 {
+        for (min, scale) in mins.iter_mut().zip(&*scales) {
+            *min = -8.0 * scale;
+        }
     }
 }

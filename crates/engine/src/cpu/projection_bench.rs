@@ -35,11 +35,8 @@ impl ProjectionBench {
         let mut available = Kernels::available().into_iter();
         let kernels = available.find(|kernels| kernels.name == instruction_set)?;
         let [rows, cols] = matrix;
-        let halves = |present: bool| match present {
-            // Between 1 and 2.
-            true => [0x55, 0x3c].repeat(rows * cols / super::dot::BLOCK),
-            false => Vec::new(),
-        };
+        // Between 1 and 2.
+        let halves = |count: usize| [0x55, 0x3c].repeat(rows * count);
         let bytes = (0..rows * encoding.data_bytes(cols)).map(|i| (i * 37 % 251) as u8);
         let mut x = Aligned::default();
         x.resize(activations * cols);
@@ -53,8 +50,8 @@ impl ProjectionBench {
                 rows,
                 cols,
                 data: bytes.collect(),
-                scale: halves(encoding.has_scale()),
-                min: halves(encoding.has_min()),
+                scale: halves(encoding.scales(cols)),
+                min: halves(encoding.minima(cols)),
             },
             x,
             precision,
@@ -73,7 +70,7 @@ impl ProjectionBench {
         let quantised = match self.precision {
             Precision::Exact => None,
             Precision::Fast => {
-                let wide = self.matrix.encoding == Encoding::Q8_0;
+                let wide = super::dot::wide(self.matrix.encoding);
                 self.kernels
                     .quantise(&mut self.quantised, &self.x, cols, !wide, wide);
                 Some(&self.quantised)

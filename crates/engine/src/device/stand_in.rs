@@ -9,7 +9,7 @@ use crate::op::ForwardPass;
 use crate::sampling::pcg;
 use crate::types::{Backend, EngineOptions, Precision};
 use half::{bf16, f16};
-use trimtab_checkpoint::encoding::BLOCK;
+use trimtab_checkpoint::encoding::{BLOCK, Values};
 use trimtab_checkpoint::family::ModelWeight;
 use trimtab_checkpoint::{ByteSource, Encoding, ModelConfig, WeightFile};
 
@@ -267,48 +267,42 @@ impl File {
         let (name, rows, cols) = (&tensor.name, tensor.rows, tensor.cols);
         let spread = 1.7 / (cols as f32).sqrt();
         let shape = [rows, cols];
-        let blocks = rows * cols / BLOCK;
         let noise = &mut self.noise;
         let count = rows * cols;
-        match encoding {
-            Encoding::F32 => {
-                let bytes = noise.numbers(count, |x| (x * spread).to_le_bytes());
-                self.part(name, "F32", &shape, &bytes);
-            }
-            Encoding::F16 => {
-                let bytes = noise.numbers(count, |x| f16::from_f32(x * spread).to_le_bytes());
-                self.part(name, "F16", &shape, &bytes);
-            }
-            Encoding::Bf16 => {
-                let bytes = noise.numbers(count, |x| bf16::from_f32(x * spread).to_le_bytes());
-                self.part(name, "BF16", &shape, &bytes);
-            }
-            Encoding::Q8_0 => {
-                let bytes = noise.bytes(rows * cols);
-                let scales = noise.halves(blocks, spread / 127.0);
-                self.part(&format!("{name}.q8"), "U8", &shape, &bytes);
-                self.scales(name, "scale", rows, cols, &scales);
-            }
-            Encoding::Q4_0 | Encoding::Q4_1 => {
-                let bytes = noise.bytes(rows * cols / 2);
-                let scales = noise.halves(blocks, spread / 8.0);
-                let minima = noise.halves(blocks, -spread);
-                self.part(&format!("{name}.q4"), "U8", &[rows, cols / 2], &bytes);
-                self.scales(name, "scale", rows, cols, &scales);
-                if encoding.has_min() {
-                    self.scales(name, "min", rows, cols, &minima);
+        let Some(form) = encoding.block() else {
+            let (dtype, bytes) = match encoding {
+                Encoding::F16 => {
+                    let encode = |x| f16::from_f32(x * spread).to_le_bytes();
+                    ("F16", noise.numbers(count, encode))
                 }
-            }
+                Encoding::Bf16 => {
+                    let encode = |x| bf16::from_f32(x * spread).to_le_bytes();
+                    ("BF16", noise.numbers(count, encode))
+                }
+                _ => ("F32", noise.numbers(count, |x| (x * spread).to_le_bytes())),
+            };
+            self.part(name, dtype, &shape, &bytes);
+            return;
+        };
+        let largest = match form.values {
+            Values::Table(_) => 127.0,
+            _ if form.bits == 8 => 127.0,
+            _ => f32::from(1_u8 << (form.bits - 1)),
+        };
+        let (width, scales) = (encoding.data_bytes(cols), encoding.scales(cols));
+        let data = noise.bytes(rows * width);
+        let halves = noise.halves(rows * scales, spread / largest);
+        let minima = match form.bits {
+            // No random numbers, so that every other tensor keeps its own.
+            8 => Vec::new(),
+            _ => noise.halves(rows * cols / BLOCK, -spread),
+        };
+        self.part(&format!("{name}.{}", form.part), "U8", &[rows, width], &data);
+        self.part(&format!("{name}.scale"), "F16", &[rows, scales], &halves);
+        if encoding.has_min() {
+            let shape = [rows, encoding.minima(cols)];
+            self.part(&format!("{name}.min"), "F16", &shape, &minima);
         }
-    }
-
-    fn scales(&mut self, name: &str, part: &str, rows: usize, cols: usize, halves: &[u8]) {
-        self.part(
-            &format!("{name}.{part}"),
-            "F16",
-            &[rows, cols / BLOCK],
-            halves,
-        );
     }
 
     fn bytes(self) -> Vec<u8> {
@@ -322,7 +316,7 @@ impl File {
 
 fn write(config: &ModelConfig, pass: &ForwardPass, forms: &Forms) -> Vec<u8> {
     let mut file = File {
-        header: r#"{"__metadata__":{"trimtab_layout":"1"}"#.to_owned(),
+        header: r#"{"__metadata__":{"trimtab_layout":"2"}"#.to_owned(),
         data: Vec::new(),
         noise: Noise(0),
     };

@@ -36,15 +36,15 @@ fn each_kernel(see: &mut dyn FnMut(Precision, &Planned, &str)) {
         let mut config = ModelConfig::from_json(CONFIG).unwrap();
         config.model_type = model.into();
         for precision in [Precision::Exact, Precision::Fast] {
-            let forms: &[Form] = match precision {
-                Precision::Exact => &[Form::Q4, Form::Q8, Form::F16, Form::Bf16, Form::F32],
-                Precision::Fast => &[Form::Q4, Form::Q8],
-            };
+            // The last as 4-bit files have it: values' weights are finer than those of queries and keys.
+            let forms = Form::ALL.map(|form| [form; 3]).into_iter();
+            let forms = forms.chain([[Form::Q4, Form::Q4, Form::Q6]]);
+            let forms = forms.filter(|forms| precision == Precision::Exact || forms[0].is_quantised());
             let variants = Variant::candidates(false)
                 .iter()
                 .filter(|one| one.exists(precision, true));
-            for (&variant, &form) in
-                variants.flat_map(|one| forms.iter().map(move |form| (one, form)))
+            for (&variant, forms) in
+                variants.flat_map(|one| forms.clone().map(move |forms| (one, forms)))
             {
                 for packed_dot in [true, false] {
                     let workgroups = variant.few.workgroups;
@@ -58,7 +58,7 @@ fn each_kernel(see: &mut dyn FnMut(Precision, &Planned, &str)) {
                         variant,
                         parts: parts.filter(|_| variant.few.merged),
                         packed_dot,
-                        matrix: &|matrix| shape_of(matrix, form, &config, model == "qwen2"),
+                        matrix: &|matrix| shape_of(matrix, &forms, &config, model == "qwen2"),
                     };
                     for planned in shape.plan().dispatches {
                         let source = render(planned.kernel, &planned.constants).unwrap();
@@ -73,7 +73,7 @@ fn each_kernel(see: &mut dyn FnMut(Precision, &Planned, &str)) {
     assert!(seen.len() > 200, "{}", seen.len());
 }
 
-fn shape_of(matrix: Matrix, form: Form, config: &ModelConfig, biased: bool) -> MatrixShape {
+fn shape_of(matrix: Matrix, forms: &[Form], config: &ModelConfig, biased: bool) -> MatrixShape {
     let (d, ffn, attention) = (
         config.hidden_size,
         config.ffn_size,
@@ -87,11 +87,11 @@ fn shape_of(matrix: Matrix, form: Form, config: &ModelConfig, biased: bool) -> M
     };
     let biases = if biased { 2 * pairs.rows() } else { 0 };
     match matrix {
-        Matrix::Embedding | Matrix::Head => MatrixShape::new(form, &plain(config.vocab_size), d, 0),
-        Matrix::Qkv(_) => MatrixShape::new(form, &pairs, d, biases),
-        Matrix::Output(_) => MatrixShape::new(form, &plain(d), attention, 0),
-        Matrix::GateUp(_) => MatrixShape::new(form, &RowOrder::Interleaved { rows: ffn }, d, 0),
-        Matrix::Down(_) => MatrixShape::new(form, &plain(d), ffn, 0),
+        Matrix::Embedding | Matrix::Head => MatrixShape::new(forms, &plain(config.vocab_size), d, 0),
+        Matrix::Qkv(_) => MatrixShape::new(forms, &pairs, d, biases),
+        Matrix::Output(_) => MatrixShape::new(forms, &plain(d), attention, 0),
+        Matrix::GateUp(_) => MatrixShape::new(forms, &RowOrder::Interleaved { rows: ffn }, d, 0),
+        Matrix::Down(_) => MatrixShape::new(forms, &plain(d), ffn, 0),
     }
 }
 

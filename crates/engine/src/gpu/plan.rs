@@ -191,7 +191,6 @@ impl Planner<'_> {
 
     fn embed(&mut self) -> usize {
         let matrix = Matrix::Embedding;
-        let form = (self.shape.matrix)(matrix).form.name();
         let slots = [
             Slot::Step,
             Slot::Weights(matrix),
@@ -204,7 +203,7 @@ impl Planner<'_> {
         let x = self.shape.config.hidden_size.div_ceil(TILE);
         self.add(
             Kernel::Embed,
-            constants! { form: form },
+            (self.shape.matrix)(matrix).embed_constants(),
             &slots,
             x,
             Over::Rows(1),
@@ -485,15 +484,11 @@ impl Planner<'_> {
             },
             columns: columns(self.shape.config.hidden_size, lanes),
             down_strips: self.strips(lanes),
-            down_form: down_shape.form.name(),
-            down_vec4s: down_shape.form.vec4s(),
-            down_scaled: down_shape.form.is_quantised(),
-            down_tiles: down_shape.tiles,
-            down_blocks: down_shape.blocks,
-            down_scale_words: down_shape.all_scale_words(),
         }
         .and(self.shape.products(few.products))
         .and(gated.constants())
+        .and(down_shape.down_constants())
+        .and(constants! { split: gated.split() || down_shape.split() })
         .and(parts.constants());
         let slots = [
             Slot::Step,

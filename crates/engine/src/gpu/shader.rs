@@ -95,7 +95,7 @@ const SOURCES: &[(&str, &str)] = sources!(
     "include/dots_spelled.wgsl" "include/encode.wgsl" "include/epilogue_add.wgsl" "include/epilogue_add_gain.wgsl"
     "include/epilogue_gate.wgsl" "include/epilogue_logits.wgsl" "include/epilogue_rotate.wgsl" "include/epilogue_store.wgsl"
     "include/heads_encoded.wgsl" "include/heads_plain.wgsl" "include/in_between.wgsl" "include/inputs_direct.wgsl"
-    "include/inputs_staged.wgsl" "include/inputs_stored.wgsl" "include/matrix.wgsl" "include/no_parts.wgsl" "include/parts.wgsl"
+    "include/inputs_staged.wgsl" "include/inputs_stored.wgsl" "include/matrix.wgsl" "include/matrix_of_two_forms.wgsl" "include/no_parts.wgsl" "include/parts.wgsl"
     "include/place_after_attention.wgsl" "include/place_heads.wgsl" "include/place_residual.wgsl"
     "include/products_float.wgsl" "include/products_packed.wgsl" "include/records.wgsl" "include/step.wgsl" "include/strips.wgsl"
     "include/sum_of_parts.wgsl" "include/weights.wgsl"

@@ -10,7 +10,7 @@ use crate::types::LoadProgress;
 use std::ops::Range;
 use trimtab_checkpoint::encoding::BLOCK;
 use trimtab_checkpoint::family::ModelWeight;
-use trimtab_checkpoint::{ByteSource, Encoding, StoredTensor, WeightFile, WeightRows};
+use trimtab_checkpoint::{ByteSource, StoredTensor, WeightFile, WeightRows};
 
 /// Bytes read from the file, and bytes given to the queue, at once.
 const PIECE: usize = 4 << 20;
@@ -28,10 +28,10 @@ pub struct GpuMatrix {
 impl GpuMatrix {
     /// The work of a product with one vector.
     pub fn work(&self) -> Work {
-        let blocks = self.data.size() as f64 / (16 * self.shape.form.vec4s()) as f64;
+        let rows = self.shape.tiles * TILE;
         Work {
             bytes: (self.data.size() + self.scales.size()) as f64,
-            products: blocks * BLOCK as f64,
+            products: (rows * self.shape.blocks * BLOCK) as f64,
         }
     }
 }
@@ -111,12 +111,15 @@ impl<'a, S: ByteSource> Uploader<'a, S> {
         }
         let label = pass.matrix(matrices[0]).name.as_str();
         let cols = tensors[0].cols;
-        let shape = MatrixShape::new(common_form(&tensors), order, cols, biases.len());
-        let tiles = shape.tiles;
-        let [tile_words, tile_scales] = shape.tile_words();
+        let forms: Vec<Form> = tensors
+            .iter()
+            .map(|tensor| Form::of(tensor.encoding))
+            .collect();
+        let shape = MatrixShape::new(&forms, order, cols, biases.len());
+        let [data_words, _] = shape.words();
         let largest = self.device.device.limits().max_storage_buffer_binding_size;
-        if (tiles * tile_words * 4) as u64 > largest {
-            let (size, most) = ((tiles * tile_words * 4) >> 20, largest >> 20);
+        if (data_words * 4) as u64 > largest {
+            let (size, most) = ((data_words * 4) >> 20, largest >> 20);
             let reason = format!(
                 "{label} needs {size} MiB in one piece, and this device allows {most}; convert the model with --quant q8 or q4"
             );
@@ -126,54 +129,54 @@ impl<'a, S: ByteSource> Uploader<'a, S> {
             .device
             .allocate("the weights", || {
                 (
-                    self.buffers.storage(label, tiles * tile_words),
+                    self.buffers.storage(label, data_words),
                     self.buffers.storage(label, shape.all_scale_words()),
                 )
             })
             .await?;
         let mut windows: Vec<_> = tensors
             .iter()
-            .map(|tensor| Window::new(self.file, tensor, shape.form))
+            .map(|tensor| Window::new(self.file, tensor))
             .collect();
-        let step = (PIECE / (tile_words * 4)).max(1);
-        for first in (0..tiles).step_by(step) {
-            let count = step.min(tiles - first);
-            let mut words = vec![0; count * tile_words];
-            let mut scale_words = vec![0; count * tile_scales];
-            for tile in 0..count {
-                for lane in 0..TILE {
-                    let Some(source) = order.source(first + tile, lane) else {
-                        continue;
-                    };
-                    let window = &mut windows[source.tensor];
-                    let row = window.locate(source.row).await?;
-                    place_row(
-                        &window.rows,
-                        row,
-                        lane,
-                        &mut words[tile * tile_words..][..tile_words],
-                        &mut scale_words[tile * tile_scales..][..tile_scales],
-                    );
+        let mut at = [0, 0];
+        for (tiles, form) in shape.runs() {
+            let [tile_words, tile_scales] = form.tile_words(shape.blocks);
+            let step = (PIECE / (tile_words * 4)).max(1);
+            for first in tiles.clone().step_by(step) {
+                let count = step.min(tiles.end - first);
+                let mut words = vec![0; count * tile_words];
+                let mut scale_words = vec![0; count * tile_scales];
+                for tile in 0..count {
+                    for lane in 0..TILE {
+                        let Some(source) = order.source(first + tile, lane) else {
+                            continue;
+                        };
+                        let window = &mut windows[source.tensor];
+                        let row = window.locate(source.row).await?;
+                        place_row(
+                            &window.rows,
+                            row,
+                            form,
+                            lane,
+                            &mut words[tile * tile_words..][..tile_words],
+                            &mut scale_words[tile * tile_scales..][..tile_scales],
+                        );
+                    }
                 }
+                let parts = [(&data, &words), (&scales, &scale_words)];
+                for ((buffer, words), at) in parts.into_iter().zip(&mut at) {
+                    if !words.is_empty() {
+                        let bytes = bytemuck::cast_slice(words);
+                        self.device.queue.write_buffer(buffer, *at, bytes);
+                        *at += bytes.len() as u64;
+                    }
+                }
+                let read = windows
+                    .iter_mut()
+                    .map(|window| std::mem::take(&mut window.bytes_read))
+                    .sum();
+                self.advance(read);
             }
-            let queue = &self.device.queue;
-            queue.write_buffer(
-                &data,
-                (first * tile_words * 4) as u64,
-                bytemuck::cast_slice(&words),
-            );
-            if tile_scales > 0 {
-                queue.write_buffer(
-                    &scales,
-                    (first * tile_scales * 4) as u64,
-                    bytemuck::cast_slice(&scale_words),
-                );
-            }
-            let read = windows
-                .iter_mut()
-                .map(|window| std::mem::take(&mut window.bytes_read))
-                .sum();
-            self.advance(read);
         }
         if !biases.is_empty() {
             self.device.queue.write_buffer(
@@ -200,45 +203,22 @@ impl<'a, S: ByteSource> Uploader<'a, S> {
     }
 }
 
-/// The form in which stacked tensors are kept: their own, or f32 where they differ.
-fn common_form(tensors: &[&StoredTensor]) -> Form {
-    let form = Form::of(tensors[0].encoding);
-    if tensors
-        .iter()
-        .all(|tensor| Form::of(tensor.encoding) == form)
-    {
-        form
-    } else {
-        Form::F32
-    }
-}
-
 /// The part of a tensor that is in host memory.
 struct Window<'a, S> {
     file: &'a WeightFile<S>,
     tensor: &'a StoredTensor,
-    form: Form,
     range: Range<usize>,
     rows: WeightRows,
     bytes_read: u64,
 }
 
 impl<'a, S: ByteSource> Window<'a, S> {
-    fn new(file: &'a WeightFile<S>, tensor: &'a StoredTensor, form: Form) -> Self {
-        let rows = WeightRows {
-            encoding: tensor.encoding,
-            rows: 0,
-            cols: tensor.cols,
-            data: vec![],
-            scale: vec![],
-            min: vec![],
-        };
+    fn new(file: &'a WeightFile<S>, tensor: &'a StoredTensor) -> Self {
         Self {
             file,
             tensor,
-            form,
             range: 0..0,
-            rows,
+            rows: WeightRows::none(tensor.encoding, tensor.cols),
             bytes_read: 0,
         }
     }
@@ -250,31 +230,9 @@ impl<'a, S: ByteSource> Window<'a, S> {
             self.range = row..self.tensor.rows.min(row + count);
             // The old rows go before the new ones come.
             self.rows.data = Vec::new();
-            let rows = self.file.read_rows(self.tensor, self.range.clone()).await?;
-            self.bytes_read += (rows.data.len() + rows.scale.len() + rows.min.len()) as u64;
-            self.rows = if Form::of(rows.encoding) == self.form {
-                rows
-            } else {
-                as_f32(&rows)
-            };
+            self.rows = self.file.read_rows(self.tensor, self.range.clone()).await?;
+            self.bytes_read += self.rows.bytes() as u64;
         }
         Ok(row - self.range.start)
-    }
-}
-
-fn as_f32(rows: &WeightRows) -> WeightRows {
-    let mut values = vec![0.0; rows.cols];
-    let mut data = Vec::with_capacity(rows.rows * rows.cols * 4);
-    for row in 0..rows.rows {
-        rows.dequantise_row(row, &mut values);
-        data.extend(values.iter().flat_map(|value| value.to_le_bytes()));
-    }
-    WeightRows {
-        encoding: Encoding::F32,
-        rows: rows.rows,
-        cols: rows.cols,
-        data,
-        scale: vec![],
-        min: vec![],
     }
 }

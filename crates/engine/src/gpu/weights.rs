@@ -99,9 +99,9 @@ impl GpuWeights {
         let of_block = |block: &BlockWeights| {
             [&block.qkv, &block.o, &block.gated, &block.down]
                 .iter()
-                .all(|matrix| matrix.shape.form.is_quantised())
+                .all(|matrix| matrix.shape.is_quantised())
         };
-        self.matrix(Matrix::Head).shape.form.is_quantised() && self.blocks.iter().all(of_block)
+        self.matrix(Matrix::Head).shape.is_quantised() && self.blocks.iter().all(of_block)
     }
 
     /// Bytes of one token's row of the embedding.

@@ -95,16 +95,27 @@ fn compare_engine(label: &str, model: &(ModelConfig, WeightFile<Vec<u8>>), mut t
     }
 }
 
+const QUANTISED: [Form; 8] = [
+    Form::Q8,
+    Form::Q4,
+    Form::Q4WithMin,
+    Form::Q5,
+    Form::Q5WithMin,
+    Form::Q6,
+    Form::Iq4Nl,
+    Form::Mixed,
+];
+
 #[test]
 fn quantised_weights_with_exact_activations() {
-    for form in [Form::Q8, Form::Q4, Form::Q4WithMin] {
+    for form in QUANTISED {
         compare(form, "llama", "silu", Precision::Exact);
     }
 }
 
 #[test]
 fn quantised_weights_with_fast_activations() {
-    for form in [Form::Q8, Form::Q4, Form::Q4WithMin] {
+    for form in QUANTISED {
         compare(form, "llama", "silu", Precision::Fast);
     }
 }
@@ -133,6 +144,8 @@ fn the_shapes_of_a_graphics_card_without_packed_dot_products() {
         (Form::Q8, "llama", Precision::Fast),
         (Form::Q4WithMin, "qwen2", Precision::Fast),
         (Form::Q4WithMin, "qwen2", Precision::Exact),
+        (Form::Mixed, "qwen2", Precision::Fast),
+        (Form::Mixed, "llama", Precision::Exact),
         (Form::F16, "llama", Precision::Exact),
     ] {
         let label = format!("hardware {form:?} {family} {precision:?}");
@@ -150,7 +163,7 @@ fn quantised_weights_with_products_of_halves() {
         variant: "merged wide half, half".parse().ok(),
         ..HARDWARE
     };
-    for form in [Form::Q8, Form::Q4, Form::Q4WithMin] {
+    for form in [Form::Q8, Form::Q4, Form::Q4WithMin, Form::Mixed] {
         let label = format!("halves {form:?}");
         let model = model(form, "llama", "silu");
         let gpu = engine_assuming(&model, Backend::Gpu, Precision::Fast, assumptions, 3);

@@ -8,6 +8,7 @@ use super::super::project;
 use super::{BLOCK, DotProduct, Rows8, Rows16, Tile, Weights4, panels};
 use std::arch::x86_64::*;
 use std::ops::Range;
+use trimtab_checkpoint::encoding::{BlockForm, Values};
 use trimtab_checkpoint::{Encoding, WeightRows};
 
 #[derive(Debug)]
@@ -124,9 +125,9 @@ unsafe fn q4<D: ByteDot, const N: usize>(weights: Weights4<'_>, inputs: Rows8<'_
 }
 
 #[inline(always)]
-unsafe fn q8<const N: usize>(
+unsafe fn q8<const S: usize, const N: usize>(
     weights: &[[i8; BLOCK]],
-    scales: &[f32],
+    scales: &[[f32; S]],
     inputs: Rows16<'_, N>,
 ) -> [f32; N] {
     let blocks = weights.len();
@@ -138,18 +139,23 @@ unsafe fn q8<const N: usize>(
             let bytes: *const __m128i = bytes.as_ptr().cast();
             let low = _mm256_cvtepi8_epi16(_mm_loadu_si128(bytes));
             let high = _mm256_cvtepi8_epi16(_mm_loadu_si128(bytes.add(1)));
-            let scale = _mm256_set1_ps(scales[block]);
+            let scales = &scales[block];
             for i in 0..N {
                 let (values, input_scale) = (&values[block][i], input_scales[block][i]);
                 let values: *const __m256i = values.as_ptr().cast();
-                let product = _mm256_add_epi32(
+                let mut products = [
                     _mm256_madd_epi16(low, _mm256_loadu_si256(values)),
                     _mm256_madd_epi16(high, _mm256_loadu_si256(values.add(1))),
-                );
-                // In this order: a product of two splats would be computed as one number and then spread.
-                let product =
-                    _mm256_mul_ps(_mm256_cvtepi32_ps(product), _mm256_set1_ps(input_scale));
-                sums[i] = _mm256_fmadd_ps(product, scale, sums[i]);
+                ];
+                if S == 1 {
+                    products[0] = _mm256_add_epi32(products[0], products[1]);
+                }
+                for (product, scale) in products.into_iter().zip(scales) {
+                    // In this order: a product of two splats would be computed as one number and then spread.
+                    let product =
+                        _mm256_mul_ps(_mm256_cvtepi32_ps(product), _mm256_set1_ps(input_scale));
+                    sums[i] = _mm256_fmadd_ps(product, _mm256_set1_ps(*scale), sums[i]);
+                }
             }
         }
         all_lanes(sums)
@@ -244,16 +250,61 @@ unsafe fn unpack4(
 }
 
 #[inline(always)]
-unsafe fn unpack8(bytes: &[[i8; BLOCK]], scales: &[f32], out: &mut [[f32; BLOCK]]) {
-    for ((out, bytes), scale) in out.iter_mut().zip(bytes).zip(scales) {
+unsafe fn unpack8<const S: usize>(
+    bytes: &[[i8; BLOCK]],
+    scales: &[[f32; S]],
+    out: &mut [[f32; BLOCK]],
+) {
+    for ((out, bytes), scales) in out.iter_mut().zip(bytes).zip(scales) {
         unsafe {
-            let scale = _mm256_set1_ps(*scale);
             let eights = bytes.as_chunks::<8>().0;
-            for (out, eight) in out.as_chunks_mut::<8>().0.iter_mut().zip(eights) {
+            let out = out.as_chunks_mut::<8>().0.iter_mut();
+            for (at, (out, eight)) in out.zip(eights).enumerate() {
+                let scale = _mm256_set1_ps(scales[at * S / 4]);
                 let eight = _mm256_cvtepi8_epi32(_mm_loadl_epi64(eight.as_ptr().cast()));
                 let weights = _mm256_mul_ps(scale, _mm256_cvtepi32_ps(eight));
                 _mm256_storeu_ps(out.as_mut_ptr(), weights);
             }
+        }
+    }
+}
+
+/// See [`DotProduct::integers`].
+#[inline(always)]
+pub unsafe fn integers(form: BlockForm, bytes: &[u8], out: &mut [[i8; BLOCK]]) {
+    let high = form.bits - 4;
+    // Where the higher bits of each group of four integers are in the words after the nibbles.
+    let words = out.iter_mut().zip(bytes.chunks_exact(form.bytes()));
+    unsafe {
+        let nibble = _mm256_set1_epi8(15);
+        let places = _mm256_mullo_epi32(
+            _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7),
+            _mm256_set1_epi32(high as i32),
+        );
+        let shifts = _mm256_and_si256(places, _mm256_set1_epi32(7));
+        let above = _mm256_set1_epi8((1 << high) - 1);
+        for (out, bytes) in words {
+            let low = _mm_loadu_si128(bytes.as_ptr().cast());
+            let both = _mm256_set_m128i(_mm_srli_epi16(low, 4), low);
+            let mut integers = _mm256_and_si256(both, nibble);
+            if high > 0 {
+                let word = |at: usize| {
+                    let word = bytes[16 + at..].first_chunk().copied().unwrap_or_default();
+                    _mm_set1_epi32(i32::from_le_bytes(word))
+                };
+                let words = _mm256_set_m128i(word((high - 1) * 4), word(0));
+                let bits = _mm256_and_si256(_mm256_srlv_epi32(words, shifts), above);
+                integers = _mm256_or_si256(integers, _mm256_slli_epi16(bits, 4));
+            }
+            integers = match form.values {
+                Values::Minimum => integers,
+                Values::Offset(offset) => _mm256_sub_epi8(integers, _mm256_set1_epi8(offset)),
+                Values::Table(table) => {
+                    let table = _mm_loadu_si128(table.as_ptr().cast());
+                    _mm256_shuffle_epi8(_mm256_set_m128i(table, table), integers)
+                }
+            };
+            _mm256_storeu_si256(out.as_mut_ptr().cast(), integers);
         }
     }
 }
@@ -311,9 +362,9 @@ macro_rules! dot_product {
             }
 
             #[inline(always)]
-            fn q8<const N: usize>(
+            fn q8<const S: usize, const N: usize>(
                 weights: &[[i8; BLOCK]],
-                scales: &[f32],
+                scales: &[[f32; S]],
                 inputs: Rows16<'_, N>,
             ) -> [f32; N] {
                 unsafe { q8(weights, scales, inputs) }
@@ -354,7 +405,16 @@ macro_rules! dot_product {
             }
 
             #[inline(always)]
-            fn unpack8(bytes: &[[i8; BLOCK]], scales: &[f32], out: &mut [[f32; BLOCK]]) {
+            fn integers(form: BlockForm, bytes: &[u8], out: &mut [[i8; BLOCK]]) {
+                unsafe { integers(form, bytes, out) }
+            }
+
+            #[inline(always)]
+            fn unpack8<const S: usize>(
+                bytes: &[[i8; BLOCK]],
+                scales: &[[f32; S]],
+                out: &mut [[f32; BLOCK]],
+            ) {
                 unsafe { unpack8(bytes, scales, out) }
             }
 

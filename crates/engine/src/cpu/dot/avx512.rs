@@ -5,11 +5,12 @@
 
 use super::super::activations::Inputs;
 use super::super::project;
-use super::avx2::{add_rest, all_lanes, load_f32, transposed, widen};
+use super::avx2::{add_rest, all_lanes, integers, load_f32, transposed, widen};
 use super::{BLOCK, DotProduct, Rows8, Rows16, Tile, Weights4};
 use std::arch::x86_64::*;
 use std::ops::Range;
 use trimtab_checkpoint::WeightRows;
+use trimtab_checkpoint::encoding::BlockForm;
 
 #[derive(Debug)]
 pub struct Avx512Vnni;
@@ -82,9 +83,9 @@ unsafe fn q4<const N: usize>(weights: Weights4<'_>, inputs: Rows8<'_, N>) -> [f3
 }
 
 #[inline(always)]
-unsafe fn q8<const N: usize>(
+unsafe fn q8<const S: usize, const N: usize>(
     weights: &[[i8; BLOCK]],
-    scales: &[f32],
+    scales: &[[f32; S]],
     inputs: Rows16<'_, N>,
 ) -> [f32; N] {
     let blocks = weights.len();
@@ -94,7 +95,12 @@ unsafe fn q8<const N: usize>(
         let mut sums = [_mm512_setzero_ps(); N];
         for (block, bytes) in weights.iter().enumerate() {
             let weights = _mm512_cvtepi8_epi16(_mm256_loadu_si256(bytes.as_ptr().cast()));
-            let scale = _mm512_set1_ps(scales[block]);
+            // A register holds both halves.
+            let (first, last) = (scales[block][0], scales[block][S - 1]);
+            let scale = match S {
+                1 => _mm512_set1_ps(first),
+                _ => _mm512_mask_blend_ps(0xff00, _mm512_set1_ps(first), _mm512_set1_ps(last)),
+            };
             for i in 0..N {
                 let (values, input_scale) = (&values[block][i], input_scales[block][i]);
                 let values = _mm512_loadu_si512(values.as_ptr().cast());
@@ -180,12 +186,17 @@ unsafe fn unpack4(
 }
 
 #[inline(always)]
-unsafe fn unpack8(bytes: &[[i8; BLOCK]], scales: &[f32], out: &mut [[f32; BLOCK]]) {
-    for ((out, bytes), scale) in out.iter_mut().zip(bytes).zip(scales) {
+unsafe fn unpack8<const S: usize>(
+    bytes: &[[i8; BLOCK]],
+    scales: &[[f32; S]],
+    out: &mut [[f32; BLOCK]],
+) {
+    for ((out, bytes), scales) in out.iter_mut().zip(bytes).zip(scales) {
         unsafe {
-            let scale = _mm512_set1_ps(*scale);
             let halves = bytes.as_chunks::<16>().0;
-            for (out, half) in out.as_chunks_mut::<16>().0.iter_mut().zip(halves) {
+            let out = out.as_chunks_mut::<16>().0.iter_mut();
+            for (at, (out, half)) in out.zip(halves).enumerate() {
+                let scale = _mm512_set1_ps(scales[at * S / 2]);
                 let half = _mm512_cvtepi8_epi32(_mm_loadu_si128(half.as_ptr().cast()));
                 let weights = _mm512_mul_ps(scale, _mm512_cvtepi32_ps(half));
                 _mm512_storeu_ps(out.as_mut_ptr(), weights);
@@ -205,9 +216,9 @@ impl DotProduct for Avx512Vnni {
     }
 
     #[inline(always)]
-    fn q8<const N: usize>(
+    fn q8<const S: usize, const N: usize>(
         weights: &[[i8; BLOCK]],
-        scales: &[f32],
+        scales: &[[f32; S]],
         inputs: Rows16<'_, N>,
     ) -> [f32; N] {
         unsafe { q8(weights, scales, inputs) }
@@ -232,7 +243,16 @@ impl DotProduct for Avx512Vnni {
     }
 
     #[inline(always)]
-    fn unpack8(bytes: &[[i8; BLOCK]], scales: &[f32], out: &mut [[f32; BLOCK]]) {
+    fn integers(form: BlockForm, bytes: &[u8], out: &mut [[i8; BLOCK]]) {
+        unsafe { integers(form, bytes, out) }
+    }
+
+    #[inline(always)]
+    fn unpack8<const S: usize>(
+        bytes: &[[i8; BLOCK]],
+        scales: &[[f32; S]],
+        out: &mut [[f32; BLOCK]],
+    ) {
         unsafe { unpack8(bytes, scales, out) }
     }
 

@@ -1,10 +1,11 @@
 //! The inner products of the CPU executor, one implementation an instruction set.
 //!
-//! Weights stay as stored: 4-bit and 8-bit blocks of 32. Where activations are *fast* they are integers,
-//! too. Next to 4-bit weights they are signed bytes, with one scale for every eight of them: group `j` of a
+//! Weights stay as stored: blocks of 32 integers. Where activations are *fast* they are integers,
+//! too. Next to 4-bit weights (`Q4_0`, `Q4_1`) they are signed bytes, with one scale for every eight of them: group `j` of a
 //! block is elements `4j..4j+4` and `16+4j..20+4j`, which is what one 32-bit lane of a 128-bit integer dot
-//! product sums up, so that the finer scale costs no instruction. Next to 8-bit weights they are 16-bit
-//! integers with one scale a block, which a multiply-add of 16-bit pairs takes at no loss.
+//! product sums up, so that the finer scale costs no instruction. Next to all others they are 16-bit
+//! integers with one scale a block, which a multiply-add of 16-bit pairs takes at no loss; weights that are not signed bytes become
+//! such first, a part of a row at a time.
 
 #[cfg(target_arch = "x86_64")]
 pub mod avx2;
@@ -19,7 +20,8 @@ pub mod wasm;
 
 use super::activations::Inputs;
 use std::ops::Range;
-use trimtab_checkpoint::WeightRows;
+use trimtab_checkpoint::encoding::BlockForm;
+use trimtab_checkpoint::{Encoding, WeightRows};
 
 /// Weights of one block.
 pub const BLOCK: usize = trimtab_checkpoint::BLOCK;
@@ -47,6 +49,11 @@ pub struct Rows8<'a, const N: usize> {
     pub scales: &'a [[[f32; GROUPS]; N]],
     /// Sums of the quantised activations of each block, `[blocks / SUMS, N, SUMS]`, padded with zeros.
     pub sums: &'a [[[f32; SUMS]; N]],
+}
+
+/// Whether activations next to such weights are 16-bit integers, and not 8-bit ones.
+pub fn wide(encoding: Encoding) -> bool {
+    !matches!(encoding, Encoding::Q4_0 | Encoding::Q4_1)
 }
 
 /// Part of `N` rows of 16-bit activations, side by side.
@@ -93,12 +100,20 @@ pub trait DotProduct {
 
     fn q4<const N: usize>(weights: Weights4<'_>, inputs: Rows8<'_, N>) -> [f32; N];
 
-    /// `weights` and `scales` are `[blocks]`.
-    fn q8<const N: usize>(
+    /// `weights` and `scales` are `[blocks]`; a block has one scale, or one for each half.
+    fn q8<const S: usize, const N: usize>(
         weights: &[[i8; BLOCK]],
-        scales: &[f32],
+        scales: &[[f32; S]],
         inputs: Rows16<'_, N>,
     ) -> [f32; N];
+
+    /// The signed numbers of blocks of fewer than eight bits, [`BlockForm::integers`] of each.
+    #[inline(always)]
+    fn integers(form: BlockForm, bytes: &[u8], out: &mut [[i8; BLOCK]]) {
+        for (out, bytes) in out.iter_mut().zip(bytes.chunks_exact(form.bytes())) {
+            *out = form.integers(bytes);
+        }
+    }
 
     /// The products of rows `rows` of `matrix` with f32 activations: `out` is `[rows, n]`.
     fn project_f32(matrix: &WeightRows, rows: Range<usize>, inputs: &Inputs<'_>, out: &mut [f32]);
@@ -112,8 +127,12 @@ pub trait DotProduct {
     /// `scale · nibble + min`, rounded twice, in the order of the row: `out` is `[blocks, BLOCK]`.
     fn unpack4(bytes: &[[u8; BLOCK / 2]], scales: &[f32], mins: &[f32], out: &mut [[f32; BLOCK]]);
 
-    /// `scale · byte`: `out` is `[blocks, BLOCK]`.
-    fn unpack8(bytes: &[[i8; BLOCK]], scales: &[f32], out: &mut [[f32; BLOCK]]);
+    /// `scale · byte`: `scales` is `[blocks]`, one or one for each half, `out` `[blocks, BLOCK]`.
+    fn unpack8<const S: usize>(
+        bytes: &[[i8; BLOCK]],
+        scales: &[[f32; S]],
+        out: &mut [[f32; BLOCK]],
+    );
 
     /// Rows and columns exchanged.
     #[inline(always)]

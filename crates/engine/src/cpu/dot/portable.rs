@@ -44,9 +44,9 @@ impl DotProduct for Portable {
     }
 
     #[inline(always)]
-    fn q8<const N: usize>(
+    fn q8<const S: usize, const N: usize>(
         weights: &[[i8; BLOCK]],
-        scales: &[f32],
+        scales: &[[f32; S]],
         inputs: Rows16<'_, N>,
     ) -> [f32; N] {
         std::array::from_fn(|i| {
@@ -56,10 +56,20 @@ impl DotProduct for Portable {
                 .zip(inputs.values)
                 .zip(inputs.scales);
             blocks
-                .map(|(((weights, scale), values), input_scales)| {
-                    let products = weights.iter().zip(&values[i]);
-                    let sum: i32 = products.map(|(w, x)| i32::from(*w) * i32::from(*x)).sum();
-                    scale * input_scales[i] * sum as f32
+                .map(|(((weights, scales), values), input_scales)| {
+                    let each = BLOCK / S;
+                    let parts = weights.chunks_exact(each).zip(values[i].chunks_exact(each));
+                    let sums = parts.map(|(weights, values)| {
+                        let products = weights.iter().zip(values);
+                        products
+                            .map(|(w, x)| i32::from(*w) * i32::from(*x))
+                            .sum::<i32>()
+                    });
+                    let scaled = scales
+                        .iter()
+                        .zip(sums)
+                        .map(|(scale, sum)| scale * input_scales[i] * sum as f32);
+                    scaled.sum::<f32>()
                 })
                 .sum()
         })
@@ -102,10 +112,14 @@ impl DotProduct for Portable {
     }
 
     #[inline(always)]
-    fn unpack8(bytes: &[[i8; BLOCK]], scales: &[f32], out: &mut [[f32; BLOCK]]) {
-        for ((out, bytes), scale) in out.iter_mut().zip(bytes).zip(scales) {
-            for (out, byte) in out.iter_mut().zip(bytes) {
-                *out = scale * f32::from(*byte);
+    fn unpack8<const S: usize>(
+        bytes: &[[i8; BLOCK]],
+        scales: &[[f32; S]],
+        out: &mut [[f32; BLOCK]],
+    ) {
+        for ((out, bytes), scales) in out.iter_mut().zip(bytes).zip(scales) {
+            for (j, (out, byte)) in out.iter_mut().zip(bytes).enumerate() {
+                *out = scales[j * S / BLOCK] * f32::from(*byte);
             }
         }
     }

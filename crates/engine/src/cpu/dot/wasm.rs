@@ -5,6 +5,7 @@ use super::super::project;
 use super::{BLOCK, Block8, DotProduct, Rows8, Rows16, Tile, Weights4};
 use std::arch::wasm32::*;
 use std::ops::Range;
+use trimtab_checkpoint::encoding::{BlockForm, Values};
 use trimtab_checkpoint::{Encoding, WeightRows};
 
 #[derive(Debug)]
@@ -103,9 +104,43 @@ fn fours4(bytes: &[u8; BLOCK / 2], scale: f32, min: f32) -> Fours {
 #[inline(always)]
 fn fours8(bytes: &[u8; BLOCK], scale: f32, _: f32) -> Fours {
     let scale = f32x4_splat(scale);
+    signed_fours(bytes).map(|x| f32x4_mul(scale, x))
+}
+
+#[inline(always)]
+fn signed_fours(bytes: &[u8; BLOCK]) -> Fours {
     let bytes: *const i8 = bytes.as_ptr().cast();
-    let eights = [0, 8, 16, 24].map(|at| unsafe { i16x8_load_extend_i8x8(bytes.add(at)) });
-    floats(eights).map(|x| f32x4_mul(scale, x))
+    floats([0, 8, 16, 24].map(|at| unsafe { i16x8_load_extend_i8x8(bytes.add(at)) }))
+}
+
+/// The stored integers of a block, `high` bits of each behind the nibbles ([`BlockForm::integers`]): its two halves.
+#[inline(always)]
+fn stored(high: usize, bytes: &[u8]) -> [v128; 2] {
+    let nibbles = unsafe { v128_load(bytes[..16].as_ptr().cast()) };
+    let low = [v128_and(nibbles, u8x16_splat(15)), u8x16_shr(nibbles, 4)];
+    if high == 0 {
+        return low;
+    }
+    let mut halves = low;
+    for (half, stored) in halves.iter_mut().enumerate() {
+        let word = bytes[16 + half * (high - 1) * 4..].first_chunk();
+        let word = i32x4_splat(i32::from_le_bytes(word.copied().unwrap_or_default()));
+        // Lanes cannot be shifted by numbers of their own: each keeps its bits of one of four shifted words.
+        let mut bits = i32x4_splat(0);
+        for lane in 0..4 {
+            let at = ((half * 4 + lane) * high % 8) as u32;
+            let here = i32x4(
+                -i32::from(lane == 0),
+                -i32::from(lane == 1),
+                -i32::from(lane == 2),
+                -i32::from(lane == 3),
+            );
+            bits = v128_or(bits, v128_and(u32x4_shr(word, at), here));
+        }
+        let bits = v128_and(bits, u8x16_splat((1 << high) - 1));
+        *stored = v128_or(*stored, i32x4_shl(bits, 4));
+    }
+    halves
 }
 
 #[inline(always)]
@@ -196,9 +231,9 @@ impl DotProduct for Simd128 {
     }
 
     #[inline(always)]
-    fn q8<const N: usize>(
+    fn q8<const S: usize, const N: usize>(
         weights: &[[i8; BLOCK]],
-        scales: &[f32],
+        scales: &[[f32; S]],
         inputs: Rows16<'_, N>,
     ) -> [f32; N] {
         let blocks = weights.len();
@@ -214,9 +249,14 @@ impl DotProduct for Simd128 {
                 let [a, b, c, d] = [0, 1, 2, 3].map(|part| {
                     i32x4_dot_i16x8(weights[part], unsafe { v128_load(values.add(part)) })
                 });
-                let product = i32x4_add(i32x4_add(a, b), i32x4_add(c, d));
-                let scale = f32x4_splat(scales[block] * input_scale);
-                sums[i] = multiply_add(f32x4_convert_i32x4(product), scale, sums[i]);
+                let mut products = [i32x4_add(a, b), i32x4_add(c, d)];
+                if S == 1 {
+                    products[0] = i32x4_add(products[0], products[1]);
+                }
+                for (product, scale) in products.into_iter().zip(scales[block]) {
+                    let scale = f32x4_splat(scale * input_scale);
+                    sums[i] = multiply_add(f32x4_convert_i32x4(product), scale, sums[i]);
+                }
             }
         }
         sums.map(sum_lanes)
@@ -274,9 +314,34 @@ impl DotProduct for Simd128 {
     }
 
     #[inline(always)]
-    fn unpack8(bytes: &[[i8; BLOCK]], scales: &[f32], out: &mut [[f32; BLOCK]]) {
-        for ((out, bytes), scale) in out.iter_mut().zip(bytes).zip(scales) {
-            store(out, fours8(bytemuck::cast_ref(bytes), *scale, 0.0));
+    fn integers(form: BlockForm, bytes: &[u8], out: &mut [[i8; BLOCK]]) {
+        for (out, bytes) in out.iter_mut().zip(bytes.chunks_exact(form.bytes())) {
+            let stored = stored(form.bits - 4, bytes);
+            for (half, stored) in stored.into_iter().enumerate() {
+                let integers = match form.values {
+                    Values::Minimum => stored,
+                    Values::Offset(offset) => i8x16_sub(stored, i8x16_splat(offset)),
+                    Values::Table(table) => {
+                        i8x16_swizzle(unsafe { v128_load(table.as_ptr().cast()) }, stored)
+                    }
+                };
+                unsafe { v128_store(out.as_mut_ptr().add(16 * half).cast(), integers) };
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn unpack8<const S: usize>(
+        bytes: &[[i8; BLOCK]],
+        scales: &[[f32; S]],
+        out: &mut [[f32; BLOCK]],
+    ) {
+        for ((out, bytes), scales) in out.iter_mut().zip(bytes).zip(scales) {
+            let mut fours = signed_fours(bytemuck::cast_ref(bytes));
+            for (at, four) in fours.iter_mut().enumerate() {
+                *four = f32x4_mul(f32x4_splat(scales[at * S / 8]), *four);
+            }
+            store(out, fours);
         }
     }
 
