@@ -5,7 +5,6 @@
 
 pub mod chat;
 pub mod config;
-#[cfg(all(feature = "convert", not(target_arch = "wasm32")))]
 pub mod convert;
 pub mod encoding;
 mod error;

@@ -141,7 +141,9 @@ pub fn tokenizer_json(gguf: &GgufFile, notes: &mut Vec<String>) -> Result<Vec<u8
         .iter()
         .map(|value| match *value {
             Value::Signed(kind) => Ok(kind),
-            Value::Unsigned(kind) => kind.try_into().map_err(|_| broken("has a token type that is none")),
+            Value::Unsigned(kind) => kind
+                .try_into()
+                .map_err(|_| broken("has a token type that is none")),
             _ => Err(broken("has token types that are no numbers")),
         })
         .collect::<Result<_, _>>()?;
