@@ -5,8 +5,9 @@
 import { chooseBackend, type Choice } from "./adapter.ts";
 import { CONFIG, WEIGHTS } from "./catalogue.ts";
 import { EngineFailure, toFailure } from "./failure.ts";
-import { entryOf, findFiles, MAX_VECTOR_BYTES, NOTHING, olderVectors, readEntries, readyVectors, type ReadyMade, reportFile, store, vectorsFile } from "./files.ts";
+import { describeFiles, entryOf, findFiles, MAX_VECTOR_BYTES, NOTHING, olderVectors, readEntries, readyVectors, type ReadyMade, reportFile, store, vectorsFile } from "./files.ts";
 import { recall, remember } from "./measured.ts";
+import { listOwnModels, removeOwnModel } from "./own_models.ts";
 import { Meter } from "./meter.ts";
 import { dropUnreadable, isCached, removeModel } from "./model_files.ts";
 import type { Backend, DeviceTrial, Failure, LoadedModel, LoadOptions, LoadProgress, ModelSource, OpenedLink, Plan, Replayed, TraitReport } from "./protocol.ts";
@@ -116,9 +117,9 @@ const pageVerbs: { [V in keyof PageVerbs]: (call: number, ...inputs: never[]) =>
   catalogue: async () => {
     const all = await readEntries();
     const kept = await store();
-    return Promise.all(
-      all.map(async (entry) => ({
+    const offered = all.map(async (entry) => ({
         id: entry.id,
+        own: false,
         name: entry.name,
         sha256: entry.files.find(({ name }) => name === WEIGHTS)?.sha256 ?? "",
         licence: entry.licence,
@@ -126,9 +127,21 @@ const pageVerbs: { [V in keyof PageVerbs]: (call: number, ...inputs: never[]) =>
         downloadBytes: entry.files.reduce((sum, file) => sum + file.bytes, 0),
         cached: await isCached(entry, kept),
         reports: entry.reports.map(({ name }) => name.replace(/\.report\.json$/, "")),
-      })),
-    );
+      }));
+    const own = (await listOwnModels(kept)).map((model) => ({
+        id: model.id,
+        own: true,
+        name: model.name,
+        sha256: model.weights.sha256,
+        licence: model.licence,
+        source: model.source,
+        downloadBytes: model.weights.bytes,
+        cached: true,
+        reports: [],
+      }));
+    return [...(await Promise.all(offered)), ...own];
   },
+  describeModel: (_call, files: File[]) => describeFiles(files),
   load: (_call, source: ModelSource, options: LoadOptions, onProgress: (progress: LoadProgress) => void) => load(source, options, onProgress),
   cancelLoad: () => {
     loading?.abort();
@@ -154,11 +167,15 @@ const pageVerbs: { [V in keyof PageVerbs]: (call: number, ...inputs: never[]) =>
     return file && ((await (await start()).trimtab.call(call, "openReport", file)) as TraitReport);
   },
   removeCached: async (_call, id: string) => {
-    await removeModel(await entryOf(id), await store());
+    const kept = await store();
+    if ((await listOwnModels(kept)).some((model) => model.id === id)) await removeOwnModel(id, kept);
+    else await removeModel(await entryOf(id), kept);
   },
   storedFiles: async () => {
     const all = await readEntries();
-    const kept = await (await store()).list();
+    const chain = await store();
+    const own = new Set((await listOwnModels(chain)).map(({ id }) => id));
+    const kept = (await chain.list()).filter(({ sha256 }) => !own.has(sha256));
     return kept.map(({ sha256, bytes }) => ({ sha256, bytes, model: all.find(({ files }) => files.some((file) => file.sha256 === sha256))?.id ?? null }));
   },
   removeStored: async (_call, hashes: string[]) => {
