@@ -6,9 +6,7 @@ use js_sys::{Array, Function, Map, Promise, Uint8Array};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use std::rc::Rc;
-use trimtab_checkpoint::convert::{
-    Conversion, ConvertError, Folder, Options, Quantisation, Sink,
-};
+use trimtab_checkpoint::convert::{Conversion, ConvertError, Folder, Options, Quantisation, Sink};
 use trimtab_checkpoint::manifest::{ManifestFile, WEIGHTS};
 use trimtab_checkpoint::source::LocalFuture;
 use trimtab_checkpoint::{ByteSource, SourceError};
@@ -104,10 +102,17 @@ struct Described<'a> {
     hidden_size: usize,
     /// Longest conversation that the model was made for, in tokens.
     context: usize,
-    /// What is kept in the browser.
-    bytes: u64,
+    bytes: BytesByForm,
     /// What a token of conversation takes in the cache on the processor, in fast arithmetic.
     cache_bytes_per_token: usize,
+}
+
+/// What is kept in the browser, as it is and quantised.
+#[derive(Serialize)]
+struct BytesByForm {
+    kept: u64,
+    q8: Option<u64>,
+    q4: Option<u64>,
 }
 
 /// A model that is ready to be converted.
@@ -139,7 +144,8 @@ impl PreparedModel {
     pub fn description(&self) -> Result<JsValue, JsValue> {
         let Self { conversion } = self;
         let config = &conversion.config;
-        let small: usize = conversion.files.iter().map(|(_, bytes)| bytes.len()).sum();
+        let small = conversion.files.iter().map(|(_, bytes)| bytes.len() as u64);
+        let small: u64 = small.sum();
         let numbers = conversion.tensors().iter();
         to_js(&Described {
             name: conversion.name(),
@@ -150,7 +156,15 @@ impl PreparedModel {
             layers: config.layers,
             hidden_size: config.hidden_size,
             context: config.context,
-            bytes: conversion.weight_bytes() + small as u64,
+            bytes: BytesByForm {
+                kept: conversion.weight_bytes() + small,
+                q8: conversion
+                    .bytes_as(Quantisation::Q8)
+                    .map(|bytes| bytes + small),
+                q4: conversion
+                    .bytes_as(Quantisation::Q4)
+                    .map(|bytes| bytes + small),
+            },
             // Keys and values in f16.
             cache_bytes_per_token: 2 * 2 * config.layers * config.kv_heads * config.head_dim,
         })

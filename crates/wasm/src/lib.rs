@@ -1,6 +1,7 @@
 //! The studio for the page's worker: converts types, nothing else.
 
 mod blob;
+mod conversion;
 mod convert;
 mod device_trial;
 mod hash;

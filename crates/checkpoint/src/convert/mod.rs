@@ -143,6 +143,17 @@ impl Conversion {
         self.plan.bytes()
     }
 
+    /// Length of the weights were they quantised so, in bytes; `None` where they cannot be. Tensors that turn out not to fit
+    /// quantised blocks are kept, and make it a little longer.
+    pub fn bytes_as(&self, quantisation: Quantisation) -> Option<u64> {
+        match &self.source {
+            TensorSource::Gguf(..) => None,
+            TensorSource::Safetensors(files) => {
+                safetensors_folder::bytes_as(files, &self.config, quantisation)
+            }
+        }
+    }
+
     /// The weights that the file will hold.
     pub fn tensors(&self) -> &[OutputTensor] {
         self.plan.tensors()

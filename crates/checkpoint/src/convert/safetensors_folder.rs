@@ -172,6 +172,27 @@ pub async fn read(files: &WeightFiles, tensor: &OutputTensor) -> Result<WeightRo
     })
 }
 
+/// See [`Conversion::bytes_as`].
+pub fn bytes_as(
+    files: &WeightFiles,
+    config: &ModelConfig,
+    quantisation: Quantisation,
+) -> Option<u64> {
+    let weights = Family::of(config).ok()?.weights(config).into_iter();
+    let bytes = weights.map(|weight| {
+        let (_, stored) = files.find(&weight.name)?;
+        let tensor = OutputTensor {
+            encoding: target(&weight, stored.encoding, Some(quantisation)),
+            name: weight.name,
+            rows: weight.rows,
+            cols: weight.cols,
+            vector: weight.vector,
+        };
+        Some(tensor.bytes())
+    });
+    bytes.sum()
+}
+
 fn target(tensor: &ModelWeight, stored: Encoding, quantisation: Option<Quantisation>) -> Encoding {
     match quantisation {
         Some(_) if tensor.vector || !tensor.cols.is_multiple_of(BLOCK) || stored.is_quantised() => {
