@@ -10,6 +10,7 @@ pub mod encoding;
 mod error;
 pub mod family;
 pub mod header;
+pub mod hub;
 pub mod layout;
 pub mod manifest;
 pub mod published_file;

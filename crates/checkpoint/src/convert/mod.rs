@@ -8,6 +8,7 @@ mod gguf_blocks;
 mod gguf_header;
 mod gguf_model;
 mod input;
+pub(crate) mod names;
 pub mod quantise;
 mod safetensors_folder;
 mod tokenizer_json;

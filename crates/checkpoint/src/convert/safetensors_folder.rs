@@ -1,6 +1,7 @@
 //! Hugging Face folders: `config.json`, `tokenizer.json`, one or several safetensors files.
 
 use super::input::Folder;
+use super::names::GENERATION_CONFIG;
 use super::quantise::{Loss, to_q4_1, to_q8_0};
 use super::weight_files::WeightFiles;
 use super::writer::{OutputTensor, WeightPlan};
@@ -217,8 +218,7 @@ async fn add_generation_end_tokens(
     folder: &dyn Folder,
     config: &mut Map<String, Value>,
 ) -> Result<(), ConvertError> {
-    const GENERATION: &str = "generation_config.json";
-    if !folder.has(GENERATION) {
+    if !folder.has(GENERATION_CONFIG) {
         return Ok(());
     }
     let stated = |fields: &Map<String, Value>| match fields.get("eos_token_id") {
@@ -226,7 +226,7 @@ async fn add_generation_end_tokens(
         Some(Value::Array(tokens)) => tokens.clone(),
         Some(token) => vec![token.clone()],
     };
-    let mut tokens = stated(&folder.json(GENERATION).await?);
+    let mut tokens = stated(&folder.json(GENERATION_CONFIG).await?);
     if tokens.is_empty() {
         return Ok(());
     }

@@ -2,6 +2,7 @@
 
 use super::ConvertError;
 use super::input::Folder;
+use super::names::{INDEX, is_weights_of_another_form};
 use crate::error::WeightError;
 use crate::layout::StoredTensor;
 use crate::manifest;
@@ -10,12 +11,6 @@ use crate::weights::WeightFile;
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
-
-const INDEX: &str = "model.safetensors.index.json";
-
-/// Beginnings of files that lie beside a model in many folders: an adapter that was merged into it, and the same model under
-/// its publisher's own names of tensors.
-const OTHERS: [&str; 2] = ["adapter_", "consolidated"];
 
 /// The model's files, opened.
 #[derive(Debug)]
@@ -35,7 +30,7 @@ pub type Found<'a> = (&'a WeightFile<Rc<dyn ByteSource>>, &'a StoredTensor);
 
 impl WeightFiles {
     /// Opens the files that transformers would: `model.safetensors`, or else those of the index; without either, all but
-    /// [`OTHERS`]. `notes` hear of files that are left out.
+    /// [weights of another form](is_weights_of_another_form). `notes` hear of files that are left out.
     ///
     /// # Errors
     /// A folder without weights, a missing file by its name, an index or a header that is not usable.
@@ -58,11 +53,8 @@ impl WeightFiles {
             }
             None if !index.is_empty() => index.values().cloned().collect(),
             None => {
-                let other = |name: &&String| {
-                    let name = name.to_lowercase();
-                    !OTHERS.iter().any(|other| name.starts_with(other))
-                };
-                let parts: BTreeSet<String> = present.iter().filter(other).cloned().collect();
+                let own = |name: &&String| !is_weights_of_another_form(name);
+                let parts: BTreeSet<String> = present.iter().filter(own).cloned().collect();
                 let missing = parts.iter().flat_map(|name| siblings(name)).collect();
                 &parts | &missing
             }
