@@ -5,6 +5,7 @@ mod conversion;
 mod convert;
 mod device_trial;
 mod hash;
+mod hub;
 mod model_files;
 #[cfg(feature = "threads")]
 mod threads;

@@ -3,10 +3,11 @@ import { CONFIG, readCatalogue, type ModelEntry } from "./catalogue.ts";
 import type { FileEntry } from "./download.ts";
 import { choose, convert, describe, isReady, ownModelFiles, type Prepare } from "./conversion.ts";
 import { EngineFailure } from "./failure.ts";
+import { fetchFiles, lookUp } from "./hub.ts";
 import { obtainModel, type ModelFiles, type Tools } from "./model_files.ts";
 import { ownModel } from "./own_folder.ts";
 import { findOwnModel } from "./own_models.ts";
-import type { LoadProgress, ModelDescription, ModelSource, OpenedLink } from "./protocol.ts";
+import type { HubFile, HubModel, LoadProgress, ModelDescription, ModelSource, OpenedLink } from "./protocol.ts";
 import { files, start } from "./started.ts";
 import type { StoreChain } from "./store_chain.ts";
 
@@ -163,6 +164,17 @@ async function ownFiles(
 async function prepare(): Promise<Prepare> {
   const { PreparedModel } = await program();
   return (files, asked) => PreparedModel.prepare(files, asked) as unknown as ReturnType<Prepare>;
+}
+
+/** The hub is no part of the page's own files, of which a page in one file brings all. */
+const hubFetch: Tools["fetch"] = (url, init) => fetch(url, init);
+
+export async function lookUpModel(name: string): Promise<HubModel> {
+  return lookUp(name, await program(), hubFetch, AbortSignal.timeout(30_000));
+}
+
+export async function fetchModel(name: string, wanted: readonly HubFile[], signal: AbortSignal, onProgress: (progress: LoadProgress) => void): Promise<File[]> {
+  return fetchFiles(name, wanted, await program(), { ...(await tools()), fetch: hubFetch }, signal, onProgress);
 }
 
 /** What a visitor's files are; null where they can be loaded as they are and come with a manifest. */

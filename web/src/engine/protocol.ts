@@ -51,6 +51,29 @@ export interface ModelDescription {
   cacheBytesPerToken: number;
 }
 
+/** A file of a model on the Hugging Face hub. */
+export interface HubFile {
+  path: string;
+  address: string;
+  bytes: number;
+  /** Null for small files, of which the hub lists none. */
+  sha256: string | null;
+}
+
+/** A model on the Hugging Face hub. */
+export interface HubModel {
+  /** `owner/name` */
+  name: string;
+  /** Its page. */
+  page: string;
+  /** As its owner states it; null where nobody does. */
+  licence: string | null;
+  /** Files that make the model together, or of which each is the model in another form. */
+  files: { model: HubFile[] } | { oneOf: HubFile[] };
+  /** The version that the files are of. */
+  commit: string;
+}
+
 export interface LoadOptions {
   backend: Backend | "auto";
   precision: Precision;
@@ -135,6 +158,10 @@ export interface Engine extends Omit<StudioVerbs, "replayLink" | "openReport"> {
   catalogue(): Promise<ModelCard[]>;
   /** What the files of a model are, and what the model needs; of the weights, the headers alone are read. Null for files that need no conversion and say what they are. */
   describeModel(files: File[]): Promise<ModelDescription | null>;
+  /** What the Hugging Face hub has under a name (`owner/name[@revision][:file]`). Asks the hub, and needs the network. */
+  lookUpModel(name: string): Promise<HubModel>;
+  /** Fetches such files, and gives them as if they had been chosen. {@link cancelLoad} ends it; what has arrived is kept. */
+  fetchModel(name: string, files: HubFile[], onProgress: (progress: LoadProgress) => void): Promise<File[]>;
   load(source: ModelSource, options: LoadOptions, onProgress: (progress: LoadProgress) => void): Promise<LoadedModel>;
   cancelLoad(): Promise<void>;
   /** Gives the last answer that was asked for and is not there yet another plan for its steered column, from the next token not yet queued. */

@@ -3,15 +3,17 @@
 use super::input::Folder;
 use super::names::GENERATION_CONFIG;
 use super::quantise::{Loss, to_q4_1, to_q8_0};
-use super::weight_files::WeightFiles;
+use super::weight_files::{Found, WeightFiles};
 use super::writer::{OutputTensor, WeightPlan};
 use super::{Conversion, ConvertError, Described, Quantisation, TensorSource, pretty};
 use crate::config::ModelConfig;
 use crate::encoding::{BLOCK, Encoding};
 use crate::family::{Family, ModelWeight, WeightRole, is_redundant};
+use crate::layout::StoredTensor;
 use crate::manifest;
 use crate::weights::{WeightRows, same_numbers};
 use serde_json::{Map, Value};
+use std::ops::Range;
 
 pub async fn prepare(
     folder: &dyn Folder,
@@ -85,8 +87,7 @@ pub async fn prepare(
             ));
         }
         if encoding != stored.encoding {
-            let values = dequantised(&file.read_rows(stored, 0..stored.rows).await?);
-            let kept = match Loss::of(&values, encoding) {
+            let kept = match loss((*file, *stored), encoding).await? {
                 None => None,
                 Some(Loss::TooLarge) => Some("too large"),
                 // Rows of tokens that no text of the training had are next to zero, and may be.
@@ -162,15 +163,45 @@ pub async fn read(files: &WeightFiles, tensor: &OutputTensor) -> Result<WeightRo
     let Some((file, stored)) = files.find(&tensor.name) else {
         return Err(files.missing(&tensor.name).into());
     };
-    let rows = file.read_rows(stored, 0..stored.rows).await?;
-    if rows.encoding == tensor.encoding {
-        return Ok(rows);
+    if stored.encoding == tensor.encoding {
+        return Ok(file.read_rows(stored, 0..stored.rows).await?);
     }
-    let values = dequantised(&rows);
-    Ok(match tensor.encoding {
-        Encoding::Q4_1 => to_q4_1(&values, rows.rows, rows.cols),
-        _ => to_q8_0(&values, rows.rows, rows.cols),
-    })
+    let mut whole = WeightRows::none(tensor.encoding, tensor.cols);
+    whole.reserve(tensor.rows);
+    for rows in pieces(stored) {
+        let count = rows.len();
+        let values = dequantised(&file.read_rows(stored, rows).await?);
+        whole.append(&match tensor.encoding {
+            Encoding::Q4_1 => to_q4_1(&values, count, tensor.cols),
+            _ => to_q8_0(&values, count, tensor.cols),
+        });
+    }
+    Ok(whole)
+}
+
+/// Runs of rows that make a piece together: as numbers in f32 they take more memory than a whole tensor may.
+fn pieces(stored: &StoredTensor) -> impl Iterator<Item = Range<usize>> {
+    let step = (PIECE / stored.cols.max(1)).max(1);
+    let rows = stored.rows;
+    (0..rows)
+        .step_by(step)
+        .map(move |first| first..rows.min(first + step))
+}
+
+/// Numbers of a piece.
+const PIECE: usize = 1 << 20;
+
+/// What is lost of a tensor in quantised blocks, beyond ordinary rounding.
+async fn loss((file, stored): Found<'_>, encoding: Encoding) -> Result<Option<Loss>, ConvertError> {
+    let mut found = None;
+    for rows in pieces(stored) {
+        let values = dequantised(&file.read_rows(stored, rows).await?);
+        match Loss::of(&values, encoding) {
+            Some(Loss::TooLarge) => return Ok(Some(Loss::TooLarge)),
+            loss => found = found.or(loss),
+        }
+    }
+    Ok(found)
 }
 
 /// See [`Conversion::bytes_as`].

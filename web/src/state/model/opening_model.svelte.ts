@@ -1,6 +1,6 @@
-/** A model of the visitor's own that is about to be opened: what its files are, and in which form it is to be kept. */
+/** A model of the visitor's own that is about to be opened: from where, what its files are, and in which form it is to be kept. */
 import { directFiles } from "../../engine/folder_paths.ts";
-import type { Engine, Failure, ModelDescription, ModelSource, Quantisation } from "../../engine/protocol.ts";
+import type { Engine, Failure, HubFile, HubModel, LoadProgress, ModelDescription, ModelSource, Quantisation } from "../../engine/protocol.ts";
 import { asFailure } from "./failure.ts";
 
 export type Form = "kept" | Quantisation;
@@ -17,11 +17,21 @@ export class OpeningModel {
   description: ModelDescription | null = $state.raw(null);
   failure: Failure | null = $state.raw(null);
   form: Form = $state("kept");
+  /** What was typed as a name on the hub. */
+  name: string = $state("");
+  /** What the hub has under it. */
+  found: HubModel | null = $state.raw(null);
+  /** The file that was chosen among several forms. */
+  path: string = $state("");
+  fetching: LoadProgress | "begun" | null = $state.raw(null);
   #files: File[] = [];
+  /** Hashes of what was fetched: once the model is converted nobody needs it. */
+  #fetched: string[] = [];
 
   constructor(
     private readonly engine: Engine,
-    private readonly load: (source: ModelSource) => void,
+    /** True when the model is there afterwards. */
+    private readonly load: (source: ModelSource) => Promise<boolean>,
   ) {}
 
   /** Bytes that are kept, and that the weights take while the model runs. */
@@ -44,8 +54,53 @@ export class OpeningModel {
 
   show(): void {
     this.open = true;
-    this.description = this.failure = null;
-    this.#files = [];
+    this.description = this.failure = this.found = null;
+    this.#files = this.#fetched = [];
+  }
+
+  /** Files to be fetched; none before one of several forms is chosen. */
+  get wanted(): readonly HubFile[] {
+    const files = this.found?.files;
+    if (files === undefined) return [];
+    return "model" in files ? files.model : files.oneOf.filter(({ path }) => path === this.path);
+  }
+
+  /** Asks the hub what it has under the name. */
+  async lookUp(): Promise<void> {
+    this.failure = this.found = null;
+    this.looking = true;
+    try {
+      const found = await this.engine.lookUpModel(this.name);
+      this.path = "oneOf" in found.files ? (found.files.oneOf[0]?.path ?? "") : "";
+      this.found = found;
+    } catch (thrown) {
+      this.failure = asFailure(thrown);
+    } finally {
+      this.looking = false;
+    }
+  }
+
+  /** Fetches what was looked up, and looks at it as if it had been chosen. */
+  async fetch(): Promise<void> {
+    const { found, wanted } = this;
+    if (found === null || wanted.length === 0) return;
+    this.failure = null;
+    this.fetching = "begun";
+    try {
+      const files = await this.engine.fetchModel(found.name, $state.snapshot(wanted) as HubFile[], (progress) => (this.fetching = progress));
+      this.fetching = null;
+      await this.take(files);
+      this.#fetched = wanted.flatMap(({ sha256 }) => (sha256 === null ? [] : [sha256]));
+    } catch (thrown) {
+      this.failure = asFailure(thrown);
+    } finally {
+      this.fetching = null;
+    }
+  }
+
+  /** What has arrived is kept: another try goes on from there. */
+  async stop(): Promise<void> {
+    await this.engine.cancelLoad();
   }
 
   /** Looks at files that were chosen or dropped. What says itself what it is, and is in our form, is loaded at once. */
@@ -72,6 +127,10 @@ export class OpeningModel {
     this.open = false;
     const { form } = this;
     const asked = this.description === null || form === "kept" ? {} : { quantisation: form };
-    this.load({ kind: "directory", files: this.#files, ...asked });
+    void this.#loadAndTidy({ kind: "directory", files: this.#files, ...asked }, this.#fetched);
+  }
+
+  async #loadAndTidy(source: ModelSource, fetched: string[]): Promise<void> {
+    if ((await this.load(source)) && fetched.length > 0) await this.engine.removeStored(fetched).catch(() => undefined);
   }
 }

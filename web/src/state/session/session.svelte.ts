@@ -38,7 +38,7 @@ export class Session {
     made: TraitStore<OwnTrait, OwnTraitParts> = memoryTraits(),
   ) {
     this.model = new ModelState(engine, this.preferences);
-    this.opening = new OpeningModel(engine, (source) => void this.load(source));
+    this.opening = new OpeningModel(engine, (source) => this.load(source));
     this.model.onRemoved = (names) => this.forget(names);
     this.workshop = new Workshop(engine, made, this.model, (count) => this.makeRoom(count));
     const before = recallTab();
@@ -119,8 +119,11 @@ export class Session {
     this.view.by = by;
   }
 
-  async load(source: Parameters<ModelState["load"]>[0]): Promise<void> {
-    if (await this.model.load(source)) await this.afterLoad();
+  /** Loads a model; true when it is there afterwards. */
+  async load(source: Parameters<ModelState["load"]>[0]): Promise<boolean> {
+    const loaded = await this.model.load(source);
+    if (loaded) await this.afterLoad();
+    return loaded;
   }
 
   async loadAgain(): Promise<void> {

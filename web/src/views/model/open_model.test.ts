@@ -38,6 +38,17 @@ describe("a model of the visitor's own", () => {
     expect(screen.getByRole("button", { name: "Choose a GGUF file" })).toBeTruthy();
   });
 
+  it("is looked up on the hub by its name, and fetched only when that is asked for", async () => {
+    await opened();
+    await fireEvent.input(screen.getByLabelText(/Or by its name/), { target: { value: "owner/small-GGUF" } });
+    await fireEvent.click(screen.getByRole("button", { name: "Look it up" }));
+    const forms: HTMLSelectElement = await screen.findByLabelText("Which form");
+    expect([...forms.options].map(({ text }) => text)).toEqual(["small-Q4_K_M.gguf · 271 MB", "small-Q8_0.gguf · 386 MB"]);
+    await fireEvent.change(forms, { target: { value: "small-Q8_0.gguf" } });
+    await fireEvent.click(screen.getByRole("button", { name: "Fetch 386 MB from huggingface.co" }));
+    await screen.findByText("SmolLM2 360M Instruct");
+  });
+
   it("is taken where it is dropped", async () => {
     await opened();
     const dropped = file("dropped.gguf");
