@@ -68,8 +68,9 @@ pub async fn prepare(folder: &dyn Folder, name: &str) -> Result<Conversion, Conv
             vector: tensor.vector,
         });
     }
-    notes.extend(changed.iter().map(|(change, count)| {
-        format!("{count} tensors were dequantised and stored again: {change}")
+    notes.extend(changed.iter().map(|(change, count)| match count {
+        1 => format!("a tensor was dequantised and stored again: {change}"),
+        _ => format!("{count} tensors were dequantised and stored again: {change}"),
     }));
     let weights = expected.into_iter();
     Ok(Conversion {
