@@ -193,7 +193,7 @@ fn damage_is_found_and_style_is_not_taken_for_it() {
     let mut counts = [(0, 0); 4];
     with_session(&CPU_EXACT, |session| {
         for pack in &packs {
-            let record = ContrastRecord::parse(&bytes(&format!("models/vectors/{pack}"))).unwrap();
+            let record = ContrastRecord::parse(&bytes(format!("models/vectors/{pack}"))).unwrap();
             let mut judge = Judge::new(session, record);
             let bands = judge.bands();
             let kept = judge.kept();
