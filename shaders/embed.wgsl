@@ -35,19 +35,22 @@ fn weight_of(block: Block, within: u32) -> f32 {
     return number * select(block.scale.x, block.scale.y, high) + block.scale.z;
 }
 
-fn weight_f16(words: array<vec4<u32>, 4>, within: u32) -> f32 {
+fn weight_f16(block: array<vec4<u32>, 4>, within: u32) -> f32 {
+    var words = block;
     let quarter = words[within / 8u];
     let pair = select(quarter.xy, quarter.zw, (within / 4u) % 2u == 1u);
     return f16_pair(pair.x, pair.y)[within % 4u];
 }
 
-fn weight_bf16(words: array<vec4<u32>, 4>, within: u32) -> f32 {
+fn weight_bf16(block: array<vec4<u32>, 4>, within: u32) -> f32 {
+    var words = block;
     let quarter = words[within / 8u];
     let pair = select(quarter.xy, quarter.zw, (within / 4u) % 2u == 1u);
     return bf16_pair(pair.x, pair.y)[within % 4u];
 }
 
-fn weight_f32(words: array<vec4<u32>, 8>, within: u32) -> f32 {
+fn weight_f32(block: array<vec4<u32>, 8>, within: u32) -> f32 {
+    var words = block;
     return bitcast<f32>(words[within / 4u][within % 4u]);
 }
 

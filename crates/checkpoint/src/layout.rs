@@ -160,7 +160,10 @@ fn plain_encoding(dtype: Dtype) -> Option<Encoding> {
 fn quantised_encoding(header: &Header, name: &str, part: &str) -> Result<Encoding, WeightError> {
     let has = |end: &str| header.parts.contains_key(&format!("{name}.{end}"));
     let version = |layout: &str| layout.split(':').next().map(str::to_owned);
-    let written = header.metadata.get(LAYOUT_KEY).and_then(|text| version(text));
+    let written = header
+        .metadata
+        .get(LAYOUT_KEY)
+        .and_then(|text| version(text));
     let known = [LAYOUT, LAYOUT_2].map(version);
     if written.is_none() || !known.contains(&written) {
         return Err(tensor_error(

@@ -144,7 +144,12 @@ impl File {
                 let minima = halves(rows * encoding.minima(cols), -spread);
                 let width = encoding.data_bytes(cols);
                 let data = noise.bytes(rows * width);
-                self.part(&format!("{name}.{}", block.part), "U8", &[rows, width], &data);
+                self.part(
+                    &format!("{name}.{}", block.part),
+                    "U8",
+                    &[rows, width],
+                    &data,
+                );
                 let shape = [rows, encoding.scales(cols)];
                 self.part(&format!("{name}.scale"), "F16", &shape, &scales);
                 if encoding.has_min() {

@@ -160,6 +160,14 @@ impl GgufFile {
         }
     }
 
+    pub fn flag(&self, key: &str) -> Result<Option<bool>, ConvertError> {
+        match self.value(key) {
+            None => Ok(None),
+            Some(Value::Bool(flag)) => Ok(Some(*flag)),
+            Some(_) => Err(self.misunderstood(key, "yes or no")),
+        }
+    }
+
     /// Names of all tensors, sorted.
     pub fn tensor_names(&self) -> impl Iterator<Item = &str> {
         self.header.tensors.keys().map(String::as_str)
@@ -287,7 +295,9 @@ impl GgufFile {
         for first in (0..tensor.rows).step_by(step) {
             let count = step.min(tensor.rows - first);
             let at = (first as u64).checked_mul(width as u64);
-            let at = at.and_then(|at| info.at.checked_add(at)).ok_or_else(outside)?;
+            let at = at
+                .and_then(|at| info.at.checked_add(at))
+                .ok_or_else(outside)?;
             let bytes = self.bytes.read_now(at, count * width);
             let bytes = bytes.map_err(|error| wrong(tensor, error.to_string()))?;
             // Not before something of it was found: a header may claim any size.

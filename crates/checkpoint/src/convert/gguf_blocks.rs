@@ -65,7 +65,11 @@ impl Kind {
             34 => "TQ1_0",
             35 => "TQ2_0",
             39 => "MXFP4",
-            _ => return self.stored().map_or(format!("type {}", self.0), |kind| kind.name.into()),
+            _ => {
+                return self
+                    .stored()
+                    .map_or(format!("type {}", self.0), |kind| kind.name.into());
+            }
         };
         name.into()
     }
@@ -279,7 +283,8 @@ fn q3_k(block: &[u8], each: &mut dyn FnMut([f32; BLOCK])) {
     for part in 0..8 {
         each(std::array::from_fn(|j| {
             let at = part * 2 + j / 16;
-            let scale = packed[at % 8] >> (at / 8 * 4) & 15 | (packed[8 + at % 4] >> (at / 4 * 2) & 3) << 4;
+            let scale =
+                packed[at % 8] >> (at / 8 * 4) & 15 | (packed[8 + at % 4] >> (at / 4 * 2) & 3) << 4;
             let stored = low[part / 4 * 32 + j] >> (part % 4 * 2) & 3 | (high[j] >> part & 1) << 2;
             d * (f32::from(scale) - 32.0) * (f32::from(stored) - 4.0)
         }));

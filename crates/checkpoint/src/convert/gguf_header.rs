@@ -97,10 +97,7 @@ impl GgufHeader {
             let mut shape = Vec::new();
             for _ in 0..dimensions {
                 let size = usize::try_from(cursor.length().await?);
-                shape.insert(
-                    0,
-                    size.map_err(|_| broken(format!("{name} is too large")))?,
-                );
+                shape.insert(0, size.map_err(|_| broken(format!("{name} is too large")))?);
             }
             let kind = Kind(cursor.u32().await?);
             infos.push((name, kind, shape, cursor.u64().await?));

@@ -4,10 +4,12 @@
 mod gguf;
 mod gguf_blocks;
 mod gguf_header;
+mod pre_tokenizers;
 pub mod quantise;
 mod safetensors_directory;
 mod tokenizer_json;
 pub mod torch_tensor;
+mod vocabulary;
 mod weight_files;
 mod writer;
 
@@ -23,6 +25,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use tokenizer_json::VocabularyError;
+use vocabulary::Vocabulary;
 use writer::{OutputTensor, write_weights};
 
 /// Why a model could not be converted.
@@ -38,6 +42,8 @@ pub enum ConvertError {
     Write { path: PathBuf, reason: String },
     #[error("the converted model is not usable: {0}")]
     Output(String),
+    #[error(transparent)]
+    Vocabulary(VocabularyError),
     #[error(transparent)]
     Config(#[from] ConfigError),
     #[error(transparent)]
@@ -66,6 +72,8 @@ pub struct Options {
     pub name: Option<String>,
     pub licence: Option<String>,
     pub source: Option<String>,
+    /// Of a GGUF file, where it is known; else the file is read through once more for it.
+    pub source_sha256: Option<String>,
 }
 
 /// The bytes of the weight file that are written, and all of them.
@@ -136,7 +144,7 @@ fn convert_into(
             reason: "weights of a GGUF file are kept as they are; only a safetensors directory can be quantised".into(),
         });
     } else {
-        convert_gguf(input, directory, progress)?
+        convert_gguf(input, directory, options, progress)?
     };
     finish(directory, described, options)
 }
@@ -147,12 +155,14 @@ struct Described {
     name: String,
     licence: Option<String>,
     source: String,
+    source_sha256: Option<String>,
     notes: Vec<String>,
 }
 
 fn convert_gguf(
     input: &Path,
     directory: &Path,
+    options: &Options,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Described, ConvertError> {
     let gguf = GgufFile::open(input)?;
@@ -174,7 +184,12 @@ fn convert_gguf(
             reason: error.to_string(),
         })?
     } else {
-        tokenizer_json::tokenizer_json(&gguf, &mut notes)?
+        tokenizer_json::tokenizer_json(&Vocabulary::of(&gguf)?, architecture, &mut notes).map_err(
+            |error| match error {
+                ConvertError::Vocabulary(reason) => gguf.unsupported(reason.to_string()),
+                other => other,
+            },
+        )?
     };
     write_file(directory, manifest::TOKENIZER, &tokenizer)?;
     let tokenizer_config = BTreeMap::from([
@@ -241,7 +256,12 @@ fn convert_gguf(
             })
         },
     )?;
+    let source_sha256 = match &options.source_sha256 {
+        Some(known) => known.clone(),
+        None => hash_input(input)?.1,
+    };
     Ok(Described {
+        source_sha256: Some(source_sha256),
         name: gguf.text("general.name")?.unwrap_or("unnamed").into(),
         licence: gguf.text("general.license")?.map(Into::into),
         source: file_name(input),
@@ -265,10 +285,7 @@ fn finish(
     ] {
         let full = directory.join(path);
         if full.is_file() {
-            let (bytes, sha256) = hash_file(&full).map_err(|error| ConvertError::Read {
-                path: full,
-                reason: error.to_string(),
-            })?;
+            let (bytes, sha256) = hash_input(&full)?;
             files.push(ManifestFile {
                 path: path.into(),
                 bytes,
@@ -285,6 +302,7 @@ fn finish(
             .or(described.licence)
             .unwrap_or_else(|| "unknown".into()),
         source: options.source.clone().unwrap_or(described.source),
+        source_sha256: described.source_sha256,
         files,
         notes: described.notes,
     };
@@ -292,6 +310,13 @@ fn finish(
     Manifest::from_json(&json)?;
     write_file(directory, manifest::MANIFEST, &json)?;
     Ok(manifest)
+}
+
+fn hash_input(path: &Path) -> Result<(u64, String), ConvertError> {
+    hash_file(path).map_err(|error| ConvertError::Read {
+        path: path.into(),
+        reason: error.to_string(),
+    })
 }
 
 /// Length and lower-case hexadecimal sha256 of a file, read in pieces.

@@ -177,6 +177,7 @@ pub(super) fn convert(
         name: file_name(input),
         licence: None,
         source: file_name(input),
+        source_sha256: None,
         notes,
     })
 }

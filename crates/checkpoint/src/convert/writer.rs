@@ -99,7 +99,8 @@ pub fn write_weights(
     };
     let mut file = BufWriter::with_capacity(1 << 20, File::create(path).map_err(failed)?);
     let layout = layout_of(tensors.iter().map(|tensor| tensor.encoding));
-    let header = header_json(&infos, layout).map_err(|error| ConvertError::Output(error.to_string()))?;
+    let header =
+        header_json(&infos, layout).map_err(|error| ConvertError::Output(error.to_string()))?;
     file.write_all(&(header.len() as u64).to_le_bytes())
         .and_then(|()| file.write_all(&header))
         .map_err(failed)?;

@@ -168,10 +168,20 @@ fn quantised_tensors_need_all_their_parts_in_shape() {
     // Without the description of the layout, or with another version's, nothing is guessed.
     let parts =
         json!({"w.q8": tensor("U8", &[1, 32], 0, 32), "w.scale": tensor("F16", &[1, 1], 32, 34)});
-    refused(parts.clone(), 34, "w.q8", "describes no layout that this version knows");
+    refused(
+        parts.clone(),
+        34,
+        "w.q8",
+        "describes no layout that this version knows",
+    );
     let mut other = parts.clone();
     other["__metadata__"] = json!({LAYOUT_KEY: "3: something else"});
-    refused(other, 34, "w.q8", "describes no layout that this version knows");
+    refused(
+        other,
+        34,
+        "w.q8",
+        "describes no layout that this version knows",
+    );
     let whole = open(file(&with(parts), 34)).unwrap();
     let stored = whole.tensor("w").unwrap();
     assert_eq!(

@@ -121,7 +121,7 @@ fn row_q4<D: DotProduct, const N: usize>(
     let (nibbles, _) = matrix.data.as_chunks::<{ BLOCK / 2 }>();
     let mut sums = [0.0; N];
     for blocks in chunks(matrix) {
-        let BlockNumbers { scales, mins } = &mut *numbers;
+        let BlockNumbers { scales, mins, .. } = &mut *numbers;
         let scales = &mut scales[..blocks.len()];
         // Sums are padded with zeros, and so must these be.
         if let Some(last) = mins.get_mut(blocks.len() / SUMS) {

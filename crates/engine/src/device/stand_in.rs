@@ -297,7 +297,12 @@ impl File {
             8 => Vec::new(),
             _ => noise.halves(rows * cols / BLOCK, -spread),
         };
-        self.part(&format!("{name}.{}", form.part), "U8", &[rows, width], &data);
+        self.part(
+            &format!("{name}.{}", form.part),
+            "U8",
+            &[rows, width],
+            &data,
+        );
         self.part(&format!("{name}.scale"), "F16", &[rows, scales], &halves);
         if encoding.has_min() {
             let shape = [rows, encoding.minima(cols)];

@@ -39,7 +39,8 @@ fn each_kernel(see: &mut dyn FnMut(Precision, &Planned, &str)) {
             // The last as 4-bit files have it: values' weights are finer than those of queries and keys.
             let forms = Form::ALL.map(|form| [form; 3]).into_iter();
             let forms = forms.chain([[Form::Q4, Form::Q4, Form::Q6]]);
-            let forms = forms.filter(|forms| precision == Precision::Exact || forms[0].is_quantised());
+            let forms =
+                forms.filter(|forms| precision == Precision::Exact || forms[0].is_quantised());
             let variants = Variant::candidates(false)
                 .iter()
                 .filter(|one| one.exists(precision, true));
@@ -87,7 +88,9 @@ fn shape_of(matrix: Matrix, forms: &[Form], config: &ModelConfig, biased: bool) 
     };
     let biases = if biased { 2 * pairs.rows() } else { 0 };
     match matrix {
-        Matrix::Embedding | Matrix::Head => MatrixShape::new(forms, &plain(config.vocab_size), d, 0),
+        Matrix::Embedding | Matrix::Head => {
+            MatrixShape::new(forms, &plain(config.vocab_size), d, 0)
+        }
         Matrix::Qkv(_) => MatrixShape::new(forms, &pairs, d, biases),
         Matrix::Output(_) => MatrixShape::new(forms, &plain(d), attention, 0),
         Matrix::GateUp(_) => MatrixShape::new(forms, &RowOrder::Interleaved { rows: ffn }, d, 0),

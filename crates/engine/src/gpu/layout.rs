@@ -395,10 +395,13 @@ pub fn place_row(
         }
         let (integers, above) = bytes.split_at(16 * form.vec4s());
         place(block, integers);
-        put(0, match form.split() {
-            true => pair(first, scale(1)),
-            false => pair(first, min),
-        });
+        put(
+            0,
+            match form.split() {
+                true => pair(first, scale(1)),
+                false => pair(first, min),
+            },
+        );
         for (word, source) in above.as_chunks::<4>().0.iter().enumerate() {
             put(1 + word, u32::from_le_bytes(*source));
         }
