@@ -3,13 +3,14 @@ import type { Plugin } from "vite";
 import { VitePWA } from "vite-plugin-pwa";
 import { defineConfig } from "vitest/config";
 
-/** Only the page's own files, and WebAssembly; nothing inline, nothing from elsewhere. */
+/** Only the page's own files, and WebAssembly; nothing inline, nothing from elsewhere but models that a visitor asks for. */
 const contentSecurityPolicy = [
   "default-src 'none'",
   "script-src 'self' 'wasm-unsafe-eval'",
   "style-src 'self'",
   "img-src 'self' data:",
-  "connect-src 'self'",
+  // The hub, and the hosts that it sends large files from; asked only where a visitor looks up a model by its name.
+  "connect-src 'self' https://huggingface.co https://*.huggingface.co https://*.hf.co",
   "worker-src 'self'",
   "manifest-src 'self'",
   "base-uri 'none'",

@@ -4,11 +4,13 @@ import { address, expect, newVisitor, test } from "./browser.ts";
 import { answerAt, ask, startModel } from "./conversation.ts";
 
 const SIZES = [
+  { width: 390, height: 844 },
   { width: 720, height: 450 },
   { width: 844, height: 390 },
   { width: 1024, height: 768 },
   { width: 1280, height: 720 },
   { width: 1366, height: 650 },
+  { width: 1440, height: 900 },
 ];
 const LESSON = "Lesson: What is a direction?";
 

@@ -5,12 +5,12 @@
 
 pub mod chat;
 pub mod config;
-#[cfg(all(feature = "convert", not(target_arch = "wasm32")))]
 pub mod convert;
 pub mod encoding;
 mod error;
 pub mod family;
 pub mod header;
+pub mod hub;
 pub mod layout;
 pub mod manifest;
 pub mod published_file;

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::rc::Rc;
 
 /// A future that need not be `Send`: in a browser, byte sources hold JavaScript objects.
 pub type LocalFuture<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
@@ -27,6 +28,16 @@ pub trait ByteSource {
     fn length(&self) -> u64;
     /// Reads exactly `length` bytes from `offset`, or fails.
     fn read(&self, offset: u64, length: usize) -> LocalFuture<'_, Result<Vec<u8>, SourceError>>;
+}
+
+impl ByteSource for Rc<dyn ByteSource> {
+    fn length(&self) -> u64 {
+        self.as_ref().length()
+    }
+
+    fn read(&self, offset: u64, length: usize) -> LocalFuture<'_, Result<Vec<u8>, SourceError>> {
+        self.as_ref().read(offset, length)
+    }
 }
 
 /// Bytes already in memory: tests, and small files.
@@ -84,7 +95,7 @@ impl FileSource {
         })
     }
 
-    pub(crate) fn read_now(&self, offset: u64, length: usize) -> Result<Vec<u8>, SourceError> {
+    fn read_now(&self, offset: u64, length: usize) -> Result<Vec<u8>, SourceError> {
         let end = offset.saturating_add(length as u64);
         if end > self.length {
             return Err(SourceError::OutOfBounds {

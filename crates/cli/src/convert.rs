@@ -5,7 +5,8 @@ use crate::progress;
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 use std::path::PathBuf;
-use trimtab_checkpoint::convert::{Options, Quantisation, convert};
+use trimtab_checkpoint::convert::directory::convert;
+use trimtab_checkpoint::convert::{Options, Quantisation};
 
 #[derive(Debug, Args)]
 pub struct Arguments {

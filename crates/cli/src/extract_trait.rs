@@ -191,10 +191,9 @@ fn begin(
         let named = || contrast.display().to_string();
         let bytes = read_bounded(contrast, MAX_RECORD_BYTES as u64)?;
         let record = ContrastRecord::parse(&bytes).with_context(named)?;
-        record
-            .is_for(&pack, &settings, &model_sha256)
-            .with_context(named)?;
-        return Ok(record);
+        return record
+            .continued(&pack, &settings, &model_sha256)
+            .with_context(named);
     }
     let shared = open_neutral(neutral, &model_sha256)?;
     Ok(ContrastRecord::new(pack, model_sha256, settings, shared)?)

@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
-use trimtab_checkpoint::convert::{Options, convert, hash_file};
+use trimtab_checkpoint::convert::Options;
+use trimtab_checkpoint::convert::directory::{convert, hash_file};
 use trimtab_checkpoint::manifest::{MANIFEST, MAX_MANIFEST_BYTES, Manifest};
 
 /// Files whose sha256 is known, so that a start need not read them through.

@@ -8,7 +8,7 @@ use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use serde::de::DeserializeOwned;
 use std::path::PathBuf;
-use trimtab_checkpoint::convert::hash_file;
+use trimtab_checkpoint::convert::directory::hash_file;
 use trimtab_checkpoint::manifest::{self, Manifest};
 use trimtab_checkpoint::{ChatTemplate, FileSource, ModelConfig, Tokenizer, WeightFile};
 use trimtab_engine::engine::LoadProgress;

@@ -2,7 +2,7 @@
 
 use std::io::{IsTerminal, Write};
 use std::time::Instant;
-use trimtab_checkpoint::convert::Progress;
+use trimtab_checkpoint::convert::directory::Progress;
 use trimtab_checkpoint::source::LocalFuture;
 use trimtab_studio::generation::GenerateEvent;
 use trimtab_studio::links::LinkEvent;

@@ -9,7 +9,7 @@ use axum::http::header::CONTENT_TYPE;
 use axum::routing::get;
 use serde_json::{Value, json};
 use tower_http::services::ServeFile;
-use trimtab_checkpoint::convert::hash_file;
+use trimtab_checkpoint::convert::directory::hash_file;
 use trimtab_checkpoint::manifest::{
     CHAT_TEMPLATE, CONFIG, MANIFEST, Manifest, ManifestFile, TOKENIZER, TOKENIZER_CONFIG, WEIGHTS,
 };

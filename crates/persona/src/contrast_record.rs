@@ -367,18 +367,21 @@ impl ContrastRecord {
         Ok(())
     }
 
-    /// Whether making can go on with this record on that model, for that pack and those settings.
-    pub fn is_for(
-        &self,
+    /// The record to go on with on that model, for that pack and those settings. Evaluation questions may be other ones: no
+    /// response answers them, and the record takes the pack's.
+    pub fn continued(
+        mut self,
         pack: &TraitPack,
         settings: &ResponseSettings,
         model_sha256: &str,
-    ) -> Result<(), RecordError> {
+    ) -> Result<Self, RecordError> {
         self.is_of(model_sha256)?;
+        let evaluation = &mut self.pack.questions.evaluation;
+        evaluation.clone_from(&pack.questions.evaluation);
         if self.pack != *pack || self.settings != *settings {
             return Err(RecordError::OtherRun);
         }
-        Ok(())
+        Ok(self)
     }
 
     pub fn is_of(&self, model_sha256: &str) -> Result<(), RecordError> {
@@ -679,18 +682,22 @@ pub(crate) mod tests {
             "{error}"
         );
         let record = judged();
-        record.is_for(&pack(), &settings(), "model").unwrap();
+        let mut asked = pack();
+        asked.questions.evaluation.push("Another question?".into());
+        let continued = record.clone().continued(&asked, &settings(), "model");
+        assert_eq!(continued.unwrap().pack, asked);
         assert!(matches!(
-            record.is_for(&pack(), &settings(), "other"),
+            record.clone().continued(&pack(), &settings(), "other"),
             Err(RecordError::OtherModel { .. })
         ));
         let other = ResponseSettings {
             seed: 2,
             ..settings()
         };
-        assert!(matches!(
-            record.is_for(&pack(), &other, "model"),
-            Err(RecordError::OtherRun)
-        ));
+        asked.questions.extraction.push("And another?".into());
+        for (pack, settings) in [(pack(), other), (asked, settings())] {
+            let refused = record.clone().continued(&pack, &settings, "model");
+            assert!(matches!(refused, Err(RecordError::OtherRun)));
+        }
     }
 }

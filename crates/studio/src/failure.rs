@@ -1,6 +1,7 @@
 //! Errors as a person meets them: what happened, in a sentence, and what kind of thing it is.
 
 use serde::{Deserialize, Serialize};
+use trimtab_checkpoint::convert::ConvertError;
 use trimtab_checkpoint::manifest::ManifestError;
 use trimtab_checkpoint::{ChatError, ConfigError, SourceError, TokenizerError, WeightError};
 use trimtab_engine::EngineError;
@@ -96,7 +97,7 @@ macro_rules! failures {
     };
 }
 
-failures!(FailureKind::CorruptModel => ConfigError, SourceError, WeightError, TokenizerError, ManifestError);
+failures!(FailureKind::CorruptModel => ConfigError, SourceError, WeightError, TokenizerError, ManifestError, ConvertError);
 failures!(FailureKind::Usage => ChatError, NamedPlanError, VectorFileError, PlanError, LinkError, RecipeError, TraitPackError, RecordError, ControlVectorError, ControlError, BaselineError, PushError, SamplerError, ExtractError, VectorMakingError, CalibrationError, ContrastError, ReplayError);
 
 /// Errors begin in lower case, because others may be put before them; a visitor reads a sentence.

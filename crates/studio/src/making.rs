@@ -169,11 +169,11 @@ impl Session {
         watch: &mut dyn Watch,
     ) -> Result<ContrastSet, Failure> {
         let mut record = match request.contrast {
-            Some(bytes) => {
-                let record = ContrastRecord::parse(&bytes)?;
-                record.is_for(&request.pack, &request.settings, &self.sha256)?;
-                record
-            }
+            Some(bytes) => ContrastRecord::parse(&bytes)?.continued(
+                &request.pack,
+                &request.settings,
+                &self.sha256,
+            )?,
             None => ContrastRecord::new(
                 request.pack,
                 self.sha256.clone(),
@@ -195,7 +195,8 @@ impl Session {
         watch: &mut dyn Watch,
     ) -> Result<Extraction, Failure> {
         let record = ContrastRecord::parse(&request.contrast)?;
-        record.is_for(&request.pack, &record.settings, &self.sha256)?;
+        let settings = record.settings;
+        let record = record.continued(&request.pack, &settings, &self.sha256)?;
         let made = vectors::make(self, &record, request.thresholds, watch).await?;
         Ok(Extraction {
             report: made.report,

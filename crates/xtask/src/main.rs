@@ -90,8 +90,11 @@ enum Task {
     /// Make the recorded run that the page plays before a model is there.
     Record,
     /// Measure how often the verdict on a vector is wrong: of meaningless vectors, and of ones whose effect is counted. Hours;
-    /// what was found is kept, and a stopped run goes on.
-    VerdictError,
+    /// what was found is kept, and a stopped run goes on. Wants the reports that `traits` makes.
+    VerdictError {
+        /// Null vectors of these traits and these planted directions [default: all]
+        names: Vec<String>,
+    },
     /// Make the ready-made traits: contrast sets, vectors and reports in models/vectors. About ten minutes each on two cores.
     Traits {
         /// Only these [default: all of models/traits]
@@ -165,7 +168,7 @@ fn run(task: Task) -> Result<()> {
         }
         Task::Traits { names } => traits::make(&root, &names),
         Task::Lessons => lessons::quote(&root),
-        Task::VerdictError => verdict_error::measure(&root),
+        Task::VerdictError { names } => verdict_error::measure(&root, &names),
         Task::Links => links::make(&root),
         Task::Fuzz { seconds, seed } => links::fuzz(&root, seconds, seed),
     }

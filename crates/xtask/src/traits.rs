@@ -17,28 +17,28 @@ use crate::{model, process};
 /// Where a vector is held against controls that no sweep found a layer and range for: the middle of those that a sweep tries.
 const UNRECOMMENDED_LAYER: &str = "17";
 const UNRECOMMENDED_DOSE: &str = "0.2";
+const KEPT: &str = "target/traits";
 
 /// Makes the named traits, or all of `models/traits`, each in four steps: extract, sweep, controls, predict. What is there is
 /// used: a contrast set, and the answers of a step that was stopped. A vector whose tensor changes stays beside the new one
 /// under its hash, because links name it.
 pub fn make(root: &Path, names: &[String]) -> Result<()> {
     model::ensure_model(root, Programs::Fresh)?;
-    let mut all = names_in(&root.join("models/traits"), ".json")?;
-    all.retain(|name| name != "schema");
+    let all = self::names(root)?;
     if let Some(unknown) = names.iter().find(|name| !all.contains(name)) {
         bail!(
             "there is no trait {unknown:?}; there are {}",
             all.join(", ")
         );
     }
-    let kept = root.join("target/traits");
+    let kept = root.join(KEPT);
     fs::create_dir_all(&kept).with_context(|| kept.display().to_string())?;
     for name in if names.is_empty() { &all } else { names } {
         let files = Files::of(root, name);
         let before = copy_under_hash(&files.vector)?;
         extract(root, &files)?;
         for verb in ["sweep", "controls", "predict"] {
-            study(root, &files, &kept, verb)?;
+            study(root, &files, verb)?;
         }
         if let Some(copy) =
             before.filter(|copy| hashed(&files.vector).is_ok_and(|now| now == *copy))
@@ -48,6 +48,13 @@ pub fn make(root: &Path, names: &[String]) -> Result<()> {
         Catalogue::list_ready_made(root)?;
     }
     Ok(())
+}
+
+/// Names of all trait packs.
+pub fn names(root: &Path) -> Result<Vec<String>> {
+    let mut all = names_in(&root.join("models/traits"), ".json")?;
+    all.retain(|name| name != "schema");
+    Ok(all)
 }
 
 /// Of one trait.
@@ -89,13 +96,11 @@ fn extract(root: &Path, files: &Files) -> Result<()> {
     process::run(&mut extract)
 }
 
-fn study(root: &Path, files: &Files, kept: &Path, verb: &str) -> Result<()> {
+fn study(root: &Path, files: &Files, verb: &str) -> Result<()> {
     let mut study = trimtab(root, verb, files);
     study.arg("--vector").arg(&files.vector);
-    let (recommends, hash) = read_vector(&files.vector)?;
-    // Another vector answers otherwise.
-    let keep = format!("{}.{}.{verb}.json", files.name, &hash[..8]);
-    study.arg("--keep").arg(kept.join(keep));
+    let (recommends, _) = read_vector(&files.vector)?;
+    study.arg("--keep").arg(records(root, &files.name, verb)?);
     let layer = ["--layer", UNRECOMMENDED_LAYER];
     match (verb, recommends) {
         ("sweep", _) | ("controls", true) => study.arg("--store"),
@@ -104,6 +109,13 @@ fn study(root: &Path, files: &Files, kept: &Path, verb: &str) -> Result<()> {
         _ => &mut study,
     };
     process::run(&mut study)
+}
+
+/// The answers that a study of trait `name` keeps; those to another vector lie in another file.
+pub fn records(root: &Path, name: &str, verb: &str) -> Result<PathBuf> {
+    let (_, hash) = read_vector(&Files::of(root, name).vector)?;
+    let kept = root.join(KEPT);
+    Ok(kept.join(format!("{name}.{}.{verb}.json", &hash[..8])))
 }
 
 /// The estimator that a vector file with several is read by.

@@ -1,18 +1,19 @@
 //! How often the verdict is wrong: of vectors that mean nothing, and of vectors whose effect a program can count.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
-use anyhow::{Context, Result};
-use serde::Deserialize;
+use anyhow::{Context, Result, bail};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::files::{names as names_in, read};
+use crate::files::{read, read_json, write};
 use crate::planted::{PLANTED, Planted};
 use crate::program::{self, Programs};
-use crate::{model, process};
+use crate::{model, process, traits};
 
 /// Seeds of stand-ins, far from those of the controls.
 const FIRST_SEED: u32 = 1_000;
@@ -22,11 +23,51 @@ const RANDOM: u32 = 2;
 const UNRELATED: usize = 2;
 /// |cosine| above which a trait's vector is not unrelated.
 const UNRELATED_COSINE: f64 = 0.3;
+/// The test whose reports null vectors build on.
+const TEST: u32 = 2;
+/// Traits that a planted direction is held against: all twelve would take twice as long.
+const RIVALS: [&str; 4] = ["cheerful", "formal", "poetic", "villainous"];
+/// Deviations of unsteered answers by which a planted direction has to move its count.
+const MOVED: f64 = 2.0;
 const RESULTS: &str = "tests/bench/VERDICT.md";
+/// Everything that was found, by the vector's label: a run on another machine goes on from it.
+const FOUND: &str = "tests/bench/verdict.json";
+
+/// What a verdict came to.
+#[derive(Serialize, Deserialize)]
+struct Found {
+    verdict: String,
+    /// Deviations of evidence; none where no answer was coherent.
+    effect: Option<f64>,
+    /// The counts of a planted direction.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    counts: Option<Counts>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Counts {
+    unsteered: f64,
+    pushed: f64,
+    /// The difference in standard deviations of unsteered answers.
+    shift: f64,
+}
+
+#[derive(Default, Serialize, Deserialize)]
+struct Ledger {
+    /// By trait, then by null vector.
+    null: BTreeMap<String, BTreeMap<String, Found>>,
+    planted: BTreeMap<String, Found>,
+}
+
+#[derive(Deserialize)]
+struct TraitReport {
+    controls: Option<Report>,
+}
 
 #[derive(Deserialize)]
 struct Report {
     verdict: String,
+    test: Option<u32>,
     rows: Vec<Row>,
     detail: Detail,
 }
@@ -53,239 +94,264 @@ struct Text {
     text: String,
 }
 
-/// Measures what is not measured yet, and writes the table. Everything that was found is kept in `target/verdict`, so that a run
-/// that was stopped goes on.
-pub fn measure(root: &Path) -> Result<()> {
+impl Report {
+    fn vector(&self) -> Option<&Row> {
+        self.rows.iter().find(|row| row.kind == "vector")
+    }
+
+    fn found(&self, counts: Option<Counts>) -> Found {
+        Found {
+            verdict: self.verdict.clone(),
+            effect: self.vector().and_then(|row| row.evidence),
+            counts,
+        }
+    }
+}
+
+/// Measures what is not measured yet: null vectors of the named traits and the named planted directions, or all of both.
+/// Answers of a run that was stopped are kept in `target`, verdicts in the repository.
+pub fn measure(root: &Path, only: &[String]) -> Result<()> {
     model::ensure_model(root, Programs::Fresh)?;
     let kept = root.join("target/verdict");
     fs::create_dir_all(&kept).with_context(|| kept.display().to_string())?;
-    let mut text = String::from(
-        "# The verdict's own error\n\nMade by `cargo xtask verdict-error`, natively in *fast*, on the default model.\n",
-    );
-    text.push_str(&nulls(root, &kept)?);
-    text.push_str(&planted(root, &kept)?);
-    fs::write(root.join(RESULTS), text).with_context(|| RESULTS.to_owned())?;
+    let mut ledger: Ledger = match root.join(FOUND) {
+        path if path.exists() => read_json(&path)?,
+        _ => Ledger::default(),
+    };
+    let traits = traits::names(root)?;
+    let planted = |name: &str| PLANTED.iter().any(|planted| planted.name == name);
+    if let Some(unknown) = only
+        .iter()
+        .find(|name| !traits.contains(name) && !planted(name))
+    {
+        bail!("{unknown:?} is neither a trait nor a planted direction");
+    }
+    let wanted = |name: &str| only.is_empty() || only.iter().any(|one| one == name);
+    for name in traits.iter().filter(|name| wanted(name)) {
+        nulls(root, name, &mut ledger)?;
+    }
+    let own = answers(root)?;
+    for planted in PLANTED.iter().filter(|planted| wanted(planted.name)) {
+        if !ledger.planted.contains_key(planted.name) {
+            let found = judged(root, &kept, planted, &own)?;
+            ledger.planted.insert(planted.name.to_owned(), found);
+            keep(root, &ledger)?;
+        }
+    }
     println!("{RESULTS} has the result");
     Ok(())
 }
 
-fn nulls(root: &Path, kept: &Path) -> Result<String> {
-    let mut all = names_in(&root.join("models/traits"), ".json")?;
-    all.retain(|name| name != "schema");
-    let mut table = String::from(
-        "\n## Null vectors\n\n| trait | null vector | effect | verdict |\n| --- | --- | --- | --- |\n",
+fn keep(root: &Path, ledger: &Ledger) -> Result<()> {
+    let mut json = serde_json::to_string_pretty(ledger)?;
+    json.push('\n');
+    write(&root.join(FOUND), json.as_bytes())?;
+    write(&root.join(RESULTS), table(ledger)?.as_bytes())
+}
+
+fn table(ledger: &Ledger) -> Result<String> {
+    let effect = |found: &Found| {
+        found
+            .effect
+            .map_or("none".into(), |effect| format!("{effect:+.1}"))
+    };
+    let mut text = String::from(
+        "# The verdict's own error\n\nMade by `cargo xtask verdict-error`, natively in *exact*, on the default model.\n\n## Null vectors\n\n\
+         | trait | null vector | effect | verdict |\n| --- | --- | --- | --- |\n",
     );
-    let (mut count, mut passed) = (0, 0);
-    for name in &all {
-        let own = |extra: &[&str], label: &str| {
-            controls(
-                root,
-                kept,
-                name,
-                &format!("models/vectors/{name}.safetensors"),
-                extra,
-                label,
-            )
-        };
-        // The trait's own verdict names layer and dose, and measures what all its null vectors share.
-        let real = own(&[], "own")?;
-        let mut note = |label: String, report: &Report| {
-            count += 1;
-            passed += usize::from(report.verdict == "works");
-            let vector = report.rows.iter().find(|row| row.kind == "vector");
-            let effect = vector.and_then(|row| row.evidence);
-            let effect = effect.map_or("none".into(), |effect| format!("{effect:+.1}"));
-            let _ = writeln!(
-                table,
-                "| {name} | {label} | {effect} | {} |",
-                report.verdict
-            );
-        };
-        for (flag, many) in [("--shuffled", SHUFFLED), ("--random", RANDOM)] {
-            for seed in FIRST_SEED..FIRST_SEED + many {
-                let label = format!("{} {seed}", flag.trim_start_matches('-'));
-                note(label.clone(), &own(&[flag, &seed.to_string()], &label)?);
-            }
-        }
-        let unrelated = real.rows.iter().filter(|row| {
-            row.kind == "other"
-                && row
-                    .cosine
-                    .is_some_and(|cosine| cosine.abs() < UNRELATED_COSINE)
-        });
-        for other in unrelated.take(UNRELATED) {
-            let place = [real.detail.layer.to_string(), real.detail.dose.to_string()];
-            let extra = ["--layer", &place[0], "--dose", &place[1]];
-            let vector = format!("models/vectors/{}.safetensors", other.name);
-            let label = format!("the vector of {}", other.name);
-            note(
-                label.clone(),
-                &controls(root, kept, name, &vector, &extra, &label)?,
-            );
+    let all = |wanted: fn(&Found) -> bool| {
+        let found = ledger.null.values().flat_map(BTreeMap::values);
+        found.filter(|found| wanted(found)).count()
+    };
+    for (name, nulls) in &ledger.null {
+        for (label, found) in nulls {
+            writeln!(
+                text,
+                "| {name} | {label} | {} | {} |",
+                effect(found),
+                found.verdict
+            )?;
         }
     }
-    let _ = writeln!(table, "\n{passed} of {count} null vectors pass.");
-    Ok(table)
+    let (passed, count) = (all(|found| found.verdict == WORKS), all(|_| true));
+    writeln!(text, "\n{passed} of {count} null vectors pass.")?;
+    writeln!(
+        text,
+        "\n## Planted directions\n\nHeld against the vectors of {}; evidence by one pair of instructions.\n\n\
+         | way of writing | count, unsteered | pushed | deviations | effect | verdict |\n| --- | --- | --- | --- | --- | --- |",
+        RIVALS.join(", ")
+    )?;
+    let (mut moved, mut passed) = (0, 0);
+    for (name, found) in &ledger.planted {
+        let Some(counts) = &found.counts else {
+            writeln!(text, "| {name} | | | | | {} |", found.verdict)?;
+            continue;
+        };
+        if counts.shift >= MOVED {
+            moved += 1;
+            passed += usize::from(found.verdict == WORKS);
+        }
+        writeln!(
+            text,
+            "| {name} | {:.2} | {:.2} | {:+.1} | {} | {} |",
+            counts.unsteered,
+            counts.pushed,
+            counts.shift,
+            effect(found),
+            found.verdict
+        )?;
+    }
+    writeln!(
+        text,
+        "\nThe count moves by {MOVED} deviations of unsteered answers or more for {moved} of {}; {passed} of those pass.",
+        ledger.planted.len()
+    )?;
+    Ok(text)
 }
 
-/// The verdict on `vector` as `name`'s.
-fn controls(
-    root: &Path,
-    kept: &Path,
-    name: &str,
-    vector: &str,
-    extra: &[&str],
-    label: &str,
-) -> Result<Report> {
-    let mut command = study(
-        root,
-        "controls",
-        &format!("models/traits/{name}.json"),
-        vector,
-    );
-    command.args(["--contrast", &format!("models/vectors/{name}.contrast")]);
-    command
-        .arg("--keep")
-        .arg(kept.join(format!("{name}.records.json")));
-    command.args(extra);
-    let out = kept.join(format!("{name}.{}.json", label.replace(' ', "-")));
-    report(&mut command, &out)
+/// The verdict that passes.
+const WORKS: &str = "works";
+
+/// The verdicts on a trait's null vectors. Its own report names layer and dose, and its controls have measured what all of
+/// them share.
+fn nulls(root: &Path, name: &str, ledger: &mut Ledger) -> Result<()> {
+    let path = root.join(format!("models/vectors/{name}.report.json"));
+    let own = read_json::<TraitReport>(&path)?.controls;
+    let own = own.filter(|controls| controls.test == Some(TEST));
+    let own = own.with_context(|| {
+        format!("{name} has no verdict of test {TEST} yet; run `cargo xtask traits {name}` first")
+    })?;
+    let vector = |name: &str| format!("models/vectors/{name}.safetensors");
+    let stand_ins = [("shuffled", SHUFFLED), ("random", RANDOM)];
+    let seeded = stand_ins.into_iter().flat_map(|(kind, many)| {
+        let seeds = (FIRST_SEED..FIRST_SEED + many).map(|seed| seed.to_string());
+        seeds.map(move |seed| {
+            let extra = vec![format!("--{kind}"), seed.clone()];
+            (format!("{kind} {seed}"), vector(name), extra)
+        })
+    });
+    let unrelated = own.rows.iter().filter(|row| {
+        let near = |cosine: f64| cosine.abs() >= UNRELATED_COSINE;
+        row.kind == "other" && !row.cosine.is_none_or(near)
+    });
+    let unrelated = unrelated.take(UNRELATED).map(|row| {
+        let label = format!("the vector of {}", row.name);
+        (label, vector(&row.name), Vec::new())
+    });
+    let records = traits::records(root, name, "controls")?;
+    for (label, vector, extra) in seeded.chain(unrelated) {
+        let known = ledger.null.entry(name.to_owned()).or_default();
+        if known.contains_key(&label) {
+            continue;
+        }
+        let pack = format!("models/traits/{name}.json");
+        let mut command = study(root, "controls", &pack, &vector, &records);
+        command.args(["--contrast", &format!("models/vectors/{name}.contrast")]);
+        command.args(["--layer", &own.detail.layer.to_string()]);
+        command.args(["--dose", &own.detail.dose.to_string()]);
+        let report = report(command.args(extra))?;
+        known.insert(label, report.found(None));
+        keep(root, ledger)?;
+    }
+    Ok(())
 }
 
-fn study(root: &Path, verb: &str, pack: &str, vector: &str) -> Command {
+fn study(root: &Path, verb: &str, pack: &str, vector: &str, records: &Path) -> Command {
     let mut program = program::trimtab(root);
-    program.args([
-        verb,
-        "--precision",
-        "fast",
-        "--json",
-        "--trait",
-        pack,
-        "--vector",
-        vector,
-    ]);
+    program.args([verb, "--precision", "exact", "--json"]);
+    program.args(["--trait", pack, "--vector", vector]);
+    program.arg("--keep").arg(records);
     program
 }
 
-/// What the command printed, from an earlier run if it is there.
-fn report(command: &mut Command, out: &PathBuf) -> Result<Report> {
-    if !out.exists() {
-        let said = process::output(command)?;
-        fs::write(out, said).with_context(|| out.display().to_string())?;
-    }
-    serde_json::from_slice(&read(out)?).with_context(|| out.display().to_string())
+fn report(command: &mut Command) -> Result<Report> {
+    Ok(serde_json::from_slice(&process::output(command)?)?)
 }
 
-fn planted(root: &Path, kept: &Path) -> Result<String> {
-    let answers = neutral_answers(root)?;
-    let questions = questions(root)?;
-    let mut table = String::from(
-        "\n## Planted directions\n\n| way of writing | count, unsteered | pushed | deviations | effect | verdict |\n| --- | --- | --- | --- | --- | --- |\n",
-    );
-    let (mut moved, mut found) = (0, 0);
-    for one in &PLANTED {
-        let Some(report) = judged(root, kept, one, &answers, &questions)? else {
-            let _ = writeln!(
-                table,
-                "| {} | | | | | no layer and dose recommended |",
-                one.name
-            );
-            continue;
-        };
-        let counts = |texts: &[Text]| -> Vec<f64> {
-            texts.iter().map(|text| (one.count)(&text.text)).collect()
-        };
-        let before = counts(&report.detail.unsteered_texts);
-        let vector = report.rows.iter().find(|row| row.kind == "vector");
-        let after = counts(vector.map_or(&[][..], |row| &row.texts));
-        let spread = match deviation(&before) {
-            none if none < 1e-9 => deviation(&after),
-            some => some,
-        };
-        let shift = match spread > 0.0 {
-            true => (mean(&after) - mean(&before)) / spread,
-            false => 0.0,
-        };
-        if shift >= 2.0 {
-            moved += 1;
-            found += usize::from(report.verdict == "works");
-        }
-        let effect = vector.and_then(|row| row.evidence);
-        let effect = effect.map_or("none".into(), |effect| format!("{effect:+.1}"));
-        let (before, after) = (mean(&before), mean(&after));
-        let _ = writeln!(
-            table,
-            "| {} | {before:.2} | {after:.2} | {shift:+.1} | {effect} | {} |",
-            one.name, report.verdict
-        );
-    }
-    let _ = writeln!(
-        table,
-        "\nThe count moves by two deviations of unsteered answers or more for {moved}; {found} of those pass."
-    );
-    Ok(table)
-}
-
-fn judged(
-    root: &Path,
-    kept: &Path,
-    planted: &Planted,
-    answers: &[(String, String)],
-    questions: &[String],
-) -> Result<Option<Report>> {
-    let file = |end: &str| {
-        kept.join(format!("{}.{end}", planted.name))
-            .display()
-            .to_string()
-    };
-    let asked: Vec<String> = answers
+fn judged(root: &Path, kept: &Path, planted: &Planted, own: &Answers) -> Result<Found> {
+    let path = |end: &str| kept.join(format!("{}.{end}", planted.name));
+    let file = |end: &str| path(end).display().to_string();
+    let (pack, pairs, vector) = (file("pack.json"), file("pairs.json"), file("safetensors"));
+    let asked: Vec<String> = own
+        .neutral
         .iter()
         .map(|(question, _)| question.clone())
         .collect();
-    let (pack, pairs, vector) = (file("pack.json"), file("pairs.json"), file("safetensors"));
-    fs::write(&pack, serde_json::to_vec(&planted.pack(&asked, questions))?)?;
-    fs::write(&pairs, serde_json::to_vec(&planted.pairs(answers))?)?;
-    if !Path::new(&vector).exists() {
+    write(
+        &path("pack.json"),
+        &serde_json::to_vec(&planted.pack(&asked, &own.questions))?,
+    )?;
+    write(
+        &path("pairs.json"),
+        &serde_json::to_vec(&planted.pairs(&own.neutral))?,
+    )?;
+    if !path("safetensors").exists() {
         let mut extract = program::trimtab(root);
-        extract.args([
-            "extract",
-            "--precision",
-            "fast",
-            "--pairs",
-            &pairs,
-            "--out",
-            &vector,
-        ]);
-        extract.args(["--calibrate", "--neutral", "models/vectors/neutral.json"]);
+        extract.args(["extract", "--precision", "exact", "--pairs", &pairs]);
+        extract.args(["--out", &vector, "--calibrate"]);
+        extract.args(["--neutral", "models/vectors/neutral.json"]);
         process::run(&mut extract)?;
     }
-    let swept = file("sweep.json");
-    if !Path::new(&swept).exists() {
-        let mut sweep = study(root, "sweep", &pack, &vector);
-        // Nobody wrote answers under its instructions: all pairs are unseen.
-        sweep.args([
-            "--store",
-            "--extraction-pairs",
-            "0",
-            "--keep",
-            &file("sweep-records.json"),
-        ]);
-        fs::write(&swept, process::output(&mut sweep)?)?;
+    // Nobody wrote answers under its instructions: all pairs are unseen.
+    let unseen = ["--extraction-pairs", "0", "--pairs", "1"];
+    let swept = path("sweep.json");
+    if !swept.exists() {
+        let mut sweep = study(root, "sweep", &pack, &vector, &path("sweep-records.json"));
+        write(&swept, &process::output(sweep.arg("--store").args(unseen))?)?;
     }
-    let found: Value = serde_json::from_slice(&read(Path::new(&swept))?)?;
-    if found["recommended"].is_null() {
-        return Ok(None);
+    let sweep: Value = read_json(&swept)?;
+    if sweep["recommended"].is_null() {
+        return Ok(Found {
+            verdict: "no layer and dose recommended".into(),
+            effect: None,
+            counts: None,
+        });
     }
-    let mut command = study(root, "controls", &pack, &vector);
-    command.args([
-        "--extraction-pairs",
-        "0",
-        "--conversations",
-        &pairs,
-        "--keep",
-        &file("records.json"),
-    ]);
-    report(&mut command, &kept.join(format!("{}.json", planted.name))).map(Some)
+    let mut command = study(root, "controls", &pack, &vector, &path("records.json"));
+    command.args(unseen).args(["--conversations", &pairs]);
+    command.args(RIVALS.iter().flat_map(|name| ["--other", name]));
+    let report = report(&mut command)?;
+    let counts = counts(planted, &report);
+    Ok(report.found(Some(counts)))
+}
+
+fn counts(planted: &Planted, report: &Report) -> Counts {
+    let of = |texts: &[Text]| -> Vec<f64> {
+        let counts = texts.iter().map(|text| (planted.count)(&text.text));
+        counts.collect()
+    };
+    let unsteered = of(&report.detail.unsteered_texts);
+    let pushed = of(report.vector().map_or(&[][..], |row| &row.texts));
+    // Where no unsteered answer has any, the pushed ones' own spread is the unit.
+    let spread = match deviation(&unsteered) {
+        none if none < 1e-9 => deviation(&pushed),
+        some => some,
+    };
+    let difference = mean(&pushed) - mean(&unsteered);
+    Counts {
+        unsteered: mean(&unsteered),
+        pushed: mean(&pushed),
+        shift: if spread > 0.0 {
+            difference / spread
+        } else {
+            0.0
+        },
+    }
+}
+
+/// What all planted directions are made of and tried on.
+struct Answers {
+    /// The model's neutral answers: question and text.
+    neutral: Vec<(String, String)>,
+    /// Evaluation questions that suit any way of writing.
+    questions: Vec<String>,
+}
+
+fn answers(root: &Path) -> Result<Answers> {
+    Ok(Answers {
+        neutral: neutral_answers(root)?,
+        questions: questions(root)?,
+    })
 }
 
 fn neutral_answers(root: &Path) -> Result<Vec<(String, String)>> {
@@ -297,7 +363,6 @@ fn neutral_answers(root: &Path) -> Result<Vec<(String, String)>> {
         .collect())
 }
 
-/// Evaluation questions that suit any way of writing.
 fn questions(root: &Path) -> Result<Vec<String>> {
     let mut all = Vec::new();
     for name in ["poetic", "simple"] {

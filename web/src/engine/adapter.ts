@@ -35,8 +35,17 @@ export interface Trials {
   remember(adapter: string, measured: DeviceFigures): Promise<void>;
 }
 
-const NO_WEBGPU =
-  "This browser offers no graphics device (WebGPU), so the model runs on the processor, which is slower. Chrome or Edge 113 and later, over https or on localhost, have WebGPU.";
+/** Why there is no graphics device, for somebody who may change that, and that nothing is lost without it. */
+function withoutDevice({ gpu }: GpuNavigator): string {
+  const reason =
+    gpu !== undefined
+      ? "This browser found no graphics device (WebGPU) that it can use"
+      : globalThis.isSecureContext
+        ? "This browser has no graphics device (WebGPU) for pages, as Chrome and Edge have"
+        : "Browsers give a page no graphics device (WebGPU) unless its address begins with https";
+  return `${reason}, so the model runs on the processor: everything works, more slowly.`;
+}
+
 const SOFTWARE =
   "The graphics device that this browser offers is a program on the processor. If this computer has a real graphics device, look for “hardware acceleration” in the browser's settings.";
 
@@ -61,7 +70,7 @@ export async function chooseBackend(asked: Backend | "auto", trials: Trials, bro
   const adapter = await gpu?.requestAdapter({ powerPreference: "high-performance" }).catch(() => null);
   if (!adapter) {
     // Asked for by name: the engine says what is missing.
-    return asked === "gpu" ? { backend: "gpu", adapter: "", notices: [] } : { backend: "cpu", adapter: "", notices: [NO_WEBGPU] };
+    return asked === "gpu" ? { backend: "gpu", adapter: "", notices: [] } : { backend: "cpu", adapter: "", notices: [withoutDevice(browser as GpuNavigator)] };
   }
   const { isFallbackAdapter, vendor, architecture, device, description } = adapter.info ?? {};
   const name = description ? description : [vendor, architecture, device].filter(Boolean).join(" ");

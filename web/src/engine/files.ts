@@ -1,10 +1,13 @@
 /** A model's files and what the catalogue has beside them: fetched, checked, kept. */
 import { CONFIG, readCatalogue, type ModelEntry } from "./catalogue.ts";
 import type { FileEntry } from "./download.ts";
+import { choose, convert, describe, isReady, ownModelFiles, type Prepare } from "./conversion.ts";
 import { EngineFailure } from "./failure.ts";
+import { fetchFiles, lookUp } from "./hub.ts";
 import { obtainModel, type ModelFiles, type Tools } from "./model_files.ts";
 import { ownModel } from "./own_folder.ts";
-import type { LoadProgress, ModelSource, OpenedLink } from "./protocol.ts";
+import { findOwnModel } from "./own_models.ts";
+import type { HubFile, HubModel, LoadProgress, ModelDescription, ModelSource, OpenedLink } from "./protocol.ts";
 import { files, start } from "./started.ts";
 import type { StoreChain } from "./store_chain.ts";
 
@@ -121,13 +124,62 @@ export async function findFiles(source: ModelSource, signal: AbortSignal, onConf
     const found = await obtainModel(entry, files.models, own, signal, onConfig, onProgress);
     return { ...found, name: entry.name, licence: entry.licence, ready: entry };
   }
-  const config = source.files.find(({ name }) => name === CONFIG);
-  if (config) onConfig(config);
-  const found = await ownModel(source.files, own, signal, onProgress);
+  const found = await ownFiles(source, own, signal, onConfig, onProgress);
   // The same weights deserve the same traits, wherever they lay.
   const twin = await readEntries().then(
     (all) => all.find((entry) => entry.files.some((file) => file.sha256 === found.sha256)),
     () => undefined,
   );
   return { ...found, ready: twin ?? NOTHING };
+}
+
+async function ownFiles(
+  source: Exclude<ModelSource, { kind: "catalogue" }>,
+  own: Tools,
+  signal: AbortSignal,
+  onConfig: (config: Blob) => void,
+  onProgress: (progress: LoadProgress) => void,
+): Promise<Omit<Found, "ready">> {
+  if (source.kind === "own") {
+    const model = await findOwnModel(source.id);
+    const found = model && (await ownModelFiles(model, own));
+    if (!found) throw new EngineFailure("usage", "This model is no longer in the browser's storage. Open its file again.");
+    const config = found.files.get(CONFIG);
+    if (config) onConfig(config);
+    return found;
+  }
+  const chosen = choose(source.files);
+  if (source.quantisation === undefined && isReady(chosen)) {
+    const config = chosen.files.get(CONFIG);
+    if (config) onConfig(config);
+    return ownModel(source.files, own, signal, onProgress);
+  }
+  const found = await convert(chosen, source.quantisation, own, await prepare(), signal, onProgress);
+  const config = found.files.get(CONFIG);
+  if (config) onConfig(config);
+  return found;
+}
+
+/** The program's conversion. */
+async function prepare(): Promise<Prepare> {
+  const { PreparedModel } = await program();
+  return (files, asked) => PreparedModel.prepare(files, asked) as unknown as ReturnType<Prepare>;
+}
+
+/** The hub is no part of the page's own files, of which a page in one file brings all. */
+const hubFetch: Tools["fetch"] = (url, init) => fetch(url, init);
+
+export async function lookUpModel(name: string): Promise<HubModel> {
+  return lookUp(name, await program(), hubFetch, AbortSignal.timeout(30_000));
+}
+
+export async function fetchModel(name: string, wanted: readonly HubFile[], signal: AbortSignal, onProgress: (progress: LoadProgress) => void): Promise<File[]> {
+  return fetchFiles(name, wanted, await program(), { ...(await tools()), fetch: hubFetch }, signal, onProgress);
+}
+
+/** What a visitor's files are; null where they can be loaded as they are and come with a manifest. */
+export async function describeFiles(opened: readonly File[]): Promise<ModelDescription | null> {
+  const chosen = choose(opened);
+  if (isReady(chosen) && chosen.files.has("manifest.json")) return null;
+  return describe(chosen, await prepare());
 }

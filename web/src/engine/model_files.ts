@@ -27,7 +27,7 @@ export async function openStores(): Promise<StoreChain> {
 }
 
 /** Lets one tab at a time write a file; another one waits, and then finds it. */
-async function exclusively<T>(sha256: string, signal: AbortSignal, work: () => Promise<T>): Promise<T> {
+export async function exclusively<T>(sha256: string, signal: AbortSignal, work: () => Promise<T>): Promise<T> {
   // Insecure pages have no locks; their store takes the same pieces from several tabs.
   const { locks } = navigator as Partial<Pick<Navigator, "locks">>;
   if (!locks) return work();

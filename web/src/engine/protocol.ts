@@ -20,10 +20,59 @@ export interface Message {
   content: string;
 }
 
-/** Where a model comes from: the catalogue (downloaded, checked, cached) or files of the visitor's own. */
+/** How the numbers of a Hugging Face folder are stored here: in blocks of 4 or of 8 bits. */
+export type Quantisation = "q4" | "q8";
+
+/** Where a model comes from: the catalogue (downloaded, checked, cached), files of the visitor's own, or what was made of such files before. */
 export type ModelSource =
   | { kind: "catalogue"; id: string }
-  | { kind: "directory"; files: File[] };
+  | { kind: "directory"; files: File[]; quantisation?: Quantisation }
+  | { kind: "own"; id: string };
+
+/** A model that somebody opened, before its weights are read. */
+export interface ModelDescription {
+  name: string;
+  /** Null where the files do not say. */
+  licence: string | null;
+  /** Name of the file or folder. */
+  source: string;
+  /** Remarks on what a conversion changes or cannot keep. */
+  notes: string[];
+  modelType: string;
+  /** Numbers that were trained. */
+  parameters: number;
+  layers: number;
+  hiddenSize: number;
+  /** Longest conversation that the model was made for, in tokens. */
+  context: number;
+  /** Bytes of the model as it would be kept: as it is, and quantised where it can be. */
+  bytes: { kept: number; q8: number | null; q4: number | null };
+  /** What a token of conversation takes in the cache, on the processor in fast arithmetic. */
+  cacheBytesPerToken: number;
+}
+
+/** A file of a model on the Hugging Face hub. */
+export interface HubFile {
+  path: string;
+  address: string;
+  bytes: number;
+  /** Null for small files, of which the hub lists none. */
+  sha256: string | null;
+}
+
+/** A model on the Hugging Face hub. */
+export interface HubModel {
+  /** `owner/name` */
+  name: string;
+  /** Its page. */
+  page: string;
+  /** As its owner states it; null where nobody does. */
+  licence: string | null;
+  /** Files that make the model together, or of which each is the model in another form. */
+  files: { model: HubFile[] } | { oneOf: HubFile[] };
+  /** The version that the files are of. */
+  commit: string;
+}
 
 export interface LoadOptions {
   backend: Backend | "auto";
@@ -32,9 +81,12 @@ export interface LoadOptions {
   context?: number;
 }
 
-/** `download` has bytes from the network (or the cache), `prepare` bytes given to the device. */
+/**
+ * `download` has bytes from the network (or the cache), `prepare` bytes given to the device; of a model that is converted, `check` has
+ * bytes of the visitor's files that were hashed, `convert` bytes of the weights that are kept.
+ */
 export interface LoadProgress {
-  phase: "download" | "prepare";
+  phase: "download" | "check" | "convert" | "prepare";
   bytesDone: number;
   bytesTotal: number;
   /** Absent until it can be told. */
@@ -44,6 +96,8 @@ export interface LoadProgress {
 
 export interface ModelCard {
   id: string;
+  /** Whether it was converted here from files of the visitor's own. */
+  own: boolean;
   name: string;
   /** Of the weights. */
   sha256: string;
@@ -102,6 +156,12 @@ export interface Memory {
 export interface Engine extends Omit<StudioVerbs, "replayLink" | "openReport"> {
   /** What could be loaded, and what is already cached. */
   catalogue(): Promise<ModelCard[]>;
+  /** What the files of a model are, and what the model needs; of the weights, the headers alone are read. Null for files that need no conversion and say what they are. */
+  describeModel(files: File[]): Promise<ModelDescription | null>;
+  /** What the Hugging Face hub has under a name (`owner/name[@revision][:file]`). Asks the hub, and needs the network. */
+  lookUpModel(name: string): Promise<HubModel>;
+  /** Fetches such files, and gives them as if they had been chosen. {@link cancelLoad} ends it; what has arrived is kept. */
+  fetchModel(name: string, files: HubFile[], onProgress: (progress: LoadProgress) => void): Promise<File[]>;
   load(source: ModelSource, options: LoadOptions, onProgress: (progress: LoadProgress) => void): Promise<LoadedModel>;
   cancelLoad(): Promise<void>;
   /** Gives the last answer that was asked for and is not there yet another plan for its steered column, from the next token not yet queued. */

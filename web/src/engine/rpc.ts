@@ -6,7 +6,7 @@ import type { Engine, Failure, Plan } from "./protocol.ts";
 import type { StudioVerbs } from "./studio.ts";
 
 /** What the worker does for the page beside the studio's verbs. */
-export type PageVerbs = Pick<Engine, "catalogue" | "load" | "cancelLoad" | "replayLink" | "traitReport" | "removeCached" | "storedFiles" | "removeStored" | "memory"> & {
+export type PageVerbs = Pick<Engine, "catalogue" | "describeModel" | "lookUpModel" | "fetchModel" | "load" | "cancelLoad" | "replayLink" | "traitReport" | "removeCached" | "storedFiles" | "removeStored" | "memory"> & {
   /** Gives the call `run` another plan. */
   setPlan(run: number, plan: Plan): Promise<void>;
   /** Ends the call `run`. */
@@ -16,6 +16,9 @@ export type PageVerbs = Pick<Engine, "catalogue" | "load" | "cancelLoad" | "repl
 /** Whether a verb tells events, and whether it waits for no verb before it. */
 export const PAGE_VERBS = {
   catalogue: { listens: false, immediate: true },
+  describeModel: { listens: false, immediate: false },
+  lookUpModel: { listens: false, immediate: true },
+  fetchModel: { listens: true, immediate: false },
   load: { listens: true, immediate: false },
   cancelLoad: { listens: false, immediate: true },
   setPlan: { listens: false, immediate: true },

@@ -5,11 +5,12 @@
 import { chooseBackend, type Choice } from "./adapter.ts";
 import { CONFIG, WEIGHTS } from "./catalogue.ts";
 import { EngineFailure, toFailure } from "./failure.ts";
-import { entryOf, findFiles, MAX_VECTOR_BYTES, NOTHING, olderVectors, readEntries, readyVectors, type ReadyMade, reportFile, store, vectorsFile } from "./files.ts";
+import { describeFiles, entryOf, fetchModel, findFiles, lookUpModel, MAX_VECTOR_BYTES, NOTHING, olderVectors, readEntries, readyVectors, type ReadyMade, reportFile, store, vectorsFile } from "./files.ts";
 import { recall, remember } from "./measured.ts";
+import { listOwnModels, removeOwnModel } from "./own_models.ts";
 import { Meter } from "./meter.ts";
 import { dropUnreadable, isCached, removeModel } from "./model_files.ts";
-import type { Backend, DeviceTrial, Failure, LoadedModel, LoadOptions, LoadProgress, ModelSource, OpenedLink, Plan, Replayed, TraitReport } from "./protocol.ts";
+import type { Backend, DeviceTrial, Failure, HubFile, LoadedModel, LoadOptions, LoadProgress, ModelSource, OpenedLink, Plan, Replayed, TraitReport } from "./protocol.ts";
 import { PAGE_VERBS, transferable, type Call, type PageVerbs } from "./rpc.ts";
 import { post, start } from "./started.ts";
 import { STUDIO_VERBS, type StudioVerbs } from "./studio.ts";
@@ -38,75 +39,79 @@ async function choose(options: LoadOptions, config: Promise<Blob>): Promise<Choi
   });
 }
 
-async function load(source: ModelSource, options: LoadOptions, onProgress: (progress: LoadProgress) => void): Promise<LoadedModel> {
+/** Does what {@link PageVerbs.cancelLoad} ends. */
+async function cancellable<T>(work: (signal: AbortSignal) => Promise<T>): Promise<T> {
   const abort = new AbortController();
   loading = abort;
-  const { signal } = abort;
   try {
-    const { trimtab } = await start();
-    let onConfig: (config: Blob) => void = () => undefined;
-    const config = new Promise<Blob>((resolve) => (onConfig = resolve));
-    const choosing = choose(options, config);
-    // Where the files cannot be had, that is what is told.
-    choosing.catch(() => undefined);
-    let found = await findFiles(source, signal, onConfig, onProgress);
-    if (!found.files.has(CONFIG)) throw new EngineFailure("corrupt-model", `The model has no ${CONFIG}; choose another one.`);
-    const choice = await choosing;
-    const notices = [...choice.notices];
-    const vectors = await readyVectors(found.ready.vectors, signal, notices);
-    // Read now, to be kept: when they are asked for there may be no network.
-    await Promise.allSettled([...found.ready.reports, ...found.ready.replaced, ...found.ready.neutral].map((entry) => vectorsFile(entry, signal)));
-    signal.throwIfAborted();
-    const openFound = (backend: Backend) => {
-      let meter: Meter | undefined;
-      const prepared = ({ bytesDone, bytesTotal }: { bytesDone: number; bytesTotal: number }) => {
-        meter ??= new Meter("prepare", bytesTotal, onProgress);
-        meter.update(bytesDone, bytesDone, true);
-      };
-      const { name, licence, sha256 } = found;
-      return trimtab.open(found.files, { backend, precision: options.precision, context: options.context, name, licence, sha256 }, prepared);
-    };
-    const open = async (backend: Backend) => {
-      try {
-        await openFound(backend);
-      } catch (thrown) {
-        // A file that storage listed may not be readable any more: that is no fault of the model.
-        if (source.kind !== "catalogue" || !(await dropUnreadable(await entryOf(source.id), found.files, await store()))) throw thrown;
-        found = await findFiles(source, signal, onConfig, onProgress);
-        await openFound(backend);
-      }
-    };
-    try {
-      await open(choice.backend);
-    } catch (thrown) {
-      const { kind, message } = toFailure(thrown);
-      const refused = kind === "wrong-numbers" || (options.backend === "auto" && ofTheDevice.has(kind));
-      if (choice.backend === "cpu" || !refused) throw thrown;
-      notices.push(`The graphics device could not be used (${message}), so the model runs on the processor, which is slower.`);
-      await open("cpu");
-    }
-    for (const { name, bytes } of vectors) {
-      try {
-        await trimtab.call(0, "addVector", [name, bytes]);
-      } catch (thrown) {
-        notices.push(`The ready-made trait ${name} does not fit this model (${toFailure(thrown).message}).`);
-      }
-    }
-    try {
-      for (const entry of found.ready.neutral) await trimtab.call(0, "takeNeutralAnswers", [await vectorsFile(entry, signal)]);
-    } catch {
-      // They are only a saving of time: what makes a trait writes them where they are missing.
-    }
-    ({ ready } = found);
-    const card = trimtab.card() as LoadedModel;
-    const { trial, untried } = choice;
-    return { ...card, adapter: card.adapter || choice.adapter || "graphics device", ...(trial && { trial }), ...(untried !== undefined && { untried }), notices: [...notices, ...found.notices, ...card.notices] };
+    return await work(abort.signal);
   } catch (thrown) {
-    if (signal.aborted) throw new EngineFailure("usage", "Loading was cancelled. What has arrived is kept, so the next try goes on from there.");
+    if (abort.signal.aborted) throw new EngineFailure("usage", "Loading was cancelled. What has arrived is kept, so the next try goes on from there.");
     throw thrown;
   } finally {
     loading = undefined;
   }
+}
+
+async function load(source: ModelSource, options: LoadOptions, signal: AbortSignal, onProgress: (progress: LoadProgress) => void): Promise<LoadedModel> {
+  const { trimtab } = await start();
+  let onConfig: (config: Blob) => void = () => undefined;
+  const config = new Promise<Blob>((resolve) => (onConfig = resolve));
+  const choosing = choose(options, config);
+  // Where the files cannot be had, that is what is told.
+  choosing.catch(() => undefined);
+  let found = await findFiles(source, signal, onConfig, onProgress);
+  if (!found.files.has(CONFIG)) throw new EngineFailure("corrupt-model", `The model has no ${CONFIG}; choose another one.`);
+  const choice = await choosing;
+  const notices = [...choice.notices];
+  const vectors = await readyVectors(found.ready.vectors, signal, notices);
+  // Read now, to be kept: when they are asked for there may be no network.
+  await Promise.allSettled([...found.ready.reports, ...found.ready.replaced, ...found.ready.neutral].map((entry) => vectorsFile(entry, signal)));
+  signal.throwIfAborted();
+  const openFound = (backend: Backend) => {
+    let meter: Meter | undefined;
+    const prepared = ({ bytesDone, bytesTotal }: { bytesDone: number; bytesTotal: number }) => {
+      meter ??= new Meter("prepare", bytesTotal, onProgress);
+      meter.update(bytesDone, bytesDone, true);
+    };
+    const { name, licence, sha256 } = found;
+    return trimtab.open(found.files, { backend, precision: options.precision, context: options.context, name, licence, sha256 }, prepared);
+  };
+  const open = async (backend: Backend) => {
+    try {
+      await openFound(backend);
+    } catch (thrown) {
+      // A file that storage listed may not be readable any more: that is no fault of the model.
+      if (source.kind !== "catalogue" || !(await dropUnreadable(await entryOf(source.id), found.files, await store()))) throw thrown;
+      found = await findFiles(source, signal, onConfig, onProgress);
+      await openFound(backend);
+    }
+  };
+  try {
+    await open(choice.backend);
+  } catch (thrown) {
+    const { kind, message } = toFailure(thrown);
+    const refused = kind === "wrong-numbers" || (options.backend === "auto" && ofTheDevice.has(kind));
+    if (choice.backend === "cpu" || !refused) throw thrown;
+    notices.push(`The graphics device could not be used (${message}), so the model runs on the processor, which is slower.`);
+    await open("cpu");
+  }
+  for (const { name, bytes } of vectors) {
+    try {
+      await trimtab.call(0, "addVector", [name, bytes]);
+    } catch (thrown) {
+      notices.push(`The ready-made trait ${name} does not fit this model (${toFailure(thrown).message}).`);
+    }
+  }
+  try {
+    for (const entry of found.ready.neutral) await trimtab.call(0, "takeNeutralAnswers", [await vectorsFile(entry, signal)]);
+  } catch {
+    // They are only a saving of time: what makes a trait writes them where they are missing.
+  }
+  ({ ready } = found);
+  const card = trimtab.card() as LoadedModel;
+  const { trial, untried } = choice;
+  return { ...card, adapter: card.adapter || choice.adapter || "graphics device", ...(trial && { trial }), ...(untried !== undefined && { untried }), notices: [...notices, ...found.notices, ...card.notices] };
 }
 
 type Listener = (event: unknown) => void;
@@ -116,9 +121,9 @@ const pageVerbs: { [V in keyof PageVerbs]: (call: number, ...inputs: never[]) =>
   catalogue: async () => {
     const all = await readEntries();
     const kept = await store();
-    return Promise.all(
-      all.map(async (entry) => ({
+    const offered = all.map(async (entry) => ({
         id: entry.id,
+        own: false,
         name: entry.name,
         sha256: entry.files.find(({ name }) => name === WEIGHTS)?.sha256 ?? "",
         licence: entry.licence,
@@ -126,10 +131,24 @@ const pageVerbs: { [V in keyof PageVerbs]: (call: number, ...inputs: never[]) =>
         downloadBytes: entry.files.reduce((sum, file) => sum + file.bytes, 0),
         cached: await isCached(entry, kept),
         reports: entry.reports.map(({ name }) => name.replace(/\.report\.json$/, "")),
-      })),
-    );
+      }));
+    const own = (await listOwnModels(kept)).map((model) => ({
+        id: model.id,
+        own: true,
+        name: model.name,
+        sha256: model.weights.sha256,
+        licence: model.licence,
+        source: model.source,
+        downloadBytes: model.weights.bytes,
+        cached: true,
+        reports: [],
+      }));
+    return [...(await Promise.all(offered)), ...own];
   },
-  load: (_call, source: ModelSource, options: LoadOptions, onProgress: (progress: LoadProgress) => void) => load(source, options, onProgress),
+  describeModel: (_call, files: File[]) => describeFiles(files),
+  lookUpModel: (_call, name: string) => lookUpModel(name),
+  fetchModel: (_call, name: string, files: HubFile[], onProgress: (progress: LoadProgress) => void) => cancellable((signal) => fetchModel(name, files, signal, onProgress)),
+  load: (_call, source: ModelSource, options: LoadOptions, onProgress: (progress: LoadProgress) => void) => cancellable((signal) => load(source, options, signal, onProgress)),
   cancelLoad: () => {
     loading?.abort();
     return Promise.resolve();
@@ -154,11 +173,15 @@ const pageVerbs: { [V in keyof PageVerbs]: (call: number, ...inputs: never[]) =>
     return file && ((await (await start()).trimtab.call(call, "openReport", file)) as TraitReport);
   },
   removeCached: async (_call, id: string) => {
-    await removeModel(await entryOf(id), await store());
+    const kept = await store();
+    if ((await listOwnModels(kept)).some((model) => model.id === id)) await removeOwnModel(id, kept);
+    else await removeModel(await entryOf(id), kept);
   },
   storedFiles: async () => {
     const all = await readEntries();
-    const kept = await (await store()).list();
+    const chain = await store();
+    const own = new Set((await listOwnModels(chain)).map(({ id }) => id));
+    const kept = (await chain.list()).filter(({ sha256 }) => !own.has(sha256));
     return kept.map(({ sha256, bytes }) => ({ sha256, bytes, model: all.find(({ files }) => files.some((file) => file.sha256 === sha256))?.id ?? null }));
   },
   removeStored: async (_call, hashes: string[]) => {

@@ -3,24 +3,32 @@
 use super::ConvertError;
 use super::gguf_blocks::{KNOWN, Stored};
 use super::gguf_header::{GgufHeader, HeaderError, TensorInfo, Value};
+use super::input::Folder;
 use crate::encoding::Encoding;
 use crate::family::{Family, ModelWeight};
 use crate::published_file::{LFS_POINTER_BYTES, LfsPointer, is_lfs_pointer};
-use crate::source::{ByteSource, FileSource};
+use crate::source::ByteSource;
 use crate::weights::WeightRows;
-use pollster::block_on;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 /// Bytes of a tensor that are read at once.
 const PIECE: usize = 4 << 20;
 
-/// An opened GGUF file: its header in memory, its tensors on disk.
-#[derive(Debug)]
+/// An opened GGUF file: its header in memory, its tensors where they are.
 pub struct GgufFile {
     path: PathBuf,
     header: GgufHeader,
-    bytes: FileSource,
+    bytes: Rc<dyn ByteSource>,
+}
+
+impl std::fmt::Debug for GgufFile {
+    fn fmt(&self, to: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        to.debug_struct("GgufFile")
+            .field("path", &self.path)
+            .finish_non_exhaustive()
+    }
 }
 
 /// `config.json` in the words that Hugging Face's `LlamaConfig` and its kin share.
@@ -48,20 +56,19 @@ pub struct ConfigJson {
 }
 
 impl GgufFile {
-    pub fn open(path: &Path) -> Result<Self, ConvertError> {
-        let unreadable = |reason: String| ConvertError::Read {
-            path: path.into(),
-            reason,
-        };
-        let bytes = FileSource::open(path)?;
-        let beginning = LFS_POINTER_BYTES.min(bytes.length() as usize);
-        if is_lfs_pointer(&bytes.read_now(0, beginning)?) {
+    pub async fn open(folder: &dyn Folder, name: &str) -> Result<Self, ConvertError> {
+        let unreadable = |reason: String| folder.unreadable(name, reason);
+        let bytes = folder.open(name)?;
+        let beginning = (LFS_POINTER_BYTES as u64).min(bytes.length()) as usize;
+        if is_lfs_pointer(&bytes.read(0, beginning).await?) {
             return Err(unreadable(LfsPointer.to_string()));
         }
-        let header = block_on(GgufHeader::read(&bytes)).map_err(|error| match error {
-            HeaderError::Source(error) => error.into(),
-            other => unreadable(other.to_string()),
-        })?;
+        let header = GgufHeader::read(&bytes)
+            .await
+            .map_err(|error| match error {
+                HeaderError::Source(error) => error.into(),
+                other => unreadable(other.to_string()),
+            })?;
         for (tensor, info) in &header.tensors {
             if info.kind.stored().is_none() {
                 return Err(ConvertError::Tensor {
@@ -74,7 +81,7 @@ impl GgufFile {
             }
         }
         Ok(Self {
-            path: path.into(),
+            path: folder.path().join(name),
             header,
             bytes,
         })
@@ -278,7 +285,7 @@ impl GgufFile {
 
     /// Reads a whole tensor in the encoding that [`Self::stored`] names. `interleaved_heads` is the number of heads whose
     /// rows are put in Hugging Face's order.
-    pub fn read(
+    pub async fn read(
         &self,
         tensor: &ModelWeight,
         interleaved_heads: Option<usize>,
@@ -298,7 +305,7 @@ impl GgufFile {
             let at = at
                 .and_then(|at| info.at.checked_add(at))
                 .ok_or_else(outside)?;
-            let bytes = self.bytes.read_now(at, count * width);
+            let bytes = self.bytes.read(at, count * width).await;
             let bytes = bytes.map_err(|error| wrong(tensor, error.to_string()))?;
             // Not before something of it was found: a header may claim any size.
             if first == 0 {

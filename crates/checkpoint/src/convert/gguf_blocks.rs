@@ -25,6 +25,9 @@ pub struct Stored {
     read: Read,
 }
 
+/// Takes one of the file's blocks apart.
+type Reader<T> = fn(&[u8], &mut dyn FnMut(T));
+
 /// How its blocks are read.
 #[derive(Clone, Copy, Debug)]
 enum Read {
@@ -33,9 +36,9 @@ enum Read {
     /// An f16 scale and perhaps an f16 minimum before integers as ours.
     Ours,
     /// Integers that are packed anew, with their scales and minima.
-    Blocks(fn(&[u8], &mut dyn FnMut(Block))),
+    Blocks(Reader<Block>),
     /// Numbers, to be quantised again.
-    Numbers(fn(&[u8], &mut dyn FnMut([f32; BLOCK]))),
+    Numbers(Reader<[f32; BLOCK]>),
 }
 
 /// Thirty-two stored integers, the scale of each half, and the minimum.

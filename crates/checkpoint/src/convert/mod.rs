@@ -1,33 +1,40 @@
-//! Making model directories: from a GGUF file, or from a Hugging Face
-//! safetensors directory. Native only.
+//! Making model directories out of what people have: a GGUF file, or a Hugging Face folder with safetensors files. What is
+//! read, and where it is written, the caller says ([`Folder`], [`Sink`]): a disk, or a browser's storage.
 
+#[cfg(all(feature = "convert", not(target_arch = "wasm32")))]
+pub mod directory;
 mod gguf;
 mod gguf_blocks;
 mod gguf_header;
+mod gguf_model;
+mod input;
+pub(crate) mod names;
 mod pre_tokenizers;
 pub mod quantise;
-mod safetensors_directory;
+mod safetensors_folder;
 mod tokenizer_json;
+#[cfg(all(feature = "convert", not(target_arch = "wasm32")))]
 pub mod torch_tensor;
 mod vocabulary;
 mod weight_files;
 mod writer;
 
+pub use input::Folder;
+pub use writer::Sink;
+
 use crate::config::{ConfigError, ModelConfig};
 use crate::error::WeightError;
-use crate::family::Family;
-use crate::manifest::{self, Manifest, ManifestError, ManifestFile};
-use crate::source::SourceError;
+use crate::family::{Family, ModelWeight};
+use crate::manifest::{Manifest, ManifestError, ManifestFile};
+use crate::source::{LocalFuture, SourceError};
+use crate::weights::WeightRows;
 use gguf::GgufFile;
 use serde::Serialize;
-use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
-use std::fs;
-use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use tokenizer_json::VocabularyError;
-use vocabulary::Vocabulary;
-use writer::{OutputTensor, write_weights};
+use weight_files::WeightFiles;
+use writer::{OutputTensor, WeightPlan};
 
 /// Why a model could not be converted.
 #[derive(Debug, thiserror::Error)]
@@ -54,7 +61,7 @@ pub enum ConvertError {
     Source(#[from] SourceError),
 }
 
-/// The form that weights of a safetensors directory are quantised to.
+/// The form that weights of a safetensors folder are quantised to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Quantisation {
     /// `Q4_1`; the embedding and the output head `Q8_0`, which need the precision most.
@@ -72,81 +79,19 @@ pub struct Options {
     pub name: Option<String>,
     pub licence: Option<String>,
     pub source: Option<String>,
-    /// Of a GGUF file, where it is known; else the file is read through once more for it.
+    /// Of the one file that is converted, where it is known.
     pub source_sha256: Option<String>,
 }
 
-/// The bytes of the weight file that are written, and all of them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Progress {
-    pub bytes_done: u64,
-    pub bytes_total: u64,
-}
-
-/// Converts `input` (a `.gguf` file or a Hugging Face directory) to the model directory `output`,
-/// which must not exist, or be empty. Everything is written beside it first and moved there at
-/// the end, so that an interrupted conversion leaves no half-made directory.
-pub fn convert(
-    input: &Path,
-    output: &Path,
-    options: &Options,
-    progress: &mut dyn FnMut(Progress),
-) -> Result<Manifest, ConvertError> {
-    let write_error = |path: &Path, error: std::io::Error| ConvertError::Write {
-        path: path.into(),
-        reason: error.to_string(),
-    };
-    if fs::read_dir(output).is_ok_and(|mut entries| entries.next().is_some()) {
-        return Err(ConvertError::Write {
-            path: output.into(),
-            reason: "it exists and is not empty".into(),
-        });
-    }
-    let name = output.file_name().ok_or_else(|| ConvertError::Write {
-        path: output.into(),
-        reason: "it has no name".into(),
-    })?;
-    let parent = output
-        .parent()
-        .filter(|parent| !parent.as_os_str().is_empty())
-        .unwrap_or(Path::new("."));
-    fs::create_dir_all(parent).map_err(|error| write_error(parent, error))?;
-    let staging = parent.join(format!(".{}.partial", name.to_string_lossy()));
-    if staging.exists() {
-        fs::remove_dir_all(&staging).map_err(|error| write_error(&staging, error))?;
-    }
-    fs::create_dir(&staging).map_err(|error| write_error(&staging, error))?;
-    let result = convert_into(input, &staging, options, progress).and_then(|manifest| {
-        if output.exists() {
-            fs::remove_dir(output).map_err(|error| write_error(output, error))?;
-        }
-        fs::rename(&staging, output).map_err(|error| write_error(output, error))?;
-        Ok(manifest)
-    });
-    if result.is_err() {
-        // The first error is the one to report.
-        let _ = fs::remove_dir_all(&staging);
-    }
-    result
-}
-
-fn convert_into(
-    input: &Path,
-    directory: &Path,
-    options: &Options,
-    progress: &mut dyn FnMut(Progress),
-) -> Result<Manifest, ConvertError> {
-    let described = if input.is_dir() {
-        safetensors_directory::convert(input, directory, options, progress)?
-    } else if options.quantisation.is_some() {
-        return Err(ConvertError::Unsupported {
-            path: input.into(),
-            reason: "weights of a GGUF file are kept as they are; only a safetensors directory can be quantised".into(),
-        });
-    } else {
-        convert_gguf(input, directory, options, progress)?
-    };
-    finish(directory, described, options)
+/// A model made ready: everything but the weights is at hand, and of these where they come from and where they go.
+#[derive(Debug)]
+pub struct Conversion {
+    /// The small files of the model directory, by name.
+    pub files: Vec<(&'static str, Vec<u8>)>,
+    pub config: ModelConfig,
+    described: Described,
+    plan: WeightPlan,
+    source: TensorSource,
 }
 
 /// The part of the manifest that is known from the input.
@@ -155,192 +100,125 @@ struct Described {
     name: String,
     licence: Option<String>,
     source: String,
-    source_sha256: Option<String>,
     notes: Vec<String>,
 }
 
-fn convert_gguf(
-    input: &Path,
-    directory: &Path,
-    options: &Options,
-    progress: &mut dyn FnMut(Progress),
-) -> Result<Described, ConvertError> {
-    let gguf = GgufFile::open(input)?;
-    let Some(architecture) = gguf.text("general.architecture")? else {
-        return Err(gguf.unsupported("it does not name its architecture".into()));
-    };
-    let family =
-        Family::named(architecture).map_err(|error| gguf.unsupported(error.to_string()))?;
-    let config_json = pretty(&gguf.config(family)?)?;
-    let config = ModelConfig::from_json(&config_json)?;
-    write_file(directory, manifest::CONFIG, &config_json)?;
-
-    let beside = input.with_file_name(manifest::TOKENIZER);
-    let mut notes = Vec::new();
-    let tokenizer = if beside.is_file() {
-        notes.push("tokenizer.json was taken from beside the GGUF file".into());
-        fs::read(&beside).map_err(|error| ConvertError::Read {
-            path: beside,
-            reason: error.to_string(),
-        })?
-    } else {
-        tokenizer_json::tokenizer_json(&Vocabulary::of(&gguf)?, architecture, &mut notes).map_err(
-            |error| match error {
-                ConvertError::Vocabulary(reason) => gguf.unsupported(reason.to_string()),
-                other => other,
-            },
-        )?
-    };
-    write_file(directory, manifest::TOKENIZER, &tokenizer)?;
-    let tokenizer_config = BTreeMap::from([
-        ("bos_token", gguf.token_text("bos")?),
-        ("eos_token", gguf.token_text("eos")?),
-    ]);
-    write_file(
-        directory,
-        manifest::TOKENIZER_CONFIG,
-        &pretty(&tokenizer_config)?,
-    )?;
-    match gguf.text("tokenizer.chat_template")? {
-        Some(template) => write_file(directory, manifest::CHAT_TEMPLATE, template.as_bytes())?,
-        None => notes.push("the GGUF file has no chat template".into()),
-    }
-
-    let expected = family.weights(&config);
-    if let Some(unknown) = gguf
-        .tensor_names()
-        .find(|name| expected.iter().all(|tensor| tensor.gguf != **name))
-    {
-        return Err(ConvertError::Tensor {
-            tensor: unknown.into(),
-            reason: format!(
-                "belongs to no model of type {}; this file has parts that would be lost",
-                family.model_type
-            ),
-        });
-    }
-    let mut outputs = Vec::with_capacity(expected.len());
-    let mut sources = BTreeMap::new();
-    let mut changed: BTreeMap<String, usize> = BTreeMap::new();
-    for tensor in &expected {
-        let (stored, encoding) = gguf.stored(tensor)?;
-        if !stored.keeps_integers() {
-            *changed
-                .entry(format!("{} to {encoding:?}", stored.name))
-                .or_default() += 1;
-        }
-        outputs.push(OutputTensor {
-            name: tensor.name.clone(),
-            encoding,
-            rows: tensor.rows,
-            cols: tensor.cols,
-            vector: tensor.vector,
-        });
-        sources.insert(tensor.name.as_str(), tensor);
-    }
-    notes.extend(changed.iter().map(|(change, count)| {
-        format!("{count} tensors were dequantised and stored again: {change}")
-    }));
-    let bytes_total = outputs.iter().map(OutputTensor::bytes).sum();
-    write_weights(
-        &directory.join(manifest::WEIGHTS),
-        &outputs,
-        |output| {
-            let tensor = sources[output.name.as_str()];
-            gguf.read(tensor, family.gguf_interleaved_heads(tensor.role, &config))
-        },
-        |bytes_done| {
-            progress(Progress {
-                bytes_done,
-                bytes_total,
-            })
-        },
-    )?;
-    let source_sha256 = match &options.source_sha256 {
-        Some(known) => known.clone(),
-        None => hash_input(input)?.1,
-    };
-    Ok(Described {
-        source_sha256: Some(source_sha256),
-        name: gguf.text("general.name")?.unwrap_or("unnamed").into(),
-        licence: gguf.text("general.license")?.map(Into::into),
-        source: file_name(input),
-        notes,
-    })
+#[derive(Debug)]
+enum TensorSource {
+    /// By their names in the model directory.
+    Gguf(GgufFile, &'static Family, BTreeMap<String, ModelWeight>),
+    Safetensors(WeightFiles),
 }
 
-/// Hashes what was written and describes it.
-fn finish(
-    directory: &Path,
-    described: Described,
-    options: &Options,
-) -> Result<Manifest, ConvertError> {
-    let mut files = Vec::new();
-    for path in [
-        manifest::CONFIG,
-        manifest::TOKENIZER,
-        manifest::TOKENIZER_CONFIG,
-        manifest::CHAT_TEMPLATE,
-        manifest::WEIGHTS,
-    ] {
-        let full = directory.join(path);
-        if full.is_file() {
-            let (bytes, sha256) = hash_input(&full)?;
-            files.push(ManifestFile {
-                path: path.into(),
-                bytes,
-                sha256,
-            });
+impl Conversion {
+    /// Reads what a conversion of `folder` needs to know: of its GGUF file `gguf`, or of its safetensors files. Of weights, it
+    /// reads the headers alone, but where it quantises.
+    ///
+    /// # Errors
+    /// Files that are missing, broken, or of a model that is not computed here, by name and reason.
+    pub async fn prepare(
+        folder: &dyn Folder,
+        gguf: Option<&str>,
+        quantisation: Option<Quantisation>,
+    ) -> Result<Self, ConvertError> {
+        match (gguf, quantisation) {
+            (None, _) => safetensors_folder::prepare(folder, quantisation).await,
+            (Some(name), None) => gguf_model::prepare(folder, name).await,
+            (Some(name), Some(_)) => Err(ConvertError::Unsupported {
+                path: folder.path().join(name),
+                reason: "weights of a GGUF file are kept as they are; only a safetensors directory can be quantised".into(),
+            }),
         }
     }
-    let manifest = Manifest {
-        format: 1,
-        name: options.name.clone().unwrap_or(described.name),
-        licence: options
-            .licence
-            .clone()
-            .or(described.licence)
-            .unwrap_or_else(|| "unknown".into()),
-        source: options.source.clone().unwrap_or(described.source),
-        source_sha256: described.source_sha256,
-        files,
-        notes: described.notes,
-    };
-    let json = pretty(&manifest)?;
-    Manifest::from_json(&json)?;
-    write_file(directory, manifest::MANIFEST, &json)?;
-    Ok(manifest)
-}
 
-fn hash_input(path: &Path) -> Result<(u64, String), ConvertError> {
-    hash_file(path).map_err(|error| ConvertError::Read {
-        path: path.into(),
-        reason: error.to_string(),
-    })
-}
-
-/// Length and lower-case hexadecimal sha256 of a file, read in pieces.
-pub fn hash_file(path: &Path) -> std::io::Result<(u64, String)> {
-    let mut file = fs::File::open(path)?;
-    let mut hasher = Sha256::new();
-    let mut piece = vec![0; 1 << 20];
-    let mut length = 0;
-    loop {
-        let count = file.read(&mut piece)?;
-        if count == 0 {
-            break;
-        }
-        hasher.update(&piece[..count]);
-        length += count as u64;
+    /// The model's own name of itself.
+    pub fn name(&self) -> &str {
+        &self.described.name
     }
-    Ok((
-        length,
-        hasher
-            .finalize()
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect(),
-    ))
+
+    /// The licence that the input states.
+    pub fn licence(&self) -> Option<&str> {
+        self.described.licence.as_deref()
+    }
+
+    /// Remarks on what is changed or cannot be kept.
+    pub fn notes(&self) -> &[String] {
+        &self.described.notes
+    }
+
+    /// Length of the weight file, in bytes.
+    pub fn weight_bytes(&self) -> u64 {
+        self.plan.bytes()
+    }
+
+    /// Length of the weights were they quantised so, in bytes; `None` where they cannot be. Tensors that turn out not to fit
+    /// quantised blocks are kept, and make it a little longer.
+    pub fn bytes_as(&self, quantisation: Quantisation) -> Option<u64> {
+        match &self.source {
+            TensorSource::Gguf(..) => None,
+            TensorSource::Safetensors(files) => {
+                safetensors_folder::bytes_as(files, &self.config, quantisation)
+            }
+        }
+    }
+
+    /// The weights that the file will hold.
+    pub fn tensors(&self) -> &[OutputTensor] {
+        self.plan.tensors()
+    }
+
+    /// Writes the weight file from byte `from` on, tensor by tensor. The same input gives the same bytes.
+    ///
+    /// # Errors
+    /// Input that does not answer or holds numbers that are none, and a sink that does not take more.
+    pub async fn write_weights(&self, from: u64, sink: &mut dyn Sink) -> Result<(), ConvertError> {
+        let read = |tensor| -> LocalFuture<'_, _> { Box::pin(self.read(tensor)) };
+        self.plan.write(from, read, sink).await
+    }
+
+    async fn read(&self, tensor: &OutputTensor) -> Result<WeightRows, ConvertError> {
+        match &self.source {
+            TensorSource::Gguf(file, family, weights) => {
+                let weight = weights.get(&tensor.name).ok_or_else(|| {
+                    ConvertError::Output(format!("{} comes from nowhere", tensor.name))
+                })?;
+                let heads = family.gguf_interleaved_heads(weight.role, &self.config);
+                file.read(weight, heads).await
+            }
+            TensorSource::Safetensors(files) => safetensors_folder::read(files, tensor).await,
+        }
+    }
+
+    /// The manifest of the directory that `files` were written to.
+    ///
+    /// # Errors
+    /// Texts that are too long for a manifest.
+    pub fn manifest(
+        &self,
+        files: Vec<ManifestFile>,
+        options: &Options,
+    ) -> Result<Vec<u8>, ConvertError> {
+        let Described {
+            name,
+            licence,
+            source,
+            notes,
+        } = &self.described;
+        let or = |option: &Option<String>, own: &String| option.as_ref().unwrap_or(own).clone();
+        let unknown = "unknown".to_owned();
+        let manifest = Manifest {
+            format: 1,
+            name: or(&options.name, name),
+            licence: or(&options.licence, licence.as_ref().unwrap_or(&unknown)),
+            source: or(&options.source, source),
+            source_sha256: options.source_sha256.clone(),
+            files,
+            notes: notes.clone(),
+        };
+        let json = pretty(&manifest)?;
+        Manifest::from_json(&json)?;
+        Ok(json)
+    }
 }
 
 fn pretty(value: &impl Serialize) -> Result<Vec<u8>, ConvertError> {
@@ -348,19 +226,4 @@ fn pretty(value: &impl Serialize) -> Result<Vec<u8>, ConvertError> {
         .map_err(|error| ConvertError::Output(error.to_string()))?;
     json.push(b'\n');
     Ok(json)
-}
-
-fn write_file(directory: &Path, name: &str, bytes: &[u8]) -> Result<(), ConvertError> {
-    let path = directory.join(name);
-    fs::write(&path, bytes).map_err(|error| ConvertError::Write {
-        path,
-        reason: error.to_string(),
-    })
-}
-
-fn file_name(path: &Path) -> String {
-    path.file_name()
-        .unwrap_or(path.as_os_str())
-        .to_string_lossy()
-        .into_owned()
 }

@@ -1,27 +1,21 @@
 //! Which safetensors files of a Hugging Face folder are the model's.
 
 use super::ConvertError;
+use super::input::Folder;
+use super::names::{INDEX, is_weights_of_another_form};
 use crate::error::WeightError;
 use crate::layout::StoredTensor;
 use crate::manifest;
-use crate::published_file::plain_text;
-use crate::source::FileSource;
+use crate::source::ByteSource;
 use crate::weights::WeightFile;
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
-use std::path::Path;
-
-const INDEX: &str = "model.safetensors.index.json";
-
-/// Beginnings of files that lie beside a model in many folders: an adapter that was merged into it, and the same model under
-/// its publisher's own names of tensors.
-const OTHERS: [&str; 2] = ["adapter_", "consolidated"];
+use std::rc::Rc;
 
 /// The model's files, opened.
 #[derive(Debug)]
 pub struct WeightFiles {
-    files: Vec<(String, WeightFile<FileSource>)>,
+    files: Vec<(String, WeightFile<Rc<dyn ByteSource>>)>,
     /// The file of each tensor, where the folder has an index.
     index: BTreeMap<String, String>,
 }
@@ -32,34 +26,22 @@ struct Index {
 }
 
 /// A tensor and the file that has it.
-pub type Found<'a> = (&'a WeightFile<FileSource>, &'a StoredTensor);
+pub type Found<'a> = (&'a WeightFile<Rc<dyn ByteSource>>, &'a StoredTensor);
 
 impl WeightFiles {
     /// Opens the files that transformers would: `model.safetensors`, or else those of the index; without either, all but
-    /// [`OTHERS`]. `notes` hear of files that are left out.
+    /// [weights of another form](is_weights_of_another_form). `notes` hear of files that are left out.
     ///
     /// # Errors
     /// A folder without weights, a missing file by its name, an index or a header that is not usable.
-    pub fn open(input: &Path, notes: &mut Vec<String>) -> Result<Self, ConvertError> {
-        let unreadable = |path: &Path, reason: String| ConvertError::Read {
-            path: path.into(),
-            reason,
-        };
-        let mut present = BTreeSet::new();
+    pub async fn open(input: &dyn Folder, notes: &mut Vec<String>) -> Result<Self, ConvertError> {
+        let names: BTreeSet<String> = input.names().into_iter().collect();
+        let safetensors = |name: &&String| name.to_lowercase().ends_with(".safetensors");
+        let present: BTreeSet<String> = names.iter().filter(safetensors).cloned().collect();
         let mut index = BTreeMap::new();
-        for entry in fs::read_dir(input).map_err(|error| unreadable(input, error.to_string()))? {
-            let entry = entry.map_err(|error| unreadable(input, error.to_string()))?;
-            let name = entry.file_name().to_string_lossy().into_owned();
-            if name.to_lowercase().ends_with(".safetensors") {
-                present.insert(name);
-            } else if name.eq_ignore_ascii_case(INDEX) {
-                let broken = |reason: String| unreadable(&input.join(INDEX), reason);
-                let json = fs::read(entry.path()).map_err(|error| broken(error.to_string()))?;
-                let json = plain_text(&json).map_err(|pointer| broken(pointer.to_string()))?;
-                let read: Index =
-                    serde_json::from_slice(&json).map_err(|error| broken(error.to_string()))?;
-                index = read.weight_map;
-            }
+        if let Some(name) = names.iter().find(|name| name.eq_ignore_ascii_case(INDEX)) {
+            let read: Index = input.json(name).await?;
+            index = read.weight_map;
         }
         let whole = present
             .iter()
@@ -71,26 +53,23 @@ impl WeightFiles {
             }
             None if !index.is_empty() => index.values().cloned().collect(),
             None => {
-                let other = |name: &&String| {
-                    let name = name.to_lowercase();
-                    !OTHERS.iter().any(|other| name.starts_with(other))
-                };
-                let parts: BTreeSet<String> = present.iter().filter(other).cloned().collect();
+                let own = |name: &&String| !is_weights_of_another_form(name);
+                let parts: BTreeSet<String> = present.iter().filter(own).cloned().collect();
                 let missing = parts.iter().flat_map(|name| siblings(name)).collect();
                 &parts | &missing
             }
         };
         if chosen.is_empty() {
-            return Err(unreadable(
-                input,
-                "has no *.safetensors file of a model".into(),
-            ));
+            return Err(ConvertError::Read {
+                path: input.path(),
+                reason: "has no *.safetensors file of a model".into(),
+            });
         }
         if let Some(missing) = chosen.iter().find(|name| !present.contains(*name)) {
             let shown: String = missing.chars().take(200).collect();
-            return Err(unreadable(
-                &input.join(shown),
-                "is missing: the model's other files name it as one of theirs; download it into the same folder".into(),
+            return Err(input.unreadable(
+                &shown,
+                "is missing: the model's other files name it as one of theirs; download it into the same folder",
             ));
         }
         notes.extend(present.difference(&chosen).map(|name| {
@@ -98,9 +77,8 @@ impl WeightFiles {
         }));
         let mut files = Vec::with_capacity(chosen.len());
         for name in chosen {
-            let path = input.join(&name);
-            let opened = pollster::block_on(WeightFile::open(FileSource::open(&path)?));
-            let file = opened.map_err(|error| unreadable(&path, error.to_string()))?;
+            let opened = WeightFile::open(input.open(&name)?).await;
+            let file = opened.map_err(|error| input.unreadable(&name, error.to_string()))?;
             files.push((name, file));
         }
         Ok(Self { files, index })
@@ -113,12 +91,7 @@ impl WeightFiles {
     pub fn tensors(&self) -> Result<BTreeMap<&str, Found<'_>>, ConvertError> {
         let mut found: BTreeMap<&str, (&str, Found<'_>)> = BTreeMap::new();
         for (name, file) in &self.files {
-            let own = |tensor: &&StoredTensor| {
-                self.index
-                    .get(&tensor.name)
-                    .is_none_or(|named| named == name)
-            };
-            for tensor in file.tensors().filter(own) {
+            for tensor in file.tensors().filter(|tensor| self.counts(name, tensor)) {
                 if let Some((other, _)) = found.insert(&tensor.name, (name, (file, tensor))) {
                     return Err(ConvertError::Tensor {
                         tensor: tensor.name.clone(),
@@ -135,6 +108,20 @@ impl WeightFiles {
             .collect())
     }
 
+    /// The usable tensor of that name.
+    pub fn find(&self, tensor: &str) -> Option<Found<'_>> {
+        self.files.iter().find_map(|(name, file)| {
+            let stored = file.tensor(tensor).ok()?;
+            self.counts(name, stored).then_some((file, stored))
+        })
+    }
+
+    /// Whether the index, where there is one, names that file for the tensor.
+    fn counts(&self, file: &str, tensor: &StoredTensor) -> bool {
+        let named = self.index.get(&tensor.name);
+        named.is_none_or(|named| named == file)
+    }
+
     /// Names of all tensors, those of unknown types included.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.files.iter().flat_map(|(_, file)| file.names())
@@ -142,8 +129,7 @@ impl WeightFiles {
 
     /// The reason why there is no usable tensor of that name.
     pub fn missing(&self, tensor: &str) -> WeightError {
-        let has =
-            |file: &&(String, WeightFile<FileSource>)| file.1.names().any(|name| name == tensor);
+        let has = |file: &&(String, WeightFile<_>)| file.1.names().any(|name| name == tensor);
         let holder = self.files.iter().find(has).or(self.files.first());
         let reason = holder.and_then(|(_, file)| file.tensor(tensor).err());
         reason.unwrap_or_else(|| WeightError::Tensor {

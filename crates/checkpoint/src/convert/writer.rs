@@ -1,14 +1,12 @@
-//! Writing a weight file tensor by tensor: the header first, then each tensor's parts in place.
+//! Writing a weight file tensor by tensor: the header first, then each tensor's parts.
 
 use super::ConvertError;
 use crate::encoding::Encoding;
 use crate::layout::{LAYOUT_KEY, layout_of};
+use crate::source::LocalFuture;
 use crate::weights::{WeightRows, not_finite};
 use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 use serde::ser::{SerializeMap, Serializer};
-use std::fs::File;
-use std::io::{BufWriter, Write};
-use std::path::Path;
 
 /// The description of a tensor in the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,72 +62,112 @@ fn part_bytes(dtype: Dtype, shape: &[usize]) -> usize {
     shape.iter().product::<usize>() * dtype.bitsize() / 8
 }
 
-/// Writes `path`: f32 tensors first, so that they are aligned whatever the others are, then the
-/// others in the given order. `read` is asked for each tensor once, so that one is in memory at a
-/// time; `written` is told the bytes so far.
-pub fn write_weights(
-    path: &Path,
-    tensors: &[OutputTensor],
-    mut read: impl FnMut(&OutputTensor) -> Result<WeightRows, ConvertError>,
-    mut written: impl FnMut(u64),
-) -> Result<(), ConvertError> {
-    let (first, rest): (Vec<_>, Vec<_>) = tensors
-        .iter()
-        .partition(|tensor| tensor.encoding == Encoding::F32);
-    let ordered: Vec<&OutputTensor> = first.into_iter().chain(rest).collect();
-    let mut infos = Vec::new();
-    let mut end = 0;
-    for (name, dtype, shape) in ordered.iter().flat_map(|tensor| tensor.parts()) {
-        let begin = end;
-        end += part_bytes(dtype, &shape);
-        infos.push((
-            name,
-            TensorInfo {
-                dtype,
-                shape,
-                data_offsets: (begin, end),
-            },
-        ));
-    }
-    Metadata::new(None, infos.clone()).map_err(|error| ConvertError::Output(error.to_string()))?;
+/// A weight file that is still to be written: its header, and its tensors in the order in which they lie in it.
+#[derive(Debug)]
+pub struct WeightPlan {
+    /// With its length before it.
+    header: Vec<u8>,
+    tensors: Vec<OutputTensor>,
+}
 
-    let failed = |error: std::io::Error| ConvertError::Write {
-        path: path.into(),
-        reason: error.to_string(),
-    };
-    let mut file = BufWriter::with_capacity(1 << 20, File::create(path).map_err(failed)?);
-    let layout = layout_of(tensors.iter().map(|tensor| tensor.encoding));
-    let header =
-        header_json(&infos, layout).map_err(|error| ConvertError::Output(error.to_string()))?;
-    file.write_all(&(header.len() as u64).to_le_bytes())
-        .and_then(|()| file.write_all(&header))
-        .map_err(failed)?;
-    let mut done = 0;
-    for tensor in ordered {
-        let rows = read(tensor)?;
-        let lengths = rows.bytes();
-        if rows.encoding != tensor.encoding || lengths as u64 != tensor.bytes() {
-            return Err(ConvertError::Tensor {
-                tensor: tensor.name.clone(),
-                reason: format!(
-                    "was read as {lengths} bytes of {:?}, where {tensor:?} was announced",
-                    rows.encoding
-                ),
-            });
+/// Takes a file's bytes from its beginning on.
+pub trait Sink {
+    fn write<'a>(&'a mut self, bytes: &'a [u8]) -> LocalFuture<'a, Result<(), ConvertError>>;
+}
+
+impl WeightPlan {
+    /// F32 tensors come first, so that they are aligned whatever the others are, then the others in the given order.
+    pub fn new(tensors: Vec<OutputTensor>) -> Result<Self, ConvertError> {
+        let output = |error: &dyn std::fmt::Display| ConvertError::Output(error.to_string());
+        let (first, rest): (Vec<_>, Vec<_>) = tensors
+            .into_iter()
+            .partition(|tensor| tensor.encoding == Encoding::F32);
+        let tensors: Vec<OutputTensor> = first.into_iter().chain(rest).collect();
+        let mut infos = Vec::new();
+        let mut end = 0;
+        for (name, dtype, shape) in tensors.iter().flat_map(OutputTensor::parts) {
+            let begin = end;
+            end += part_bytes(dtype, &shape);
+            infos.push((
+                name,
+                TensorInfo {
+                    dtype,
+                    shape,
+                    data_offsets: (begin, end),
+                },
+            ));
         }
-        if let Some(row) = rows.row_not_finite() {
-            return Err(not_finite(&tensor.name, row).into());
-        }
-        for part in [&rows.data, &rows.scale, &rows.min] {
-            file.write_all(part).map_err(failed)?;
-        }
-        done += tensor.bytes();
-        written(done);
+        Metadata::new(None, infos.clone()).map_err(|error| output(&error))?;
+        let layout = layout_of(tensors.iter().map(|tensor| tensor.encoding));
+        let json = header_json(&infos, layout).map_err(|error| output(&error))?;
+        let mut header = (json.len() as u64).to_le_bytes().to_vec();
+        header.extend(json);
+        Ok(Self { header, tensors })
     }
-    file.into_inner()
-        .map_err(|error| failed(error.into_error()))?
-        .sync_all()
-        .map_err(failed)
+
+    /// Length of the file in bytes.
+    pub fn bytes(&self) -> u64 {
+        let tensors: u64 = self.tensors.iter().map(OutputTensor::bytes).sum();
+        self.header.len() as u64 + tensors
+    }
+
+    pub fn tensors(&self) -> &[OutputTensor] {
+        &self.tensors
+    }
+
+    /// Writes the file from byte `from` on. `read` is asked once for each tensor that lies behind it, so that one is in memory
+    /// at a time.
+    ///
+    /// # Errors
+    /// What `read` and `sink` answer, and tensors that are not what was planned or hold a number that is not finite.
+    pub async fn write<'a>(
+        &'a self,
+        from: u64,
+        mut read: impl FnMut(&'a OutputTensor) -> LocalFuture<'a, Result<WeightRows, ConvertError>>,
+        sink: &mut dyn Sink,
+    ) -> Result<(), ConvertError> {
+        let mut at = 0;
+        put(sink, &mut at, from, &self.header).await?;
+        for tensor in &self.tensors {
+            if at + tensor.bytes() <= from {
+                at += tensor.bytes();
+                continue;
+            }
+            let rows = read(tensor).await?;
+            if rows.encoding != tensor.encoding || rows.bytes() as u64 != tensor.bytes() {
+                return Err(ConvertError::Tensor {
+                    tensor: tensor.name.clone(),
+                    reason: format!(
+                        "was read as {} bytes of {:?}, where {tensor:?} was announced",
+                        rows.bytes(),
+                        rows.encoding
+                    ),
+                });
+            }
+            if let Some(row) = rows.row_not_finite() {
+                return Err(not_finite(&tensor.name, row).into());
+            }
+            for part in [&rows.data, &rows.scale, &rows.min] {
+                put(sink, &mut at, from, part).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Writes what of `bytes`, which begin at `at`, lies behind `from`, and moves `at` behind them.
+async fn put(
+    sink: &mut dyn Sink,
+    at: &mut u64,
+    from: u64,
+    bytes: &[u8],
+) -> Result<(), ConvertError> {
+    let known = from.saturating_sub(*at).min(bytes.len() as u64) as usize;
+    *at += bytes.len() as u64;
+    match &bytes[known..] {
+        [] => Ok(()),
+        rest => sink.write(rest).await,
+    }
 }
 
 /// The header, padded to eight bytes. The library's own serialisation orders the metadata at

@@ -8,8 +8,9 @@ use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use trimtab_checkpoint::convert::directory::convert;
 use trimtab_checkpoint::convert::quantise::{to_q4_1, to_q8_0};
-use trimtab_checkpoint::convert::{ConvertError, Options, Quantisation, convert};
+use trimtab_checkpoint::convert::{ConvertError, Options, Quantisation};
 use trimtab_checkpoint::manifest::Manifest;
 use trimtab_checkpoint::{
     ChatTemplate, Encoding, FileSource, Message, ModelConfig, Tokenizer, WeightFile, WeightRows,

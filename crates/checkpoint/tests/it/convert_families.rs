@@ -10,7 +10,8 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use trimtab_checkpoint::convert::{ConvertError, Options, convert};
+use trimtab_checkpoint::convert::directory::convert;
+use trimtab_checkpoint::convert::{ConvertError, Options};
 use trimtab_checkpoint::manifest::Manifest;
 use trimtab_checkpoint::{FileSource, ModelConfig, Tokenizer, WeightFile};
 

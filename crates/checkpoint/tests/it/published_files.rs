@@ -11,7 +11,8 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
-use trimtab_checkpoint::convert::{Options, Quantisation, convert};
+use trimtab_checkpoint::convert::directory::convert;
+use trimtab_checkpoint::convert::{Options, Quantisation};
 use trimtab_checkpoint::family::Family;
 use trimtab_checkpoint::manifest::Manifest;
 use trimtab_checkpoint::{Encoding, FileSource, ModelConfig, Tokenizer, WeightFile};
@@ -362,7 +363,7 @@ fn a_gguf_type_that_is_not_read_is_named_with_its_tensor() {
         .unwrap();
     // Behind the name: the number of dimensions, two dimensions, the type.
     let kind = at + name.len() + 4 + 2 * 8;
-    for (number, spelt) in [(20_u32, "IQ4_NL"), (99, "type 99")] {
+    for (number, spelt) in [(16_u32, "IQ2_XXS"), (99, "type 99")] {
         bytes[kind..kind + 4].copy_from_slice(&number.to_le_bytes());
         fs::write(&input, &bytes).unwrap();
         let error = run(&input, &scratch.join("out")).unwrap_err().to_string();

@@ -14,6 +14,7 @@ use trimtab_testing::chat_model;
 use trimtab_testing::default_model::{self, SharedEngine};
 use trimtab_testing::files::bytes;
 
+mod coherence;
 mod golden_links;
 mod golden_study;
 mod lessons;

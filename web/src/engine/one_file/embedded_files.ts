@@ -5,7 +5,7 @@ import { EngineFailure } from "../failure.ts";
 /** A message from the page to its worker: a file, or the end of all files. */
 export type Arrival = { embedded: { path: string; blob: Blob } } | { embedded: "complete" | "cut-short" };
 
-const CUT_SHORT = "This file is not whole: it was cut short or damaged when it was copied or downloaded. Get it once more.";
+export const CUT_SHORT = "This file is not whole: it was cut short or damaged when it was copied or downloaded. Get it once more.";
 
 const TYPES: Readonly<Record<string, string>> = { wasm: "application/wasm", json: "application/json" };
 

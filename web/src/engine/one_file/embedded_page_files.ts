@@ -4,7 +4,8 @@ import type { Hasher } from "../download.ts";
 import type { PageFiles } from "../page_files.ts";
 import { MemoryStore, PIECE, type FileStore } from "../store.ts";
 import { StoreChain } from "../store_chain.ts";
-import { EmbeddedFiles, type Arrival } from "./embedded_files.ts";
+import type { Alarm } from "../rpc.ts";
+import { CUT_SHORT, EmbeddedFiles, type Arrival } from "./embedded_files.ts";
 
 const MODELS = "/models/";
 
@@ -48,6 +49,8 @@ export function embeddedPageFiles(): PageFiles {
     if (event.data.embedded === undefined) return;
     event.stopImmediatePropagation();
     files.take(event.data as Arrival);
+    // Told at once: what is missing may be the weights alone, which nobody waits for yet.
+    if (event.data.embedded === "cut-short") (self as unknown as { postMessage(alarm: Alarm): void }).postMessage({ alarm: { kind: "download", message: CUT_SHORT }, fatal: false });
   });
   return {
     models: MODELS,

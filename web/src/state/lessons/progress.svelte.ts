@@ -48,6 +48,12 @@ export class Progress {
   kept: boolean = $state(true);
   #lessons: Record<string, LessonProgress> = $state.raw(parseProgress(read()));
 
+  constructor() {
+    addEventListener("storage", (event) => {
+      if (event.key === key) this.#lessons = this.stored();
+    });
+  }
+
   of(lesson: string): LessonProgress {
     return Object.hasOwn(this.#lessons, lesson) ? (this.#lessons[lesson] ?? nothing) : nothing;
   }
@@ -95,12 +101,15 @@ export class Progress {
   }
 
   private change(lesson: string, by: (before: LessonProgress) => LessonProgress): void {
-    this.keep({ ...this.stored(), [lesson]: by(this.of(lesson)) });
+    const stored = this.stored();
+    this.keep({ ...stored, [lesson]: by(Object.hasOwn(stored, lesson) ? (stored[lesson] ?? nothing) : nothing) });
   }
 
-  /** What is kept now, which another tab may have gone on with; what this page alone has, where nothing is kept. */
+  /** What is kept now, which another tab may have changed, but with the steps that are open here; what this page alone has, where nothing is kept. */
   private stored(): Record<string, LessonProgress> {
-    return this.kept ? { ...this.#lessons, ...parseProgress(read()) } : this.#lessons;
+    if (!this.kept) return this.#lessons;
+    const kept = Object.entries(parseProgress(read()));
+    return Object.fromEntries(kept.map(([name, found]) => [name, this.begun(name) ? { ...found, step: this.of(name).step } : found]));
   }
 
   private keep(lessons: Record<string, LessonProgress>): void {

@@ -1,7 +1,7 @@
 /** What was pushed in a shared run and how far, for somebody who knows nothing of steering. */
 
 import type { SharedRecipe, SharedTerm } from "../../engine/protocol.ts";
-import { percent, short, spokenName } from "../../format.ts";
+import { percent, spokenName } from "../../format.ts";
 
 export function pushSentence(recipe: SharedRecipe): string {
   const runs = recipe.messages.flatMap(({ run }) => run ?? []);
@@ -27,7 +27,7 @@ function pushText({ trait, operation }: SharedTerm, recipe: SharedRecipe): strin
 function howFar(coefficient: number, range: readonly [number, number] | null): string {
   const end = range?.[coefficient < 0 ? 0 : 1] ?? 0;
   const share = coefficient / end;
-  if (!Number.isFinite(share) || share <= 0) return `with a strength of ${short(Math.abs(coefficient))}`;
+  if (!Number.isFinite(share) || share <= 0) return `with a strength of ${String(Number(Math.abs(coefficient).toPrecision(3)))}`;
   return `at ${percent(share)} of the strongest push that is recommended${share > 1.02 ? " (so far its sentences may break)" : ""}`;
 }
 

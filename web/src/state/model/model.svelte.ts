@@ -6,6 +6,11 @@ import type { Preferences } from "./preferences.svelte.ts";
 
 export type Stage = { kind: "idle" } | { kind: "loading"; progress: LoadProgress | null } | { kind: "ready"; model: LoadedModel };
 
+/** Where a listed model comes from. */
+export function sourceOf({ id, own }: ModelCard): ModelSource {
+  return { kind: own ? "own" : "catalogue", id };
+}
+
 export class ModelState {
   cards: ModelCard[] = $state.raw([]);
   stage: Stage = $state.raw({ kind: "idle" });
@@ -127,7 +132,7 @@ export class ModelState {
   /** Loads the model that was asked for last, or the catalogue's first. */
   async loadAgain(): Promise<boolean> {
     const first = this.cards[0];
-    const source = this.#source ?? (first === undefined ? null : { kind: "catalogue" as const, id: first.id });
+    const source = this.#source ?? (first === undefined ? null : sourceOf(first));
     return source === null ? false : this.load(source);
   }
 

@@ -130,9 +130,10 @@ export class Preferences {
   /** Keeps the choices that changed here: another tab may have kept others since. Call it from an effect, which then follows them. */
   save(): void {
     const now = { ...$state.snapshot(this.choices), ...this.#own };
-    const changed = Object.fromEntries(Object.entries(now).filter(([name, value]) => JSON.stringify(value) !== JSON.stringify(this.#saved[name as keyof Choices])));
     try {
-      localStorage.setItem(key, JSON.stringify({ ...parseChoices(localStorage.getItem(key)), ...changed }));
+      const kept = parseChoices(localStorage.getItem(key));
+      const sampler = { ...kept.sampler, ...changed(now.sampler, this.#saved.sampler) };
+      localStorage.setItem(key, JSON.stringify({ ...kept, ...changed(now, this.#saved), sampler }));
       this.#saved = now;
       this.kept = true;
     } catch {
@@ -150,6 +151,12 @@ export class Preferences {
   newSeed(): void {
     this.choices.sampler.seed = crypto.getRandomValues(new Uint32Array(1))[0] ?? 1;
   }
+}
+
+/** The fields whose values are others than before. */
+function changed<T extends object>(now: T, before: T): Partial<T> {
+  const other = ([name, value]: [string, unknown]) => JSON.stringify(value) !== JSON.stringify(before[name as keyof T]);
+  return Object.fromEntries(Object.entries(now).filter(other)) as Partial<T>;
 }
 
 function readStored(): string | null {

@@ -26,6 +26,7 @@ import {
 import { asFailure } from "../model/failure.ts";
 import type { ModelState } from "../model/model.svelte.ts";
 import type { Preferences } from "../model/preferences.svelte.ts";
+import { rememberSpeed } from "../model/speed.ts";
 import { type Phase, RunWriter } from "./run_writer.ts";
 
 export interface Running {
@@ -346,6 +347,7 @@ export class Chat {
     this.#sentPlan = steered.segments.at(-1)?.plan ?? [];
     const run = new RunWriter({ ...begun, answers: { ...begun.answers, steered } }, written, {
       show: (now, phase) => {
+        if (phase === null) for (const column of written) rememberSpeed(model, this.model.cards, now.answers[column].tokensPerSecond);
         if (onScreen()) this.changeTurn(index, (old) => ({ ...old, runs: old.runs.map((one) => (one.id === now.id ? now : one)) }));
         if (this.running !== null && phase !== null && phase !== this.running.phase) this.running = { ...this.running, phase };
       },

@@ -9,6 +9,7 @@ import type { HeatView } from "./heat_view.ts";
 import { Chat } from "./chat.svelte.ts";
 import type { Remedy } from "../model/failure.ts";
 import { ModelState } from "../model/model.svelte.ts";
+import { OpeningModel } from "../model/opening_model.svelte.ts";
 import { Preferences } from "../model/preferences.svelte.ts";
 import { Sliders } from "./sliders.svelte.ts";
 import { recallTab, rememberTab } from "./tab_memory.ts";
@@ -21,6 +22,8 @@ export class Session {
   readonly model: ModelState;
   readonly chat: Chat;
   readonly workshop: Workshop;
+  /** The dialog in which a model of the visitor's own is opened. */
+  readonly opening: OpeningModel;
   view: HeatView = $state({ by: { kind: "nothing" }, layer: null, insideRun: false });
   /** Colours follow the slider that moved last, until the visitor chooses what they show. */
   viewChosen = false;
@@ -35,6 +38,7 @@ export class Session {
     made: TraitStore<OwnTrait, OwnTraitParts> = memoryTraits(),
   ) {
     this.model = new ModelState(engine, this.preferences);
+    this.opening = new OpeningModel(engine, (source) => this.load(source));
     this.model.onRemoved = (names) => this.forget(names);
     this.workshop = new Workshop(engine, made, this.model, (count) => this.makeRoom(count));
     const before = recallTab();
@@ -115,8 +119,11 @@ export class Session {
     this.view.by = by;
   }
 
-  async load(source: Parameters<ModelState["load"]>[0]): Promise<void> {
-    if (await this.model.load(source)) await this.afterLoad();
+  /** Loads a model; true when it is there afterwards. */
+  async load(source: Parameters<ModelState["load"]>[0]): Promise<boolean> {
+    const loaded = await this.model.load(source);
+    if (loaded) await this.afterLoad();
+    return loaded;
   }
 
   async loadAgain(): Promise<void> {

@@ -7,10 +7,11 @@ import { answerText, shownRun } from "../conversation/conversation.ts";
 import { Progress } from "../lessons/progress.svelte.ts";
 import { Preferences } from "../model/preferences.svelte.ts";
 import { openConversations } from "../storage/conversations.ts";
+import { openTraits } from "../storage/traits.ts";
 import { Session } from "./session.svelte.ts";
 
 async function tab(tokenMs = 0) {
-  const session = new Session(new MockEngine({ tokenMs, loadMs: 0 }), await openConversations());
+  const session = new Session(new MockEngine({ tokenMs, loadMs: 0 }), await openConversations(), await openTraits());
   await session.model.readCatalogue();
   await session.loadAgain();
   await session.chat.restore();
@@ -66,12 +67,45 @@ describe("two tabs", () => {
     other.choices.theme = "dark";
     other.save();
     expect(new Preferences().choices).toMatchObject({ maxTokens: 300, theme: "dark" });
+    one.choices.sampler.temperature = 0.2;
+    one.save();
+    other.newSeed();
+    other.save();
+    expect(new Preferences().choices.sampler).toMatchObject({ temperature: 0.2, seed: other.choices.sampler.seed });
 
     const [here, there] = [new Progress(), new Progress()];
     here.setDone("direction", 0, 0, true);
     there.setDone("controls", 1, 1, true);
     const kept = new Progress();
     expect([kept.isDone("direction", 0, 0), kept.isDone("controls", 1, 1)]).toEqual([true, true]);
+    here.openStep("controls", 3);
+    there.setDone("controls", 1, 0, true);
+    here.setDone("controls", 3, 0, true);
+    expect(new Progress().of("controls").done).toEqual(["1.1", "1.0", "3.0"]);
+    expect([here.of("controls").step, there.of("controls").step]).toEqual([3, 0]);
+    there.resetAll();
+    here.setDone("direction", 0, 1, true);
+    expect(new Progress().all).toEqual({ direction: { step: 0, done: ["0.1"], passed: [] } });
+  });
+
+  it("take a trait apart from each other: what one finds and what the other chooses are both kept", async () => {
+    const first = await tab();
+    const id = (await first.workshop.draft("merry", "Laughs.", "mournful", "Sighs."))!;
+    const second = await tab();
+    await second.workshop.restore();
+    const of = (session: Session) => session.workshop.traits.find((trait) => trait.id === id);
+    // Neither has heard of the other's change yet.
+    first.workshop.change(id, { sweepSettings: { ...of(first)!.sweepSettings, questions: 4 } });
+    second.workshop.change(id, { thresholds: { ...of(second)!.thresholds, deviations: 2 } });
+    await vi.waitFor(() => expect([of(first)?.thresholds.deviations, of(second)?.sweepSettings.questions]).toEqual([2, 4]));
+    const writing = first.workshop.write(id);
+    second.workshop.change(id, { sweepSettings: { ...of(second)!.sweepSettings, questions: 5 } });
+    await writing;
+    await vi.waitFor(() => expect(of(second)?.extraction).not.toBeNull());
+    const third = await tab();
+    await third.workshop.restore();
+    expect(of(third)).toMatchObject({ complete: true, thresholds: { deviations: 2 }, sweepSettings: { questions: 5 } });
+    expect(of(third)?.responses.length).toBeGreaterThan(0);
   });
 });
 

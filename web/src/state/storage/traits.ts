@@ -18,7 +18,8 @@ export interface TraitStore<T extends TraitRecord, P extends object> {
   readonly keeping: Keeping;
   /** Newest first. */
   list(): Promise<T[]>;
-  put(trait: T): Promise<void>;
+  /** Writes `fields`, and leaves what another tab wrote meanwhile in the others; all of them where none are named, or where the trait is not there. */
+  put(trait: T, fields?: readonly (keyof T)[]): Promise<void>;
   parts(id: string): Promise<Partial<P>>;
   putPart<K extends keyof P & string>(id: string, name: K, part: P[K]): Promise<void>;
   remove(id: string): Promise<void>;
@@ -65,8 +66,9 @@ function storeOver<T extends TraitRecord, P extends object>(database: Database<T
       const kept = await keeping.read<T[]>(() => database?.list(), []);
       return [...traits.values(), ...kept.filter(({ id }) => !traits.has(id))].sort(newestFirst);
     },
-    async put(trait) {
-      if (await keeping.write(() => database?.put(trait))) traits.delete(trait.id);
+    async put(trait, fields) {
+      // What is in memory alone is nowhere else as a whole.
+      if (await keeping.write(() => database?.put(trait, traits.has(trait.id) ? undefined : fields))) traits.delete(trait.id);
       else traits.set(trait.id, trait);
       tabs?.tell(trait.id, null);
     },
@@ -97,8 +99,11 @@ const partsOf = (id: string) => IDBKeyRange.bound([id], [id, []]);
 function inDatabase<T extends TraitRecord, P extends object>(database: IDBPDatabase<Schema>): Database<T, P> {
   return {
     list: async () => (await database.getAll("traits")) as T[],
-    async put(trait) {
-      await database.put("traits", trait);
+    async put(trait, fields) {
+      const write = database.transaction("traits", "readwrite");
+      const stored = fields === undefined ? undefined : await write.store.get(trait.id);
+      const changed = Object.fromEntries((fields ?? []).map((field) => [field, trait[field]]));
+      await Promise.all([write.store.put(stored === undefined ? trait : { ...stored, ...changed, updated: trait.updated }), write.done]);
     },
     async parts(id) {
       const read = database.transaction("parts");

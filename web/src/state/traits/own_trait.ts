@@ -33,6 +33,20 @@ export interface OwnTrait extends TraitRecord {
   begun: Partial<Record<Study, { phase: string; done: number; total: number }>>;
 }
 
+/** What the visitor chooses, in any tab. */
+export type Choice = "pack" | "settings" | "sweepSettings" | "thresholds";
+export const choices: readonly Choice[] = ["pack", "settings", "sweepSettings", "thresholds"];
+/** The choices that a step works by: while it runs they are those of the tab that runs it. */
+export const usedBy: Record<Step, readonly Choice[]> = {
+  write: ["pack", "settings"],
+  vector: ["pack", "thresholds"],
+  sweep: ["pack", "sweepSettings"],
+  controls: ["pack", "sweepSettings", "thresholds"],
+  predict: ["pack", "sweepSettings"],
+};
+/** What the steps find out; one tab at a time takes them. */
+export const findings = ["model", "responses", "complete", "extraction", "sweepRows", "sweep", "trying", "controls", "prediction", "begun"] as const satisfies readonly (keyof OwnTrait)[];
+
 /** The large parts of a trait; records belong to studies that are not finished. */
 export interface OwnTraitParts {
   contrast: Uint8Array;

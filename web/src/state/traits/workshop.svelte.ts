@@ -7,7 +7,7 @@ import { EngineFailure } from "../../engine/failure.ts";
 import { asFailure } from "../model/failure.ts";
 import type { ModelState } from "../model/model.svelte.ts";
 import type { TraitStore } from "../storage/traits.ts";
-import { newOwnTrait, type OwnTraitParts, type OwnTrait, plainName, type RunningStep, settingsFor, type Step, type Study, noStudies, noResponses, withRow } from "./own_trait.ts";
+import { type Choice, choices, findings, newOwnTrait, type OwnTraitParts, type OwnTrait, plainName, type RunningStep, settingsFor, type Step, type Study, usedBy, noStudies, noResponses, withRow } from "./own_trait.ts";
 import { type Problem, problemOf } from "./problem.ts";
 
 export type { OwnTraitParts, OwnTrait } from "./own_trait.ts";
@@ -61,13 +61,19 @@ export class Workshop {
     store.onElsewhere = (id) => void this.hear(id);
   }
 
-  /** Takes over what another tab did to a trait; of one that is being made here, the choices alone. */
+  /** Takes over what another tab did to a trait; of one that is being made here, only choices that the step does not work by. */
   private async hear(id: string): Promise<void> {
+    const before = this.get(id);
     const found = (await this.store.list()).find((trait) => trait.id === id);
-    if (this.running?.id === id) {
-      if (found !== undefined) this.update(id, { pack: found.pack, settings: found.settings, sweepSettings: found.sweepSettings, thresholds: found.thresholds });
+    const now = this.get(id);
+    const { running } = this;
+    if (running?.id === id) {
+      const free = choices.filter((one) => !usedBy[running.step].includes(one) && before?.[one] === now?.[one]);
+      if (found !== undefined) this.update(id, Object.fromEntries(free.map((one) => [one, found[one]])));
       return;
     }
+    // What changed here meanwhile is in the next list.
+    if (now !== before) return this.hear(id);
     this.#parts[id] = undefined;
     const others = this.traits.filter((trait) => trait.id !== id);
     this.traits = found === undefined ? others : [{ ...noStudies, ...found }, ...others];
@@ -117,9 +123,11 @@ export class Workshop {
     this.problems[id] = null;
     try {
       const found = pack instanceof Blob ? await this.readPack(pack) : pack;
-      for (const one of ["sweep", "controls", "predict"] as const) await this.forget(id, one);
-      const given = this.update(id, { pack: { ...found, name: trait.pack.name }, ...noStudies });
-      if (given !== null) await this.keep(given);
+      await aloneWith(id, async () => {
+        for (const one of ["sweep", "controls", "predict"] as const) await this.forget(id, one);
+        const given = this.update(id, { pack: { ...found, name: trait.pack.name }, ...noStudies });
+        if (given !== null) await this.keep(given);
+      });
     } catch (thrown) {
       this.problems[id] = problemOf(asFailure(thrown));
     }
@@ -182,14 +190,15 @@ export class Workshop {
     return name === "new" || this.isReadyMade(name) || this.traits.some((trait) => trait.id !== but && trait.pack.name === name);
   }
 
-  change(id: string, by: Partial<Pick<OwnTrait, "pack" | "settings" | "sweepSettings" | "thresholds">>): void {
+  change(id: string, by: Partial<Pick<OwnTrait, Choice>>): void {
     // Studies that were begun with other settings cannot go on.
     const old = this.get(id);
     const begun = by.sweepSettings === undefined ? {} : { begun: {}, trying: [] };
     const settings = by.pack === undefined || old === null ? {} : { settings: settingsFor(by.pack, old) };
-    const trait = this.update(id, { ...begun, ...settings, ...by });
+    const changed = { ...begun, ...settings, ...by };
+    const trait = this.update(id, changed);
     if (by.pack !== undefined) this.problems[id] = null;
-    if (trait !== null) void this.keep(trait);
+    if (trait !== null) void this.store.put(trait, Object.keys(changed) as (keyof OwnTrait)[]);
   }
 
   /** True if the pack can be used; otherwise its problem is shown at its field. */
@@ -281,7 +290,7 @@ export class Workshop {
               void this.keepPart(id, "contrast", event.contrast);
               const now = this.get(id);
               // Responses that are still growing are not in the contrast set, and are left out.
-              if (now !== null) void this.keep({ ...now, responses: event.written.flatMap((at) => responses[at] ?? []) });
+              if (now !== null) void this.keepFound({ ...now, responses: event.written.flatMap((at) => responses[at] ?? []) }, "write");
             }
           },
         );
@@ -383,7 +392,7 @@ export class Workshop {
     void this.keepPart(id, recordsOf[step], records);
     const { phase, done, total } = running;
     const trait = this.update(id, { begun: { ...begun, [step]: { phase, done, total } } });
-    if (trait !== null) void this.keep(trait);
+    if (trait !== null) void this.keepFound(trait, step);
   }
 
   /** Removes the records of a study that is finished, or that cannot go on. */
@@ -406,20 +415,36 @@ export class Workshop {
   /** Removes everything that was made of a pack; the pack stays. */
   async startOver(id: string): Promise<void> {
     if (this.running !== null) return;
-    const trait = this.update(id, noResponses);
-    if (trait === null) return;
-    await this.store.remove(id);
-    this.#parts[id] = undefined;
-    await this.keep(trait);
+    await this.unlessMadeElsewhere(id, async () => {
+      const trait = this.update(id, noResponses);
+      if (trait === null) return;
+      await this.store.remove(id);
+      this.#parts[id] = undefined;
+      await this.keep(trait);
+    });
   }
 
   async remove(id: string): Promise<void> {
-    if (this.running?.id === id) await this.stop();
-    const name = this.get(id)?.pack.name;
-    if (name !== undefined && this.#own.delete(name)) void this.model.removeTraits([name]);
-    this.traits = this.traits.filter((trait) => trait.id !== id);
-    this.#parts[id] = undefined;
-    await this.store.remove(id);
+    if (this.running?.id === id) {
+      await this.stop();
+      await this.#active;
+    }
+    await this.unlessMadeElsewhere(id, async () => {
+      const name = this.get(id)?.pack.name;
+      if (name !== undefined && this.#own.delete(name)) void this.model.removeTraits([name]);
+      this.traits = this.traits.filter((trait) => trait.id !== id);
+      this.#parts[id] = undefined;
+      await this.store.remove(id);
+    });
+  }
+
+  /** Does what takes something away from a trait; where another tab is making it, the page says so instead. */
+  private async unlessMadeElsewhere(id: string, work: () => Promise<void>): Promise<void> {
+    try {
+      await aloneWith(id, work);
+    } catch (thrown) {
+      this.model.failure = asFailure(thrown);
+    }
   }
 
   async file(id: string, part: "contrast" | "vector"): Promise<Uint8Array | null> {
@@ -472,7 +497,7 @@ export class Workshop {
     } finally {
       this.running = null;
       const trait = this.get(id);
-      if (trait !== null) await this.keep(trait);
+      if (trait !== null) await this.keepFound(trait, step);
     }
   }
 
@@ -505,5 +530,10 @@ export class Workshop {
 
   private async keep(trait: OwnTrait): Promise<void> {
     await this.store.put(trait);
+  }
+
+  /** Keeps what a step found, and what it works by; other choices may have changed in another tab. */
+  private async keepFound(trait: OwnTrait, step: Step): Promise<void> {
+    await this.store.put(trait, [...findings, ...usedBy[step]]);
   }
 }

@@ -1,49 +1,41 @@
-//! Hugging Face directories: `config.json`, `tokenizer.json`, one or several safetensors files.
+//! Hugging Face folders: `config.json`, `tokenizer.json`, one or several safetensors files.
 
+use super::input::Folder;
+use super::names::GENERATION_CONFIG;
 use super::quantise::{Loss, to_q4_1, to_q8_0};
-use super::weight_files::WeightFiles;
-use super::writer::{OutputTensor, write_weights};
-use super::{
-    ConvertError, Described, Options, Progress, Quantisation, file_name, pretty, write_file,
-};
+use super::weight_files::{Found, WeightFiles};
+use super::writer::{OutputTensor, WeightPlan};
+use super::{Conversion, ConvertError, Described, Quantisation, TensorSource, pretty};
 use crate::config::ModelConfig;
 use crate::encoding::{BLOCK, Encoding};
-use crate::error::WeightError;
 use crate::family::{Family, ModelWeight, WeightRole, is_redundant};
+use crate::layout::StoredTensor;
 use crate::manifest;
-use crate::published_file::plain_text;
 use crate::weights::{WeightRows, same_numbers};
 use serde_json::{Map, Value};
-use std::fs;
-use std::path::Path;
+use std::ops::Range;
 
-pub(super) fn convert(
-    input: &Path,
-    directory: &Path,
-    options: &Options,
-    progress: &mut dyn FnMut(Progress),
-) -> Result<Described, ConvertError> {
-    let mut published = read_json(input, manifest::CONFIG)?;
-    add_generation_end_tokens(input, &mut published)?;
+pub async fn prepare(
+    folder: &dyn Folder,
+    quantisation: Option<Quantisation>,
+) -> Result<Conversion, ConvertError> {
+    let mut published = folder.json(manifest::CONFIG).await?;
+    add_generation_end_tokens(folder, &mut published).await?;
     let mut config = ModelConfig::from_json(&pretty(&published)?)?;
     let unsupported = |reason: String| ConvertError::Unsupported {
-        path: input.into(),
+        path: folder.path(),
         reason,
     };
     let family = Family::of(&config).map_err(|error| unsupported(error.to_string()))?;
     let mut notes = Vec::new();
+    let mut beside = Vec::new();
     for name in [
         manifest::TOKENIZER,
         manifest::TOKENIZER_CONFIG,
         manifest::CHAT_TEMPLATE,
     ] {
-        if input.join(name).is_file() {
-            let bytes = read(input, name)?;
-            let text = plain_text(&bytes).map_err(|pointer| ConvertError::Read {
-                path: input.join(name),
-                reason: pointer.to_string(),
-            })?;
-            write_file(directory, name, &text)?;
+        if folder.has(name) {
+            beside.push((name, folder.text(name).await?));
         } else if name == manifest::TOKENIZER {
             notes.push(
                 "there is no tokenizer.json: the model reads and writes token ids only".into(),
@@ -51,7 +43,7 @@ pub(super) fn convert(
         }
     }
 
-    let files = WeightFiles::open(input, &mut notes)?;
+    let files = WeightFiles::open(folder, &mut notes).await?;
     let found = files.tensors()?;
     let [embedding, head] =
         [WeightRole::Embedding, WeightRole::OutputHead].map(|role| family.name(role, 0));
@@ -59,7 +51,7 @@ pub(super) fn convert(
         && let (Some(embedding), Some(own)) =
             (found.get(embedding.as_str()), found.get(head.as_str()))
     {
-        if now(same_numbers(*embedding, *own))? {
+        if same_numbers(*embedding, *own).await? {
             notes.push(format!(
                 "{head} has the numbers of the embedding and was left out"
             ));
@@ -72,7 +64,6 @@ pub(super) fn convert(
             ));
         }
     }
-    write_file(directory, manifest::CONFIG, &pretty(&published)?)?;
     let expected = family.weights(&config);
     let mut outputs = Vec::with_capacity(expected.len());
     for tensor in &expected {
@@ -88,16 +79,15 @@ pub(super) fn convert(
                 ),
             });
         }
-        let mut encoding = target(tensor, stored.encoding, options.quantisation);
-        if options.quantisation.is_some() && !tensor.vector && !encoding.is_quantised() {
+        let mut encoding = target(tensor, stored.encoding, quantisation);
+        if quantisation.is_some() && !tensor.vector && !encoding.is_quantised() {
             notes.push(format!(
                 "{} has rows of {}, no multiple of {BLOCK}, and was kept",
                 tensor.name, tensor.cols
             ));
         }
         if encoding != stored.encoding {
-            let values = dequantised(&now(file.read_rows(stored, 0..stored.rows))?);
-            let kept = match Loss::of(&values, encoding) {
+            let kept = match loss((*file, *stored), encoding).await? {
                 None => None,
                 Some(Loss::TooLarge) => Some("too large"),
                 // Rows of tokens that no text of the training had are next to zero, and may be.
@@ -141,31 +131,7 @@ pub(super) fn convert(
             "the context is {window} tokens, the sliding window that the model attends to"
         ));
     }
-    let bytes_total = outputs.iter().map(OutputTensor::bytes).sum();
-    write_weights(
-        &directory.join(manifest::WEIGHTS),
-        &outputs,
-        |output| {
-            let (file, stored) = found[output.name.as_str()];
-            let rows = now(file.read_rows(stored, 0..stored.rows))?;
-            Ok(if rows.encoding == output.encoding {
-                rows
-            } else {
-                let values = dequantised(&rows);
-                match output.encoding {
-                    Encoding::Q4_1 => to_q4_1(&values, rows.rows, rows.cols),
-                    _ => to_q8_0(&values, rows.rows, rows.cols),
-                }
-            })
-        },
-        |bytes_done| {
-            progress(Progress {
-                bytes_done,
-                bytes_total,
-            })
-        },
-    )?;
-    if let Some(quantisation) = options.quantisation {
+    if let Some(quantisation) = quantisation {
         notes.push(match quantisation {
             Quantisation::Q4 => {
                 "matrices were quantised to Q4_1, embedding and output head to Q8_0".into()
@@ -173,13 +139,90 @@ pub(super) fn convert(
             Quantisation::Q8 => "matrices were quantised to Q8_0".into(),
         });
     }
-    Ok(Described {
-        name: file_name(input),
-        licence: None,
-        source: file_name(input),
-        source_sha256: None,
-        notes,
+    let name = folder.path();
+    let name = name.file_name().unwrap_or(name.as_os_str());
+    let name = name.to_string_lossy().into_owned();
+    let mut made = vec![(manifest::CONFIG, pretty(&published)?)];
+    made.extend(beside);
+    Ok(Conversion {
+        files: made,
+        described: Described {
+            source: name.clone(),
+            name,
+            licence: None,
+            notes,
+        },
+        plan: WeightPlan::new(outputs)?,
+        source: TensorSource::Safetensors(files),
+        config,
     })
+}
+
+/// A whole tensor in the form in which it is stored from now on.
+pub async fn read(files: &WeightFiles, tensor: &OutputTensor) -> Result<WeightRows, ConvertError> {
+    let Some((file, stored)) = files.find(&tensor.name) else {
+        return Err(files.missing(&tensor.name).into());
+    };
+    if stored.encoding == tensor.encoding {
+        return Ok(file.read_rows(stored, 0..stored.rows).await?);
+    }
+    let mut whole = WeightRows::none(tensor.encoding, tensor.cols);
+    whole.reserve(tensor.rows);
+    for rows in pieces(stored) {
+        let count = rows.len();
+        let values = dequantised(&file.read_rows(stored, rows).await?);
+        whole.append(&match tensor.encoding {
+            Encoding::Q4_1 => to_q4_1(&values, count, tensor.cols),
+            _ => to_q8_0(&values, count, tensor.cols),
+        });
+    }
+    Ok(whole)
+}
+
+/// Runs of rows that make a piece together: as numbers in f32 they take more memory than a whole tensor may.
+fn pieces(stored: &StoredTensor) -> impl Iterator<Item = Range<usize>> {
+    let step = (PIECE / stored.cols.max(1)).max(1);
+    let rows = stored.rows;
+    (0..rows)
+        .step_by(step)
+        .map(move |first| first..rows.min(first + step))
+}
+
+/// Numbers of a piece.
+const PIECE: usize = 1 << 20;
+
+/// What is lost of a tensor in quantised blocks, beyond ordinary rounding.
+async fn loss((file, stored): Found<'_>, encoding: Encoding) -> Result<Option<Loss>, ConvertError> {
+    let mut found = None;
+    for rows in pieces(stored) {
+        let values = dequantised(&file.read_rows(stored, rows).await?);
+        match Loss::of(&values, encoding) {
+            Some(Loss::TooLarge) => return Ok(Some(Loss::TooLarge)),
+            loss => found = found.or(loss),
+        }
+    }
+    Ok(found)
+}
+
+/// See [`Conversion::bytes_as`].
+pub fn bytes_as(
+    files: &WeightFiles,
+    config: &ModelConfig,
+    quantisation: Quantisation,
+) -> Option<u64> {
+    let weights = Family::of(config).ok()?.weights(config).into_iter();
+    let bytes = weights.map(|weight| {
+        let (_, stored) = files.find(&weight.name)?;
+        let tensor = OutputTensor {
+            encoding: target(&weight, stored.encoding, Some(quantisation)),
+            name: weight.name,
+            rows: weight.rows,
+            cols: weight.cols,
+            vector: weight.vector,
+        };
+        Some(tensor.bytes())
+    });
+    bytes.sum()
 }
 
 fn target(tensor: &ModelWeight, stored: Encoding, quantisation: Option<Quantisation>) -> Encoding {
@@ -202,12 +245,11 @@ fn dequantised(rows: &WeightRows) -> Vec<f32> {
 }
 
 /// Hugging Face lists further end tokens in `generation_config.json`; ours has them in one place.
-fn add_generation_end_tokens(
-    input: &Path,
+async fn add_generation_end_tokens(
+    folder: &dyn Folder,
     config: &mut Map<String, Value>,
 ) -> Result<(), ConvertError> {
-    const GENERATION: &str = "generation_config.json";
-    if !input.join(GENERATION).is_file() {
+    if !folder.has(GENERATION_CONFIG) {
         return Ok(());
     }
     let stated = |fields: &Map<String, Value>| match fields.get("eos_token_id") {
@@ -215,7 +257,7 @@ fn add_generation_end_tokens(
         Some(Value::Array(tokens)) => tokens.clone(),
         Some(token) => vec![token.clone()],
     };
-    let mut tokens = stated(&read_json(input, GENERATION)?);
+    let mut tokens = stated(&folder.json(GENERATION_CONFIG).await?);
     if tokens.is_empty() {
         return Ok(());
     }
@@ -226,40 +268,4 @@ fn add_generation_end_tokens(
     }
     config.insert("eos_token_id".into(), tokens.into());
     Ok(())
-}
-
-fn read_json(input: &Path, name: &str) -> Result<Map<String, Value>, ConvertError> {
-    let bytes = read(input, name)?;
-    plain_text(&bytes)
-        .map_err(|pointer| pointer.to_string())
-        .and_then(|json| serde_json::from_slice(&json).map_err(|error| error.to_string()))
-        .map_err(|reason| ConvertError::Read {
-            path: input.join(name),
-            reason,
-        })
-}
-
-fn read(input: &Path, name: &str) -> Result<Vec<u8>, ConvertError> {
-    let path = input.join(name);
-    let length = fs::metadata(&path)
-        .map_err(|error| ConvertError::Read {
-            path: path.clone(),
-            reason: error.to_string(),
-        })?
-        .len();
-    if length > 64 << 20 {
-        return Err(ConvertError::Read {
-            path,
-            reason: format!("is {length} bytes long, more than 64 MiB"),
-        });
-    }
-    fs::read(&path).map_err(|error| ConvertError::Read {
-        path,
-        reason: error.to_string(),
-    })
-}
-
-/// Files answer at once, so the first poll is the last.
-fn now<T>(future: impl Future<Output = Result<T, WeightError>>) -> Result<T, WeightError> {
-    pollster::block_on(future)
 }

@@ -1,0 +1,136 @@
+/** A model of the visitor's own that is about to be opened: from where, what its files are, and in which form it is to be kept. */
+import { directFiles } from "../../engine/folder_paths.ts";
+import type { Engine, Failure, HubFile, HubModel, LoadProgress, ModelDescription, ModelSource, Quantisation } from "../../engine/protocol.ts";
+import { asFailure } from "./failure.ts";
+
+export type Form = "kept" | Quantisation;
+
+/** Most memory that a browser gives a page's program, in bytes: pointers of WebAssembly have 32 bits. */
+const MOST_BYTES = 4 * 2 ** 30;
+/** Tokens of conversation that have to fit beside the weights. */
+const LEAST_CONTEXT = 512;
+
+export class OpeningModel {
+  /** Whether the dialog is open. */
+  open: boolean = $state(false);
+  looking: boolean = $state(false);
+  description: ModelDescription | null = $state.raw(null);
+  failure: Failure | null = $state.raw(null);
+  form: Form = $state("kept");
+  /** What was typed as a name on the hub. */
+  name: string = $state("");
+  /** What the hub has under it. */
+  found: HubModel | null = $state.raw(null);
+  /** The file that was chosen among several forms. */
+  path: string = $state("");
+  fetching: LoadProgress | "begun" | null = $state.raw(null);
+  #files: File[] = [];
+  /** Hashes of what was fetched: once the model is converted nobody needs it. */
+  #fetched: string[] = [];
+
+  constructor(
+    private readonly engine: Engine,
+    /** True when the model is there afterwards. */
+    private readonly load: (source: ModelSource) => Promise<boolean>,
+  ) {}
+
+  /** Bytes that are kept, and that the weights take while the model runs. */
+  get bytes(): number | null {
+    return this.description?.bytes[this.form] ?? null;
+  }
+
+  /** Whether a program in a browser has room for it on the processor. */
+  get fits(): boolean {
+    const { description, bytes } = this;
+    return description === null || bytes === null || bytes + LEAST_CONTEXT * description.cacheBytesPerToken < MOST_BYTES;
+  }
+
+  /** Forms that the model can have, the recommended one first. */
+  get forms(): Form[] {
+    const { bytes } = this.description ?? {};
+    const all: Form[] = ["q4", "q8", "kept"];
+    return bytes === undefined ? [] : all.filter((form) => bytes[form] !== null);
+  }
+
+  show(): void {
+    this.open = true;
+    this.description = this.failure = this.found = null;
+    this.#files = this.#fetched = [];
+  }
+
+  /** Files to be fetched; none before one of several forms is chosen. */
+  get wanted(): readonly HubFile[] {
+    const files = this.found?.files;
+    if (files === undefined) return [];
+    return "model" in files ? files.model : files.oneOf.filter(({ path }) => path === this.path);
+  }
+
+  /** Asks the hub what it has under the name. */
+  async lookUp(): Promise<void> {
+    this.failure = this.found = null;
+    this.looking = true;
+    try {
+      const found = await this.engine.lookUpModel(this.name);
+      this.path = "oneOf" in found.files ? (found.files.oneOf[0]?.path ?? "") : "";
+      this.found = found;
+    } catch (thrown) {
+      this.failure = asFailure(thrown);
+    } finally {
+      this.looking = false;
+    }
+  }
+
+  /** Fetches what was looked up, and looks at it as if it had been chosen. */
+  async fetch(): Promise<void> {
+    const { found, wanted } = this;
+    if (found === null || wanted.length === 0) return;
+    this.failure = null;
+    this.fetching = "begun";
+    try {
+      const files = await this.engine.fetchModel(found.name, $state.snapshot(wanted) as HubFile[], (progress) => (this.fetching = progress));
+      this.fetching = null;
+      await this.take(files);
+      this.#fetched = wanted.flatMap(({ sha256 }) => (sha256 === null ? [] : [sha256]));
+    } catch (thrown) {
+      this.failure = asFailure(thrown);
+    } finally {
+      this.fetching = null;
+    }
+  }
+
+  /** What has arrived is kept: another try goes on from there. */
+  async stop(): Promise<void> {
+    await this.engine.cancelLoad();
+  }
+
+  /** Looks at files that were chosen or dropped. What says itself what it is, and is in our form, is loaded at once. */
+  async take(chosen: readonly File[]): Promise<void> {
+    if (chosen.length === 0) return;
+    this.show();
+    // Here, because paths inside the folder may be lost on the way to the worker.
+    const files = directFiles(chosen);
+    this.looking = true;
+    try {
+      const description = await this.engine.describeModel(files);
+      this.#files = files;
+      this.description = description;
+      if (description === null) this.start();
+      else this.form = description.bytes.q4 === null ? "kept" : "q4";
+    } catch (thrown) {
+      this.failure = asFailure(thrown);
+    } finally {
+      this.looking = false;
+    }
+  }
+
+  start(): void {
+    this.open = false;
+    const { form } = this;
+    const asked = this.description === null || form === "kept" ? {} : { quantisation: form };
+    void this.#loadAndTidy({ kind: "directory", files: this.#files, ...asked }, this.#fetched);
+  }
+
+  async #loadAndTidy(source: ModelSource, fetched: string[]): Promise<void> {
+    if ((await this.load(source)) && fetched.length > 0) await this.engine.removeStored(fetched).catch(() => undefined);
+  }
+}

@@ -1,0 +1,62 @@
+import { cleanup, fireEvent, render, screen } from "@testing-library/svelte";
+import { afterEach, describe, expect, it } from "vitest";
+import { MockEngine } from "../../fixtures/mock_engine.ts";
+import { Session } from "../../state/session/session.svelte.ts";
+import App from "../App.svelte";
+
+afterEach(() => {
+  cleanup();
+});
+
+async function opened(): Promise<Session> {
+  const session = new Session(new MockEngine({ loadMs: 40, tokenMs: 1 }));
+  await session.model.readCatalogue();
+  render(App, { session });
+  const [link] = await screen.findAllByRole("button", { name: "Open a model of your own" });
+  if (link !== undefined) await fireEvent.click(link);
+  return session;
+}
+
+const file = (name: string) => new File(["x"], name);
+
+describe("a model of the visitor's own", () => {
+  it("is told before it is opened: name, licence, size and memory", async () => {
+    const session = await opened();
+    await fireEvent.change(screen.getByLabelText("GGUF file"), { target: { files: [file("SmolLM2-360M.gguf")] } });
+    await screen.findByText("SmolLM2 360M Instruct");
+    expect(screen.getByText("apache-2.0")).toBeTruthy();
+    expect(screen.getByText(/362 million numbers/)).toBeTruthy();
+    expect(screen.getByText(/386 MB, and 41 MB for every 1,000/)).toBeTruthy();
+    await fireEvent.click(screen.getByRole("button", { name: "Open it" }));
+    await expect.poll(() => session.model.loaded?.name).toBe("SmolLM2-135M-Instruct");
+  });
+
+  it("says what is missing, and lets another be chosen", async () => {
+    await opened();
+    await fireEvent.change(screen.getByLabelText("GGUF file"), { target: { files: [file("notes.json")] } });
+    expect((await screen.findByRole("alert")).textContent).toContain("no weights");
+    expect(screen.getByRole("button", { name: "Choose a GGUF file" })).toBeTruthy();
+  });
+
+  it("is looked up on the hub by its name, and fetched only when that is asked for", async () => {
+    await opened();
+    await fireEvent.input(screen.getByLabelText(/Or by its name/), { target: { value: "owner/small-GGUF" } });
+    await fireEvent.click(screen.getByRole("button", { name: "Look it up" }));
+    const forms: HTMLSelectElement = await screen.findByLabelText("Which form");
+    expect([...forms.options].map(({ text }) => text)).toEqual(["small-Q4_K_M.gguf · 271 MB", "small-Q8_0.gguf · 386 MB"]);
+    await fireEvent.change(forms, { target: { value: "small-Q8_0.gguf" } });
+    await fireEvent.click(screen.getByRole("button", { name: "Fetch 386 MB from huggingface.co" }));
+    await screen.findByText("SmolLM2 360M Instruct");
+  });
+
+  it("is taken where it is dropped", async () => {
+    await opened();
+    const dropped = file("dropped.gguf");
+    const items = [{ kind: "file", webkitGetAsEntry: () => ({ isDirectory: false }), getAsFile: () => dropped }];
+    const event = new Event("drop", { bubbles: true, cancelable: true });
+    Object.assign(event, { dataTransfer: { types: ["Files"], items } });
+    window.dispatchEvent(event);
+    await screen.findByText("SmolLM2 360M Instruct");
+    expect(event.defaultPrevented).toBe(true);
+  });
+});
