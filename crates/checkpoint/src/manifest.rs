@@ -41,6 +41,9 @@ pub struct Manifest {
     pub licence: String,
     /// The origin of the weights, in words and addresses.
     pub source: String,
+    /// Of the one file that the weights were made of, where they were: a name that stays whatever they are stored as.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source_sha256: Option<String>,
     /// Every file but the manifest itself.
     pub files: Vec<ManifestFile>,
     /// Remarks on what the conversion changed or could not keep.
@@ -105,6 +108,13 @@ impl Manifest {
                 self.files.len()
             ));
         }
+        if self
+            .source_sha256
+            .as_deref()
+            .is_some_and(|hash| !is_sha256(hash))
+        {
+            return fail("source_sha256 is not 64 lower-case hexadecimal digits".into());
+        }
         for (index, file) in self.files.iter().enumerate() {
             let shown: String = file.path.chars().take(80).collect();
             let plain = !file.path.is_empty()
@@ -126,8 +136,7 @@ impl Manifest {
             if file.bytes > MAX_FILE_BYTES {
                 return fail(format!("{shown} claims {} bytes", file.bytes));
             }
-            let hexadecimal = |c: u8| c.is_ascii_digit() || (b'a'..=b'f').contains(&c);
-            if file.sha256.len() != 64 || !file.sha256.bytes().all(hexadecimal) {
+            if !is_sha256(&file.sha256) {
                 return fail(format!(
                     "{shown} has a sha256 that is not 64 lower-case hexadecimal digits"
                 ));
@@ -135,4 +144,9 @@ impl Manifest {
         }
         Ok(())
     }
+}
+
+fn is_sha256(text: &str) -> bool {
+    let hexadecimal = |c: u8| c.is_ascii_digit() || (b'a'..=b'f').contains(&c);
+    text.len() == 64 && text.bytes().all(hexadecimal)
 }

@@ -48,11 +48,10 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         name: arguments.name.clone(),
         licence: arguments.licence.clone(),
         source: arguments.source.clone(),
+        source_sha256: None,
     };
-    let manifest = convert(&arguments.input, &arguments.output, &options, &mut |done| {
-        let share = done.bytes_done as f64 / done.bytes_total.max(1) as f64;
-        progress::show(&format!("converting: {:.0} %", 100.0 * share));
-    })?;
+    let (input, output) = (&arguments.input, &arguments.output);
+    let manifest = convert(input, output, &options, &mut progress::converting)?;
     progress::finish();
     if arguments.json {
         print_json(&manifest)?;

@@ -186,7 +186,7 @@ fn begin(
         top_p: own.top_p,
         seed: own.seed,
     };
-    let model_sha256 = arguments.model.weights_sha256()?;
+    let model_sha256 = arguments.model.names()?.sha256;
     if contrast.exists() {
         let named = || contrast.display().to_string();
         let bytes = read_bounded(contrast, MAX_RECORD_BYTES as u64)?;

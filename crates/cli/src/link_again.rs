@@ -14,7 +14,7 @@ use trimtab_studio::jobs::replay;
 pub fn run(arguments: &RecipeArguments) -> Result<()> {
     let (mut recipe, mut session) = arguments.open()?;
     ensure!(
-        hexadecimal(&recipe.model.sha256) == session.sha256,
+        session.is_model(&hexadecimal(&recipe.model.sha256)),
         "this link was made with {}, and the model here is another",
         recipe.model.name
     );

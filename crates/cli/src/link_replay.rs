@@ -61,7 +61,7 @@ struct Printed {
 pub fn run(arguments: &Arguments) -> Result<()> {
     let given = &arguments.given;
     let (recipe, mut session) = given.open()?;
-    warn_of_other_weights(&recipe, &session.sha256);
+    warn_of_other_weights(&recipe, &session);
     let info = session.engine.info().clone();
     if info.precision != recipe.precision && given.model.precision.is_none() {
         warn(
@@ -82,9 +82,10 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     Ok(())
 }
 
-fn warn_of_other_weights(recipe: &Recipe, here: &str) {
+fn warn_of_other_weights(recipe: &Recipe, session: &Session) {
     let author = hexadecimal(&recipe.model.sha256);
-    if author != here {
+    if !session.is_model(&author) {
+        let here = &session.sha256;
         warn(&format!(
             "this link was made with {} (sha256 {}…), and the model here is another ({}…): its tokens can be read, but agreement means little",
             recipe.model.name,

@@ -13,6 +13,7 @@ mod extract;
 mod extract_trait;
 mod files;
 mod generate;
+mod gguf_cache;
 mod input;
 mod link;
 mod link_again;
@@ -83,6 +84,8 @@ enum Verb {
     Serve(serve::Arguments),
     /// Make a model directory of a GGUF file or of a Hugging Face directory.
     Convert(convert::Arguments),
+    /// List the models that were made of GGUF files named with --model, or drop one.
+    Cache(gguf_cache::Arguments),
     /// Write the residual stream at every layer for every token.
     Trace(trace::Arguments),
 }
@@ -111,6 +114,7 @@ fn main() -> ExitCode {
         },
         Verb::Serve(arguments) => serve::run(&arguments),
         Verb::Convert(arguments) => convert::run(&arguments),
+        Verb::Cache(arguments) => gguf_cache::run(&arguments),
         Verb::Trace(arguments) => trace::run(&arguments),
     };
     match done {

@@ -1,20 +1,21 @@
 //! The model directory that a verb works with, and the engine loaded from it.
 
 use crate::files::{MAX_JSON_BYTES, find_up, read_bounded};
+use crate::gguf_cache;
 use crate::progress;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use serde::de::DeserializeOwned;
 use std::path::PathBuf;
+use trimtab_checkpoint::convert::directory::hash_file;
 use trimtab_checkpoint::manifest::{self, Manifest};
 use trimtab_checkpoint::{ChatTemplate, FileSource, ModelConfig, Tokenizer, WeightFile};
 use trimtab_engine::engine::LoadProgress;
 use trimtab_engine::{Backend, Engine, EngineOptions, Precision};
 use trimtab_persona::conversation::ChatText;
-use trimtab_persona::trait_vector::sha256;
 use trimtab_studio::generation::SEQUENCES;
-use trimtab_studio::session::Session;
+use trimtab_studio::session::{ModelNames, Session};
 
 /// Below the current directory, one of those above it, or those above the program.
 const DEFAULT_MODEL: &str = "models/smollm2-135m-instruct";
@@ -30,8 +31,8 @@ where
 
 #[derive(Clone, Debug, Args)]
 pub struct ModelArguments {
-    /// Model directory [default: models/smollm2-135m-instruct]
-    #[arg(long, value_name = "DIR")]
+    /// Model directory, or a GGUF file, which is converted once and kept (`trimtab cache`) [default: models/smollm2-135m-instruct]
+    #[arg(long, value_name = "DIR|FILE.gguf")]
     pub model: Option<PathBuf>,
     /// Executor that computes; the reference is the slow, readable one that the others are checked against [default: cpu]
     #[arg(long, value_parser = named::<Backend>(&["gpu", "cpu", "reference"]))]
@@ -43,9 +44,10 @@ pub struct ModelArguments {
 }
 
 impl ModelArguments {
-    /// The directory: the given one, or the default.
+    /// The directory: the given one, that of the given file, or the default.
     pub fn directory(&self) -> Result<PathBuf> {
         let directory = match &self.model {
+            Some(file) if file.is_file() => return gguf_cache::directory_of(file),
             Some(directory) => directory.clone(),
             None => find_up(DEFAULT_MODEL).with_context(|| {
                 format!("there is no {DEFAULT_MODEL} here; get it with `cargo xtask model`, or name a model directory with --model")
@@ -79,16 +81,29 @@ impl ModelArguments {
         ))
     }
 
-    /// The sha256 of the weights as the manifest has it; without a manifest, of the file itself.
-    pub fn weights_sha256(&self) -> Result<String> {
+    /// The sha256 of the weights as the manifest has it (without a manifest, of the file itself), and that of the file that they
+    /// were made of. Of a GGUF file that was named, its own comes first: it stays the same whatever the weights are stored as.
+    pub fn names(&self) -> Result<ModelNames> {
         let manifest = self.manifest()?;
-        if let Some(weights) = manifest.as_ref().and_then(Manifest::weights) {
-            return Ok(weights.sha256.clone());
-        }
-        let path = self.directory()?.join(manifest::WEIGHTS);
-        Ok(sha256(
-            &std::fs::read(&path).with_context(|| path.display().to_string())?,
-        ))
+        let source = manifest.as_ref().and_then(|one| one.source_sha256.clone());
+        let weights = match manifest.as_ref().and_then(Manifest::weights) {
+            Some(weights) => weights.sha256.clone(),
+            None => {
+                let path = self.directory()?.join(manifest::WEIGHTS);
+                let hash = hash_file(&path).with_context(|| path.display().to_string())?;
+                hash.1
+            }
+        };
+        Ok(match source {
+            Some(source) if self.model.as_ref().is_some_and(|path| path.is_file()) => ModelNames {
+                sha256: source,
+                other: Some(weights),
+            },
+            other => ModelNames {
+                sha256: weights,
+                other,
+            },
+        })
     }
 
     /// The tokenizer and chat template.
@@ -166,6 +181,6 @@ impl ModelArguments {
         };
         let engine = pollster::block_on(load)?;
         progress::finish();
-        Ok(Session::new(engine, chat, self.weights_sha256()?))
+        Ok(Session::new(engine, chat, self.names()?))
     }
 }

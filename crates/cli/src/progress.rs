@@ -2,6 +2,7 @@
 
 use std::io::{IsTerminal, Write};
 use std::time::Instant;
+use trimtab_checkpoint::convert::directory::Progress;
 use trimtab_checkpoint::source::LocalFuture;
 use trimtab_studio::generation::GenerateEvent;
 use trimtab_studio::links::LinkEvent;
@@ -19,6 +20,12 @@ pub fn show(text: &str) {
         let _ = write!(error, "\r\x1b[K{text}");
         let _ = error.flush();
     }
+}
+
+/// Shows how far a conversion is.
+pub fn converting(done: Progress) {
+    let share = done.bytes_done as f64 / done.bytes_total.max(1) as f64;
+    show(&format!("converting: {:.0} %", 100.0 * share));
 }
 
 /// Clears the line.

@@ -10,12 +10,13 @@ use clap::Args;
 use trimtab_server::listen::{Port, until_interrupted};
 use trimtab_server::{embedded, files, lan};
 
+use crate::gguf_cache;
 use crate::serve_model::OwnModel;
 
 #[derive(Debug, Args)]
 pub struct Arguments {
-    /// Offer the model in this directory instead of the page's own
-    #[arg(long, value_name = "DIR")]
+    /// Offer the model in this directory, or of this GGUF file, instead of the page's own
+    #[arg(long, value_name = "DIR|FILE.gguf")]
     model: Option<PathBuf>,
     #[arg(long, default_value_t = 8420)]
     port: u16,
@@ -121,7 +122,11 @@ fn page(arguments: &Arguments) -> Result<Router> {
     };
     let router = match &arguments.model {
         Some(directory) => {
-            let model = OwnModel::open(directory)?;
+            let converted = match directory.is_file() {
+                true => gguf_cache::directory_of(directory)?,
+                false => directory.clone(),
+            };
+            let model = OwnModel::open(&converted)?;
             eprintln!(
                 "trimtab: offering {} from {}",
                 model.name(),

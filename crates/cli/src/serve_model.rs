@@ -129,6 +129,7 @@ fn hashed(directory: &Path, name: &str) -> Result<Manifest> {
         name: name.into(),
         licence: "unknown".into(),
         source: "a model directory without a manifest".into(),
+        source_sha256: None,
         files,
         notes: Vec::new(),
     })

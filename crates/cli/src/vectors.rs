@@ -58,7 +58,7 @@ pub fn load_vectors<'a>(
         let known = known.unwrap_or(vectors.len());
         if known == vectors.len() {
             let vector = load_vector(&term.vector, session)?;
-            if let Some(warning) = vector.model_warning(&session.sha256) {
+            if let Some(warning) = session.model_warning(&vector) {
                 progress::warn(&warning);
             }
             vectors.push(vector);

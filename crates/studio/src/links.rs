@@ -158,7 +158,7 @@ pub fn make_link(view: RecipeView, session: Option<&Session>) -> Result<String, 
 impl Session {
     /// Whether the recipe's model is the loaded one.
     fn made(&self, recipe: &Recipe) -> bool {
-        hexadecimal(&recipe.model.sha256) == self.sha256
+        self.is_model(&hexadecimal(&recipe.model.sha256))
     }
 
     /// The page's runs began with texts; where those make the recipe's tokens, the tokens count.

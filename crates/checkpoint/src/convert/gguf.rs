@@ -167,6 +167,14 @@ impl GgufFile {
         }
     }
 
+    pub fn flag(&self, key: &str) -> Result<Option<bool>, ConvertError> {
+        match self.value(key) {
+            None => Ok(None),
+            Some(Value::Bool(flag)) => Ok(Some(*flag)),
+            Some(_) => Err(self.misunderstood(key, "yes or no")),
+        }
+    }
+
     /// Names of all tensors, sorted.
     pub fn tensor_names(&self) -> impl Iterator<Item = &str> {
         self.header.tensors.keys().map(String::as_str)

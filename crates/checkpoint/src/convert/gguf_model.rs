@@ -2,8 +2,10 @@
 
 use super::gguf::GgufFile;
 use super::input::Folder;
+use super::tokenizer_json::tokenizer_json;
+use super::vocabulary::Vocabulary;
 use super::writer::{OutputTensor, WeightPlan};
-use super::{Conversion, ConvertError, Described, TensorSource, pretty, tokenizer_json};
+use super::{Conversion, ConvertError, Described, TensorSource, pretty};
 use crate::config::ModelConfig;
 use crate::family::Family;
 use crate::manifest;
@@ -25,7 +27,11 @@ pub async fn prepare(folder: &dyn Folder, name: &str) -> Result<Conversion, Conv
         notes.push("tokenizer.json was taken from beside the GGUF file".into());
         folder.whole(manifest::TOKENIZER).await?
     } else {
-        tokenizer_json::tokenizer_json(&gguf, &mut notes)?
+        let made = tokenizer_json(&Vocabulary::of(&gguf)?, architecture, &mut notes);
+        made.map_err(|error| match error {
+            ConvertError::Vocabulary(reason) => gguf.unsupported(reason.to_string()),
+            other => other,
+        })?
     };
     files.push((manifest::TOKENIZER, tokenizer));
     let tokenizer_config = BTreeMap::from([

@@ -9,11 +9,13 @@ mod gguf_header;
 mod gguf_model;
 mod input;
 pub(crate) mod names;
+mod pre_tokenizers;
 pub mod quantise;
 mod safetensors_folder;
 mod tokenizer_json;
 #[cfg(all(feature = "convert", not(target_arch = "wasm32")))]
 pub mod torch_tensor;
+mod vocabulary;
 mod weight_files;
 mod writer;
 
@@ -30,6 +32,7 @@ use gguf::GgufFile;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use tokenizer_json::VocabularyError;
 use weight_files::WeightFiles;
 use writer::{OutputTensor, WeightPlan};
 
@@ -46,6 +49,8 @@ pub enum ConvertError {
     Write { path: PathBuf, reason: String },
     #[error("the converted model is not usable: {0}")]
     Output(String),
+    #[error(transparent)]
+    Vocabulary(VocabularyError),
     #[error(transparent)]
     Config(#[from] ConfigError),
     #[error(transparent)]
@@ -74,6 +79,8 @@ pub struct Options {
     pub name: Option<String>,
     pub licence: Option<String>,
     pub source: Option<String>,
+    /// Of the one file that is converted, where it is known.
+    pub source_sha256: Option<String>,
 }
 
 /// A model made ready: everything but the weights is at hand, and of these where they come from and where they go.
@@ -204,6 +211,7 @@ impl Conversion {
             name: or(&options.name, name),
             licence: or(&options.licence, licence.as_ref().unwrap_or(&unknown)),
             source: or(&options.source, source),
+            source_sha256: options.source_sha256.clone(),
             files,
             notes: notes.clone(),
         };

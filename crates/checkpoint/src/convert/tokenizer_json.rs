@@ -1,16 +1,11 @@
 //! `tokenizer.json` from the vocabulary of a GGUF file.
 
 use super::ConvertError;
-use super::gguf::GgufFile;
-use super::gguf_header::Value;
+use super::pre_tokenizers::PreTokenizer;
+use super::vocabulary::{CONTROL, UNKNOWN, USER_DEFINED, Vocabulary};
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 use serde_json::json;
-
-/// GGUF token types (llama.cpp's `llama_token_type`): 1 normal, 2 unknown, 3 control, 4 user-defined,
-/// 5 unused, 6 byte.
-const CONTROL: i64 = 3;
-const USER_DEFINED: i64 = 4;
 
 #[derive(Serialize)]
 struct TokenizerJson<'a> {
@@ -19,7 +14,7 @@ struct TokenizerJson<'a> {
     padding: (),
     added_tokens: Vec<AddedToken<'a>>,
     normalizer: Option<serde_json::Value>,
-    pre_tokenizer: serde_json::Value,
+    pre_tokenizer: Option<serde_json::Value>,
     post_processor: (),
     decoder: serde_json::Value,
     model: Bpe<'a>,
@@ -40,18 +35,18 @@ struct AddedToken<'a> {
 struct Bpe<'a> {
     r#type: &'static str,
     dropout: (),
-    unk_token: (),
+    unk_token: Option<&'a str>,
     continuing_subword_prefix: (),
     end_of_word_suffix: (),
     fuse_unk: bool,
     byte_fallback: bool,
     ignore_merges: bool,
     #[serde(serialize_with = "in_id_order")]
-    vocab: Vec<&'a str>,
+    vocab: &'a [String],
     merges: Vec<(&'a str, &'a str)>,
 }
 
-fn in_id_order<S: Serializer>(tokens: &[&str], serializer: S) -> Result<S::Ok, S::Error> {
+fn in_id_order<S: Serializer>(tokens: &&[String], serializer: S) -> Result<S::Ok, S::Error> {
     let mut map = serializer.serialize_map(Some(tokens.len()))?;
     for (id, token) in tokens.iter().enumerate() {
         map.serialize_entry(token, &id)?;
@@ -59,46 +54,45 @@ fn in_id_order<S: Serializer>(tokens: &[&str], serializer: S) -> Result<S::Ok, S
     map.end()
 }
 
-/// Byte-level BPE as Hugging Face's `tokenizers` reads it: the file's vocabulary and merges, the
-/// pre-tokenizer that its `tokenizer.ggml.pre` names, control tokens special. Where it names none, `notes` say which was
-/// taken.
+/// Why a vocabulary makes no tokenizer.
+#[derive(Debug, thiserror::Error)]
+pub enum VocabularyError {
+    #[error("{0}; put the model's own tokenizer.json beside the GGUF file, and it will be used")]
+    Unsupported(String),
+    #[error("its vocabulary has neither merges nor scores")]
+    NoMerges,
+}
+
+/// A tokenizer as Hugging Face's `tokenizers` reads it: the file's vocabulary and merges; control tokens special.
+/// `notes` say what the file did not, and `architecture` is what is guessed by then.
 ///
 /// # Errors
-/// Other kinds of tokenizer, pre-tokenizers that are not known here, inconsistent lists.
-pub fn tokenizer_json(gguf: &GgufFile, notes: &mut Vec<String>) -> Result<Vec<u8>, ConvertError> {
-    let unsupported = |what: String| ConvertError::Unsupported {
-        path: gguf.path().into(),
-        reason: format!(
-            "{what}; put the model's own tokenizer.json beside the GGUF file, and it will be used"
-        ),
-    };
-    let broken = |reason: &str| ConvertError::Read {
-        path: gguf.path().into(),
-        reason: reason.into(),
-    };
-    match gguf.text("tokenizer.ggml.model")? {
-        Some("gpt2") => {}
-        other => {
-            return Err(unsupported(format!(
-                "its tokenizer is of kind {other:?}, not byte-level BPE (`gpt2`)"
-            )));
-        }
+/// Other kinds of tokenizer, pre-tokenizers that are not known here.
+pub fn tokenizer_json(
+    vocabulary: &Vocabulary,
+    architecture: &str,
+    notes: &mut Vec<String>,
+) -> Result<Vec<u8>, ConvertError> {
+    let made = match vocabulary.model.as_str() {
+        "gpt2" => byte_level(vocabulary, architecture, notes),
+        "llama" => sentencepiece(vocabulary),
+        other => Err(VocabularyError::Unsupported(format!(
+            "its tokenizer is of kind {other:?}, neither byte-level BPE (`gpt2`) nor SentencePiece (`llama`)"
+        ))),
     }
-    let texts = |key: &str| -> Result<Vec<&str>, ConvertError> {
-        gguf.array(key)?
-            .ok_or_else(|| broken(&format!("lacks {key}")))?
-            .iter()
-            .map(|value| match value {
-                Value::String(text) => Ok(text.as_str()),
-                _ => Err(broken(&format!("{key} holds something else than texts"))),
-            })
-            .collect()
-    };
-    let tokens = texts("tokenizer.ggml.tokens")?;
-    let pre = match gguf.text("tokenizer.ggml.pre")? {
+    .map_err(ConvertError::Vocabulary)?;
+    serde_json::to_vec(&made).map_err(|error| ConvertError::Output(error.to_string()))
+}
+
+fn byte_level<'a>(
+    vocabulary: &'a Vocabulary,
+    architecture: &str,
+    notes: &mut Vec<String>,
+) -> Result<TokenizerJson<'a>, VocabularyError> {
+    let pre = match vocabulary.pre.as_deref() {
         // Converters wrote no name before llama.cpp knew them, and write `default` for pre-tokenizers that it does not know.
         None | Some("default") => {
-            let pre = guessed_pre_tokenizer(gguf, &tokens)?;
+            let pre = guessed_pre_tokenizer(vocabulary, architecture);
             notes.push(format!(
                 "the GGUF file does not name its pre-tokenizer; that of {pre} was taken. If answers are poor, put the model's \
                  own tokenizer.json beside the GGUF file and convert it again"
@@ -107,110 +101,166 @@ pub fn tokenizer_json(gguf: &GgufFile, notes: &mut Vec<String>) -> Result<Vec<u8
         }
         Some(pre) => pre,
     };
-    let (pre_tokenizer, ignore_merges) = match pre {
-        "smollm" => (
-            json!({"type": "Sequence", "pretokenizers": [
-                {"type": "Digits", "individual_digits": true},
-                {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true}]}),
-            false,
-        ),
-        "gpt-2" => (
-            json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true}),
-            false,
-        ),
-        "llama-bpe" | "llama3" | "llama-v3" => (split_then_bytes(LLAMA_3), true),
-        "qwen2" => (split_then_bytes(QWEN_2), false),
-        other => {
-            return Err(unsupported(format!(
-                "its pre-tokenizer `{other}` is not known here"
-            )));
-        }
-    };
-
-    let merges = texts("tokenizer.ggml.merges")?
-        .into_iter()
-        .map(|merge| {
-            merge
-                .split_once(' ')
-                .ok_or_else(|| broken("a merge is not a pair"))
-        })
-        .collect::<Result<Vec<_>, _>>()?;
-    let types: Vec<i64> = gguf
-        .array("tokenizer.ggml.token_type")?
-        .unwrap_or_default()
-        .iter()
-        .map(|value| match *value {
-            Value::Signed(kind) => Ok(kind),
-            Value::Unsigned(kind) => kind
-                .try_into()
-                .map_err(|_| broken("has a token type that is none")),
-            _ => Err(broken("has token types that are no numbers")),
-        })
-        .collect::<Result<_, _>>()?;
-    if !types.is_empty() && types.len() != tokens.len() {
-        return Err(broken("has another number of token types than of tokens"));
-    }
-    let added_tokens = types
-        .iter()
-        .enumerate()
-        .filter(|(_, kind)| matches!(**kind, CONTROL | USER_DEFINED))
-        .map(|(id, &kind)| AddedToken {
-            id,
-            content: tokens[id],
-            single_word: false,
-            lstrip: false,
-            rstrip: false,
-            normalized: false,
-            special: kind == CONTROL,
-        })
+    let pre = PreTokenizer::named(pre).ok_or_else(|| {
+        VocabularyError::Unsupported(format!("its pre-tokenizer `{pre}` is not known here"))
+    })?;
+    let merges = vocabulary.merges.iter();
+    let merges: Vec<_> = merges
+        .map(|(left, right)| (left.as_str(), right.as_str()))
         .collect();
-
-    let tokenizer = TokenizerJson {
+    if merges.is_empty() {
+        return Err(VocabularyError::NoMerges);
+    }
+    Ok(TokenizerJson {
         version: "1.0",
         truncation: (),
         padding: (),
-        added_tokens,
-        normalizer: (pre == "qwen2").then(|| json!({"type": "NFC"})),
-        pre_tokenizer,
+        added_tokens: added_tokens(vocabulary),
+        normalizer: pre.normalizer(),
+        pre_tokenizer: Some(pre.pre_tokenizer()),
         post_processor: (),
         decoder: json!({"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true}),
         model: Bpe {
             r#type: "BPE",
             dropout: (),
-            unk_token: (),
+            unk_token: None,
             continuing_subword_prefix: (),
             end_of_word_suffix: (),
             fuse_unk: false,
             byte_fallback: false,
-            ignore_merges,
-            vocab: tokens,
+            ignore_merges: pre.ignore_merges,
+            vocab: &vocabulary.tokens,
             merges,
         },
-    };
-    serde_json::to_vec(&tokenizer).map_err(|error| ConvertError::Output(error.to_string()))
+    })
 }
 
-/// Llama 3's, from the tokenizer.json that Meta published.
-const LLAMA_3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+/// As transformers makes it of such files (`GGUFLlamaConverter`): spaces are `▁`, and what no token spells falls apart into bytes.
+fn sentencepiece(vocabulary: &Vocabulary) -> Result<TokenizerJson<'_>, VocabularyError> {
+    let merges = match (&vocabulary.merges[..], &vocabulary.scores[..]) {
+        ([], []) => return Err(VocabularyError::NoMerges),
+        ([], _) => vocabulary.merges_by_score(),
+        (merges, _) => merges
+            .iter()
+            .map(|(left, right)| (left.as_str(), right.as_str()))
+            .collect(),
+    };
+    let unknown = (0..vocabulary.tokens.len()).find(|id| vocabulary.is_of(*id, UNKNOWN));
+    let mut normalizers =
+        vec![json!({"type": "Replace", "pattern": {"String": " "}, "content": "▁"})];
+    let mut decoders = vec![
+        json!({"type": "Replace", "pattern": {"String": "▁"}, "content": " "}),
+        json!({"type": "ByteFallback"}),
+        json!({"type": "Fuse"}),
+    ];
+    if vocabulary.space_before != Some(false) {
+        normalizers.insert(0, json!({"type": "Prepend", "prepend": "▁"}));
+        decoders.push(json!({"type": "Strip", "content": " ", "start": 1, "stop": 0}));
+    }
+    Ok(TokenizerJson {
+        version: "1.0",
+        truncation: (),
+        padding: (),
+        added_tokens: added_tokens(vocabulary),
+        normalizer: Some(json!({"type": "Sequence", "normalizers": normalizers})),
+        pre_tokenizer: None,
+        post_processor: (),
+        decoder: json!({"type": "Sequence", "decoders": decoders}),
+        model: Bpe {
+            r#type: "BPE",
+            dropout: (),
+            unk_token: unknown.map(|id| vocabulary.tokens[id].as_str()),
+            continuing_subword_prefix: (),
+            end_of_word_suffix: (),
+            fuse_unk: true,
+            byte_fallback: true,
+            ignore_merges: false,
+            vocab: &vocabulary.tokens,
+            merges,
+        },
+    })
+}
 
-/// Qwen 2's, from the tokenizer.json that Alibaba published; it normalises to NFC before.
-const QWEN_2: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+fn added_tokens(vocabulary: &Vocabulary) -> Vec<AddedToken<'_>> {
+    let tokens = vocabulary.tokens.iter().enumerate();
+    let added = tokens.filter_map(|(id, content)| {
+        let special = vocabulary.is_of(id, CONTROL);
+        (special || vocabulary.is_of(id, USER_DEFINED)).then_some(AddedToken {
+            id,
+            content,
+            single_word: false,
+            lstrip: false,
+            rstrip: false,
+            normalized: false,
+            special,
+        })
+    });
+    added.collect()
+}
 
 /// The pre-tokenizer of a file that does not name it, by its architecture and its special tokens.
-fn guessed_pre_tokenizer(gguf: &GgufFile, tokens: &[&str]) -> Result<&'static str, ConvertError> {
-    Ok(
-        if tokens.contains(&"<|begin_of_text|>") && tokens.contains(&"<|eot_id|>") {
-            "llama-bpe"
-        } else if gguf.text("general.architecture")? == Some("qwen2") {
-            "qwen2"
-        } else {
-            "gpt-2"
-        },
-    )
+fn guessed_pre_tokenizer(vocabulary: &Vocabulary, architecture: &str) -> &'static str {
+    let has = |token: &str| vocabulary.tokens.iter().any(|known| known == token);
+    if has("<|begin_of_text|>") && has("<|eot_id|>") {
+        "llama-bpe"
+    } else if architecture == "qwen2" {
+        "qwen2"
+    } else {
+        "gpt-2"
+    }
 }
 
-fn split_then_bytes(pattern: &str) -> serde_json::Value {
-    json!({"type": "Sequence", "pretokenizers": [
-        {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": false},
-        {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": false}]})
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tokenizer::Tokenizer;
+    use serde::Deserialize;
+
+    #[derive(Deserialize)]
+    struct Case {
+        vocabulary: Vocabulary,
+        texts: Vec<(String, Vec<u32>)>,
+    }
+
+    /// Small vocabularies as GGUF files hold them, and what the libraries that made them say (`tests/tokenizers/make_gguf.py`).
+    #[test]
+    fn vocabularies_of_gguf_files_have_the_ids_of_the_tokenizers_that_they_were_made_of() {
+        let cases = include_str!("../../tests/tokenizers/gguf_vocabularies.json");
+        let cases: std::collections::BTreeMap<String, Case> = serde_json::from_str(cases).unwrap();
+        assert_eq!(cases.len(), 9);
+        for (name, Case { vocabulary, texts }) in &cases {
+            let mut notes = Vec::new();
+            let json = tokenizer_json(vocabulary, "llama", &mut notes).unwrap();
+            assert!(notes.is_empty(), "{name}: {notes:?}");
+            let tokenizer = Tokenizer::from_json(&json).unwrap();
+            assert!(texts.len() > 25);
+            for (text, ids) in texts {
+                assert_eq!(&tokenizer.encode(text).unwrap(), ids, "{name}: {text:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_not_known_is_refused_by_name() {
+        let refused = |vocabulary: Vocabulary| {
+            let made = tokenizer_json(&vocabulary, "llama", &mut Vec::new());
+            made.unwrap_err().to_string()
+        };
+        let named = |pre: &str| Vocabulary {
+            model: "gpt2".into(),
+            pre: Some(pre.into()),
+            ..Vocabulary::default()
+        };
+        let said = refused(named("kimi-k2"));
+        assert!(
+            said.contains("`kimi-k2`") && said.contains("tokenizer.json"),
+            "{said}"
+        );
+        let said = refused(Vocabulary {
+            model: "t5".into(),
+            ..Vocabulary::default()
+        });
+        assert!(said.contains("\"t5\""), "{said}");
+        assert!(refused(named("gpt-2")).contains("neither merges nor scores"));
+    }
 }
