@@ -6,6 +6,7 @@ import { readFileSync } from "node:fs";
 import { chromium } from "@playwright/test";
 import type { Backend, Question, Subject } from "./answer.ts";
 import { asNewVisitor, launchOptions } from "./contestants.ts";
+import { watchLongConversation, type LongConversation } from "./long_conversation.ts";
 import { watchMainThread, type LongestTask } from "./main_thread.ts";
 import { measureGrowth, startWarm, type Cost, type MemoryUse } from "./page.ts";
 import { runRounds, type Outcome } from "./rounds.ts";
@@ -23,6 +24,7 @@ interface Report {
   outcomes: Outcome[];
   warmStartSeconds: number[];
   longestTask: LongestTask;
+  longConversation: LongConversation;
   costs: Cost[];
   memory: MemoryUse[];
 }
@@ -41,19 +43,14 @@ const PEERS: Subject[] = [
 ];
 const BACKENDS: Backend[] = ["cpu", "webgpu"];
 
-async function main(job: Job): Promise<void> {
+async function main(job: Job): Promise<Report> {
   const browser = await chromium.launch(launchOptions);
-  const report: Report = {
-    browser: `Chromium ${browser.version()}`,
-    outcomes: [],
-    warmStartSeconds: [],
-    longestTask: { opening: NaN, loading: NaN, generating: NaN, dragging: NaN },
-    costs: [],
-    memory: [],
-  };
+  const version = browser.version();
   await browser.close();
   // Before other browsers, whose closing would keep the cores busy.
-  report.longestTask = await watchMainThread(job.rounds);
+  const longestTask = await watchMainThread(job.rounds);
+  const longConversation = await watchLongConversation();
+  const report: Report = { browser: `Chromium ${version}`, outcomes: [], warmStartSeconds: [], longestTask, longConversation, costs: [], memory: [] };
   report.outcomes = await runRounds(job.peers ? [...OURS, ...PEERS] : OURS, job.question, job.rounds);
 
   await asNewVisitor(async (visitor) => {
@@ -64,7 +61,8 @@ async function main(job: Job): Promise<void> {
       report.memory.push(memory);
     }
   });
-  process.stdout.write(JSON.stringify(report));
+  return report;
 }
 
-await main(JSON.parse(readFileSync(0, "utf8")) as Job);
+const job = JSON.parse(readFileSync(0, "utf8")) as Job | { only: "longConversation" };
+process.stdout.write(JSON.stringify("only" in job ? await watchLongConversation() : await main(job)));

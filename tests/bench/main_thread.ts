@@ -62,7 +62,7 @@ async function longestSince(page: Page): Promise<number> {
   return page.evaluate(() => Math.max(0, ...(globalThis as unknown as { longTasks: number[] }).longTasks.splice(0)));
 }
 
-async function drag(page: Page, slider: Locator): Promise<void> {
+export async function drag(page: Page, slider: Locator): Promise<void> {
   const box = await slider.boundingBox();
   if (!box) throw new Error("the page shows no slider");
   const y = box.y + box.height / 2;

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::Arguments;
+use super::long_conversation::LongConversation;
 use super::prompt::{Prompt, Vocabulary};
 use super::row::{Row, Sample};
 use crate::process;
@@ -22,6 +23,7 @@ pub struct Measured {
     /// From navigation to the first token, everything cached.
     pub warm_start_seconds: Vec<f64>,
     pub longest_task: LongestTask,
+    pub long_conversation: LongConversation,
     pub costs: Vec<Cost>,
     pub memory: Vec<Memory>,
 }

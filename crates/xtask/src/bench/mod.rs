@@ -5,6 +5,7 @@ mod browser;
 mod gpu;
 mod growth;
 mod interval;
+mod long_conversation;
 mod native;
 mod peer_files;
 mod prompt;
@@ -45,6 +46,9 @@ pub struct Arguments {
     /// Only measure what eight sequences write side by side, beside one: on the `cpu`, or on this machine's adapter (`gpu`).
     #[arg(long, value_name = "EXECUTOR", value_parser = ["cpu", "gpu"])]
     batch: Option<String>,
+    /// Only look for long tasks of the page's main thread with a long conversation on the screen.
+    #[arg(long)]
+    long_conversation: bool,
     /// Only profile the GPU executor on this machine's adapter, kernel by kernel.
     #[arg(long)]
     profile: bool,
@@ -107,6 +111,10 @@ pub fn run(root: &Path, arguments: &Arguments) -> Result<()> {
     let browser = system::ensure_browser()?;
     node::ensure_packages(&root.join("tests"))?;
     node::ensure_packages(&root.join("tests/bench"))?;
+    if arguments.long_conversation {
+        print!("{}", long_conversation::measure(root, &browser)?);
+        return Ok(());
+    }
     let long = Prompt::long(&vocabulary)?;
     let short = Prompt::short(&vocabulary)?;
     let peers = arguments

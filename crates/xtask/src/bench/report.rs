@@ -9,6 +9,7 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 
 use super::browser::{Cost, LongestTask, Measured, Memory};
+use super::long_conversation::LongConversation;
 use super::row::{Row, median};
 use super::weight::Weight;
 
@@ -21,6 +22,7 @@ pub struct Report {
     warm_start_s: Option<f64>,
     warm_starts: usize,
     longest_main_thread_task_ms: LongestTask,
+    long_conversation: LongConversation,
     costs: Vec<Cost>,
     memory: Vec<MemoryUse>,
     weight: Weight,
@@ -48,6 +50,7 @@ impl Report {
             warm_start_s: median(measured.warm_start_seconds.iter().copied()),
             warm_starts: measured.warm_start_seconds.len(),
             longest_main_thread_task_ms: measured.longest_task,
+            long_conversation: measured.long_conversation,
             costs: measured.costs,
             memory: memory.collect(),
             weight,
@@ -131,6 +134,7 @@ impl fmt::Display for Report {
                 memory.times_the_weights,
             )?;
         }
+        write!(f, "{}", self.long_conversation)?;
         writeln!(
             f,
             "\n| backend | context, tokens | traits read | decode, tokens/s (one answer of 12) |\n| --- | --- | --- | --- |"
