@@ -43,7 +43,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         let (rows, width) = (config.layers + 1, config.hidden_size);
         check_shape(&[table.rows(), table.width()], rows, width).with_context(named)?;
     }
-    let model_sha256 = arguments.model.weights_sha256()?;
+    let model_sha256 = arguments.model.names()?.sha256;
     let neutral = match &arguments.neutral {
         Some(path) => path.clone(),
         None => neutral_answers()
