@@ -348,7 +348,11 @@ impl Sweep {
                 sentence: sentence.clone(),
             }),
             sentence,
-            rows,
+            // Doses that were not tried, because the text broke before, are no rows.
+            rows: rows
+                .into_iter()
+                .filter(|row| row.outcome.answers > 0)
+                .collect(),
             caveats,
             detail: Some(SweepDetail {
                 material: self.settings.material.clone(),
