@@ -6,8 +6,8 @@ use js_sys::{Array, Function, Map, Promise, Uint8Array};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use std::rc::Rc;
-use trimtab_checkpoint::convert::{Conversion, ConvertError, Folder, Options, Quantisation, Sink};
-use trimtab_checkpoint::manifest::{ManifestFile, WEIGHTS};
+use trimtab_checkpoint::convert::{Conversion, ConvertError, Folder, Quantisation, Sink};
+use trimtab_checkpoint::manifest::WEIGHTS;
 use trimtab_checkpoint::source::LocalFuture;
 use trimtab_checkpoint::{ByteSource, SourceError};
 use trimtab_studio::failure::Failure;
@@ -191,12 +191,5 @@ impl PreparedModel {
         let mut sink = PageSink { write: &write };
         let written = self.conversion.write_weights(from as u64, &mut sink).await;
         written.map_err(|error| thrown(Failure::from(error)))
-    }
-
-    /// `manifest.json` of the files that were kept, `{path, bytes, sha256}[]`.
-    pub fn manifest(&self, files: JsValue) -> Result<Vec<u8>, JsValue> {
-        let files: Vec<ManifestFile> = from_js(files)?;
-        let manifest = self.conversion.manifest(files, &Options::default());
-        manifest.map_err(|error| thrown(Failure::from(error)))
     }
 }

@@ -121,11 +121,12 @@ export function createEngine(start: () => WorkerPort = startWorker): Engine {
 
   const names = [...Object.keys(STUDIO_VERBS), ...Object.keys(PAGE_VERBS)] as Verb[];
   const engine = Object.fromEntries(names.map((name) => [name, verb(name)])) as unknown as Engine;
-  const { load } = engine;
+  const { describeModel, load } = engine;
   return {
     ...engine,
+    // Deeper folders are left out here, because paths inside the folder may be lost on the way to the worker.
+    describeModel: (files) => describeModel(directFiles(files)),
     load: (source, options, onProgress) =>
-      // Here, because paths inside the folder may be lost on the way to the worker.
       load(source.kind === "directory" ? { ...source, files: directFiles(source.files) } : source, options, onProgress),
     setPlan: async (plan) => {
       const run = unanswered((name) => name === "generate").at(-1);

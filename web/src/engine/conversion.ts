@@ -155,10 +155,10 @@ async function write(id: string, prepared: PreparedModel, tools: Tools, signal: 
   }
 }
 
-async function hashOf(bytes: Uint8Array<ArrayBuffer>, tools: Tools): Promise<string> {
+function hashOf(bytes: Uint8Array<ArrayBuffer>, tools: Tools): string {
   const hasher = tools.hasher();
   hasher.update(bytes);
-  return Promise.resolve(hasher.finish());
+  return hasher.finish();
 }
 
 /** A converted model's files, where its weights are still kept. */
@@ -187,7 +187,7 @@ export async function convert(
     if (found) return found;
     const written = await exclusively(id, signal, () => write(id, prepared, tools, signal, onProgress));
     const { name, licence, notes } = prepared.description();
-    const files = await Promise.all([...prepared.files()].map(async ([file, bytes]) => ({ name: file, bytes, sha256: await hashOf(bytes, tools) })));
+    const files = [...prepared.files()].map(([file, bytes]) => ({ name: file, bytes, sha256: hashOf(bytes, tools) }));
     const model: OwnModel = {
       id,
       name,

@@ -122,27 +122,27 @@ const pageVerbs: { [V in keyof PageVerbs]: (call: number, ...inputs: never[]) =>
     const all = await readEntries();
     const kept = await store();
     const offered = all.map(async (entry) => ({
-        id: entry.id,
-        own: false,
-        name: entry.name,
-        sha256: entry.files.find(({ name }) => name === WEIGHTS)?.sha256 ?? "",
-        licence: entry.licence,
-        source: entry.source,
-        downloadBytes: entry.files.reduce((sum, file) => sum + file.bytes, 0),
-        cached: await isCached(entry, kept),
-        reports: entry.reports.map(({ name }) => name.replace(/\.report\.json$/, "")),
-      }));
+      id: entry.id,
+      own: false,
+      name: entry.name,
+      sha256: entry.files.find(({ name }) => name === WEIGHTS)?.sha256 ?? "",
+      licence: entry.licence,
+      source: entry.source,
+      downloadBytes: entry.files.reduce((sum, file) => sum + file.bytes, 0),
+      cached: await isCached(entry, kept),
+      reports: entry.reports.map(({ name }) => name.replace(/\.report\.json$/, "")),
+    }));
     const own = (await listOwnModels(kept)).map((model) => ({
-        id: model.id,
-        own: true,
-        name: model.name,
-        sha256: model.weights.sha256,
-        licence: model.licence,
-        source: model.source,
-        downloadBytes: model.weights.bytes,
-        cached: true,
-        reports: [],
-      }));
+      id: model.id,
+      own: true,
+      name: model.name,
+      sha256: model.weights.sha256,
+      licence: model.licence,
+      source: model.source,
+      downloadBytes: model.weights.bytes,
+      cached: true,
+      reports: [],
+    }));
     return [...(await Promise.all(offered)), ...own];
   },
   describeModel: (_call, files: File[]) => describeFiles(files),

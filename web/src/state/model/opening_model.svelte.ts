@@ -1,5 +1,4 @@
 /** A model of the visitor's own that is about to be opened: from where, what its files are, and in which form it is to be kept. */
-import { directFiles } from "../../engine/folder_paths.ts";
 import type { Engine, Failure, HubFile, HubModel, LoadProgress, ModelDescription, ModelSource, Quantisation } from "../../engine/protocol.ts";
 import { asFailure } from "./failure.ts";
 
@@ -107,12 +106,10 @@ export class OpeningModel {
   async take(chosen: readonly File[]): Promise<void> {
     if (chosen.length === 0) return;
     this.show();
-    // Here, because paths inside the folder may be lost on the way to the worker.
-    const files = directFiles(chosen);
     this.looking = true;
     try {
-      const description = await this.engine.describeModel(files);
-      this.#files = files;
+      const description = await this.engine.describeModel([...chosen]);
+      this.#files = [...chosen];
       this.description = description;
       if (description === null) this.start();
       else this.form = description.bytes.q4 === null ? "kept" : "q4";
