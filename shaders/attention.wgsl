@@ -10,6 +10,8 @@
 // include weights.wgsl
 
 const LANES: u32 = {{lanes}};
+// Keys that a row sees, its own among them; 0: all.
+const WINDOW: u32 = {{window}};
 
 @group(0) @binding(0) var<uniform> step: Step;
 @group(0) @binding(1) var<storage, read> queries: array<vec4<f32>>;
@@ -20,11 +22,18 @@ const LANES: u32 = {{lanes}};
 // include attend.wgsl
 // include heads_{{outputs}}.wgsl
 
+fn first_seen(count: u32) -> u32 {
+    if (WINDOW > 0u) {
+        return count - min(count, WINDOW);
+    }
+    return 0u;
+}
+
 @compute @workgroup_size(LANES)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let first_head = group.x * TOGETHER;
     let index = group.y;
     let count = step.row[index].position + 1u;
-    let log_total = attend(lane, first_head, index, 0u, count);
+    let log_total = attend(lane, first_head, index, first_seen(count), count);
     write_heads(lane, index, first_head);
 }

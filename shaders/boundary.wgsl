@@ -165,7 +165,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     if (captures || (KEPT && (IN_PARTS || slot != 0u))) {
         for (var i = lane; i < WIDTH; i += LANES) {
             if (KEPT) {
-                residual[index * WIDTH + i] = numbers[i];
+                residual[AT + index * WIDTH + i] = numbers[i];
             }
             if (captures) {
                 captured[(here.layer * MAX_ROWS + index) * WIDTH + i] = numbers[i];
@@ -193,7 +193,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         record(index, lane, quad, over_workgroup(lane, own, 0.0).four);
     }
     hand_on(index, lane, sums.one);
-    for (var block = lane; block < BLOCKS; block += LANES) {
+    for (var block = lane; HANDED_ON && block < BLOCKS; block += LANES) {
         let coded = encoded(block * 32u);
         let at = index * BLOCKS + block;
         // unroll

@@ -6,7 +6,7 @@
 const MEMBERS: u32 = 1u;
 
 fn factor_of(row: Place) -> f32 {
-    return 1.0;
+    return {{logits_scale}};
 }
 
 fn keep(t: u32, row: Place, entry: u32, lane: u32, sums: vec2<f32>) {

@@ -4,6 +4,8 @@
 
 const PLACE: u32 = 1u;
 const KEPT: bool = false;
+const HANDED_ON: bool = true;
+const AT: u32 = 0u;
 const TILES: u32 = (D + 63u) / 64u;
 const SQUARES_AT: u32 = 2u * MAX_ROWS * BLOCKS;
 

@@ -3,6 +3,8 @@
 
 const PLACE: u32 = 2u;
 const KEPT: bool = false;
+const HANDED_ON: bool = true;
+const AT: u32 = 0u;
 
 fn slot_of(index: u32) -> u32 {
     return step.row[index].inside;

@@ -4,6 +4,8 @@
 const PLACE: u32 = 0u;
 // Whether the row is kept where it came from.
 const KEPT: bool = true;
+const HANDED_ON: bool = true;
+const AT: u32 = 0u;
 
 fn slot_of(index: u32) -> u32 {
     return step.row[index].change;

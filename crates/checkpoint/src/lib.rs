@@ -14,6 +14,7 @@ pub mod hub;
 pub mod layout;
 pub mod manifest;
 pub mod published_file;
+pub mod rotary;
 pub mod source;
 pub mod text;
 pub mod tokenizer;
@@ -24,6 +25,7 @@ pub use config::{ConfigError, ModelConfig};
 pub use encoding::{BLOCK, Encoding};
 pub use error::WeightError;
 pub use layout::StoredTensor;
+pub use rotary::Rotary;
 #[cfg(not(target_arch = "wasm32"))]
 pub use source::FileSource;
 pub use source::{ByteSource, SourceError};

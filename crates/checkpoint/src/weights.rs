@@ -2,7 +2,7 @@
 
 use crate::encoding::{BLOCK, Encoding, Values};
 use crate::error::WeightError;
-use crate::family::{Family, WeightRole};
+use crate::family::{Family, ModelWeight, spellings};
 use crate::header::read_header;
 use crate::layout::{StoredTensor, assemble};
 use crate::source::ByteSource;
@@ -146,6 +146,27 @@ impl WeightRows {
     }
 }
 
+impl WeightRows {
+    /// The rows `rows` of the matrix whose transpose this is, of numbers that are not quantised.
+    pub fn transposed(&self, rows: Range<usize>) -> Self {
+        let size = self.encoding.data_bytes(1);
+        let mut data = Vec::with_capacity(rows.len() * self.rows * size);
+        for row in rows.clone() {
+            for col in 0..self.rows {
+                data.extend_from_slice(&self.data[(col * self.cols + row) * size..][..size]);
+            }
+        }
+        Self {
+            encoding: self.encoding,
+            rows: rows.len(),
+            cols: self.rows,
+            data,
+            scale: Vec::new(),
+            min: Vec::new(),
+        }
+    }
+}
+
 /// A checked header over a byte source.
 pub struct WeightFile<S> {
     source: S,
@@ -199,9 +220,68 @@ impl<S: ByteSource> WeightFile<S> {
             .map(String::as_str)
     }
 
+    fn found(&self, name: &str) -> Option<&StoredTensor> {
+        spellings(name).find_map(|name| self.tensors.get(&*name))
+    }
+
+    /// The tensor that holds `weight`, of the shape that it needs.
+    ///
+    /// # Errors
+    /// A tensor that is missing or has another shape.
+    pub fn holder(&self, weight: &ModelWeight) -> Result<&StoredTensor, WeightError> {
+        self.holder_as_it_lies(weight).map(|(tensor, _)| tensor)
+    }
+
+    /// The tensor that holds `weight`, and whether its columns are the weight's rows.
+    fn holder_as_it_lies(
+        &self,
+        weight: &ModelWeight,
+    ) -> Result<(&StoredTensor, bool), WeightError> {
+        let [rows, cols] = weight.tensor_shape();
+        let transposed = weight.transposed.as_deref();
+        if let Some(published) = transposed.filter(|_| self.found(&weight.name).is_none()) {
+            let tensor = self.tensor(published)?;
+            tensor.check_shape(cols, rows)?;
+            return Ok((tensor, true));
+        }
+        let tensor = self.tensor(&weight.name)?;
+        tensor.check_shape(rows, cols)?;
+        Ok((tensor, false))
+    }
+
+    /// Reads rows `rows` of `weight`, as its tensor stores them.
+    ///
+    /// # Errors
+    /// As [`Self::holder`] and [`Self::read_rows`].
+    pub async fn rows_of(
+        &self,
+        weight: &ModelWeight,
+        rows: Range<usize>,
+    ) -> Result<WeightRows, WeightError> {
+        let (tensor, transposed) = self.holder_as_it_lies(weight)?;
+        let rows = rows.start + weight.first..rows.end + weight.first;
+        if transposed {
+            let whole = self.read_rows(tensor, 0..tensor.rows).await?;
+            return Ok(whole.transposed(rows));
+        }
+        self.read_rows(tensor, rows).await
+    }
+
+    /// A vector as f32.
+    ///
+    /// # Errors
+    /// As [`Self::rows_of`].
+    pub async fn vector(&self, weight: &ModelWeight) -> Result<Vec<f32>, WeightError> {
+        let row = self.read_rows(self.holder(weight)?, 0..1).await?;
+        let mut values = vec![0.0; weight.of];
+        row.dequantise_row(0, &mut values);
+        let own = values[weight.first..][..weight.cols].iter();
+        Ok(own.map(|value| value + weight.above_stored).collect())
+    }
+
     /// The tensor of that name, or an error that names it.
     pub fn tensor(&self, name: &str) -> Result<&StoredTensor, WeightError> {
-        self.tensors.get(name).ok_or_else(|| WeightError::Tensor {
+        self.found(name).ok_or_else(|| WeightError::Tensor {
             tensor: name.into(),
             reason: match self.unusable.get(name) {
                 Some(reason) => reason.clone(),
@@ -259,8 +339,7 @@ impl<S: ByteSource> WeightFile<S> {
     /// # Errors
     /// As [`Self::read_rows`].
     pub async fn has_own_head(&self, family: &Family) -> Result<bool, WeightError> {
-        let [embedding, head] = [WeightRole::Embedding, WeightRole::OutputHead]
-            .map(|role| self.tensors.get(&family.name(role, 0)));
+        let [embedding, head] = family.token_tables().map(|name| self.found(name));
         let (Some(embedding), Some(head)) = (embedding, head) else {
             return Ok(head.is_some());
         };

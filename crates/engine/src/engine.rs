@@ -84,8 +84,11 @@ impl Engine {
         let family = Family::of(config)?;
         // The head of the file, where it is another than the embedding that the configuration names.
         let own_head = config.tied_embeddings && weights.has_own_head(family).await?;
+        let context = options.context.unwrap_or(config.context);
         let config = &ModelConfig {
             tied_embeddings: config.tied_embeddings && !own_head,
+            // A window that is as long as any text hides nothing.
+            sliding_window: config.sliding_window.filter(|window| *window < context),
             ..config.clone()
         };
         family.check_names(config, weights.names())?;
@@ -305,7 +308,7 @@ impl Engine {
             return Err(EngineError::ContextFull {
                 tokens: tokens.len(),
                 context: self.info.context,
-                windowed: self.config.sliding_window == Some(self.info.context),
+                unscaled: self.config.rotary.longest() == Some(self.info.context),
                 longest: self.config.context <= self.info.context,
             });
         }

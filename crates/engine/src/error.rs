@@ -36,14 +36,15 @@ pub enum EngineError {
     Device { what: String, reason: String },
     #[error(
         "{tokens} tokens do not fit: this engine holds {context}{reason}; shorten the conversation{remedy}",
-        reason = if *windowed { ", because this model attends to a sliding window of so many" } else { "" },
+        reason = if *unscaled { ", because the positions of this model are not scaled for longer texts here" } else { "" },
         remedy = if *longest { "" } else { " or load the model with a longer context" }
     )]
     ContextFull {
         tokens: usize,
         context: usize,
-        /// Whether the model's sliding window is what bounds the context.
-        windowed: bool,
+        /// Whether the context is bounded by the texts that the model was first trained on: longer ones need other rotary
+        /// frequencies from their first token on.
+        unscaled: bool,
         /// Whether the model allows no longer context.
         longest: bool,
     },

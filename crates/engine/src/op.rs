@@ -92,6 +92,19 @@ pub struct MatrixId(pub usize);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct VectorId(pub usize);
 
+/// Number of a rotation, an index into [`ForwardPass::rotations`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct RotationId(pub usize);
+
+/// By which angles heads are turned: element `i` of a head with its partner `i + frequencies` by `position · frequencies[i]`, both
+/// then times `amplitude`. Elements without a partner stay as they are.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rotation {
+    /// One for each pair, at most half a head.
+    pub frequencies: Vec<f32>,
+    pub amplitude: f32,
+}
+
 /// One matrix of a projection: `to = of · Wᵀ + bias`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Factor {
@@ -102,34 +115,82 @@ pub struct Factor {
     pub to: Value,
 }
 
+/// What a norm divides by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum NormKind {
+    /// `x / √(mean x² + ε)` (Zhang and Sennrich, "Root Mean Square Layer Normalization", 2019)
+    RootMeanSquare,
+    /// `(x − mean x) / √(mean (x − mean x)² + ε)` (Ba et al., "Layer Normalization", 2016)
+    Layer,
+}
+
+/// A norm, of every `w` neighbouring numbers by itself.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Norm {
+    pub kind: NormKind,
+    /// `[w]`
+    pub gain: VectorId,
+    /// `[w]`
+    pub bias: Option<VectorId>,
+    pub epsilon: f32,
+}
+
+/// What a row attends to, and how sharply.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Attention {
+    pub scale: f32,
+    /// How many positions a row sees, its own among them; without it, all before.
+    pub window: Option<usize>,
+}
+
+impl Attention {
+    /// Of heads of that width, as the Transformer's (Vaswani et al., 2017).
+    pub fn over_everything(head_dim: usize) -> Self {
+        Self {
+            scale: 1.0 / (head_dim as f32).sqrt(),
+            window: None,
+        }
+    }
+
+    /// The first position that a row at `position` sees.
+    pub const fn first(&self, position: usize) -> usize {
+        match self.window {
+            Some(window) => (position + 1).saturating_sub(window),
+            None => 0,
+        }
+    }
+}
+
 /// One operation on a batch.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Op {
-    /// `residual = W[token]` with `W [vocab, d]`.
-    Embed { matrix: MatrixId },
+    /// `residual = scale · W[token]` with `W [vocab, d]`.
+    Embed { matrix: MatrixId, scale: f32 },
+    /// `residual = residual + P[position]` with `P [context, d]`.
+    AddPosition { matrix: MatrixId },
     /// Steering changes act on `of`, which is what lies at `site`; then it is read and captured.
     Boundary { site: Site, of: Value },
-    /// `to = of / √(mean of² + ε) · gain`
-    Norm {
-        of: Value,
-        gain: VectorId,
-        epsilon: f32,
-        to: Value,
-    },
+    /// `to = norm(of) · gain + bias`
+    Norm { of: Value, by: Norm, to: Value },
     /// One input, one matrix or several.
     Project { of: Value, by: Vec<Factor> },
-    /// Turns element `i` of every head of `of` with its partner `i + head_dim / 2` by the angle
-    /// `position · theta^(−2i / head_dim)`.
-    Rotate { of: Value, theta: f32 },
-    /// Stores keys and values in the cache of zero-based `block`; then `heads = softmax(queries · keysᵀ / √head_dim) · values`
-    /// over all positions of the row's sequence up to its own. Neighbouring query heads share a key/value head.
-    Attend { block: usize },
+    /// Turns the pairs of every head of `of` by their positions.
+    Rotate { of: Value, by: RotationId },
+    /// Stores keys and values in the cache of zero-based `block`; then `heads = softmax(scale · queries · keysᵀ) · values`
+    /// over all positions of the row's sequence up to its own that it sees. Neighbouring query heads share a key/value head.
+    Attend { block: usize, by: Attention },
     /// `gate = activation(gate) · up`
     Gate { by: Activation },
-    /// `residual = residual + of`
-    Add { of: Value },
-    /// `logits = of · Wᵀ` with `W [vocab, d]`.
-    Head { of: Value, matrix: MatrixId },
+    /// `gate = activation(gate)`
+    Activate { by: Activation },
+    /// `residual = residual + scale · of`
+    Add { of: Value, scale: f32 },
+    /// `logits = scale · of · Wᵀ` with `W [vocab, d]`.
+    Head {
+        of: Value,
+        matrix: MatrixId,
+        scale: f32,
+    },
 }
 
 /// A whole forward pass and the weights that it reads.
@@ -138,6 +199,7 @@ pub struct ForwardPass {
     /// In the order of their first use, each once: a tied head is the embedding again.
     pub matrices: Vec<ModelWeight>,
     pub vectors: Vec<ModelWeight>,
+    pub rotations: Vec<Rotation>,
     /// From the tokens to the residual stream after the last block.
     pub body: Vec<Op>,
     /// From the residual stream to logits, for the rows that ask for them.
@@ -149,7 +211,21 @@ impl ForwardPass {
         &self.matrices[id.0]
     }
 
+    /// The matrices that something is multiplied with; the others are looked up row by row.
+    pub fn projections(&self) -> impl Iterator<Item = MatrixId> {
+        let ops = self.body.iter().chain(&self.head);
+        ops.flat_map(|op| match op {
+            Op::Project { by, .. } => by.iter().map(|factor| factor.matrix).collect(),
+            Op::Head { matrix, .. } => vec![*matrix],
+            _ => Vec::new(),
+        })
+    }
+
     pub fn vector(&self, id: VectorId) -> &ModelWeight {
         &self.vectors[id.0]
+    }
+
+    pub fn rotation(&self, id: RotationId) -> &Rotation {
+        &self.rotations[id.0]
     }
 }

@@ -1,7 +1,13 @@
 //! Rotary positions.
 
-/// Sine and cosine of `position · theta^(−2·pair/head_dim)`, the angle in f32 as Hugging Face computes it.
-pub fn rotation(pair: usize, head_dim: usize, position: u32, theta: f32) -> (f32, f32) {
-    let frequency = 1.0 / theta.powf((2 * pair) as f32 / head_dim as f32);
-    (position as f32 * frequency).sin_cos()
+use crate::op::Rotation;
+
+impl Rotation {
+    /// Sine and cosine for each pair at a position, the angle in f32 as Hugging Face computes it.
+    pub fn at(&self, position: u32) -> impl Iterator<Item = (f32, f32)> {
+        self.frequencies.iter().map(move |frequency| {
+            let (sin, cos) = (position as f32 * frequency).sin_cos();
+            (sin * self.amplitude, cos * self.amplitude)
+        })
+    }
 }

@@ -4,6 +4,7 @@ use crate::error::EngineError;
 use crate::op::{ForwardPass, MatrixId, VectorId};
 use crate::types::LoadProgress;
 use std::ops::Index;
+use trimtab_checkpoint::family::ModelWeight;
 use trimtab_checkpoint::{ByteSource, WeightError, WeightFile, WeightRows};
 
 /// Bytes of data read at once.
@@ -46,13 +47,12 @@ impl Weights {
             bytes_total,
         };
         let mut matrices = Vec::with_capacity(pass.matrices.len());
-        for tensor in &pass.matrices {
-            let (rows, cols) = (tensor.rows, tensor.cols);
-            matrices.push(reader.matrix(&tensor.name, rows, cols).await?);
+        for weight in &pass.matrices {
+            matrices.push(reader.matrix(weight).await?);
         }
         let mut vectors = Vec::with_capacity(pass.vectors.len());
-        for tensor in &pass.vectors {
-            vectors.push(reader.vector(&tensor.name, tensor.cols).await?);
+        for weight in &pass.vectors {
+            vectors.push(file.vector(weight).await?);
         }
         Ok(Self { matrices, vectors })
     }
@@ -72,23 +72,14 @@ struct Reader<'a, S> {
 }
 
 impl<S: ByteSource> Reader<'_, S> {
-    async fn matrix(
-        &mut self,
-        name: &str,
-        rows: usize,
-        cols: usize,
-    ) -> Result<WeightRows, WeightError> {
-        let tensor = self.file.tensor(name)?;
-        tensor.check_shape(rows, cols)?;
-        let width = tensor.encoding.data_bytes(cols);
-        let mut whole = WeightRows::none(tensor.encoding, cols);
-        whole.reserve(rows);
-        let step = (PIECE / width).max(1);
-        for start in (0..rows).step_by(step) {
-            let piece = self
-                .file
-                .read_rows(tensor, start..rows.min(start + step))
-                .await?;
+    async fn matrix(&mut self, weight: &ModelWeight) -> Result<WeightRows, WeightError> {
+        let encoding = self.file.holder(weight)?.encoding;
+        let mut whole = WeightRows::none(encoding, weight.cols);
+        whole.reserve(weight.rows);
+        let step = (PIECE / encoding.data_bytes(weight.cols)).max(1);
+        for start in (0..weight.rows).step_by(step) {
+            let piece = start..weight.rows.min(start + step);
+            let piece = self.file.rows_of(weight, piece).await?;
             whole.append(&piece);
             self.bytes_done += piece.bytes() as u64;
             (self.progress)(LoadProgress {
@@ -97,12 +88,5 @@ impl<S: ByteSource> Reader<'_, S> {
             });
         }
         Ok(whole)
-    }
-
-    async fn vector(&mut self, name: &str, length: usize) -> Result<Vec<f32>, WeightError> {
-        let rows = self.matrix(name, 1, length).await?;
-        let mut values = vec![0.0; length];
-        rows.dequantise_row(0, &mut values);
-        Ok(values)
     }
 }

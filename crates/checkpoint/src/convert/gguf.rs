@@ -4,14 +4,23 @@ use super::ConvertError;
 use super::gguf_blocks::{KNOWN, Stored};
 use super::gguf_header::{GgufHeader, HeaderError, TensorInfo, Value};
 use super::input::Folder;
+use crate::config::activation_of;
 use crate::encoding::Encoding;
-use crate::family::{Family, ModelWeight};
+use crate::family::{Family, ModelWeight, WeightRole};
 use crate::published_file::{LFS_POINTER_BYTES, LfsPointer, is_lfs_pointer};
 use crate::source::ByteSource;
 use crate::weights::WeightRows;
 use serde::Serialize;
+use serde_json::json;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+
+/// What llama.cpp divides the frequencies of rotary positions by: always, in short texts, and in long ones.
+const ROPE_FACTORS: [&str; 3] = [
+    "rope_freqs.weight",
+    "rope_factors_short.weight",
+    "rope_factors_long.weight",
+];
 
 /// Bytes of a tensor that are read at once.
 const PIECE: usize = 4 << 20;
@@ -46,6 +55,8 @@ pub struct ConfigJson {
     max_position_embeddings: u64,
     rms_norm_eps: f64,
     rope_theta: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rope_scaling: Option<serde_json::Value>,
     hidden_act: &'static str,
     attention_bias: bool,
     mlp_bias: bool,
@@ -53,6 +64,8 @@ pub struct ConfigJson {
     bos_token_id: Option<u64>,
     eos_token_id: Vec<u64>,
     pad_token_id: Option<u64>,
+    #[serde(flatten)]
+    own_fields: serde_json::Map<String, serde_json::Value>,
 }
 
 impl GgufFile {
@@ -175,9 +188,10 @@ impl GgufFile {
         }
     }
 
-    /// Names of all tensors, sorted.
-    pub fn tensor_names(&self) -> impl Iterator<Item = &str> {
-        self.header.tensors.keys().map(String::as_str)
+    /// Names of all weights, sorted.
+    pub fn weight_names(&self) -> impl Iterator<Item = &str> {
+        let names = self.header.tensors.keys().map(String::as_str);
+        names.filter(|name| !ROPE_FACTORS.contains(name))
     }
 
     pub fn unsupported(&self, reason: String) -> ConvertError {
@@ -190,10 +204,10 @@ impl GgufFile {
     /// The model's shape and constants as a `config.json`.
     ///
     /// # Errors
-    /// Missing keys, keys with a value that is not understood, and what no engine here computes: experts, scaled or partial rotary positions.
-    pub fn config(&self, family: &Family) -> Result<ConfigJson, ConvertError> {
+    /// Missing keys, keys with a value that is not understood, and what no engine here computes.
+    pub async fn config(&self, family: &Family) -> Result<ConfigJson, ConvertError> {
         let unsupported = |reason: String| Err(self.unsupported(reason));
-        let own = |key: &str| format!("{}.{key}", family.model_type);
+        let own = |key: &str| format!("{}.{key}", family.gguf);
         let number = |key: &str| self.number(&own(key));
         let needed = |key: &str| {
             number(key)?.ok_or_else(|| ConvertError::Read {
@@ -204,21 +218,6 @@ impl GgufFile {
         if number("expert_count")?.is_some_and(|count| count > 0) {
             return unsupported("it is a mixture of experts".into());
         }
-        if number("attention.sliding_window")?.is_some() {
-            return unsupported("its attention slides over a window".into());
-        }
-        let scaling = self.text(&own("rope.scaling.type"))?;
-        // llama.cpp scales by a factor whose kind is not named, too.
-        let mut factor = false;
-        for key in ["rope.scaling.factor", "rope.scale_linear"] {
-            factor |= self
-                .decimal(&own(key))?
-                .is_some_and(|factor| factor != 0.0 && factor != 1.0);
-        }
-        let scaled = scaling.map_or(factor, |kind| kind != "none");
-        if scaled || self.header.tensors.contains_key("rope_freqs.weight") {
-            return unsupported("its rotary positions are scaled".into());
-        }
         let (hidden_size, heads) = (needed("embedding_length")?, needed("attention.head_count")?);
         if heads == 0 || !hidden_size.is_multiple_of(heads) {
             return unsupported(format!(
@@ -226,8 +225,14 @@ impl GgufFile {
             ));
         }
         let head_dim = number("attention.key_length")?.unwrap_or(hidden_size / heads);
+        let own_fields = self.own_fields(family, [hidden_size, heads, head_dim])?;
+        let known = |field: &str| own_fields.contains_key(field);
+        if number("attention.sliding_window")?.is_some() && !known("sliding_window") {
+            return unsupported("its attention slides over a window".into());
+        }
         if let Some(rotated) = number("rope.dimension_count")?
             && rotated != head_dim
+            && !known("partial_rotary_factor")
         {
             return unsupported(format!(
                 "only {rotated} of {head_dim} dimensions of a head are rotated"
@@ -258,16 +263,128 @@ impl GgufFile {
             max_position_embeddings: needed("context_length")?,
             rms_norm_eps: self
                 .decimal(&own("attention.layer_norm_rms_epsilon"))?
+                .or(self.decimal(&own("attention.layer_norm_epsilon"))?)
                 .unwrap_or(1e-5),
             rope_theta: self.decimal(&own("rope.freq_base"))?.unwrap_or(10_000.0),
-            hidden_act: "silu",
-            attention_bias: family.qkv_bias,
+            rope_scaling: self.rope_scaling(family).await?,
+            hidden_act: activation_of(family.model_type),
+            attention_bias: (family.names)(WeightRole::QueryBias).is_some(),
             mlp_bias: false,
             tie_word_embeddings: !has("output.weight"),
             bos_token_id: self.token("bos")?,
             eos_token_id: end_tokens,
             pad_token_id: self.token("padding")?,
+            own_fields,
         })
+    }
+
+    /// The fields of `config.json` that only models of this family have.
+    fn own_fields(
+        &self,
+        family: &Family,
+        [hidden_size, heads, head_dim]: [u64; 3],
+    ) -> Result<serde_json::Map<String, serde_json::Value>, ConvertError> {
+        let own = |key: &str| format!("{}.{key}", family.gguf);
+        let number = |key: &str| self.number(&own(key));
+        let decimal = |key: &str| self.decimal(&own(key));
+        let fields = match family.model_type {
+            "gemma3_text" => {
+                // The one size whose heads are not as wide as its queries are scaled for.
+                let scalar = match number("block_count")? {
+                    Some(62) => hidden_size / heads,
+                    _ => head_dim,
+                };
+                json!({
+                    "query_pre_attn_scalar": scalar,
+                    "sliding_window": number("attention.sliding_window")?,
+                    // Files leave out what was the only choice when they were made.
+                    "sliding_window_pattern": number("attention.sliding_window_pattern")?.unwrap_or(6),
+                    "rope_local_base_freq": decimal("rope.freq_base_swa")?.unwrap_or(10_000.0),
+                })
+            }
+            "phi3" => json!({
+                "sliding_window": number("attention.sliding_window")?.filter(|window| *window > 0),
+                "partial_rotary_factor":
+                    number("rope.dimension_count")?.unwrap_or(head_dim) as f64 / head_dim as f64,
+                "original_max_position_embeddings": number("rope.scaling.original_context_length")?,
+            }),
+            "granite" => json!({
+                "embedding_multiplier": decimal("embedding_scale")?.unwrap_or(1.0),
+                "residual_multiplier": decimal("residual_scale")?.unwrap_or(1.0),
+                "attention_multiplier":
+                    decimal("attention.scale")?.unwrap_or(1.0 / (head_dim as f64).sqrt()),
+                "logits_scaling": decimal("logit_scale")?.unwrap_or(1.0),
+            }),
+            _ => json!({}),
+        };
+        Ok(fields.as_object().cloned().unwrap_or_default())
+    }
+
+    /// How the frequencies of rotary positions are scaled, in Hugging Face's words. llama.cpp keeps the factors of Llama 3 as a
+    /// tensor by which frequencies are divided, and so do the words of LongRoPE.
+    ///
+    /// # Errors
+    /// A kind of scaling that is not computed here.
+    async fn rope_scaling(
+        &self,
+        family: &Family,
+    ) -> Result<Option<serde_json::Value>, ConvertError> {
+        let own = |key: &str| format!("{}.{key}", family.gguf);
+        let kind = self.text(&own("rope.scaling.type"))?;
+        let mut factor = 1.0;
+        for key in ["rope.scaling.factor", "rope.scale_linear"] {
+            let stated = self.decimal(&own(key))?;
+            factor = stated.filter(|stated| *stated != 0.0).unwrap_or(factor);
+        }
+        let [both, short, long] = ROPE_FACTORS;
+        let has = |name: &str| self.header.tensors.contains_key(name);
+        if has(short) {
+            return Ok(Some(json!({
+                "rope_type": "longrope",
+                "short_factor": self.numbers(short).await?,
+                "long_factor": self.numbers(long).await?,
+                "attention_factor": self.decimal(&own("rope.scaling.attn_factor"))?,
+            })));
+        }
+        let divided = has(both);
+        match kind {
+            // llama.cpp scales by a factor whose kind is not named, too.
+            None | Some("linear") if factor != 1.0 && !divided => Ok(Some(
+                json!({"rope_type": "linear", "factor": factor}),
+            )),
+            None | Some("none" | "linear") if divided && (kind == Some("none") || factor == 1.0) => {
+                let factors = self.numbers(both).await?;
+                Ok(Some(json!({
+                    "rope_type": "longrope", "short_factor": factors, "long_factor": factors, "attention_factor": 1.0,
+                })))
+            }
+            None | Some("none" | "linear") if !divided => Ok(None),
+            kind => Err(self.unsupported(format!(
+                "its rotary positions are scaled in a way that is not supported ({}, factor {factor})",
+                kind.unwrap_or("none named")
+            ))),
+        }
+    }
+
+    /// A tensor that is no weight, as f32.
+    async fn numbers(&self, name: &str) -> Result<Vec<f32>, ConvertError> {
+        let failed = |reason: &str| ConvertError::Tensor {
+            tensor: name.into(),
+            reason: reason.into(),
+        };
+        let info = self.header.tensors.get(name);
+        let info = info.ok_or_else(|| failed("is missing from the file"))?;
+        let stored = info.kind.stored().filter(|stored| stored.block == 1);
+        let stored = stored.ok_or_else(|| failed("is not stored as plain numbers"))?;
+        let [count @ 1..=4096] = info.shape[..] else {
+            return Err(failed("is no list of a few numbers"));
+        };
+        let bytes = self.bytes.read(info.at, count * stored.bytes).await?;
+        let rows = stored.rows(1, count, bytes);
+        let mut values = vec![0.0; count];
+        rows.map_err(|_| failed("has numbers that are too large"))?
+            .dequantise_row(0, &mut values);
+        Ok(values)
     }
 
     /// How `tensor` is stored in the file, and the form in which it will be stored: a vector's numbers one by one.
@@ -277,6 +394,7 @@ impl GgufFile {
     pub fn stored(&self, tensor: &ModelWeight) -> Result<(Stored, Encoding), ConvertError> {
         let (_, stored) = self.info(tensor)?;
         let encoding = match stored.encoding {
+            _ if tensor.above_stored != 0.0 => Encoding::F32,
             quantised if tensor.vector && quantised.is_quantised() => Encoding::F32,
             other => other,
         };
@@ -314,9 +432,12 @@ impl GgufFile {
             let rows = stored.rows(count, tensor.cols, bytes).map_err(too_large)?;
             whole.append(&rows);
         }
-        if tensor.vector && stored.encoding.is_quantised() {
+        let as_numbers = stored.encoding.is_quantised() || tensor.above_stored != 0.0;
+        if tensor.vector && as_numbers {
             let mut values = vec![0.0; tensor.cols];
             whole.dequantise_row(0, &mut values);
+            let above = tensor.above_stored;
+            values.iter_mut().for_each(|value| *value -= above);
             whole = WeightRows::none(Encoding::F32, tensor.cols);
             whole.rows = 1;
             whole.data = bytemuck::cast_slice(&values).to_vec();

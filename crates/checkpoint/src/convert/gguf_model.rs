@@ -5,7 +5,7 @@ use super::input::Folder;
 use super::tokenizer_json::tokenizer_json;
 use super::vocabulary::Vocabulary;
 use super::writer::{OutputTensor, WeightPlan};
-use super::{Conversion, ConvertError, Described, TensorSource, pretty};
+use super::{Conversion, ConvertError, Described, TensorSource, by_name, pretty};
 use crate::config::ModelConfig;
 use crate::family::Family;
 use crate::manifest;
@@ -17,8 +17,8 @@ pub async fn prepare(folder: &dyn Folder, name: &str) -> Result<Conversion, Conv
         return Err(gguf.unsupported("it does not name its architecture".into()));
     };
     let family =
-        Family::named(architecture).map_err(|error| gguf.unsupported(error.to_string()))?;
-    let config_json = pretty(&gguf.config(family)?)?;
+        Family::of_gguf(architecture).map_err(|error| gguf.unsupported(error.to_string()))?;
+    let config_json = pretty(&gguf.config(family).await?)?;
     let config = ModelConfig::from_json(&config_json)?;
     let mut files = vec![(manifest::CONFIG, config_json)];
 
@@ -44,9 +44,9 @@ pub async fn prepare(folder: &dyn Folder, name: &str) -> Result<Conversion, Conv
         None => notes.push("the GGUF file has no chat template".into()),
     }
 
-    let expected = family.weights(&config);
+    let expected = family.tensors(&config);
     if let Some(unknown) = gguf
-        .tensor_names()
+        .weight_names()
         .find(|name| expected.iter().all(|tensor| tensor.gguf != **name))
     {
         return Err(ConvertError::Tensor {
@@ -78,7 +78,6 @@ pub async fn prepare(folder: &dyn Folder, name: &str) -> Result<Conversion, Conv
         1 => format!("a tensor was dequantised and stored again: {change}"),
         _ => format!("{count} tensors were dequantised and stored again: {change}"),
     }));
-    let weights = expected.into_iter();
     Ok(Conversion {
         files,
         described: Described {
@@ -88,13 +87,7 @@ pub async fn prepare(folder: &dyn Folder, name: &str) -> Result<Conversion, Conv
             notes,
         },
         plan: WeightPlan::new(outputs)?,
-        source: TensorSource::Gguf(
-            gguf,
-            family,
-            weights
-                .map(|weight| (weight.name.clone(), weight))
-                .collect(),
-        ),
+        source: TensorSource::Gguf(gguf, family, by_name(expected)),
         config,
     })
 }

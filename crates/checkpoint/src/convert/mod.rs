@@ -103,11 +103,20 @@ struct Described {
     notes: Vec<String>,
 }
 
+/// A model's tensors by their names in the model directory.
+type Tensors = BTreeMap<String, ModelWeight>;
+
+fn by_name(tensors: Vec<ModelWeight>) -> Tensors {
+    let tensors = tensors.into_iter();
+    tensors
+        .map(|tensor| (tensor.name.clone(), tensor))
+        .collect()
+}
+
 #[derive(Debug)]
 enum TensorSource {
-    /// By their names in the model directory.
-    Gguf(GgufFile, &'static Family, BTreeMap<String, ModelWeight>),
-    Safetensors(WeightFiles),
+    Gguf(GgufFile, &'static Family, Tensors),
+    Safetensors(WeightFiles, Tensors),
 }
 
 impl Conversion {
@@ -156,7 +165,7 @@ impl Conversion {
     pub fn bytes_as(&self, quantisation: Quantisation) -> Option<u64> {
         match &self.source {
             TensorSource::Gguf(..) => None,
-            TensorSource::Safetensors(files) => {
+            TensorSource::Safetensors(files, _) => {
                 safetensors_folder::bytes_as(files, &self.config, quantisation)
             }
         }
@@ -177,15 +186,19 @@ impl Conversion {
     }
 
     async fn read(&self, tensor: &OutputTensor) -> Result<WeightRows, ConvertError> {
+        let (TensorSource::Gguf(.., weights) | TensorSource::Safetensors(_, weights)) =
+            &self.source;
+        let weight = weights
+            .get(&tensor.name)
+            .ok_or_else(|| ConvertError::Output(format!("{} comes from nowhere", tensor.name)))?;
         match &self.source {
-            TensorSource::Gguf(file, family, weights) => {
-                let weight = weights.get(&tensor.name).ok_or_else(|| {
-                    ConvertError::Output(format!("{} comes from nowhere", tensor.name))
-                })?;
+            TensorSource::Gguf(file, family, _) => {
                 let heads = family.gguf_interleaved_heads(weight.role, &self.config);
                 file.read(weight, heads).await
             }
-            TensorSource::Safetensors(files) => safetensors_folder::read(files, tensor).await,
+            TensorSource::Safetensors(files, _) => {
+                safetensors_folder::read(files, weight, tensor).await
+            }
         }
     }
 

@@ -5,11 +5,10 @@ use super::names::GENERATION_CONFIG;
 use super::quantise::{Loss, to_q4_1, to_q8_0};
 use super::weight_files::{Found, WeightFiles};
 use super::writer::{OutputTensor, WeightPlan};
-use super::{Conversion, ConvertError, Described, Quantisation, TensorSource, pretty};
+use super::{Conversion, ConvertError, Described, Quantisation, TensorSource, by_name, pretty};
 use crate::config::ModelConfig;
 use crate::encoding::{BLOCK, Encoding};
-use crate::family::{Family, ModelWeight, WeightRole, is_redundant};
-use crate::layout::StoredTensor;
+use crate::family::{Family, ModelWeight, is_redundant, spellings};
 use crate::manifest;
 use crate::weights::{WeightRows, same_numbers};
 use serde_json::{Map, Value};
@@ -44,14 +43,12 @@ pub async fn prepare(
     }
 
     let files = WeightFiles::open(folder, &mut notes).await?;
-    let found = files.tensors()?;
-    let [embedding, head] =
-        [WeightRole::Embedding, WeightRole::OutputHead].map(|role| family.name(role, 0));
+    files.tensors()?;
+    let [embedding, head] = family.token_tables();
     if config.tied_embeddings
-        && let (Some(embedding), Some(own)) =
-            (found.get(embedding.as_str()), found.get(head.as_str()))
+        && let (Some(embedding), Some(own)) = (files.find(embedding), files.find(head))
     {
-        if same_numbers(*embedding, *own).await? {
+        if same_numbers(embedding, own).await? {
             notes.push(format!(
                 "{head} has the numbers of the embedding and was left out"
             ));
@@ -64,21 +61,13 @@ pub async fn prepare(
             ));
         }
     }
-    let expected = family.weights(&config);
+    let expected = family.tensors(&config);
     let mut outputs = Vec::with_capacity(expected.len());
     for tensor in &expected {
-        let Some((file, stored)) = found.get(tensor.name.as_str()) else {
+        let Some((file, _)) = holder(&files, tensor) else {
             return Err(files.missing(&tensor.name).into());
         };
-        if (stored.rows, stored.cols) != (tensor.rows, tensor.cols) {
-            return Err(ConvertError::Tensor {
-                tensor: tensor.name.clone(),
-                reason: format!(
-                    "has shape [{}, {}], where the configuration asks for [{}, {}]",
-                    stored.rows, stored.cols, tensor.rows, tensor.cols
-                ),
-            });
-        }
+        let stored = file.holder(tensor)?;
         let mut encoding = target(tensor, stored.encoding, quantisation);
         if quantisation.is_some() && !tensor.vector && !encoding.is_quantised() {
             notes.push(format!(
@@ -87,7 +76,7 @@ pub async fn prepare(
             ));
         }
         if encoding != stored.encoding {
-            let kept = match loss((*file, *stored), encoding).await? {
+            let kept = match loss(&files, tensor, encoding).await? {
                 None => None,
                 Some(Loss::TooLarge) => Some("too large"),
                 // Rows of tokens that no text of the training had are next to zero, and may be.
@@ -111,7 +100,10 @@ pub async fn prepare(
         });
     }
     let unknown = files.names().filter(|name| {
-        let known = |tensor: &ModelWeight| tensor.name == *name;
+        let known = |tensor: &ModelWeight| {
+            let named = |own: &str| spellings(own).any(|own| own == *name);
+            named(&tensor.name) || tensor.transposed.as_deref().is_some_and(named)
+        };
         !expected.iter().any(known) && *name != head
     });
     for name in unknown {
@@ -125,11 +117,6 @@ pub async fn prepare(
             });
         }
         notes.push(format!("{name} says nothing new and was left out"));
-    }
-    if let Some(window) = config.sliding_window {
-        notes.push(format!(
-            "the context is {window} tokens, the sliding window that the model attends to"
-        ));
     }
     if let Some(quantisation) = quantisation {
         notes.push(match quantisation {
@@ -153,24 +140,28 @@ pub async fn prepare(
             notes,
         },
         plan: WeightPlan::new(outputs)?,
-        source: TensorSource::Safetensors(files),
+        source: TensorSource::Safetensors(files, by_name(expected)),
         config,
     })
 }
 
 /// A whole tensor in the form in which it is stored from now on.
-pub async fn read(files: &WeightFiles, tensor: &OutputTensor) -> Result<WeightRows, ConvertError> {
-    let Some((file, stored)) = files.find(&tensor.name) else {
+pub async fn read(
+    files: &WeightFiles,
+    weight: &ModelWeight,
+    tensor: &OutputTensor,
+) -> Result<WeightRows, ConvertError> {
+    let Some((file, stored)) = holder(files, weight) else {
         return Err(files.missing(&tensor.name).into());
     };
     if stored.encoding == tensor.encoding {
-        return Ok(file.read_rows(stored, 0..stored.rows).await?);
+        return Ok(file.rows_of(weight, 0..weight.rows).await?);
     }
     let mut whole = WeightRows::none(tensor.encoding, tensor.cols);
     whole.reserve(tensor.rows);
-    for rows in pieces(stored) {
+    for rows in pieces(weight) {
         let count = rows.len();
-        let values = dequantised(&file.read_rows(stored, rows).await?);
+        let values = dequantised(&file.rows_of(weight, rows).await?);
         whole.append(&match tensor.encoding {
             Encoding::Q4_1 => to_q4_1(&values, count, tensor.cols),
             _ => to_q8_0(&values, count, tensor.cols),
@@ -180,9 +171,9 @@ pub async fn read(files: &WeightFiles, tensor: &OutputTensor) -> Result<WeightRo
 }
 
 /// Runs of rows that make a piece together: as numbers in f32 they take more memory than a whole tensor may.
-fn pieces(stored: &StoredTensor) -> impl Iterator<Item = Range<usize>> {
-    let step = (PIECE / stored.cols.max(1)).max(1);
-    let rows = stored.rows;
+fn pieces(weight: &ModelWeight) -> impl Iterator<Item = Range<usize>> + use<> {
+    let step = (PIECE / weight.cols.max(1)).max(1);
+    let rows = weight.rows;
     (0..rows)
         .step_by(step)
         .map(move |first| first..rows.min(first + step))
@@ -192,10 +183,17 @@ fn pieces(stored: &StoredTensor) -> impl Iterator<Item = Range<usize>> {
 const PIECE: usize = 1 << 20;
 
 /// What is lost of a tensor in quantised blocks, beyond ordinary rounding.
-async fn loss((file, stored): Found<'_>, encoding: Encoding) -> Result<Option<Loss>, ConvertError> {
+async fn loss(
+    files: &WeightFiles,
+    weight: &ModelWeight,
+    encoding: Encoding,
+) -> Result<Option<Loss>, ConvertError> {
+    let Some((file, _)) = holder(files, weight) else {
+        return Err(files.missing(&weight.name).into());
+    };
     let mut found = None;
-    for rows in pieces(stored) {
-        let values = dequantised(&file.read_rows(stored, rows).await?);
+    for rows in pieces(weight) {
+        let values = dequantised(&file.rows_of(weight, rows).await?);
         match Loss::of(&values, encoding) {
             Some(Loss::TooLarge) => return Ok(Some(Loss::TooLarge)),
             loss => found = found.or(loss),
@@ -210,9 +208,9 @@ pub fn bytes_as(
     config: &ModelConfig,
     quantisation: Quantisation,
 ) -> Option<u64> {
-    let weights = Family::of(config).ok()?.weights(config).into_iter();
+    let weights = Family::of(config).ok()?.tensors(config).into_iter();
     let bytes = weights.map(|weight| {
-        let (_, stored) = files.find(&weight.name)?;
+        let (_, stored) = holder(files, &weight)?;
         let tensor = OutputTensor {
             encoding: target(&weight, stored.encoding, Some(quantisation)),
             name: weight.name,
@@ -223,6 +221,13 @@ pub fn bytes_as(
         Some(tensor.bytes())
     });
     bytes.sum()
+}
+
+/// The file that holds a tensor, and how it stores it.
+fn holder<'a>(files: &'a WeightFiles, tensor: &ModelWeight) -> Option<Found<'a>> {
+    let published = tensor.transposed.as_deref();
+    let found = files.find(&tensor.name);
+    found.or_else(|| files.find(published?))
 }
 
 fn target(tensor: &ModelWeight, stored: Encoding, quantisation: Option<Quantisation>) -> Encoding {

@@ -197,7 +197,7 @@ fn a_converted_model_has_configuration_tokenizer_and_template() {
     assert_eq!(
         (
             config.norm_epsilon,
-            config.rope_theta,
+            config.rotary.theta,
             config.tied_embeddings
         ),
         (1e-6, 1e4, false)

@@ -211,23 +211,6 @@ fn hugging_face_directories_of_every_family_are_kept() {
 }
 
 #[test]
-fn a_sliding_window_bounds_the_context_and_is_told() {
-    let scratch = Scratch::new("window");
-    let (input, output) = (scratch.join("in"), scratch.join("out"));
-    let mut windowed = config("mistral");
-    windowed["sliding_window"] = json!(128);
-    hugging_face(&input, &windowed, &random_weights(false));
-    let manifest = run(&input, &output).unwrap();
-    let told = manifest
-        .notes
-        .iter()
-        .any(|note| note.contains("128 tokens"));
-    assert!(told, "{:?}", manifest.notes);
-    let made = assert_holds(&output, &random_weights(false));
-    assert_eq!((made.context, made.sliding_window), (128, Some(128)));
-}
-
-#[test]
 fn what_would_be_lost_is_refused_by_name() {
     let scratch = Scratch::new("lost");
     let (input, output) = (scratch.join("in"), scratch.join("out"));
@@ -322,7 +305,10 @@ fn a_qwen2_gguf_keeps_its_order_of_rows_and_its_biases() {
     run(&input, &scratch.join("out")).unwrap();
 
     let made = assert_holds(&scratch.join("out"), &weights);
-    assert_eq!((made.model_type.as_str(), made.rope_theta), ("qwen2", 1e6));
+    assert_eq!(
+        (made.model_type.as_str(), made.rotary.theta),
+        ("qwen2", 1e6)
+    );
     assert!(made.attention_bias && made.end_tokens == [257]);
     let tokenizer = fs::read(scratch.join("out/tokenizer.json")).unwrap();
     let tokenizer = Tokenizer::from_json(&tokenizer).unwrap();

@@ -403,7 +403,7 @@ proptest! {
         if let Ok(config) = ModelConfig::from_json(json.to_string().as_bytes()) {
             prop_assert!(config.heads % config.kv_heads == 0 && config.head_dim % 2 == 0);
             prop_assert!(config.hidden_size <= 1 << 16 && config.layers <= 1024 && config.vocab_size <= 1 << 22);
-            prop_assert!(config.rope_theta.is_finite() && config.norm_epsilon > 0.0);
+            prop_assert!(config.rotary.theta.is_finite() && config.norm_epsilon > 0.0);
             prop_assert!(config.end_tokens.iter().all(|&id| (id as usize) < config.vocab_size));
         }
     }
@@ -505,15 +505,15 @@ fn keys_that_are_there_are_understood() {
     for parameters in [nested, flat] {
         let config =
             read(json!({"rope_parameters": parameters, "layer_types": ["full_attention"]}));
-        assert_eq!(config.rope_theta, 5e5);
+        assert_eq!(config.rotary.theta, 5e5);
     }
-    assert_eq!(read(json!({"rope_parameters": null})).rope_theta, 1e4);
+    assert_eq!(read(json!({"rope_parameters": null})).rotary.theta, 1e4);
     assert!(read(json!({"eos_token_id": -1})).end_tokens.is_empty());
     assert_eq!(read(json!({"eos_token_id": [3, null, -1]})).end_tokens, [3]);
 }
 
 #[test]
-fn a_context_is_no_longer_than_the_window_that_is_attended_to() {
+fn windows_are_known_where_a_model_slides() {
     let context = |changes: Value| {
         let mut config = json!({
             "hidden_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64,
@@ -525,7 +525,7 @@ fn a_context_is_no_longer_than_the_window_that_is_attended_to() {
         (config.context, config.sliding_window)
     };
     let whole = (32768, None);
-    let windowed = (4096, Some(4096));
+    let windowed = (32768, Some(4096));
     assert_eq!(context(json!({"model_type": "mistral"})), windowed);
     let mistral = json!({"model_type": "mistral", "sliding_window": null});
     assert_eq!(context(mistral), whole);
@@ -533,7 +533,7 @@ fn a_context_is_no_longer_than_the_window_that_is_attended_to() {
     assert_eq!(context(mistral), whole);
     let qwen2 = json!({"model_type": "qwen2", "sliding_window": 4096});
     assert_eq!(context(qwen2), whole);
-    let qwen2 = json!({"model_type": "qwen2", "sliding_window": 4096, "use_sliding_window": true});
+    let qwen2 = json!({"model_type": "qwen2", "sliding_window": 4096, "use_sliding_window": true, "max_window_layers": 0});
     assert_eq!(context(qwen2), windowed);
     let llama = json!({"model_type": "llama", "sliding_window": 4096});
     assert_eq!(context(llama), whole);

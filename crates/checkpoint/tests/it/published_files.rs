@@ -15,6 +15,7 @@ use trimtab_checkpoint::convert::directory::convert;
 use trimtab_checkpoint::convert::{Options, Quantisation};
 use trimtab_checkpoint::family::Family;
 use trimtab_checkpoint::manifest::Manifest;
+use trimtab_checkpoint::rotary::Scaling;
 use trimtab_checkpoint::{Encoding, FileSource, ModelConfig, Tokenizer, WeightFile};
 
 const UP: &str = "model.layers.0.mlp.up_proj.weight";
@@ -280,20 +281,26 @@ fn gguf_keys_are_understood_or_refused() {
         run(&input, &output)
     };
     converted("qwen2.rope.freq_base", Field::F64(500_000.0)).unwrap();
-    assert_eq!(assert_holds(&output, &weights).rope_theta, 500_000.0);
+    assert_eq!(assert_holds(&output, &weights).rotary.theta, 500_000.0);
     converted("qwen2.rope.freq_base", Field::U32(500_000)).unwrap();
-    assert_eq!(assert_holds(&output, &weights).rope_theta, 500_000.0);
+    assert_eq!(assert_holds(&output, &weights).rotary.theta, 500_000.0);
     converted("tokenizer.ggml.eos_token_id", Field::I32(-1)).unwrap();
     assert!(assert_holds(&output, &weights).end_tokens.is_empty());
     converted("tokenizer.ggml.eom_token_id", Field::U32(256)).unwrap();
     assert_eq!(assert_holds(&output, &weights).end_tokens, [257, 256]);
+    // As llama.cpp takes a factor whose kind is not named.
+    converted("qwen2.rope.scaling.factor", Field::F32(4.0)).unwrap();
+    assert_eq!(
+        assert_holds(&output, &weights).rotary.scaling,
+        Scaling::Linear { factor: 4.0 }
+    );
     for (key, value) in [
         ("qwen2.rope.freq_base", Field::String("1e6".into())),
         (
             "qwen2.attention.head_count_kv",
             Field::Array(vec![Field::U32(1)]),
         ),
-        ("qwen2.rope.scaling.factor", Field::F32(4.0)),
+        ("qwen2.rope.scaling.type", Field::String("yarn".into())),
         ("qwen2.context_length", Field::F32(256.0)),
         (
             "tokenizer.ggml.eos_token_id",

@@ -7,6 +7,7 @@ use super::kernels::Kernels;
 use crate::cache::{PAGE, PageTable, Write};
 use crate::executor::Row;
 use crate::index::SequenceIndex;
+use crate::op::Attention;
 use bytemuck::Pod;
 use half::f16;
 use std::ops::Range;
@@ -185,13 +186,13 @@ impl Number for f16 {
     }
 }
 
-/// Attention of the `queries` (`[group, head_dim]`, rotated) of `row` that share a key/value head over its sequence up
-/// to itself, with a running softmax; writes `out` (`[group, head_dim]`).
+/// Attention of the `queries` (`[group, head_dim]`, rotated) of `row` that share a key/value head of a block over what it
+/// sees of its sequence up to itself, with a running softmax; writes `out` (`[group, head_dim]`).
 #[inline(always)]
 pub fn attend<D: DotProduct>(
     cache: &KeyValueCache,
-    block: usize,
-    kv_head: usize,
+    (block, kv_head): (usize, usize),
+    by: Attention,
     row: &Row,
     queries: &[f32],
     out: &mut [f32],
@@ -199,17 +200,30 @@ pub fn attend<D: DotProduct>(
     let shape = cache.shape;
     let together = TOGETHER * shape.head_dim;
     let count = row.position.0 as usize + 1;
+    let seen = by.first(count - 1)..count;
     let offset = shape.offset(block, kv_head);
     let held = cache.table.pages(row.sequence);
     for (queries, out) in queries.chunks(together).zip(out.chunks_mut(together)) {
         match &cache.pages {
             Pages::Single(pages) => {
                 let pages = held.iter().map(|&page| &pages[page as usize]);
-                attend_together::<D, f32>(pages, offset, count, shape.head_dim, queries, out);
+                attend_together::<D, f32>(
+                    pages,
+                    (offset, shape.head_dim),
+                    (seen.clone(), by.scale),
+                    queries,
+                    out,
+                );
             }
             Pages::Half(pages) => {
                 let pages = held.iter().map(|&page| &pages[page as usize]);
-                attend_together::<D, f16>(pages, offset, count, shape.head_dim, queries, out);
+                attend_together::<D, f16>(
+                    pages,
+                    (offset, shape.head_dim),
+                    (seen.clone(), by.scale),
+                    queries,
+                    out,
+                );
             }
         }
     }
@@ -221,20 +235,23 @@ pub fn weights(
     kernels: &Kernels,
     cache: &KeyValueCache,
     block: usize,
+    by: Attention,
     row: &Row,
     queries: &[f32],
 ) -> Vec<f32> {
     let CacheShape {
         kv_heads, head_dim, ..
     } = cache.shape;
-    let scale = 1.0 / (head_dim as f32).sqrt();
+    let first = by.first(row.position.0 as usize);
     let mut all = Vec::new();
     for (kv_head, group) in queries.chunks(queries.len() / kv_heads).enumerate() {
         let keys = cache.keys(block, kv_head, row);
         for query in group.chunks(head_dim) {
-            let scores = keys
-                .chunks(head_dim)
-                .map(|key| kernels.dot(query, key) * scale);
+            let scores = keys.chunks(head_dim).enumerate();
+            let scores = scores.map(|(position, key)| match position < first {
+                true => f32::NEG_INFINITY,
+                false => kernels.dot(query, key) * by.scale,
+            });
             let mut weights: Vec<f32> = scores.collect();
             let largest = weights.iter().copied().fold(f32::MIN, f32::max);
             weights
@@ -250,26 +267,25 @@ pub fn weights(
 #[inline(always)]
 fn attend_together<'a, D: DotProduct, N: Number>(
     pages: impl Iterator<Item = &'a Aligned<N>>,
-    offset: usize,
-    count: usize,
-    head_dim: usize,
+    (offset, head_dim): (usize, usize),
+    (seen, scale): (Range<usize>, f32),
     queries: &[f32],
     out: &mut [f32],
 ) {
-    let scale = 1.0 / (head_dim as f32).sqrt();
     let mut scratch = [0.0; SPAN * WIDEST];
     let mut largest = [f32::MIN; TOGETHER];
     let mut total = [0.0; TOGETHER];
     out.fill(0.0);
-    for (index, page) in pages.enumerate() {
-        let Some(here) = count.checked_sub(index * PAGE).filter(|here| *here > 0) else {
+    for (index, page) in pages.enumerate().skip(seen.start / PAGE) {
+        let Some(here) = seen.end.checked_sub(index * PAGE).filter(|here| *here > 0) else {
             break;
         };
         let here = here.min(PAGE);
+        let first = seen.start.saturating_sub(index * PAGE);
         let (keys, values) = page[offset..][..2 * PAGE * head_dim].split_at(PAGE * head_dim);
-        let spans = (0..here).step_by(SPAN);
+        let spans = (first..here).step_by(SPAN);
         let rows = |start: usize| start * head_dim..here.min(start + SPAN) * head_dim;
-        // Beyond the last key: weights that vanish.
+        // Before the first and beyond the last key: weights that vanish.
         let mut weights = [[f32::MIN; PAGE]; TOGETHER];
         for start in spans.clone() {
             let keys = N::unpacked(&keys[rows(start)], &mut scratch);

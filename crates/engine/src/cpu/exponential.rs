@@ -27,24 +27,34 @@ pub fn exp(x: f32) -> f32 {
     y * f32::from_bits(power as u32)
 }
 
+#[inline(always)]
+fn silu(x: f32) -> f32 {
+    x / (1.0 + exp(-x))
+}
+
+#[inline(always)]
+fn gelu(x: f32) -> f32 {
+    let inner = (2.0 / std::f32::consts::PI).sqrt() * (x + 0.044_715 * x * x * x);
+    // (1 + tanh z) / 2 = 1 / (1 + e^−2z)
+    x / (1.0 + exp(-2.0 * inner))
+}
+
 /// `gate ← activation(gate) · up`
 #[inline(always)]
 pub fn gated(activation: Activation, gate: &mut [f32], up: &[f32]) {
+    let both = gate.iter_mut().zip(up);
     match activation {
-        Activation::Silu => {
-            for (gate, up) in gate.iter_mut().zip(up) {
-                *gate = *gate / (1.0 + exp(-*gate)) * up;
-            }
-        }
-        Activation::GeluTanh => {
-            let scale = (2.0 / std::f32::consts::PI).sqrt();
-            for (gate, up) in gate.iter_mut().zip(up) {
-                let x = *gate;
-                let inner = scale * (x + 0.044_715 * x * x * x);
-                // (1 + tanh z) / 2 = 1 / (1 + e^−2z)
-                *gate = x / (1.0 + exp(-2.0 * inner)) * up;
-            }
-        }
+        Activation::Silu => both.for_each(|(gate, up)| *gate = silu(*gate) * up),
+        Activation::GeluTanh => both.for_each(|(gate, up)| *gate = gelu(*gate) * up),
+    }
+}
+
+/// `gate ← activation(gate)`
+#[inline(always)]
+pub fn activated(activation: Activation, gate: &mut [f32]) {
+    match activation {
+        Activation::Silu => gate.iter_mut().for_each(|gate| *gate = silu(*gate)),
+        Activation::GeluTanh => gate.iter_mut().for_each(|gate| *gate = gelu(*gate)),
     }
 }
 

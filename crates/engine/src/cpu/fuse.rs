@@ -25,7 +25,10 @@ pub fn split_first(ops: &[Op], wants: impl Fn(Site) -> bool) -> Option<(Step<'_>
     let (op, after) = ops.split_first()?;
     if let Op::Project { of, by } = op {
         let of = *of;
-        if let [Op::Gate { by: activation }, rest @ ..] = after {
+        let unbiased = by.iter().all(|factor| factor.bias.is_none());
+        if let [Op::Gate { by: activation }, rest @ ..] = after
+            && unbiased
+        {
             let activation = *activation;
             return Some((Step::Gated { of, by, activation }, rest));
         }
@@ -33,9 +36,10 @@ pub fn split_first(ops: &[Op], wants: impl Fn(Site) -> bool) -> Option<(Step<'_>
             [Op::Boundary { site, .. }, rest @ ..] if !wants(*site) => rest,
             _ => after,
         };
-        if let ([factor], [Op::Add { of: added }, rest @ ..]) = (&by[..], unwatched)
-            && factor.bias.is_none()
+        if let ([factor], [Op::Add { of: added, scale }, rest @ ..]) = (&by[..], unwatched)
+            && unbiased
             && factor.to == *added
+            && *scale == 1.0
         {
             return Some((Step::Added { of, by }, rest));
         }

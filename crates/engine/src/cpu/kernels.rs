@@ -5,9 +5,12 @@ use super::attention::{self, KeyValueCache};
 use super::dot::DotProduct;
 use super::{exponential, project, transpose};
 use crate::executor::Row;
-use crate::op::Activation;
+use crate::op::{Activation, Attention};
 use std::ops::Range;
 use trimtab_checkpoint::WeightRows;
+
+/// Of a block and a key/value head; see [`attention::attend`].
+type Attend = unsafe fn(&KeyValueCache, (usize, usize), Attention, &Row, &[f32], &mut [f32]);
 
 /// One instruction set's loops. A value exists only where the processor has the instructions, which is what
 /// makes calling the functions sound.
@@ -16,7 +19,8 @@ pub struct Kernels {
     pub name: &'static str,
     project: unsafe fn(&WeightRows, Range<usize>, &Inputs<'_>, &mut [f32]),
     quantise: unsafe fn(&mut Quantised, &[f32], usize, bool, bool),
-    attend: unsafe fn(&KeyValueCache, usize, usize, &Row, &[f32], &mut [f32]),
+    attend: Attend,
+    activated: unsafe fn(Activation, &mut [f32]),
     gated: unsafe fn(Activation, &mut [f32], &[f32]),
     transpose: unsafe fn(&[f32], usize, usize, &mut [f32], bool),
     dot: unsafe fn(&[f32], &[f32]) -> f32,
@@ -40,8 +44,13 @@ macro_rules! compiled_for {
             }
 
             $(#[target_feature(enable = $features)])?
-            fn attend(cache: &KeyValueCache, block: usize, kv_head: usize, row: &Row, queries: &[f32], out: &mut [f32]) {
-                attention::attend::<$dot>(cache, block, kv_head, row, queries, out);
+            fn attend(cache: &KeyValueCache, of: (usize, usize), by: Attention, row: &Row, queries: &[f32], out: &mut [f32]) {
+                attention::attend::<$dot>(cache, of, by, row, queries, out);
+            }
+
+            $(#[target_feature(enable = $features)])?
+            fn activated(activation: Activation, gate: &mut [f32]) {
+                exponential::activated(activation, gate);
             }
 
             $(#[target_feature(enable = $features)])?
@@ -70,6 +79,7 @@ macro_rules! compiled_for {
                 project,
                 quantise,
                 attend,
+                activated,
                 gated,
                 transpose,
                 dot,
@@ -158,13 +168,18 @@ impl Kernels {
     pub fn attend(
         &self,
         cache: &KeyValueCache,
-        block: usize,
-        kv_head: usize,
+        of: (usize, usize),
+        by: Attention,
         row: &Row,
         queries: &[f32],
         out: &mut [f32],
     ) {
-        unsafe { (self.attend)(cache, block, kv_head, row, queries, out) }
+        unsafe { (self.attend)(cache, of, by, row, queries, out) }
+    }
+
+    /// See [`exponential::activated`].
+    pub fn activated(&self, activation: Activation, gate: &mut [f32]) {
+        unsafe { (self.activated)(activation, gate) }
     }
 
     /// See [`exponential::gated`].

@@ -21,8 +21,9 @@ use crate::error::EngineError;
 use crate::executor::Row;
 use crate::host::{HostExecutor, HostModel, Observer, limits};
 use crate::index::{SequenceIndex, TokenId};
-use crate::op::{Activation, Factor, ForwardPass, Op, Value};
-use crate::positions::rotation;
+use crate::op::{
+    Activation, Attention, Factor, ForwardPass, Norm, NormKind, Op, Rotation, RotationId, Value,
+};
 use crate::record::Prediction;
 use crate::types::{Backend, EngineInfo, EngineOptions, LoadProgress, Precision};
 use crate::weights::Weights;
@@ -74,10 +75,10 @@ struct Workspace {
     logits: Aligned<f32>,
 }
 
-/// Sines and cosines of a batch's positions, `[n, head_dim / 2]`, for the last `theta` that was asked for.
+/// Sines and cosines of a batch's positions, `[n, pairs]`, for the last rotation that was asked for.
 #[derive(Debug)]
 struct Rotations {
-    theta: Option<f32>,
+    last: Option<RotationId>,
     angles: Vec<(f32, f32)>,
 }
 
@@ -90,8 +91,9 @@ impl CpuExecutor {
         progress: &mut dyn FnMut(LoadProgress),
     ) -> Result<(Self, EngineInfo), EngineError> {
         let weights = Weights::load(&pass, weights, progress).await?;
-        let mut matrices = weights.matrices.iter();
-        let quantised = matrices.all(|matrix| matrix.encoding.is_quantised());
+        let quantised = pass
+            .projections()
+            .all(|matrix| weights[matrix].encoding.is_quantised());
         let precision = match options.precision {
             Precision::Fast if quantised => Precision::Fast,
             _ => Precision::Exact,
@@ -135,7 +137,7 @@ impl HostModel for CpuModel {
 
     fn forward(&mut self, rows: &[Row], tokens: &[TokenId], observer: &mut Observer<'_>) {
         rows.iter().for_each(|row| self.cache.reserve(row));
-        self.workspace.rotations.theta = None;
+        self.workspace.rotations.last = None;
         let pass = Arc::clone(&self.pass);
         self.run(&pass.body, rows, tokens, Some(observer));
     }
@@ -206,12 +208,22 @@ impl CpuModel {
         let (config, kernels, weights) = (&self.config, &self.kernels, &self.weights);
         let workspace = &mut self.workspace;
         match op {
-            Op::Embed { matrix } => {
+            Op::Embed { matrix, scale } => {
                 let matrix = &weights[*matrix];
                 let h = &mut workspace[Value::Residual];
                 h.resize(tokens.len() * matrix.cols);
                 for (token, h) in tokens.iter().zip(h.chunks_mut(matrix.cols)) {
                     matrix.dequantise_row(token.0 as usize, h);
+                    h.iter_mut().for_each(|h| *h *= scale);
+                }
+            }
+            Op::AddPosition { matrix } => {
+                let matrix = &weights[*matrix];
+                let mut learned = vec![0.0; matrix.cols];
+                let h = workspace[Value::Residual].chunks_mut(matrix.cols);
+                for (row, h) in rows.iter().zip(h) {
+                    matrix.dequantise_row(row.position.0 as usize, &mut learned);
+                    add(h, &learned, 1.0);
                 }
             }
             Op::Boundary { site, of } => {
@@ -219,16 +231,19 @@ impl CpuModel {
                     observer.boundary(*site, &mut workspace[*of], |a, b| kernels.dot(a, b));
                 }
             }
-            Op::Norm {
-                of,
-                gain,
-                epsilon,
-                to,
-            } => {
-                let mut out = std::mem::take(&mut workspace[*to]);
-                let x = &workspace[*of];
-                normalise(kernels, x, &weights[*gain], *epsilon, &mut out);
-                workspace[*to] = out;
+            Op::Norm { of, by, to } => {
+                let weights = (&weights[by.gain], by.bias.map(|bias| &weights[bias]));
+                if of == to {
+                    let x = &mut workspace[*of];
+                    normalise(kernels, by, weights, x);
+                } else {
+                    let mut out = std::mem::take(&mut workspace[*to]);
+                    let x = &workspace[*of];
+                    out.resize(x.len());
+                    out.copy_from_slice(x);
+                    normalise(kernels, by, weights, &mut out);
+                    workspace[*to] = out;
+                }
             }
             Op::Project { of, by } => {
                 let count = self.project(*of, by);
@@ -240,35 +255,38 @@ impl CpuModel {
                     projection.transpose(own, count, to);
                     if let Some(bias) = factor.bias {
                         let bias = &weights[bias];
-                        to.chunks_mut(bias.len()).for_each(|row| add(row, bias));
+                        to.chunks_mut(bias.len())
+                            .for_each(|row| add(row, bias, 1.0));
                     }
                     projected = others;
                 }
             }
-            Op::Rotate { of, theta } => {
+            Op::Rotate { of, by } => {
                 let Workspace {
                     values, rotations, ..
                 } = workspace;
-                let angles = rotations.of(rows, config.head_dim, *theta);
+                let rotation = self.pass.rotation(*by);
+                let angles = rotations.of(rows, *by, rotation);
                 let x = &mut values[*of as usize];
                 let width = x.len() / rows.len();
-                let angles = angles.chunks(config.head_dim / 2);
+                let angles = angles.chunks(rotation.frequencies.len());
                 for (x, angles) in x.chunks_mut(width).zip(angles) {
-                    rotate(x, angles);
+                    rotate(x, config.head_dim, angles);
                 }
             }
-            Op::Attend { block } => self.attend(*block, rows, observer),
+            Op::Attend { block, by } => self.attend(*block, *by, rows, observer),
             Op::Gate { by } => {
                 let up = std::mem::take(&mut workspace[Value::Up]);
                 kernels.gated(*by, &mut workspace[Value::Gate], &up);
                 workspace[Value::Up] = up;
             }
-            Op::Add { of } => {
+            Op::Activate { by } => kernels.activated(*by, &mut workspace[Value::Gate]),
+            Op::Add { of, scale } => {
                 let x = std::mem::take(&mut workspace[*of]);
-                add(&mut workspace[Value::Residual], &x);
+                add(&mut workspace[Value::Residual], &x, *scale);
                 workspace[*of] = x;
             }
-            Op::Head { of, matrix } => {
+            Op::Head { of, matrix, scale } => {
                 let (projection, weights, workspace) = self.projection();
                 let Workspace {
                     values,
@@ -280,12 +298,21 @@ impl CpuModel {
                 let (matrix, x) = (&weights[*matrix], &values[*of as usize]);
                 projection.run(&[matrix], x, quantised, projected);
                 projection.transpose(projected, x.len() / matrix.cols, logits);
+                if *scale != 1.0 {
+                    logits.iter_mut().for_each(|logit| *logit *= scale);
+                }
             }
         }
     }
 
     /// See [`Op::Attend`].
-    fn attend(&mut self, block: usize, rows: &[Row], mut observer: Option<&mut Observer<'_>>) {
+    fn attend(
+        &mut self,
+        block: usize,
+        by: Attention,
+        rows: &[Row],
+        mut observer: Option<&mut Observer<'_>>,
+    ) {
         let Self {
             config,
             kernels,
@@ -304,14 +331,15 @@ impl CpuModel {
         let queries = &workspace[Value::Queries];
         heads.resize(queries.len());
         // A short context is read sooner than a task is handed over.
-        let keys_read: usize = rows.iter().map(|row| row.position.0 as usize + 1).sum();
+        let seen = |row: &Row| row.position.0 as usize + 1 - by.first(row.position.0 as usize);
+        let keys_read: usize = rows.iter().map(seen).sum();
         let shared = keys_read * (queries.len() / rows.len()) > 1 << 15;
         let kv_heads = config.kv_heads;
         let width = config.heads / kv_heads * config.head_dim;
         tasks.run(&mut heads, width, shared, |index, out| {
             let (row, kv_head) = (&rows[index / kv_heads], index % kv_heads);
             let queries = &queries[index * width..][..width];
-            kernels.attend(cache, block, kv_head, row, queries, out);
+            kernels.attend(cache, (block, kv_head), by, row, queries, out);
         });
         workspace[Value::Heads] = heads;
         let queries = workspace[Value::Queries].chunks(width * kv_heads);
@@ -319,7 +347,7 @@ impl CpuModel {
             if let Some(observer) = &mut observer
                 && observer.wants_attention(index)
             {
-                let weights = attention::weights(kernels, cache, block, row, queries);
+                let weights = attention::weights(kernels, cache, block, by, row, queries);
                 observer.attention(index, &weights);
             }
         }
@@ -432,7 +460,7 @@ impl Projection<'_> {
     /// Adds the result of a projection (`[w, n]`) to `sum` (`[n, w]`).
     fn add_transposed(&self, from: &[f32], n: usize, sum: &mut [f32]) {
         match n {
-            1 => add(sum, from),
+            1 => add(sum, from, 1.0),
             _ => self.exchange(from, n, sum, true),
         }
     }
@@ -455,7 +483,7 @@ impl Workspace {
             values: widths.map(|width| Aligned::with_capacity(ROWS * width)),
             quantised: Quantised::with_capacity(ROWS, widest),
             rotations: Rotations {
-                theta: None,
+                last: None,
                 angles: Vec::with_capacity(ROWS * config.head_dim / 2),
             },
             projected: Vec::with_capacity(ROWS * 2 * widest),
@@ -479,34 +507,39 @@ impl IndexMut<Value> for Workspace {
 }
 
 impl Rotations {
-    fn of(&mut self, rows: &[Row], head_dim: usize, theta: f32) -> &[(f32, f32)] {
-        if self.theta != Some(theta) {
-            self.theta = Some(theta);
+    fn of(&mut self, rows: &[Row], id: RotationId, rotation: &Rotation) -> &[(f32, f32)] {
+        if self.last != Some(id) {
+            self.last = Some(id);
             self.angles.clear();
             for row in rows {
-                let pairs = 0..head_dim / 2;
-                let angle = |pair| rotation(pair, head_dim, row.position.0, theta);
-                self.angles.extend(pairs.map(angle));
+                self.angles.extend(rotation.at(row.position.0));
             }
         }
         &self.angles
     }
 }
 
-/// RMSNorm of every row of `x` (`[n, d]`) with gain `gain` (`[d]`), into `out`.
-fn normalise(kernels: &Kernels, x: &[f32], gain: &[f32], epsilon: f32, out: &mut Aligned<f32>) {
-    out.resize(x.len());
-    for (row, out) in x.chunks(gain.len()).zip(out.chunks_mut(gain.len())) {
-        let scale = 1.0 / (kernels.dot(row, row) / row.len() as f32 + epsilon).sqrt();
-        for ((out, x), g) in out.iter_mut().zip(row).zip(gain) {
-            *out = x * scale * g;
+/// Normalises every `w` neighbouring numbers of `x` with a gain and perhaps a bias (`[w]`); see [`NormKind`].
+fn normalise(kernels: &Kernels, by: &Norm, (gain, bias): (&[f32], Option<&[f32]>), x: &mut [f32]) {
+    for row in x.chunks_mut(gain.len()) {
+        let count = row.len() as f32;
+        if by.kind == NormKind::Layer {
+            let mean = row.iter().sum::<f32>() / count;
+            row.iter_mut().for_each(|x| *x -= mean);
+        }
+        let scale = 1.0 / (kernels.dot(row, row) / count + by.epsilon).sqrt();
+        for (x, g) in row.iter_mut().zip(gain) {
+            *x = *x * scale * g;
+        }
+        if let Some(bias) = bias {
+            add(row, bias, 1.0);
         }
     }
 }
 
-/// Rotates every head of `x` (`[heads, head_dim]`): element `i` pairs with `i + head_dim / 2`.
-fn rotate(x: &mut [f32], rotations: &[(f32, f32)]) {
-    for head in x.chunks_mut(2 * rotations.len()) {
+/// Turns every head of `x` (`[heads, head_dim]`); see [`Rotation`].
+fn rotate(x: &mut [f32], head_dim: usize, rotations: &[(f32, f32)]) {
+    for head in x.chunks_mut(head_dim) {
         let (first, second) = head.split_at_mut(rotations.len());
         for ((a, b), (sin, cos)) in first.iter_mut().zip(second).zip(rotations) {
             (*a, *b) = (*a * cos - *b * sin, *b * cos + *a * sin);
@@ -514,6 +547,8 @@ fn rotate(x: &mut [f32], rotations: &[(f32, f32)]) {
     }
 }
 
-fn add(sum: &mut [f32], addend: &[f32]) {
-    sum.iter_mut().zip(addend).for_each(|(sum, x)| *sum += x);
+/// `sum = sum + scale · addend`
+fn add(sum: &mut [f32], addend: &[f32], scale: f32) {
+    let both = sum.iter_mut().zip(addend);
+    both.for_each(|(sum, x)| *sum += scale * x);
 }

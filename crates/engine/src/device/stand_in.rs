@@ -5,12 +5,11 @@ use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::gpu::Assumptions;
 use crate::gpu::variant::Variant;
-use crate::op::ForwardPass;
 use crate::sampling::pcg;
 use crate::types::{Backend, EngineOptions, Precision};
 use half::{bf16, f16};
 use trimtab_checkpoint::encoding::{BLOCK, Values};
-use trimtab_checkpoint::family::ModelWeight;
+use trimtab_checkpoint::family::{Family, ModelWeight, WeightRole};
 use trimtab_checkpoint::{ByteSource, Encoding, ModelConfig, WeightFile};
 
 /// Blocks, where the real model does not have more kinds of them.
@@ -48,39 +47,37 @@ impl Forms {
         file: &WeightFile<S>,
         config: &ModelConfig,
     ) -> Result<Self, EngineError> {
-        let pass = ForwardPass::of(config)?;
-        let encoding =
-            |tensor: &ModelWeight| file.tensor(&tensor.name).map(|stored| stored.encoding);
-        let (embedding, in_blocks, head) = parts(&pass, config);
+        let tensors = Family::of(config)?.tensors(config);
+        let encoding = |tensor: &ModelWeight| file.holder(tensor).map(|stored| stored.encoding);
+        let of_role = |role| {
+            let mut tensors = tensors.iter().filter(|tensor| tensor.role == role);
+            tensors.next().map(encoding).transpose()
+        };
+        let embedding = of_role(WeightRole::Embedding)?.unwrap_or(Encoding::F32);
         let mut blocks = Vec::new();
-        for block in in_blocks {
-            let kind = block.iter().map(encoding).collect::<Result<_, _>>()?;
+        for block in 0..config.layers {
+            let kind = matrices_of(&tensors, Some(block))
+                .map(encoding)
+                .collect::<Result<_, _>>()?;
             if !blocks.contains(&kind) && blocks.len() < MAX_KINDS {
                 blocks.push(kind);
             }
         }
         Ok(Self {
-            embedding: encoding(embedding)?,
-            head: encoding(head)?,
+            embedding,
+            head: of_role(WeightRole::OutputHead)?.unwrap_or(embedding),
             blocks,
         })
     }
 }
 
-/// The embedding, the matrices of each block, and the head, which may be the embedding again.
-fn parts<'a>(
-    pass: &'a ForwardPass,
-    config: &ModelConfig,
-) -> (
-    &'a ModelWeight,
-    impl Iterator<Item = &'a [ModelWeight]>,
-    &'a ModelWeight,
-) {
-    let untied = usize::from(!config.tied_embeddings);
-    let last = pass.matrices.len() - 1;
-    let in_blocks = &pass.matrices[1..=last - untied];
-    let blocks = in_blocks.chunks(in_blocks.len() / config.layers);
-    (&pass.matrices[0], blocks, &pass.matrices[untied * last])
+/// The matrices of a block, or those outside blocks, in the order of their use.
+fn matrices_of(
+    tensors: &[ModelWeight],
+    block: Option<usize>,
+) -> impl Iterator<Item = &ModelWeight> {
+    let own = tensors.iter().filter(move |tensor| tensor.block == block);
+    own.filter(|tensor| !tensor.vector)
 }
 
 #[derive(Debug)]
@@ -126,7 +123,7 @@ const ANY_LLAMA: &[u8] = br#"{"model_type": "llama", "architectures": ["LlamaFor
 impl StandIn {
     /// A stand-in of the real model's own size, for timing what is not at hand.
     pub async fn whole(real: &ModelConfig, forms: &Forms) -> Result<Self, EngineError> {
-        let weights = write(real, &ForwardPass::of(real)?, forms);
+        let weights = write(real, forms)?;
         Ok(Self {
             weights: WeightFile::open(weights).await?,
             config: real.clone(),
@@ -137,7 +134,7 @@ impl StandIn {
     /// The same for the same arguments, everywhere.
     pub async fn new(real: &ModelConfig, forms: &Forms) -> Result<Self, EngineError> {
         let config = smaller(real, forms.blocks.len());
-        let weights = write(&config, &ForwardPass::of(&config)?, forms);
+        let weights = write(&config, forms)?;
         Ok(Self {
             work: multiply_adds(real) / multiply_adds(&config),
             weights: WeightFile::open(weights).await?,
@@ -173,6 +170,10 @@ fn smaller(real: &ModelConfig, kinds: usize) -> ModelConfig {
         vocab_size: VOCAB.min(real.vocab_size),
         context: CONTEXT.min(real.context),
         end_tokens: Vec::new(),
+        // A block of each kind, and a window that hides something.
+        sliding_window: real.sliding_window.map(|_| CONTEXT / 2),
+        slides: of_each_kind(&real.slides),
+        positionless: of_each_kind(&real.positionless),
         ..real.clone()
     };
     let half = |width: usize| (width / 2).next_multiple_of(BLOCK);
@@ -184,6 +185,14 @@ fn smaller(real: &ModelConfig, kinds: usize) -> ModelConfig {
         config.ffn_size = half(config.ffn_size);
     }
     config
+}
+
+/// What a list says of blocks, so that already the first two differ where any do.
+fn of_each_kind(blocks: &[bool]) -> Vec<bool> {
+    match blocks.contains(&true) && blocks.contains(&false) {
+        true => (0..blocks.len()).map(|block| block % 2 == 0).collect(),
+        false => blocks.to_vec(),
+    }
 }
 
 fn block_weights(config: &ModelConfig) -> usize {
@@ -254,7 +263,7 @@ impl File {
     fn vector(&mut self, tensor: &ModelWeight) {
         let (centre, half) = match tensor.name.ends_with(".bias") {
             true => (0.0, 1.0),
-            false => (1.0, 0.5),
+            false => (1.0 - tensor.above_stored, 0.5),
         };
         let bytes = self
             .noise
@@ -319,32 +328,38 @@ impl File {
     }
 }
 
-fn write(config: &ModelConfig, pass: &ForwardPass, forms: &Forms) -> Vec<u8> {
+fn write(config: &ModelConfig, forms: &Forms) -> Result<Vec<u8>, EngineError> {
     let mut file = File {
         header: r#"{"__metadata__":{"trimtab_layout":"2"}"#.to_owned(),
         data: Vec::new(),
         noise: Noise(0),
     };
-    let (embedding, blocks, head) = parts(pass, config);
-    file.matrix(embedding, forms.embedding);
-    if !config.tied_embeddings {
-        file.matrix(head, forms.head);
+    let tensors = Family::of(config)?.tensors(config);
+    let vectors_of = |block: Option<usize>| {
+        let own = tensors.iter().filter(move |tensor| tensor.block == block);
+        own.filter(|tensor| tensor.vector)
+    };
+    for matrix in matrices_of(&tensors, None) {
+        let encoding = match matrix.role {
+            WeightRole::Embedding => forms.embedding,
+            WeightRole::OutputHead => forms.head,
+            _ => Encoding::F32,
+        };
+        file.matrix(matrix, encoding);
     }
     // The order decides which random numbers each tensor gets, and with them which faults the self-check can tell from rounding:
     // `shaders/sabotage.json` is held against this one.
-    let (last, in_blocks) = pass.vectors.split_last().expect("a model ends with a norm");
-    file.vector(last);
-    let vectors = in_blocks.chunks(in_blocks.len() / config.layers);
-    for ((block, vectors), kind) in blocks.zip(vectors).zip(forms.blocks.iter().cycle()) {
+    vectors_of(None).for_each(|vector| file.vector(vector));
+    for (block, kind) in (0..config.layers).zip(forms.blocks.iter().cycle()) {
         let is_bias = |vector: &&ModelWeight| vector.name.ends_with(".bias");
-        let (biases, gains): (Vec<_>, Vec<_>) = vectors.iter().partition(is_bias);
+        let (biases, gains): (Vec<_>, Vec<_>) = vectors_of(Some(block)).partition(is_bias);
         gains.into_iter().for_each(|gain| file.vector(gain));
-        for (matrix, encoding) in block.iter().zip(kind) {
+        for (matrix, encoding) in matrices_of(&tensors, Some(block)).zip(kind) {
             file.matrix(matrix, *encoding);
         }
         biases.into_iter().for_each(|bias| file.vector(bias));
     }
-    file.bytes()
+    Ok(file.bytes())
 }
 
 #[cfg(test)]

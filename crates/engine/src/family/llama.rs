@@ -1,6 +1,9 @@
-//! Llama, Mistral and Qwen2: pre-norm blocks of grouped-query attention with rotary positions and a gated feed-forward part
+//! Llama and its kin: pre-norm blocks of grouped-query attention with rotary positions and a gated feed-forward part
 //! (Touvron et al., "LLaMA", 2023; Jiang et al., "Mistral 7B", 2023). Qwen2 adds biases to the projections to queries, keys
-//! and values (Yang et al., "Qwen2", 2024). Which of them a model has, and their names, says the table of families.
+//! and values (Yang et al., "Qwen2", 2024), Qwen3 norms of each head's queries and keys instead (Yang et al., "Qwen3", 2025).
+//! SmolLM3 has blocks without positions (after Yang et al., "RoPE to NoPE and back again", 2025), Phi-3 turns a part of each head
+//! (Abdin et al., "Phi-3 Technical Report", 2024), and Granite multiplies embeddings, scores, what is added and logits by constants
+//! of its own. Which of them a model has says its configuration, and its weights and their names the table of families.
 
 use super::Model;
 use crate::index::{Layer, Site};
@@ -9,26 +12,23 @@ use trimtab_checkpoint::family::WeightRole as Weight;
 
 /// From the tokens to the residual stream after the last block.
 pub fn body(model: &Model<'_>) -> Vec<Op> {
-    let embed = Op::Embed {
-        matrix: model.matrix(Weight::Embedding, 0),
-    };
     let first = Op::Boundary {
         site: Site::residual(Layer(0)),
         of: Residual,
     };
     let blocks = (0..model.config.layers).flat_map(|index| block(model, index));
-    [embed, first].into_iter().chain(blocks).collect()
+    [model.embed(), first].into_iter().chain(blocks).collect()
 }
 
 /// Zero-based block `index`, whose output is layer `index + 1`.
 fn block(model: &Model<'_>, index: usize) -> Vec<Op> {
     let layer = Layer(index as u32 + 1);
-    let theta = model.config.rope_theta;
-    let norm = |role| model.norm(role, index);
+    let norm = |of, gain, to| model.norm(of, gain, to, index);
+    let norm_if_any = |of, gain| model.norm_if_any(of, gain, of, index);
     let project = |of, by: &[_]| model.project(of, by, index);
     let boundary = |site, of| Op::Boundary { site, of };
-    vec![
-        norm(Weight::AttentionNorm),
+    let mut block = vec![
+        norm(Residual, Weight::AttentionNorm, Normed),
         project(
             Normed,
             &[
@@ -37,35 +37,32 @@ fn block(model: &Model<'_>, index: usize) -> Vec<Op> {
                 (Weight::Value, Values),
             ],
         ),
-        Op::Rotate { of: Queries, theta },
-        Op::Rotate { of: Keys, theta },
-        Op::Attend { block: index },
+    ];
+    block.extend(norm_if_any(Queries, Weight::QueryNorm));
+    block.extend(norm_if_any(Keys, Weight::KeyNorm));
+    block.extend(model.rotate(index));
+    block.extend([
+        model.attend(index),
         boundary(Site::heads(layer), Heads),
         project(Heads, &[(Weight::AttentionOutput, Attended)]),
         boundary(Site::after_attention(layer), Attended),
-        Op::Add { of: Attended },
-        norm(Weight::FeedForwardNorm),
+        model.add(Attended),
+        norm(Residual, Weight::FeedForwardNorm, Normed),
         project(Normed, &[(Weight::Gate, Gate), (Weight::Up, Up)]),
         Op::Gate {
             by: model.activation,
         },
         project(Gate, &[(Weight::Down, FedForward)]),
-        Op::Add { of: FedForward },
+        model.add(FedForward),
         boundary(Site::residual(layer), Residual),
-    ]
+    ]);
+    block
 }
 
 /// From the residual stream to logits.
 pub fn head(model: &Model<'_>) -> Vec<Op> {
-    let head = match model.config.tied_embeddings {
-        true => Weight::Embedding,
-        false => Weight::OutputHead,
-    };
     vec![
-        model.norm(Weight::FinalNorm, 0),
-        Op::Head {
-            of: Normed,
-            matrix: model.matrix(head, 0),
-        },
+        model.norm(Residual, Weight::FinalNorm, Normed, 0),
+        model.head(),
     ]
 }

@@ -1,10 +1,16 @@
 //! Families of decoder-only transformers, each a file with the flat list of operations that it consists of. Which family a
 //! model belongs to, and which weights it has, says the table in [`trimtab_checkpoint::family`].
 
+pub mod gemma3;
+pub mod gpt2;
 pub mod llama;
+pub mod olmo2;
 
 use crate::error::EngineError;
-use crate::op::{Activation, Factor, ForwardPass, MatrixId, Op, Value, VectorId};
+use crate::op::{
+    Activation, Attention, Factor, ForwardPass, MatrixId, Norm, NormKind, Op, Rotation, RotationId,
+    Value, VectorId,
+};
 use trimtab_checkpoint::ModelConfig;
 use trimtab_checkpoint::family::{Architecture, Family, ModelWeight, WeightRole};
 
@@ -24,14 +30,87 @@ impl Model<'_> {
         MatrixId(number.expect("the table of families has every matrix that is asked for"))
     }
 
-    /// The residual stream, normalised by a gain of that role.
-    pub fn norm(&self, gain: WeightRole, block: usize) -> Op {
-        let number = number(self.vectors, gain, block);
+    pub fn embed(&self) -> Op {
+        Op::Embed {
+            matrix: self.matrix(WeightRole::Embedding, 0),
+            scale: self.config.embedding_scale,
+        }
+    }
+
+    /// `of`, normalised by its root mean square with a gain of that role.
+    pub fn norm(&self, of: Value, gain: WeightRole, to: Value, block: usize) -> Op {
+        let norm = self.norm_if_any(of, gain, to, block);
+        norm.expect("the table of families has every gain that is asked for")
+    }
+
+    /// The same, in families that have such a gain.
+    pub fn norm_if_any(&self, of: Value, gain: WeightRole, to: Value, block: usize) -> Option<Op> {
+        let by = Norm {
+            kind: NormKind::RootMeanSquare,
+            gain: self.vector(gain, block)?,
+            bias: None,
+            epsilon: self.config.norm_epsilon,
+        };
+        Some(Op::Norm { of, by, to })
+    }
+
+    /// The residual stream around its mean, with a gain of that role and the bias that belongs to it.
+    pub fn layer_norm(&self, gain: WeightRole, block: usize) -> Op {
+        let number = self.vector(gain, block);
+        let by = Norm {
+            kind: NormKind::Layer,
+            gain: number.expect("the table of families has every gain that is asked for"),
+            bias: gain.bias().and_then(|bias| self.vector(bias, block)),
+            epsilon: self.config.norm_epsilon,
+        };
         Op::Norm {
             of: Value::Residual,
-            gain: VectorId(number.expect("the table of families has every gain that is asked for")),
-            epsilon: self.config.norm_epsilon,
+            by,
             to: Value::Normed,
+        }
+    }
+
+    fn vector(&self, role: WeightRole, block: usize) -> Option<VectorId> {
+        number(self.vectors, role, block).map(VectorId)
+    }
+
+    /// Queries and keys, turned by their positions; nothing in blocks that know none.
+    pub fn rotate(&self, block: usize) -> Vec<Op> {
+        if named(&self.config.positionless, block) {
+            return Vec::new();
+        }
+        let local = named(&self.config.slides, block) && self.config.local_rotary.is_some();
+        let by = RotationId(usize::from(local));
+        let turned = [Value::Queries, Value::Keys].into_iter();
+        turned.map(|of| Op::Rotate { of, by }).collect()
+    }
+
+    pub fn attend(&self, block: usize) -> Op {
+        let everything = Attention::over_everything(self.config.head_dim);
+        let window = self.config.sliding_window;
+        let window = window.filter(|_| named(&self.config.slides, block));
+        let by = Attention {
+            scale: self.config.attention_scale.unwrap_or(everything.scale),
+            window,
+        };
+        Op::Attend { block, by }
+    }
+
+    pub fn add(&self, of: Value) -> Op {
+        let scale = self.config.residual_scale;
+        Op::Add { of, scale }
+    }
+
+    /// The normalised residual stream's logits: by the embedding, where the model has no head of its own.
+    pub fn head(&self) -> Op {
+        let role = match self.config.tied_embeddings {
+            true => WeightRole::Embedding,
+            false => WeightRole::OutputHead,
+        };
+        Op::Head {
+            of: Value::Normed,
+            matrix: self.matrix(role, 0),
+            scale: self.config.logits_scale,
         }
     }
 
@@ -39,15 +118,17 @@ impl Model<'_> {
     pub fn project(&self, of: Value, by: &[(WeightRole, Value)], block: usize) -> Op {
         let factor = |&(role, to): &(WeightRole, Value)| Factor {
             matrix: self.matrix(role, block),
-            bias: role
-                .bias()
-                .and_then(|bias| number(self.vectors, bias, block))
-                .map(VectorId),
+            bias: role.bias().and_then(|bias| self.vector(bias, block)),
             to,
         };
         let by = by.iter().map(factor).collect();
         Op::Project { of, by }
     }
+}
+
+/// What a list with an entry for each block says of one that it may be too short for.
+fn named(blocks: &[bool], block: usize) -> bool {
+    blocks.get(block).copied().unwrap_or(false)
 }
 
 fn number(weights: &[ModelWeight], role: WeightRole, block: usize) -> Option<usize> {
@@ -81,10 +162,20 @@ impl ForwardPass {
         };
         let (body, head) = match family.architecture {
             Architecture::Llama => (llama::body(&model), llama::head(&model)),
+            Architecture::Gemma3 => (gemma3::body(&model), llama::head(&model)),
+            Architecture::Gpt2 => (gpt2::body(&model), gpt2::head(&model)),
+            Architecture::Olmo2 => (olmo2::body(&model), llama::head(&model)),
         };
+        let rotations = [Some(&config.rotary), config.local_rotary.as_ref()].into_iter();
+        let rotations = rotations.flatten().map(|rotary| Rotation {
+            frequencies: rotary.frequencies(config.head_dim),
+            amplitude: rotary.amplitude(),
+        });
+        let rotations = rotations.collect();
         Ok(Self {
             matrices,
             vectors,
+            rotations,
             body,
             head,
         })

@@ -3,10 +3,11 @@
 use super::graph::Slot;
 use super::layout::TILE;
 use super::parts::Parts;
+use super::plain::value_at;
 use super::step::{READINGS_AT, STEP_HEADER, StepRow};
 use crate::executor::Limits;
 use crate::index::Place;
-use crate::op::Value;
+use crate::op::{ForwardPass, Value};
 use crate::record::MAX_DIRECTIONS;
 use crate::steering::MAX_CLAMPS;
 use std::cell::Cell;
@@ -101,6 +102,15 @@ impl<'a> Buffers<'a> {
     }
 }
 
+/// What shares a buffer with the residual stream.
+#[derive(Clone, Copy, Debug)]
+pub enum Shared {
+    /// Parts of batches of few rows, and what lies between two operations of a block.
+    Merged(Option<Parts>),
+    /// All other values.
+    Plain,
+}
+
 /// Buffers that the host writes or reads, and those that live between dispatches.
 #[derive(Debug)]
 pub struct StateBuffers {
@@ -114,7 +124,7 @@ pub struct StateBuffers {
     pub seen: wgpu::Buffer,
     pub sampled: wgpu::Buffer,
     logits: wgpu::Buffer,
-    rotations: wgpu::Buffer,
+    rotations: Vec<wgpu::Buffer>,
     queries: wgpu::Buffer,
     /// Blocks and their scales.
     normalised: [wgpu::Buffer; 2],
@@ -136,20 +146,24 @@ impl StateBuffers {
         buffers: &Buffers<'_>,
         config: &ModelConfig,
         limits: &Limits,
-        parts: Option<Parts>,
+        pass: &ForwardPass,
+        shared: Shared,
     ) -> Self {
         let (d, layer_rows, rows) = (config.hidden_size, config.layers + 1, limits.rows);
         let words = Words::of(config);
         let attention = config.heads * config.head_dim;
-        let parts = parts.map_or(0, |parts| parts.words());
         let widths = widths(config);
-        let between = rows * widths[1].max(widths[2]);
+        let between = rows * (d + widths[1].max(widths[2]));
+        let residual = match shared {
+            Shared::Merged(parts) => between.max(rows * d + parts.map_or(0, |parts| parts.words())),
+            Shared::Plain => value_at(None, rows, config),
+        };
         let of_places = |label: &str, words: &dyn Fn(usize) -> usize| {
             widths.map(|width| buffers.storage(label, layer_rows * words(width)))
         };
         Self {
             step: buffers.uniform("step", STEP_HEADER + rows * size_of::<StepRow>()),
-            residual: buffers.storage("residual", rows * d + parts.max(between)),
+            residual: buffers.storage("residual", residual),
             changes: of_places("changes", &|width| {
                 limits.change_slots * change_words(width)
             }),
@@ -159,7 +173,14 @@ impl StateBuffers {
             seen: buffers.storage("seen", limits.sequences * words.seen),
             sampled: buffers.storage("sampled", limits.sequences),
             logits: buffers.storage("logits", limits.head_rows * config.vocab_size),
-            rotations: buffers.storage("rotations", limits.context * config.head_dim),
+            rotations: pass
+                .rotations
+                .iter()
+                .map(|rotation| {
+                    let words = limits.context * 2 * rotation.frequencies.len();
+                    buffers.storage("rotations", words)
+                })
+                .collect(),
             queries: buffers.storage("queries", rows * attention),
             normalised: activations(buffers, "normalised", rows, d),
             attended: activations(buffers, "attended", rows, attention),
@@ -171,26 +192,19 @@ impl StateBuffers {
     }
 
     /// Fills the buffers that never change: layer numbers and rotations.
-    pub fn initialise(
-        &self,
-        queue: &wgpu::Queue,
-        config: &ModelConfig,
-        theta: f32,
-        context: usize,
-    ) {
+    pub fn initialise(&self, queue: &wgpu::Queue, pass: &ForwardPass, context: usize) {
         for (layer, buffer) in (0_u32..).zip(&self.layers) {
             queue.write_buffer(buffer, 0, bytemuck::cast_slice(&[layer, 0, 0, 0]));
         }
-        let half = config.head_dim / 2;
-        let mut rotations = Vec::with_capacity(context * config.head_dim);
-        for position in 0..context {
-            for pair in 0..half {
-                let (sin, cos) =
-                    crate::positions::rotation(pair, config.head_dim, position as u32, theta);
-                rotations.extend([cos, sin]);
+        for (rotation, buffer) in pass.rotations.iter().zip(&self.rotations) {
+            let mut rotations = Vec::with_capacity(context * 2 * rotation.frequencies.len());
+            for position in 0..context {
+                for (sin, cos) in rotation.at(position as u32) {
+                    rotations.extend([cos, sin]);
+                }
             }
+            queue.write_buffer(buffer, 0, bytemuck::cast_slice(&rotations));
         }
-        queue.write_buffer(&self.rotations, 0, bytemuck::cast_slice(&rotations));
     }
 
     /// The buffer in a slot; `None` where it belongs to the weights or the cache.
@@ -206,7 +220,7 @@ impl StateBuffers {
             Slot::Seen => &self.seen,
             Slot::Sampled => &self.sampled,
             Slot::Logits => &self.logits,
-            Slot::Rotations => &self.rotations,
+            Slot::Rotations(number) => &self.rotations[number],
             Slot::Queries => &self.queries,
             Slot::Normalised => &self.normalised[0],
             Slot::NormalisedScales => &self.normalised[1],

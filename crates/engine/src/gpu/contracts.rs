@@ -3,6 +3,7 @@
 
 use super::attention::AttentionShape;
 use super::compile::bindings;
+use super::fuse::fuse;
 use super::graph::{Matrix, Planned};
 use super::layout::{Form, MatrixShape, RowOrder};
 use super::parts::Parts;
@@ -11,7 +12,7 @@ use super::shader::{Kernel, constants, render, sabotage};
 use super::step::{READINGS_AT, STEP_HEADER, StepRow};
 use super::variant::Variant;
 use crate::executor::Limits;
-use crate::op::Activation;
+use crate::op::ForwardPass;
 use crate::types::Precision;
 use std::collections::HashSet;
 use trimtab_checkpoint::ModelConfig;
@@ -32,9 +33,16 @@ const LIMITS: Limits = Limits {
 /// Shows each kernel of each variant of a small model in each form, once.
 fn each_kernel(see: &mut dyn FnMut(Precision, &Planned, &str)) {
     let mut seen = HashSet::new();
-    for (model, activation) in [("qwen2", Activation::Silu), ("llama", Activation::GeluTanh)] {
+    for (model, activation) in [
+        ("qwen2", "silu"),
+        ("llama", "gelu_pytorch_tanh"),
+        ("qwen3", "silu"),
+    ] {
         let mut config = ModelConfig::from_json(CONFIG).unwrap();
         config.model_type = model.into();
+        config.activation = activation.into();
+        let pass = ForwardPass::of(&config).unwrap();
+        let fused = fuse(&pass, config.head_dim);
         for precision in [Precision::Exact, Precision::Fast] {
             // The last as 4-bit files have it: values' weights are finer than those of queries and keys.
             let forms = Form::ALL.map(|form| [form; 3]).into_iter();
@@ -53,13 +61,14 @@ fn each_kernel(see: &mut dyn FnMut(Precision, &Planned, &str)) {
                     let parts = Parts::of(&config, precision, workgroups, attention);
                     let shape = GraphShape {
                         config: &config,
-                        activation,
+                        pass: &pass,
+                        fused: fused.as_ref(),
                         limits: &LIMITS,
                         precision,
                         variant,
-                        parts: parts.filter(|_| variant.few.merged),
+                        parts: parts.filter(|_| variant.few.merged && fused.is_some()),
                         packed_dot,
-                        matrix: &|matrix| shape_of(matrix, &forms, &config, model == "qwen2"),
+                        matrix: &|matrix| shape_of(matrix, &forms, &config, &pass),
                     };
                     for planned in shape.plan().dispatches {
                         let source = render(planned.kernel, &planned.constants).unwrap();
@@ -74,7 +83,12 @@ fn each_kernel(see: &mut dyn FnMut(Precision, &Planned, &str)) {
     assert!(seen.len() > 200, "{}", seen.len());
 }
 
-fn shape_of(matrix: Matrix, forms: &[Form], config: &ModelConfig, biased: bool) -> MatrixShape {
+fn shape_of(
+    matrix: Matrix,
+    forms: &[Form],
+    config: &ModelConfig,
+    pass: &ForwardPass,
+) -> MatrixShape {
     let (d, ffn, attention) = (
         config.hidden_size,
         config.ffn_size,
@@ -86,7 +100,10 @@ fn shape_of(matrix: Matrix, forms: &[Form], config: &ModelConfig, biased: bool) 
         heads,
         head_dim: config.head_dim,
     };
-    let biases = if biased { 2 * pairs.rows() } else { 0 };
+    let biases = match config.model_type.as_str() {
+        "qwen2" => 2 * pairs.rows(),
+        _ => 0,
+    };
     match matrix {
         Matrix::Embedding | Matrix::Head => {
             MatrixShape::new(forms, &plain(config.vocab_size), d, 0)
@@ -95,6 +112,13 @@ fn shape_of(matrix: Matrix, forms: &[Form], config: &ModelConfig, biased: bool) 
         Matrix::Output(_) => MatrixShape::new(forms, &plain(d), attention, 0),
         Matrix::GateUp(_) => MatrixShape::new(forms, &RowOrder::Interleaved { rows: ffn }, d, 0),
         Matrix::Down(_) => MatrixShape::new(forms, &plain(d), ffn, 0),
+        Matrix::Plain(_) | Matrix::Positions => {
+            let weight = match matrix {
+                Matrix::Plain(id) => &pass.matrices[id],
+                _ => &pass.matrices[1],
+            };
+            MatrixShape::new(forms, &plain(weight.rows), weight.cols, weight.rows)
+        }
     }
 }
 

@@ -1,17 +1,19 @@
 //! The list of operations as today's kernels compute it: block by block, each block as a few kernels that keep what lies
-//! between operations to themselves. A list that has something else in it is declined; where something between is wanted, kernels
-//! that leave it in memory take the place of those that do not (`super::plan`).
+//! between operations to themselves. A list that has something else in it is declined, and computed one by one (`super::plain`); where
+//! something between is wanted, kernels that leave it in memory take the place of those that do not (`super::plan`).
 
-use crate::error::EngineError;
 use crate::index::Place;
-use crate::op::{Activation, Factor, ForwardPass, MatrixId, Op, Value::*, VectorId};
+use crate::op::{
+    Activation, Attention, Factor, ForwardPass, MatrixId, Norm, NormKind, Op, RotationId, Value::*,
+    VectorId,
+};
 
 /// The weights of a model by the kernels that read them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Fused {
     pub embedding: MatrixId,
     pub blocks: Vec<FusedBlock>,
-    pub theta: f32,
+    pub rotation: RotationId,
     pub activation: Activation,
     pub final_norm: VectorId,
     pub head: MatrixId,
@@ -27,28 +29,26 @@ pub struct FusedBlock {
     pub down: MatrixId,
 }
 
-/// Recognises the operations of `pass`.
-pub fn fuse(pass: &ForwardPass) -> Result<Fused, EngineError> {
-    recognise(pass).ok_or_else(|| EngineError::UnsupportedModel {
-        reason: "its blocks are not made of operations that the GPU has kernels for; use the CPU"
-            .into(),
-    })
-}
-
-fn recognise(pass: &ForwardPass) -> Option<Fused> {
-    let [Op::Embed { matrix }, Op::Boundary { .. }, rest @ ..] = &pass.body[..] else {
+/// Recognises the operations of `pass`, whose heads are `head_dim` wide; `None`: they are computed one by one (`super::plain`).
+pub fn fuse(pass: &ForwardPass, head_dim: usize) -> Option<Fused> {
+    let [
+        Op::Embed { matrix, scale: 1.0 },
+        Op::Boundary { .. },
+        rest @ ..,
+    ] = &pass.body[..]
+    else {
         return None;
     };
     let [
         Op::Norm {
             of: Residual,
-            gain,
+            by: final_norm,
             to: Normed,
-            ..
         },
         Op::Head {
             of: Normed,
             matrix: head,
+            scale: 1.0,
         },
     ] = pass.head[..]
     else {
@@ -64,36 +64,48 @@ fn recognise(pass: &ForwardPass) -> Option<Fused> {
         blocks.push(block);
         rest = after;
     }
-    let (theta, activation) = kinds?;
+    let (rotation, activation, attention) = kinds?;
+    if attention != Attention::over_everything(head_dim) {
+        return None;
+    }
+    // Rows of q and k are laid out in pairs that are half a head apart.
+    if 2 * pass.rotation(rotation).frequencies.len() != head_dim {
+        return None;
+    }
     Some(Fused {
         embedding: *matrix,
         blocks,
-        theta,
+        rotation,
         activation,
-        final_norm: gain,
+        final_norm: plain(final_norm)?,
         head,
     })
 }
 
-/// The block that `ops` begin with, its rotations' base and its activation, and the operations after it.
-fn first_block(ops: &[Op]) -> Option<(FusedBlock, (f32, Activation), &[Op])> {
+/// What is the same in all blocks that are merged.
+type Kinds = (RotationId, Activation, Attention);
+
+/// The block that `ops` begin with, its rotation, activation and attention, and the operations after it.
+fn first_block(ops: &[Op]) -> Option<(FusedBlock, Kinds, &[Op])> {
     let [
         Op::Norm {
             of: Residual,
-            gain: attention_norm,
+            by: attention_norm,
             to: Normed,
-            ..
         },
         Op::Project {
             of: Normed,
             by: qkv,
         },
-        Op::Rotate { of: Queries, theta },
+        Op::Rotate {
+            of: Queries,
+            by: rotation,
+        },
         Op::Rotate {
             of: Keys,
-            theta: of_keys,
+            by: of_keys,
         },
-        Op::Attend { .. },
+        Op::Attend { by: attention, .. },
         Op::Boundary { site: heads, .. },
         Op::Project {
             of: Heads,
@@ -103,12 +115,14 @@ fn first_block(ops: &[Op]) -> Option<(FusedBlock, (f32, Activation), &[Op])> {
             site: after_attention,
             ..
         },
-        Op::Add { of: Attended },
+        Op::Add {
+            of: Attended,
+            scale: 1.0,
+        },
         Op::Norm {
             of: Residual,
-            gain: feed_forward_norm,
+            by: feed_forward_norm,
             to: Normed,
-            ..
         },
         Op::Project {
             of: Normed,
@@ -116,7 +130,10 @@ fn first_block(ops: &[Op]) -> Option<(FusedBlock, (f32, Activation), &[Op])> {
         },
         Op::Gate { by: activation },
         Op::Project { of: Gate, by: down },
-        Op::Add { of: FedForward },
+        Op::Add {
+            of: FedForward,
+            scale: 1.0,
+        },
         Op::Boundary { site: residual, .. },
         rest @ ..,
     ] = ops
@@ -161,16 +178,21 @@ fn first_block(ops: &[Op]) -> Option<(FusedBlock, (f32, Activation), &[Op])> {
         && qkv
             .iter()
             .all(|factor| factor.bias.is_some() == qkv[0].bias.is_some())
-        && theta == of_keys;
+        && rotation == of_keys;
     let block = FusedBlock {
-        attention_norm: *attention_norm,
+        attention_norm: plain(*attention_norm)?,
         qkv,
         output: *output,
-        feed_forward_norm: *feed_forward_norm,
+        feed_forward_norm: plain(*feed_forward_norm)?,
         gate_up: [*gate, *up],
         down: *down,
     };
-    recognised.then_some((block, (*theta, *activation), rest))
+    recognised.then_some((block, (*rotation, *activation, *attention), rest))
+}
+
+/// The gain of a norm that has nothing else.
+fn plain(norm: Norm) -> Option<VectorId> {
+    (norm.kind == NormKind::RootMeanSquare && norm.bias.is_none()).then_some(norm.gain)
 }
 
 #[cfg(test)]
@@ -184,13 +206,13 @@ mod tests {
         for family in ["llama", "qwen2"] {
             config.model_type = family.into();
             let pass = ForwardPass::of(&config).unwrap();
-            let fused = fuse(&pass).unwrap();
+            let fused = fuse(&pass, config.head_dim).unwrap();
             assert_eq!(fused.blocks.len(), config.layers);
             for without in [2, 6, 9, pass.body.len() - 1] {
                 let mut other = pass.clone();
                 other.body.remove(without);
                 assert!(
-                    fuse(&other).is_err(),
+                    fuse(&other, config.head_dim).is_none(),
                     "{family} without operation {without}"
                 );
             }

@@ -14,6 +14,10 @@ pub enum Matrix {
     Output(usize),
     GateUp(usize),
     Down(usize),
+    /// What is added at each position.
+    Positions,
+    /// By its number in the forward pass, where nothing is merged.
+    Plain(usize),
 }
 
 /// The gain of a norm.
@@ -22,6 +26,8 @@ pub enum Gain {
     /// Of the norm that follows a layer of the residual stream.
     Layer(usize),
     FeedForward(usize),
+    /// By its number in the forward pass, where nothing is merged; biases of norms, too.
+    Plain(usize),
 }
 
 /// A buffer that a kernel is bound to.
@@ -38,7 +44,8 @@ pub enum Slot {
     Seen,
     Sampled,
     Logits,
-    Rotations,
+    /// By their number in the forward pass.
+    Rotations(usize),
     Queries,
     /// Activations that enter q, k, v, the feed-forward part and the head; their scales.
     Normalised,
@@ -90,7 +97,10 @@ pub struct Planned {
 impl Planned {
     /// The matrices that it multiplies with.
     pub fn matrices(&self) -> impl Iterator<Item = Matrix> {
-        let slots = self.slots.iter().filter(|_| self.kernel != Kernel::Embed);
+        let slots = self
+            .slots
+            .iter()
+            .filter(|_| !matches!(self.kernel, Kernel::Embed | Kernel::AddPosition));
         slots.filter_map(|slot| match slot {
             Slot::Weights(matrix) => Some(*matrix),
             _ => None,

@@ -2,7 +2,7 @@
 
 use super::GpuExecutor;
 use super::attention::AttentionShape;
-use super::buffers::{Buffers, StateBuffers, Words, widths};
+use super::buffers::{Buffers, Shared, StateBuffers, Words, widths};
 use super::cache::PagedCache;
 use super::device::{Assumptions, Device};
 use super::fuse;
@@ -38,13 +38,13 @@ impl GpuExecutor {
         progress: &mut dyn FnMut(LoadProgress),
     ) -> Result<(Self, EngineInfo), EngineError> {
         check_shape(config)?;
-        let fused = fuse::fuse(pass)?;
+        let fused = fuse::fuse(pass, config.head_dim);
         let device = Device::open(assumptions).await?;
         let rows = if device.software { SOFTWARE_ROWS } else { ROWS };
         let mut limits = limits(config, options, rows);
         let buffers = Buffers::new(&device.device);
         let mut uploader = Uploader::new(&device, &buffers, file, progress);
-        let weights = GpuWeights::upload(&mut uploader, config, pass, &fused).await?;
+        let weights = GpuWeights::upload(&mut uploader, config, pass, fused.as_ref()).await?;
         let weight_bytes = buffers.bytes();
         let precision = if weights.all_quantised() {
             options.precision
@@ -56,9 +56,13 @@ impl GpuExecutor {
             false => Variant::likely(device.software),
         };
         let attention = AttentionShape::of(config, precision, variant.few.workgroups);
-        let parts = match variant.few.merged {
+        let parts = match variant.few.merged && fused.is_some() {
             true => Parts::of(config, precision, variant.few.workgroups, attention),
             false => None,
+        };
+        let shared = match fused {
+            Some(_) => Shared::Merged(parts),
+            None => Shared::Plain,
         };
         let (state, cache, state_bytes) = loop {
             let buffers = Buffers::new(&device.device);
@@ -68,7 +72,8 @@ impl GpuExecutor {
                 .min(offered.max_buffer_size);
             let make = || {
                 let cache = PagedCache::new(&buffers, config, &limits, attention, largest)?;
-                Some((StateBuffers::new(&buffers, config, &limits, parts), cache))
+                let state = StateBuffers::new(&buffers, config, &limits, pass, shared);
+                Some((state, cache))
             };
             let what = format!("a context of {} tokens", limits.context);
             match device.allocate(&what, make).await {
@@ -78,10 +83,11 @@ impl GpuExecutor {
                 Err(error) => return Err(error),
             }
         };
-        state.initialise(&device.queue, config, fused.theta, limits.context);
+        state.initialise(&device.queue, pass, limits.context);
         let plan = GraphShape {
             config,
-            activation: fused.activation,
+            pass,
+            fused: fused.as_ref(),
             limits: &limits,
             precision,
             variant,

@@ -15,6 +15,7 @@ mod graph;
 mod layout;
 mod load;
 mod parts;
+mod plain;
 mod plan;
 mod profile;
 mod readback;

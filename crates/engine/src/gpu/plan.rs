@@ -3,6 +3,7 @@
 use super::attention::AttentionShape;
 use super::buffers::{Words, change_words};
 use super::cache::pages_of;
+use super::fuse::Fused;
 use super::graph::{Gain, Graph, Matrix, Over, Planned, Slot};
 use super::layout::{MatrixShape, TILE};
 use super::parts::{Parts, WORKGROUP_BYTES, columns};
@@ -11,7 +12,7 @@ use super::variant::{ManyRows, Products, Variant, Workgroups};
 use crate::cache::PAGE;
 use crate::executor::Limits;
 use crate::index::{Layer, Place, Site};
-use crate::op::{Activation, Value};
+use crate::op::{Activation, ForwardPass, Op, Value};
 use crate::record::ALTERNATIVES;
 use crate::steering::MAX_CLAMPS;
 use crate::types::Precision;
@@ -41,7 +42,9 @@ pub const fn widths(many: ManyRows) -> [u32; 3] {
 /// Everything that decides which kernels a model gets.
 pub struct GraphShape<'a> {
     pub config: &'a ModelConfig,
-    pub activation: Activation,
+    /// The operations and how they are merged.
+    pub pass: &'a ForwardPass,
+    pub fused: Option<&'a Fused>,
     pub limits: &'a Limits,
     pub precision: Precision,
     pub variant: Variant,
@@ -91,13 +94,24 @@ impl GraphShape<'_> {
             sample_lanes: SAMPLE_LANES,
             epsilon: format!("{:e}", config.norm_epsilon),
             attention_scale: format!("{:e}", 1.0 / (config.head_dim as f32).sqrt()),
-            silu: self.activation == Activation::Silu,
+            silu: self.fused.is_none_or(|fused| fused.activation == Activation::Silu),
+            between_at: self.limits.rows * config.hidden_size,
+            window: 0,
         }
         .and(activations(self.precision))
     }
 
-    fn attention(&self, workgroups: Workgroups) -> AttentionShape {
+    pub(super) fn attention(&self, workgroups: Workgroups) -> AttentionShape {
         AttentionShape::of(self.config, self.precision, workgroups)
+    }
+
+    /// What logits are multiplied by.
+    fn logits_scale(&self) -> f32 {
+        let scales = self.pass.head.iter().map(|op| match op {
+            Op::Head { scale, .. } => *scale,
+            _ => 1.0,
+        });
+        scales.product()
     }
 
     /// How bytes of activations meet weights, and `dot4I8Packed` where they do so by four. Only bytes can meet them otherwise than
@@ -113,21 +127,21 @@ impl GraphShape<'_> {
     }
 }
 
-fn activations(precision: Precision) -> Constants {
+pub(super) fn activations(precision: Precision) -> Constants {
     let fast = precision == Precision::Fast;
     constants! { fast: fast, input_vec4s: if fast { 2 } else { 8 } }
 }
 
 /// Collects dispatches, each once.
-struct Planner<'a> {
-    shape: &'a GraphShape<'a>,
+pub(super) struct Planner<'a> {
+    pub(super) shape: &'a GraphShape<'a>,
     common: Constants,
     dispatches: Vec<Planned>,
     known: HashMap<Planned, usize>,
 }
 
 impl Planner<'_> {
-    fn add(
+    pub(super) fn add(
         &mut self,
         kernel: Kernel,
         constants: Constants,
@@ -151,6 +165,9 @@ impl Planner<'_> {
     /// The way through all blocks of a batch of a width. Few rows take four dispatches a block where a model has [`Parts`], others six,
     /// and eight with the boundaries `inside` blocks.
     fn way(&mut self, width: usize, inside: bool) -> Vec<usize> {
+        if self.shape.fused.is_none() {
+            return self.plain_way(self.shape.pass, width, inside);
+        }
         let (variant, layers) = (self.shape.variant, self.shape.config.layers);
         let tokens = widths(variant.many)[width];
         let parts = self.shape.parts.filter(|_| width < 2);
@@ -161,7 +178,7 @@ impl Planner<'_> {
         // Nothing lies in parts before the first block.
         let first = Site::residual(Layer(0));
         let mut way = vec![
-            self.embed(),
+            self.embed(1.0),
             self.boundary(first, variant.few.workgroups, None),
         ];
         for (block, layer) in (0..layers).zip((1..).map(Layer)) {
@@ -189,7 +206,7 @@ impl Planner<'_> {
         way
     }
 
-    fn embed(&mut self) -> usize {
+    pub(super) fn embed(&mut self, scale: f32) -> usize {
         let matrix = Matrix::Embedding;
         let slots = [
             Slot::Step,
@@ -203,7 +220,9 @@ impl Planner<'_> {
         let x = self.shape.config.hidden_size.div_ceil(TILE);
         self.add(
             Kernel::Embed,
-            (self.shape.matrix)(matrix).embed_constants(),
+            (self.shape.matrix)(matrix)
+                .embed_constants()
+                .with("scale", format!("{scale:e}")),
             &slots,
             x,
             Over::Rows(1),
@@ -268,7 +287,7 @@ impl Planner<'_> {
 
     /// A projection of `inputs` for `tokens` rows of the batch at once. Where many rows share loads, an invocation computes `shared`
     /// tiles' rows.
-    fn project(
+    pub(super) fn project(
         &mut self,
         (epilogue, matrix): (Epilogue, Matrix),
         inputs: [Slot; 2],
@@ -343,7 +362,7 @@ impl Planner<'_> {
         let cache = self.shape.attention(Workgroups::Wide).cache_constants();
         let own = constants! { biased: shape.biases > 0, biases_at: shape.scale_words() };
         let outputs = [
-            Slot::Rotations,
+            Slot::Rotations(self.shape.fused.map_or(0, |fused| fused.rotation.0)),
             Slot::Queries,
             Slot::Keys(block),
             Slot::Values(block),
@@ -405,7 +424,7 @@ impl Planner<'_> {
             outputs,
             tokens,
             5,
-            Constants::default(),
+            constants! { biased: false, biases_at: 0 },
         )
     }
 
@@ -521,6 +540,7 @@ impl Planner<'_> {
             head_rows: true,
             inputs: "stored",
             products: "float",
+            logits_scale: format!("{:e}", self.shape.logits_scale()),
         };
         self.project_with(
             (Epilogue::Logits, Matrix::Head),

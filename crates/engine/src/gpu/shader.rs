@@ -18,6 +18,14 @@ pub enum Kernel {
     AttentionOutput,
     FeedForward,
     Sample,
+    /// The operations for which nothing is merged (`super::plain`).
+    AddPosition,
+    Norm,
+    Activations,
+    Rotate,
+    Remember,
+    Gate,
+    Add,
     /// Measures the adapter, not a model.
     Peak,
 }
@@ -43,6 +51,13 @@ impl Kernel {
             Self::AttentionOutput => "attention_output.wgsl",
             Self::FeedForward => "feed_forward.wgsl",
             Self::Sample => "sample.wgsl",
+            Self::AddPosition => "add_position.wgsl",
+            Self::Norm => "norm.wgsl",
+            Self::Activations => "activations.wgsl",
+            Self::Rotate => "rotate.wgsl",
+            Self::Remember => "remember.wgsl",
+            Self::Gate => "gate.wgsl",
+            Self::Add => "add.wgsl",
             Self::Peak => "peak.wgsl",
         }
     }
@@ -91,14 +106,15 @@ macro_rules! sources {
 
 const SOURCES: &[(&str, &str)] = sources!(
     "embed.wgsl" "boundary.wgsl" "project.wgsl" "attention.wgsl" "attention_output.wgsl" "feed_forward.wgsl" "sample.wgsl" "peak.wgsl"
-    "include/activate.wgsl" "include/attend.wgsl" "include/between.wgsl" "include/cache.wgsl" "include/dots_half.wgsl" "include/dots_packed.wgsl"
+    "activations.wgsl" "add.wgsl" "add_position.wgsl" "gate.wgsl" "norm.wgsl" "remember.wgsl" "rotate.wgsl"
+    "include/activate.wgsl" "include/attend.wgsl" "include/between.wgsl" "include/cache.wgsl" "include/cache_write.wgsl" "include/dots_half.wgsl" "include/dots_packed.wgsl"
     "include/dots_spelled.wgsl" "include/encode.wgsl" "include/epilogue_add.wgsl" "include/epilogue_add_gain.wgsl"
     "include/epilogue_gate.wgsl" "include/epilogue_logits.wgsl" "include/epilogue_rotate.wgsl" "include/epilogue_store.wgsl"
     "include/heads_encoded.wgsl" "include/heads_plain.wgsl" "include/in_between.wgsl" "include/inputs_direct.wgsl"
     "include/inputs_staged.wgsl" "include/inputs_stored.wgsl" "include/matrix.wgsl" "include/matrix_of_two_forms.wgsl" "include/no_parts.wgsl" "include/parts.wgsl"
-    "include/place_after_attention.wgsl" "include/place_heads.wgsl" "include/place_residual.wgsl"
+    "include/place_after_attention.wgsl" "include/place_heads.wgsl" "include/place_residual.wgsl" "include/place_value.wgsl"
     "include/products_float.wgsl" "include/products_packed.wgsl" "include/records.wgsl" "include/step.wgsl" "include/strips.wgsl"
-    "include/sum_of_parts.wgsl" "include/weights.wgsl"
+    "include/sum_of_parts.wgsl" "include/weight_number.wgsl" "include/weights.wgsl"
 );
 
 /// Constants of a kernel's source by name.

@@ -10,7 +10,7 @@ use crate::types::LoadProgress;
 use std::ops::Range;
 use trimtab_checkpoint::encoding::BLOCK;
 use trimtab_checkpoint::family::ModelWeight;
-use trimtab_checkpoint::{ByteSource, StoredTensor, WeightFile, WeightRows};
+use trimtab_checkpoint::{ByteSource, Encoding, StoredTensor, WeightFile, WeightRows};
 
 /// Bytes read from the file, and bytes given to the queue, at once.
 const PIECE: usize = 4 << 20;
@@ -70,12 +70,8 @@ impl<'a, S: ByteSource> Uploader<'a, S> {
 
     /// A vector as f32 on the host.
     pub async fn vector(&mut self, vector: &ModelWeight) -> Result<Vec<f32>, EngineError> {
-        let tensor = self.file.tensor(&vector.name)?;
-        tensor.check_shape(1, vector.cols)?;
-        let rows = self.file.read_rows(tensor, 0..1).await?;
-        let mut values = vec![0.0; vector.cols];
-        rows.dequantise_row(0, &mut values);
-        self.advance(tensor.stored_bytes());
+        let values = self.file.vector(vector).await?;
+        self.advance(4 * values.len() as u64);
         Ok(values)
     }
 
@@ -100,20 +96,14 @@ impl<'a, S: ByteSource> Uploader<'a, S> {
         order: &RowOrder,
         biases: &[f32],
     ) -> Result<GpuMatrix, EngineError> {
-        let mut tensors = Vec::with_capacity(matrices.len());
-        for &matrix in matrices {
-            let ModelWeight {
-                name, rows, cols, ..
-            } = pass.matrix(matrix);
-            let tensor = self.file.tensor(name)?;
-            tensor.check_shape(*rows, *cols)?;
-            tensors.push(tensor);
-        }
-        let label = pass.matrix(matrices[0]).name.as_str();
-        let cols = tensors[0].cols;
-        let forms: Vec<Form> = tensors
+        let weights: Vec<_> = matrices.iter().map(|&id| pass.matrix(id)).collect();
+        let holders = weights.iter().map(|weight| self.file.holder(weight));
+        let encodings = holders.map(|holder| holder.map(|tensor| tensor.encoding));
+        let encodings: Vec<_> = encodings.collect::<Result<_, _>>()?;
+        let (label, cols) = (weights[0].name.as_str(), weights[0].cols);
+        let forms: Vec<_> = encodings
             .iter()
-            .map(|tensor| Form::of(tensor.encoding))
+            .map(|encoding| Form::of(*encoding))
             .collect();
         let shape = MatrixShape::new(&forms, order, cols, biases.len());
         let [data_words, _] = shape.words();
@@ -134,9 +124,10 @@ impl<'a, S: ByteSource> Uploader<'a, S> {
                 )
             })
             .await?;
-        let mut windows: Vec<_> = tensors
+        let mut windows: Vec<_> = weights
             .iter()
-            .map(|tensor| Window::new(self.file, tensor))
+            .zip(encodings)
+            .map(|(weight, encoding)| Window::new(self.file, weight, encoding))
             .collect();
         let mut at = [0, 0];
         for (tiles, form) in shape.runs() {
@@ -203,22 +194,22 @@ impl<'a, S: ByteSource> Uploader<'a, S> {
     }
 }
 
-/// The part of a tensor that is in host memory.
+/// The part of a weight that is in host memory.
 struct Window<'a, S> {
     file: &'a WeightFile<S>,
-    tensor: &'a StoredTensor,
+    weight: &'a ModelWeight,
     range: Range<usize>,
     rows: WeightRows,
     bytes_read: u64,
 }
 
 impl<'a, S: ByteSource> Window<'a, S> {
-    fn new(file: &'a WeightFile<S>, tensor: &'a StoredTensor) -> Self {
+    fn new(file: &'a WeightFile<S>, weight: &'a ModelWeight, encoding: Encoding) -> Self {
         Self {
             file,
-            tensor,
+            weight,
             range: 0..0,
-            rows: WeightRows::none(tensor.encoding, tensor.cols),
+            rows: WeightRows::none(encoding, weight.cols),
             bytes_read: 0,
         }
     }
@@ -226,11 +217,11 @@ impl<'a, S: ByteSource> Window<'a, S> {
     /// Makes `row` part of the window and returns its place there.
     async fn locate(&mut self, row: usize) -> Result<usize, EngineError> {
         if !self.range.contains(&row) {
-            let count = (PIECE / self.tensor.encoding.data_bytes(self.tensor.cols)).max(1);
-            self.range = row..self.tensor.rows.min(row + count);
+            let count = (PIECE / self.rows.encoding.data_bytes(self.weight.cols)).max(1);
+            self.range = row..self.weight.rows.min(row + count);
             // The old rows go before the new ones come.
             self.rows.data = Vec::new();
-            self.rows = self.file.read_rows(self.tensor, self.range.clone()).await?;
+            self.rows = self.file.rows_of(self.weight, self.range.clone()).await?;
             self.bytes_read += self.rows.bytes() as u64;
         }
         Ok(row - self.range.start)

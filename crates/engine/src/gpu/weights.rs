@@ -3,29 +3,18 @@
 use super::fuse::Fused;
 use super::graph::{Gain, Matrix, Slot};
 use super::layout::{RowOrder, TILE};
+use super::plain;
 use super::upload::{GpuMatrix, Uploader};
 use crate::error::EngineError;
-use crate::op::ForwardPass;
+use crate::op::{ForwardPass, MatrixId, Op};
+use std::collections::HashMap;
 use trimtab_checkpoint::{ByteSource, ModelConfig};
 
-/// Weights as they come from the file.
-#[derive(Debug)]
-struct BlockWeights {
-    attention_norm: wgpu::Buffer,
-    qkv: GpuMatrix,
-    o: GpuMatrix,
-    ffn_norm: wgpu::Buffer,
-    gated: GpuMatrix,
-    down: GpuMatrix,
-}
-
-/// All weights on the GPU.
-#[derive(Debug)]
+/// All weights on the GPU, as the plan calls them.
+#[derive(Debug, Default)]
 pub struct GpuWeights {
-    embedding: GpuMatrix,
-    blocks: Vec<BlockWeights>,
-    final_norm: wgpu::Buffer,
-    head: Option<GpuMatrix>,
+    matrices: HashMap<Matrix, GpuMatrix>,
+    gains: HashMap<Gain, wgpu::Buffer>,
 }
 
 impl GpuWeights {
@@ -33,11 +22,20 @@ impl GpuWeights {
         uploader: &mut Uploader<'_, S>,
         config: &ModelConfig,
         pass: &ForwardPass,
+        fused: Option<&Fused>,
+    ) -> Result<Self, EngineError> {
+        match fused {
+            Some(fused) => Self::merged(uploader, config, pass, fused).await,
+            None => Self::plain(uploader, pass).await,
+        }
+    }
+
+    async fn merged<S: ByteSource>(
+        uploader: &mut Uploader<'_, S>,
+        config: &ModelConfig,
+        pass: &ForwardPass,
         fused: &Fused,
     ) -> Result<Self, EngineError> {
-        let plain = |id| RowOrder::Plain {
-            rows: pass.matrix(id).rows,
-        };
         let pairs = RowOrder::RotaryPairs {
             heads: [config.heads, config.kv_heads, config.kv_heads],
             head_dim: config.head_dim,
@@ -45,11 +43,10 @@ impl GpuWeights {
         let gate_up = RowOrder::Interleaved {
             rows: config.ffn_size,
         };
-        let embedding = uploader
-            .matrix(pass, &[fused.embedding], &plain(fused.embedding), &[])
-            .await?;
-        let mut blocks = Vec::with_capacity(fused.blocks.len());
-        for block in &fused.blocks {
+        let mut all = Self::default();
+        let embedding = one(uploader, pass, fused.embedding, &[]).await?;
+        all.matrices.insert(Matrix::Embedding, embedding);
+        for (index, block) in fused.blocks.iter().enumerate() {
             let mut biases = Vec::new();
             for bias in block.qkv.iter().filter_map(|factor| factor.bias) {
                 biases.push(uploader.vector(pass.vector(bias)).await?);
@@ -58,82 +55,117 @@ impl GpuWeights {
                 biases = vec![pair_biases(&biases, &pairs)];
             }
             let qkv = block.qkv.map(|factor| factor.matrix);
-            let attention_norm = pass.vector(block.attention_norm);
-            let ffn_norm = pass.vector(block.feed_forward_norm);
-            blocks.push(BlockWeights {
-                attention_norm: uploader.vector_buffer(attention_norm).await?,
-                qkv: uploader
-                    .matrix(pass, &qkv, &pairs, &biases.concat())
-                    .await?,
-                o: uploader
-                    .matrix(pass, &[block.output], &plain(block.output), &[])
-                    .await?,
-                ffn_norm: uploader.vector_buffer(ffn_norm).await?,
-                gated: uploader.matrix(pass, &block.gate_up, &gate_up, &[]).await?,
-                down: uploader
-                    .matrix(pass, &[block.down], &plain(block.down), &[])
-                    .await?,
-            });
+            let norms = [
+                (Gain::Layer(index), block.attention_norm),
+                (Gain::FeedForward(index), block.feed_forward_norm),
+            ];
+            for (gain, vector) in norms {
+                let buffer = uploader.vector_buffer(pass.vector(vector)).await?;
+                all.gains.insert(gain, buffer);
+            }
+            let biases = biases.concat();
+            let of_block = [
+                (
+                    Matrix::Qkv(index),
+                    uploader.matrix(pass, &qkv, &pairs, &biases).await?,
+                ),
+                (
+                    Matrix::Output(index),
+                    one(uploader, pass, block.output, &[]).await?,
+                ),
+                (
+                    Matrix::GateUp(index),
+                    uploader.matrix(pass, &block.gate_up, &gate_up, &[]).await?,
+                ),
+                (
+                    Matrix::Down(index),
+                    one(uploader, pass, block.down, &[]).await?,
+                ),
+            ];
+            all.matrices.extend(of_block);
         }
-        let final_norm = uploader
+        let last = uploader
             .vector_buffer(pass.vector(fused.final_norm))
             .await?;
-        let head = match fused.head == fused.embedding {
-            true => None,
-            false => Some(
-                uploader
-                    .matrix(pass, &[fused.head], &plain(fused.head), &[])
-                    .await?,
-            ),
-        };
-        Ok(Self {
-            embedding,
-            blocks,
-            final_norm,
-            head,
-        })
+        all.gains.insert(Gain::Layer(fused.blocks.len()), last);
+        if fused.head != fused.embedding {
+            let head = one(uploader, pass, fused.head, &[]).await?;
+            all.matrices.insert(Matrix::Head, head);
+        }
+        Ok(all)
+    }
+
+    /// Each matrix by itself, with the bias that follows it.
+    async fn plain<S: ByteSource>(
+        uploader: &mut Uploader<'_, S>,
+        pass: &ForwardPass,
+    ) -> Result<Self, EngineError> {
+        let mut all = Self::default();
+        let mut biases = HashMap::new();
+        for op in &pass.body {
+            if let Op::Project { by, .. } = op {
+                biases.extend(by.iter().map(|factor| (factor.matrix, factor.bias)));
+            }
+        }
+        for id in (0..pass.matrices.len()).map(MatrixId) {
+            let bias = match biases.get(&id).copied().flatten() {
+                Some(bias) => uploader.vector(pass.vector(bias)).await?,
+                None => Vec::new(),
+            };
+            let matrix = one(uploader, pass, id, &bias).await?;
+            all.matrices.insert(plain::matrix(pass, id), matrix);
+        }
+        for (index, vector) in pass.vectors.iter().enumerate() {
+            let buffer = uploader.vector_buffer(vector).await?;
+            all.gains.insert(Gain::Plain(index), buffer);
+        }
+        Ok(all)
     }
 
     /// Whether every projection has integer weights, so that integer dot products can serve.
     pub fn all_quantised(&self) -> bool {
-        let of_block = |block: &BlockWeights| {
-            [&block.qkv, &block.o, &block.gated, &block.down]
-                .iter()
-                .all(|matrix| matrix.shape.is_quantised())
-        };
-        self.matrix(Matrix::Head).shape.is_quantised() && self.blocks.iter().all(of_block)
+        let looked_up = |name: &Matrix| matches!(name, Matrix::Embedding | Matrix::Positions);
+        let mut projections = self.matrices.iter().filter(|(name, _)| !looked_up(name));
+        let head = &self.matrix(Matrix::Head).shape;
+        head.is_quantised() && projections.all(|(_, matrix)| matrix.shape.is_quantised())
     }
 
     /// Bytes of one token's row of the embedding.
     pub fn embedding_row_bytes(&self) -> f64 {
-        self.embedding.work().bytes / (self.embedding.shape.tiles * TILE) as f64
+        let embedding = self.matrix(Matrix::Embedding);
+        embedding.work().bytes / (embedding.shape.tiles * TILE) as f64
     }
 
     /// The output head is the embedding where the two are tied.
     pub fn matrix(&self, matrix: Matrix) -> &GpuMatrix {
-        match matrix {
-            Matrix::Embedding => &self.embedding,
-            Matrix::Head => self.head.as_ref().unwrap_or(&self.embedding),
-            Matrix::Qkv(block) => &self.blocks[block].qkv,
-            Matrix::Output(block) => &self.blocks[block].o,
-            Matrix::GateUp(block) => &self.blocks[block].gated,
-            Matrix::Down(block) => &self.blocks[block].down,
+        match self.matrices.get(&matrix) {
+            None if matrix == Matrix::Head => &self.matrices[&Matrix::Embedding],
+            found => found.expect("every matrix of the plan was uploaded"),
         }
     }
 
     /// The buffer in a slot; `None` where it belongs to the state.
     pub fn slot(&self, slot: Slot) -> Option<&wgpu::Buffer> {
-        Some(match slot {
-            Slot::Weights(matrix) => &self.matrix(matrix).data,
-            Slot::Scales(matrix) => &self.matrix(matrix).scales,
-            Slot::Gain(Gain::FeedForward(block)) => &self.blocks[block].ffn_norm,
-            Slot::Gain(Gain::Layer(layer)) => match self.blocks.get(layer) {
-                Some(block) => &block.attention_norm,
-                None => &self.final_norm,
-            },
-            _ => return None,
-        })
+        match slot {
+            Slot::Weights(matrix) => Some(&self.matrix(matrix).data),
+            Slot::Scales(matrix) => Some(&self.matrix(matrix).scales),
+            Slot::Gain(gain) => self.gains.get(&gain),
+            _ => None,
+        }
     }
+}
+
+/// A matrix with its rows in their own order.
+async fn one<S: ByteSource>(
+    uploader: &mut Uploader<'_, S>,
+    pass: &ForwardPass,
+    id: MatrixId,
+    bias: &[f32],
+) -> Result<GpuMatrix, EngineError> {
+    let order = RowOrder::Plain {
+        rows: pass.matrix(id).rows,
+    };
+    uploader.matrix(pass, &[id], &order, bias).await
 }
 
 /// Biases of stacked tensors in the order of the pairs: first and second member in turn.

@@ -4,6 +4,7 @@ use super::matrix::dot;
 use crate::cache::{PAGE, PageTable, Write};
 use crate::executor::Row;
 use crate::index::{Position, SequenceIndex};
+use crate::op::Attention;
 use trimtab_checkpoint::ModelConfig;
 
 /// Keys (rotated) and values of every block and sequence.
@@ -69,17 +70,17 @@ impl KeyValueCache {
     }
 }
 
-/// Attention of `rows` with queries `q` (`[n, heads · head_dim]`, rotated) over everything in their
+/// Attention of `rows` with queries `q` (`[n, heads · head_dim]`, rotated) over what they see of their
 /// sequences up to themselves. Returns `[n, heads · head_dim]`, and for each row and head the weights of all positions.
 pub fn attend(
     cache: &KeyValueCache,
     block: usize,
+    by: Attention,
     rows: &[Row],
     q: &[f32],
     config: &ModelConfig,
 ) -> (Vec<f32>, Vec<Vec<f32>>) {
     let (heads, head_dim) = (config.heads, config.head_dim);
-    let scale = 1.0 / (head_dim as f32).sqrt();
     let group = heads / config.kv_heads;
     let mut out = vec![0.0; q.len()];
     let task = |(index, out): (usize, &mut [f32])| -> Vec<f32> {
@@ -88,8 +89,12 @@ pub fn attend(
         let offset = head / group * head_dim;
         let of_head =
             |part, position| &cache.at(block, part, row.sequence, position)[offset..][..head_dim];
+        let first = by.first(row.position.0 as usize);
         let mut weights: Vec<f32> = (0..=row.position.0 as usize)
-            .map(|position| dot(q, of_head(0, position)) * scale)
+            .map(|position| match position < first {
+                true => f32::NEG_INFINITY,
+                false => dot(q, of_head(0, position)) * by.scale,
+            })
             .collect();
         let largest = weights.iter().copied().fold(f32::NEG_INFINITY, f32::max);
         weights

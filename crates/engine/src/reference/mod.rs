@@ -97,46 +97,50 @@ impl ReferenceModel {
     ) {
         let Self {
             config,
+            pass,
             weights,
             cache,
             values,
             logits,
-            ..
         } = self;
         for op in ops {
             match op {
-                Op::Embed { matrix } => {
-                    values[Value::Residual] = ops::embed(&weights[*matrix], tokens);
+                Op::Embed { matrix, scale } => {
+                    values[Value::Residual] = ops::embed(&weights[*matrix], tokens, *scale);
+                }
+                Op::AddPosition { matrix } => {
+                    ops::add_position(&mut values[Value::Residual], rows, &weights[*matrix]);
                 }
                 Op::Boundary { site, of } => {
                     if let Some(observer) = &mut observer {
                         observer.boundary(*site, &mut values[*of], dot);
                     }
                 }
-                Op::Norm {
-                    of,
-                    gain,
-                    epsilon,
-                    to,
-                } => values[*to] = ops::norm(&values[*of], &weights[*gain], *epsilon),
+                Op::Norm { of, by, to } => {
+                    let bias = by.bias.map(|bias| &weights[bias]);
+                    let gain = &weights[by.gain];
+                    values[*to] = ops::norm(&values[*of], by.kind, gain, bias, by.epsilon);
+                }
                 Op::Project { of, by } => {
                     for factor in by {
                         let mut out = project(&weights[factor.matrix], &values[*of]);
                         if let Some(bias) = factor.bias {
                             let bias = &weights[bias];
                             out.chunks_mut(bias.len())
-                                .for_each(|row| ops::add(row, bias));
+                                .for_each(|row| ops::add(row, bias, 1.0));
                         }
                         values[factor.to] = out;
                     }
                 }
-                Op::Rotate { of, theta } => {
-                    ops::rotate(&mut values[*of], rows, config.head_dim, *theta);
+                Op::Rotate { of, by } => {
+                    let rotation = pass.rotation(*by);
+                    ops::rotate(&mut values[*of], rows, config.head_dim, rotation);
                 }
-                Op::Attend { block } => {
+                Op::Attend { block, by } => {
                     cache.write(*block, rows, &values[Value::Keys], &values[Value::Values]);
                     let queries = &values[Value::Queries];
-                    let (heads, weights) = attention::attend(cache, *block, rows, queries, config);
+                    let (heads, weights) =
+                        attention::attend(cache, *block, *by, rows, queries, config);
                     values[Value::Heads] = heads;
                     let by_row = weights.chunks(config.heads).enumerate();
                     for (index, weights) in by_row {
@@ -151,11 +155,15 @@ impl ReferenceModel {
                     let up = std::mem::take(&mut values[Value::Up]);
                     ops::gate(*by, &mut values[Value::Gate], &up);
                 }
-                Op::Add { of } => {
+                Op::Activate { by } => ops::activate(*by, &mut values[Value::Gate]),
+                Op::Add { of, scale } => {
                     let x = std::mem::take(&mut values[*of]);
-                    ops::add(&mut values[Value::Residual], &x);
+                    ops::add(&mut values[Value::Residual], &x, *scale);
                 }
-                Op::Head { of, matrix } => *logits = project(&weights[*matrix], &values[*of]),
+                Op::Head { of, matrix, scale } => {
+                    *logits = project(&weights[*matrix], &values[*of]);
+                    logits.iter_mut().for_each(|logit| *logit *= scale);
+                }
             }
         }
     }

@@ -3,48 +3,73 @@
 use super::matrix::dot;
 use crate::executor::Row;
 use crate::index::TokenId;
-use crate::op::Activation;
-use crate::positions::rotation;
+use crate::op::{Activation, NormKind, Rotation};
 use trimtab_checkpoint::WeightRows;
 
-/// The rows of `matrix` (`[vocab, d]`) that belong to `tokens`: `[n, d]`.
-pub fn embed(matrix: &WeightRows, tokens: &[TokenId]) -> Vec<f32> {
+/// `scale` times the rows of `matrix` (`[vocab, d]`) that belong to `tokens`: `[n, d]`.
+pub fn embed(matrix: &WeightRows, tokens: &[TokenId], scale: f32) -> Vec<f32> {
     let mut out = vec![0.0; tokens.len() * matrix.cols];
     for (row, token) in out.chunks_mut(matrix.cols).zip(tokens) {
         matrix.dequantise_row(token.0 as usize, row);
+        row.iter_mut().for_each(|x| *x *= scale);
     }
     out
 }
 
-/// `x / √(mean x² + ε) · gain` for every row of `x` (`[n, w]`); `gain` is `[w]`.
-pub fn norm(x: &[f32], gain: &[f32], epsilon: f32) -> Vec<f32> {
+/// Adds to every row of `x` (`[n, d]`) the row of `matrix` (`[context, d]`) that belongs to its position.
+pub fn add_position(x: &mut [f32], rows: &[Row], matrix: &WeightRows) {
+    let mut learned = vec![0.0; matrix.cols];
+    for (row, x) in rows.iter().zip(x.chunks_mut(matrix.cols)) {
+        matrix.dequantise_row(row.position.0 as usize, &mut learned);
+        add(x, &learned, 1.0);
+    }
+}
+
+/// The norm of every `w` neighbouring numbers of `x`; `gain` and `bias` are `[w]`. See [`NormKind`].
+pub fn norm(
+    x: &[f32],
+    kind: NormKind,
+    gain: &[f32],
+    bias: Option<&[f32]>,
+    epsilon: f32,
+) -> Vec<f32> {
     let mut out = Vec::with_capacity(x.len());
     for row in x.chunks(gain.len()) {
-        let scale = 1.0 / (dot(row, row) / row.len() as f32 + epsilon).sqrt();
-        out.extend(row.iter().zip(gain).map(|(x, g)| x * scale * g));
+        let count = row.len() as f32;
+        let mean = match kind {
+            NormKind::RootMeanSquare => 0.0,
+            NormKind::Layer => row.iter().sum::<f32>() / count,
+        };
+        let centred: Vec<f32> = row.iter().map(|x| x - mean).collect();
+        let scale = 1.0 / (dot(&centred, &centred) / count + epsilon).sqrt();
+        let bias = bias
+            .into_iter()
+            .flatten()
+            .copied()
+            .chain(std::iter::repeat(0.0));
+        let numbers = centred.iter().zip(gain).zip(bias);
+        out.extend(numbers.map(|((x, gain), bias)| x * scale * gain + bias));
     }
     out
 }
 
-/// Turns every head of `x` (`[n, heads · head_dim]`) by its row's position: element `i` pairs with `i + head_dim / 2`
-/// (Hugging Face's `rotate_half`).
-pub fn rotate(x: &mut [f32], rows: &[Row], head_dim: usize, theta: f32) {
-    let half = head_dim / 2;
+/// Turns every head of `x` (`[n, heads · head_dim]`) by its row's position; see [`Rotation`].
+pub fn rotate(x: &mut [f32], rows: &[Row], head_dim: usize, rotation: &Rotation) {
     let width = x.len() / rows.len();
+    let partner = rotation.frequencies.len();
     for (row, x) in rows.iter().zip(x.chunks_mut(width)) {
-        for pair in 0..half {
-            let (sin, cos) = rotation(pair, head_dim, row.position.0, theta);
+        for (pair, (sin, cos)) in rotation.at(row.position.0).enumerate() {
             for head in x.chunks_mut(head_dim) {
-                let (a, b) = (head[pair], head[pair + half]);
+                let (a, b) = (head[pair], head[pair + partner]);
                 head[pair] = a * cos - b * sin;
-                head[pair + half] = b * cos + a * sin;
+                head[pair + partner] = b * cos + a * sin;
             }
         }
     }
 }
 
-/// `gate = activation(gate) · up`, element by element.
-pub fn gate(activation: Activation, gate: &mut [f32], up: &[f32]) {
+/// `gate = activation(gate)`, element by element.
+pub fn activate(activation: Activation, gate: &mut [f32]) {
     let activate = |x: f32| match activation {
         Activation::Silu => x / (1.0 + (-x).exp()),
         Activation::GeluTanh => {
@@ -52,12 +77,17 @@ pub fn gate(activation: Activation, gate: &mut [f32], up: &[f32]) {
             0.5 * x * (1.0 + inner.tanh())
         }
     };
-    for (gate, up) in gate.iter_mut().zip(up) {
-        *gate = activate(*gate) * up;
-    }
+    gate.iter_mut().for_each(|gate| *gate = activate(*gate));
 }
 
-/// `sum = sum + x`, element by element.
-pub fn add(sum: &mut [f32], x: &[f32]) {
-    sum.iter_mut().zip(x).for_each(|(sum, x)| *sum += x);
+/// `gate = activation(gate) · up`, element by element.
+pub fn gate(activation: Activation, gate: &mut [f32], up: &[f32]) {
+    activate(activation, gate);
+    gate.iter_mut().zip(up).for_each(|(gate, up)| *gate *= up);
+}
+
+/// `sum = sum + scale · x`, element by element.
+pub fn add(sum: &mut [f32], x: &[f32], scale: f32) {
+    let both = sum.iter_mut().zip(x);
+    both.for_each(|(sum, x)| *sum += scale * x);
 }

@@ -4,6 +4,7 @@
 
 mod answers_agree;
 mod executors_agree;
+mod families;
 mod forks;
 mod golden;
 mod golden_cpu;
