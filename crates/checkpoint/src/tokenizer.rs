@@ -195,6 +195,25 @@ impl Tokenizer {
         added.get(&id).is_some_and(|token| token.special)
     }
 
+    /// The special tokens that the file puts before every text, as they are spelt (its post-processor's; [`Self::encode`] leaves them out).
+    pub fn opening(&self) -> String {
+        let Ok(encoding) = self.0.ordinary.encode("", true) else {
+            return String::new();
+        };
+        let ids = encoding.get_ids().iter();
+        let specials = ids.take_while(|&&id| self.is_special(id));
+        // An end of the text is put behind an empty one, too: only what stands before a letter opens it.
+        let opened = self.0.ordinary.encode("a", true);
+        let opened = opened.map(|opened| opened.get_ids().to_vec());
+        let opened = opened.unwrap_or_default();
+        let shared = specials
+            .zip(&opened)
+            .take_while(|(one, other)| one == other);
+        shared
+            .filter_map(|(&id, _)| self.0.ordinary.id_to_token(id))
+            .collect()
+    }
+
     /// The id of the token that is spelt exactly so in the vocabulary, special tokens included.
     pub fn token_id(&self, token: &str) -> Option<u32> {
         let Library { ordinary, specials } = &*self.0;

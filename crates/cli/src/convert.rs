@@ -4,13 +4,13 @@ use crate::output::print_json;
 use crate::progress;
 use anyhow::Result;
 use clap::{Args, ValueEnum};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use trimtab_checkpoint::convert::directory::convert;
 use trimtab_checkpoint::convert::{Options, Quantisation};
 
 #[derive(Debug, Args)]
 pub struct Arguments {
-    /// A .gguf file of the llama family, or a Hugging Face directory with safetensors
+    /// A .gguf file, or a Hugging Face directory with safetensors
     #[arg(value_name = "IN")]
     input: PathBuf,
     /// The model directory to make; must not exist, or be empty
@@ -34,32 +34,47 @@ pub struct Arguments {
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
-enum QuantArgument {
+pub enum QuantArgument {
     Q4,
     Q8,
 }
 
+impl From<QuantArgument> for Quantisation {
+    fn from(quant: QuantArgument) -> Self {
+        match quant {
+            QuantArgument::Q4 => Self::Q4,
+            QuantArgument::Q8 => Self::Q8,
+        }
+    }
+}
+
 pub fn run(arguments: &Arguments) -> Result<()> {
     let options = Options {
-        quantisation: arguments.quant.map(|quant| match quant {
-            QuantArgument::Q4 => Quantisation::Q4,
-            QuantArgument::Q8 => Quantisation::Q8,
-        }),
+        quantisation: arguments.quant.map(Into::into),
         name: arguments.name.clone(),
         licence: arguments.licence.clone(),
         source: arguments.source.clone(),
         source_sha256: None,
     };
-    let (input, output) = (&arguments.input, &arguments.output);
-    let manifest = convert(input, output, &options, &mut progress::converting)?;
+    make(
+        &arguments.input,
+        &arguments.output,
+        &options,
+        arguments.json,
+    )
+}
+
+/// Makes the model directory `output`, and says what it is.
+pub fn make(input: &Path, output: &Path, options: &Options, json: bool) -> Result<()> {
+    let manifest = convert(input, output, options, &mut progress::converting)?;
     progress::finish();
-    if arguments.json {
+    if json {
         print_json(&manifest)?;
         return Ok(());
     }
     println!(
         "{}: {}, {}",
-        arguments.output.display(),
+        output.display(),
         manifest.name,
         manifest.licence
     );

@@ -11,6 +11,7 @@ mod convert;
 mod exchange;
 mod extract;
 mod extract_trait;
+mod fetch;
 mod files;
 mod generate;
 mod gguf_cache;
@@ -84,6 +85,8 @@ enum Verb {
     Serve(serve::Arguments),
     /// Make a model directory of a GGUF file or of a Hugging Face directory.
     Convert(convert::Arguments),
+    /// Fetch a model by its name on the Hugging Face hub, and make a model directory of it.
+    Fetch(fetch::Arguments),
     /// List the models that were made of GGUF files named with --model, or drop one.
     Cache(gguf_cache::Arguments),
     /// Write the residual stream at every layer for every token.
@@ -114,6 +117,7 @@ fn main() -> ExitCode {
         },
         Verb::Serve(arguments) => serve::run(&arguments),
         Verb::Convert(arguments) => convert::run(&arguments),
+        Verb::Fetch(arguments) => fetch::run(&arguments),
         Verb::Cache(arguments) => gguf_cache::run(&arguments),
         Verb::Trace(arguments) => trace::run(&arguments),
     };

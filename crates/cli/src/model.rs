@@ -126,9 +126,11 @@ impl ModelArguments {
             read(manifest::CHAT_TEMPLATE)?,
             read(manifest::TOKENIZER_CONFIG)?,
         );
+        let tokenizer = Tokenizer::from_json(&tokenizer)?;
+        let template = ChatTemplate::of_model(template.as_deref(), config.as_deref(), &tokenizer)?;
         Ok(ChatText {
-            tokenizer: Tokenizer::from_json(&tokenizer)?,
-            template: ChatTemplate::from_files(template.as_deref(), config.as_deref())?,
+            tokenizer,
+            template,
         })
     }
 
@@ -181,6 +183,9 @@ impl ModelArguments {
         };
         let engine = pollster::block_on(load)?;
         progress::finish();
+        if let Some(notice) = chat.template.notice() {
+            progress::warn(notice);
+        }
         Ok(Session::new(engine, chat, self.names()?))
     }
 }

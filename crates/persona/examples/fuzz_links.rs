@@ -7,65 +7,21 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use miniz_oxide::deflate::compress_to_vec;
 use serde_json::Value;
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::collections::BTreeMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
-use std::sync::LazyLock;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::time::{Duration, Instant};
-use trimtab_engine::sampling::pcg;
+use std::time::Duration;
 use trimtab_persona::recipe::link::{LinkContent, LinkError, decode, encode, json_of};
+use trimtab_testing::fuzzing::{Arguments, Bounds, Counting, Fuzzing, Outcome, Random, damage};
 
-/// What one link may make the decoder hold at once.
-const MOST_BYTES: usize = 64 << 20;
-/// And how much time of a processor it may take.
-const LONGEST: Duration = Duration::from_millis(500);
+const BOUNDS: Bounds = Bounds {
+    bytes: 64 << 20,
+    time: Duration::from_millis(500),
+};
 /// Of this many recipes that open, one is encoded again, which is slow.
 const ENCODE_ONE_OF: usize = 256;
 
-/// Counts what is allocated, and the most there was since the last reset.
-struct Counting;
-
-static HELD: AtomicUsize = AtomicUsize::new(0);
-static MOST: AtomicUsize = AtomicUsize::new(0);
-
-// SAFETY: both methods pass on what they were given; only counters are added.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let held = HELD.fetch_add(layout.size(), Relaxed) + layout.size();
-        MOST.fetch_max(held, Relaxed);
-        // SAFETY: the caller's promise about the layout is passed on.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        HELD.fetch_sub(layout.size(), Relaxed);
-        // SAFETY: the pointer came from `alloc` with this layout.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
-
-struct Random(u32);
-
-impl Random {
-    fn next(&mut self) -> u32 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9);
-        pcg(self.0)
-    }
-
-    fn below(&mut self, end: usize) -> usize {
-        self.next() as usize % end.max(1)
-    }
-
-    fn one_of<T: Copy>(&mut self, of: &[T]) -> T {
-        of[self.below(of.len())]
-    }
-}
 
 /// A golden link at each of its layers.
 struct Seed {
@@ -75,44 +31,25 @@ struct Seed {
     value: Value,
 }
 
-#[derive(Default)]
-struct Report {
-    inputs: usize,
-    opened: usize,
-    newer: usize,
-    encoded: usize,
-    refused: BTreeMap<&'static str, usize>,
-    findings: usize,
-    most_bytes: usize,
-    slowest: Duration,
-}
-
 fn main() -> ExitCode {
-    let mut arguments = std::env::args().skip(1);
-    let mut number = || arguments.next().and_then(|text| text.parse::<u32>().ok());
-    let (Some(seconds), Some(seed)) = (number(), number()) else {
+    let Some(arguments) = Arguments::read() else {
         eprintln!("usage: fuzz_links SECONDS SEED FOLDER LINK-FILE…");
         return ExitCode::FAILURE;
     };
-    let folder = PathBuf::from(arguments.next().unwrap_or_default());
-    let seeds: Vec<Seed> = arguments
-        .filter_map(|path| read_seed(Path::new(&path)))
-        .collect();
+    let files = arguments.files.iter();
+    let seeds: Vec<Seed> = files.filter_map(|path| read_seed(path)).collect();
     if seeds.is_empty() {
         eprintln!("no golden link was found to start from");
         return ExitCode::FAILURE;
     }
-    // A panic is a finding, told below; its trace would drown the rest.
-    std::panic::set_hook(Box::new(|_| {}));
-    let mut random = Random(seed);
-    let mut report = Report::default();
-    let start = Instant::now();
-    while start.elapsed() < Duration::from_secs(seconds.into()) {
+    let mut random = Random(arguments.seed);
+    let mut fuzzing = Fuzzing::start(arguments.folder, BOUNDS);
+    let mut sound = 0;
+    while fuzzing.seconds() < f64::from(arguments.seconds) {
         let link = mutate(&seeds, &mut random);
-        open(&link, &folder, &mut report);
+        fuzzing.open(link.as_bytes(), || open(&link, &mut sound));
     }
-    report.print(&seeds, start.elapsed(), &folder);
-    ExitCode::from(u8::from(report.findings > 0))
+    fuzzing.finish("links", seeds.len())
 }
 
 /// The field `link` of a golden file.
@@ -164,29 +101,6 @@ fn mutate(seeds: &[Seed], random: &mut Random) -> String {
                 change(&mut value, &other.value, random);
             }
             packed(&serde_json::to_vec(&value).unwrap_or_default())
-        }
-    }
-}
-
-/// Flips, drops, repeats or replaces some bytes, or goes on as the other link does.
-fn damage(bytes: &mut Vec<u8>, other: &[u8], random: &mut Random) {
-    for _ in 0..=random.below(4) {
-        let at = random.below(bytes.len());
-        let length = random.below(20).min(bytes.len().saturating_sub(at));
-        match random.below(7) {
-            0 => bytes.truncate(at),
-            1 => drop(bytes.drain(at..at + length)),
-            2 => {
-                let piece = bytes[at..at + length].to_vec();
-                bytes.splice(at..at, piece);
-            }
-            3 => bytes.insert(at, random.next() as u8),
-            4 => bytes
-                .splice(at.., other.iter().skip(at).copied())
-                .for_each(drop),
-            5 if !bytes.is_empty() => bytes[at] = random.next() as u8,
-            _ if !bytes.is_empty() => bytes[at] ^= 1 << random.below(8),
-            _ => {}
         }
     }
 }
@@ -294,57 +208,20 @@ fn odd(random: &mut Random) -> Value {
     }
 }
 
-fn open(link: &str, folder: &Path, report: &mut Report) {
-    report.inputs += 1;
-    let before = HELD.load(Relaxed);
-    MOST.store(before, Relaxed);
-    let start = processor_time();
-    let outcome = catch_unwind(AssertUnwindSafe(|| decode(link)));
-    let (took, held) = (processor_time() - start, MOST.load(Relaxed) - before);
-    report.slowest = report.slowest.max(took);
-    report.most_bytes = report.most_bytes.max(held);
-    let finding = match outcome {
-        Err(_) => Some("panic"),
-        _ if held > MOST_BYTES => Some("memory"),
-        _ if took > LONGEST => Some("slow"),
-        Ok(Err(error)) => {
-            *report.refused.entry(kind(&error)).or_default() += 1;
-            None
-        }
-        Ok(Ok(LinkContent::Newer(_))) => {
-            report.newer += 1;
-            None
-        }
-        Ok(Ok(LinkContent::Recipe(recipe))) => {
-            report.opened += 1;
-            if report.opened.is_multiple_of(ENCODE_ONE_OF) {
-                report.encoded += 1;
-                let again = catch_unwind(AssertUnwindSafe(|| decode(&encode(&recipe)?)));
-                match again {
-                    Ok(Ok(LinkContent::Recipe(again))) if again == recipe => None,
-                    _ => Some("round-trip"),
-                }
-            } else {
-                None
-            }
-        }
+fn open(link: &str, sound: &mut usize) -> Outcome {
+    let recipe = match decode(link) {
+        Err(error) => return Outcome::Refused(kind(&error).into()),
+        Ok(LinkContent::Newer(_)) => return Outcome::Refused("of a newer version".into()),
+        Ok(LinkContent::Recipe(recipe)) => recipe,
     };
-    if let Some(finding) = finding {
-        report.findings += 1;
-        let path = folder.join(format!("{finding}-{}.txt", report.inputs));
-        println!("{finding}: {}", path.display());
-        // The finding is told either way.
-        let _ = std::fs::write(path, link);
+    *sound += 1;
+    if !sound.is_multiple_of(ENCODE_ONE_OF) {
+        return Outcome::Opened;
     }
-}
-
-/// That this thread has had: on a busy machine the clock says little about an input. Where the system
-/// does not tell, the clock.
-fn processor_time() -> Duration {
-    static START: LazyLock<Instant> = LazyLock::new(Instant::now);
-    let told = std::fs::read_to_string("/proc/thread-self/schedstat").ok();
-    let nanoseconds = told.and_then(|text| text.split(' ').next()?.parse().ok());
-    nanoseconds.map_or_else(|| START.elapsed(), Duration::from_nanos)
+    match encode(&recipe).and_then(|again| decode(&again)) {
+        Ok(LinkContent::Recipe(again)) if again == recipe => Outcome::Opened,
+        _ => Outcome::Wrong("round-trip"),
+    }
 }
 
 fn kind(error: &LinkError) -> &'static str {
@@ -358,31 +235,5 @@ fn kind(error: &LinkError) -> &'static str {
         LinkError::Version(_) => "no version",
         LinkError::Recipe(_) => "a recipe that is not sound",
         LinkError::TooLarge { .. } => "too large to share",
-    }
-}
-
-impl Report {
-    fn print(&self, seeds: &[Seed], took: Duration, folder: &Path) {
-        println!(
-            "{} links opened from {} golden ones in {:.0} s: {} were sound recipes ({} of them encoded again), {} of a newer version",
-            self.inputs,
-            seeds.len(),
-            took.as_secs_f64(),
-            self.opened,
-            self.encoded,
-            self.newer,
-        );
-        for (kind, count) in &self.refused {
-            println!("  refused, {kind}: {count}");
-        }
-        println!(
-            "the slowest took {:.1} ms, the largest {:.1} MB of memory",
-            self.slowest.as_secs_f64() * 1e3,
-            self.most_bytes as f64 / 1e6
-        );
-        match self.findings {
-            0 => println!("nothing was found"),
-            count => println!("{count} findings, in {}", folder.display()),
-        }
     }
 }

@@ -530,14 +530,14 @@ impl ContrastRecord {
     ) -> Result<TokenisedConversation, ChatError> {
         let question = message("user", &self.pack.questions.extraction[question]);
         match instruction {
-            None => chat.prompt(&[question]),
+            None => chat.question(&[question]),
             Some((pair, side)) => {
                 let pair = &self.pack.instructions[pair];
                 let instruction = match side {
                     Side::Positive => &pair.positive,
                     Side::Negative => &pair.negative,
                 };
-                chat.prompt(&[message("system", instruction), question])
+                chat.question(&[message("system", instruction), question])
             }
         }
     }

@@ -101,7 +101,16 @@ impl ChatText {
         })
     }
 
-    /// The same where the tokens of some messages are given: they stand in place of those that the
+    /// [`Self::prompt`] for what a trait is found or measured in: answers.
+    ///
+    /// # Errors
+    /// [`ChatError::NoTemplate`] for models that continue a text and do not answer.
+    pub fn question(&self, messages: &[Message]) -> Result<TokenisedConversation, ChatError> {
+        self.template.check_answers()?;
+        self.prompt(messages)
+    }
+
+    /// [`Self::prompt`] where the tokens of some messages are given: they stand in place of those that the
     /// tokenizer would make of the text. A content that the template uses twice, or not in one piece,
     /// is tokenised. Also gives where each message's tokens lie.
     pub fn prompt_of_tokens(

@@ -228,7 +228,13 @@ impl Session {
             software: info.software,
             context: info.context,
             device_bytes: info.device_bytes,
-            notices: Vec::new(),
+            notices: self
+                .chat
+                .template
+                .notice()
+                .map(Into::into)
+                .into_iter()
+                .collect(),
             max_traits: MAX_DIRECTIONS,
             traits: self
                 .vectors

@@ -6,6 +6,7 @@
 pub mod chat_model;
 pub mod default_model;
 pub mod files;
+pub mod fuzzing;
 pub mod small_models;
 
 /// Whether the long checks run too, as `cargo xtask test --full` asks for.

@@ -55,7 +55,8 @@ impl ModelFiles {
         let tokenizer = Tokenizer::from_json(&own.whole(TOKENIZER).await?)?;
         let template = own.optional(CHAT_TEMPLATE).await?;
         let tokenizer_config = own.optional(TOKENIZER_CONFIG).await?;
-        let template = ChatTemplate::from_files(template.as_deref(), tokenizer_config.as_deref())?;
+        let template =
+            ChatTemplate::of_model(template.as_deref(), tokenizer_config.as_deref(), &tokenizer)?;
         config.end_answers_with(template.end_tokens(&tokenizer));
         let engine = own
             .engine(&config, options.backend, tried, progress)

@@ -1,4 +1,4 @@
-//! Golden links, and the fuzzing of what opens links.
+//! Golden links.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -42,18 +42,9 @@ pub fn make(root: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Opens mutated golden links for `seconds`; fails where that found something.
-pub fn fuzz(root: &Path, seconds: u32, seed: u32) -> Result<()> {
-    let findings = root.join("target/fuzz");
-    fs::create_dir_all(&findings)
-        .with_context(|| format!("{} cannot be made", findings.display()))?;
-    let mut program = process::example(root, "fuzz_links");
-    program
-        .arg(seconds.to_string())
-        .arg(seed.to_string())
-        .arg(&findings);
-    for wanted in wanted(root)? {
-        program.arg(folder(root).join(format!("{}.json", wanted.name)));
-    }
-    process::run(&mut program)
+/// Paths of the golden links.
+pub fn golden_files(root: &Path) -> Result<Vec<PathBuf>> {
+    let files = wanted(root)?.into_iter();
+    let path = |wanted: Wanted| folder(root).join(format!("{}.json", wanted.name));
+    Ok(files.map(path).collect())
 }

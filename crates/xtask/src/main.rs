@@ -10,6 +10,7 @@ mod digest;
 mod documents;
 mod files;
 mod full;
+mod fuzz;
 mod lessons;
 mod links;
 mod model;
@@ -104,8 +105,10 @@ enum Task {
     Links,
     /// Write the answers that the ready-made lessons quote again, on the reference executor: about half a minute each.
     Lessons,
-    /// Open mutated links for as long as asked; what is found lies in target/fuzz.
+    /// Open damaged links or GGUF files for as long as asked; what is found lies in target/fuzz.
     Fuzz {
+        #[arg(default_value = "links")]
+        inputs: fuzz::Inputs,
         #[arg(long, default_value_t = 60)]
         seconds: u32,
         /// The same seed tries the same inputs.
@@ -170,7 +173,11 @@ fn run(task: Task) -> Result<()> {
         Task::Lessons => lessons::quote(&root),
         Task::VerdictError { names } => verdict_error::measure(&root, &names),
         Task::Links => links::make(&root),
-        Task::Fuzz { seconds, seed } => links::fuzz(&root, seconds, seed),
+        Task::Fuzz {
+            inputs,
+            seconds,
+            seed,
+        } => fuzz::run(&root, inputs, seconds, seed),
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod jinja;
 mod marks;
+mod system_turn;
 
 use crate::published_file::plain_text;
 use crate::tokenizer::{Tokenizer, TokenizerError};
@@ -23,7 +24,7 @@ const NAME: &str = "chat_template";
 #[derive(Debug, thiserror::Error)]
 pub enum ChatError {
     #[error(
-        "the model has no chat template; it can continue a text, but not answer a conversation"
+        "the model has no chat template: it continues a text and does not answer, and a trait is found in answers; open a model that was trained for conversations (often called “Instruct” or “Chat”)"
     )]
     NoTemplate,
     #[error("the chat template cannot be used: {reason}")]
@@ -69,9 +70,66 @@ pub struct ChatTemplate {
     environment: Environment<'static>,
     /// `bos_token`, `eos_token` and the like.
     special_tokens: BTreeMap<String, String>,
+    /// Whether the tokenizer's settings ask for a `bos_token` before a text.
+    begins_with_bos: bool,
+    /// Whether it shows a system message to the model. Where it does not, the message's text opens the first user turn.
+    system_role: bool,
+    /// Whether it is a model's own, and not [`CONTINUED`].
+    answers: bool,
 }
 
+/// The template of a model that has none: its conversations are one text.
+const CONTINUED: &str =
+    "{{ opening }}{% for message in messages %}{{ message.content }}{% endfor %}";
+
 impl ChatTemplate {
+    /// The template of a model: its own, or for one that has none, one that puts texts behind one another.
+    ///
+    /// # Errors
+    /// A template that cannot be used.
+    pub fn of_model(
+        chat_template: Option<&[u8]>,
+        tokenizer_config: Option<&[u8]>,
+        tokenizer: &Tokenizer,
+    ) -> Result<Self, ChatError> {
+        match Self::from_files(chat_template, tokenizer_config) {
+            Err(ChatError::NoTemplate) => {}
+            found => return found,
+        }
+        let continued = Some(CONTINUED.as_bytes());
+        let mut template = Self::from_files(continued, tokenizer_config)?;
+        let opening = match tokenizer.opening() {
+            opening if opening.is_empty() && template.begins_with_bos => {
+                template.special_tokens["bos_token"].clone()
+            }
+            opening => opening,
+        };
+        template.special_tokens.insert("opening".into(), opening);
+        template.answers = false;
+        Ok(template)
+    }
+
+    /// Fails unless the model answers conversations, which a trait needs.
+    pub fn check_answers(&self) -> Result<(), ChatError> {
+        match self.answers {
+            true => Ok(()),
+            false => Err(ChatError::NoTemplate),
+        }
+    }
+
+    /// What a person should know of how the model reads conversations.
+    pub fn notice(&self) -> Option<&'static str> {
+        match (self.answers, self.system_role) {
+            (false, _) => Some(
+                "This model has no chat template: it continues what you write and does not answer it, and no trait can be made for it.",
+            ),
+            (true, false) => Some(
+                "This model's chat template has no place for a system prompt: its text is put before your first message.",
+            ),
+            (true, true) => None,
+        }
+    }
+
     /// Compiles a model's template: `chat_template.jinja` where the model has one, else the one in
     /// `tokenizer_config.json` (of several, the one called `default`).
     ///
@@ -115,10 +173,16 @@ impl ChatTemplate {
             let text = value.as_str().or_else(|| value.get("content")?.as_str())?;
             Some((name.clone(), text.to_owned()))
         }));
-        Ok(Self {
+        let begins_with_bos = config.get("add_bos_token") == Some(&true.into());
+        let mut template = Self {
             environment: jinja::environment(NAME, source)?,
             special_tokens,
-        })
+            begins_with_bos,
+            system_role: true,
+            answers: true,
+        };
+        template.system_role = template.shows_system_messages();
+        Ok(template)
     }
 
     /// The conversation as text. With `add_generation_prompt` it ends where an answer begins.
@@ -128,7 +192,8 @@ impl ChatTemplate {
         add_generation_prompt: bool,
     ) -> Result<String, ChatError> {
         check(messages)?;
-        self.render_unchecked(messages, add_generation_prompt)
+        let folded = self.folded(messages);
+        self.render_unchecked(folded.as_deref().unwrap_or(messages), add_generation_prompt)
     }
 
     /// The conversation as token ids. Special tokens of the template are special; the same strings
@@ -140,9 +205,15 @@ impl ChatTemplate {
         add_generation_prompt: bool,
     ) -> Result<ChatTokens, ChatError> {
         check(messages)?;
-        let marks = Marks::unused_in(messages)?;
-        let rendered = self.render_apart(tokenizer, messages, add_generation_prompt, marks)?;
-        let ranges = self.content_ranges(messages, add_generation_prompt, &rendered.text, marks)?;
+        let folded = self.folded(messages);
+        let shown = folded.as_deref().unwrap_or(messages);
+        let marks = Marks::unused_in(shown)?;
+        let rendered = self.render_apart(tokenizer, shown, add_generation_prompt, marks)?;
+        let mut ranges =
+            self.content_ranges(shown, add_generation_prompt, &rendered.text, marks)?;
+        if folded.is_some() {
+            ranges = system_turn::unfolded(ranges, messages, &rendered.text);
+        }
         let part_at = |byte: usize| {
             let following = ranges.partition_point(|(range, _)| range.end <= byte);
             match ranges.get(following) {
@@ -253,6 +324,8 @@ impl ChatTemplate {
         let context = [
             ("messages", Value::from(Serde(messages))),
             ("add_generation_prompt", add_generation_prompt.into()),
+            // The switch of models that otherwise think before they answer (Qwen 3, SmolLM3).
+            ("enable_thinking", false.into()),
             ("tools", none()),
             ("documents", none()),
         ];

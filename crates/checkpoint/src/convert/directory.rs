@@ -19,26 +19,39 @@ pub struct Progress {
 
 /// A folder on the disk.
 #[derive(Debug)]
-struct DiskFolder<'a>(&'a Path);
+struct DiskFolder<'a> {
+    path: &'a Path,
+    names: Vec<String>,
+}
+
+impl<'a> DiskFolder<'a> {
+    fn read(path: &'a Path) -> Result<Self, ConvertError> {
+        // A file named without its folder lies in this one.
+        let here = path.as_os_str().is_empty().then_some(Path::new("."));
+        let unreadable = |error: std::io::Error| ConvertError::Read {
+            path: path.into(),
+            reason: error.to_string(),
+        };
+        let entries = fs::read_dir(here.unwrap_or(path)).map_err(unreadable)?;
+        let names = entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
+        Ok(Self {
+            path,
+            names: names.collect::<Result<_, _>>().map_err(unreadable)?,
+        })
+    }
+}
 
 impl Folder for DiskFolder<'_> {
     fn names(&self) -> Vec<String> {
-        // A file named without its folder lies in this one.
-        let here = self.0.as_os_str().is_empty().then_some(Path::new("."));
-        let entries = fs::read_dir(here.unwrap_or(self.0))
-            .into_iter()
-            .flatten()
-            .flatten();
-        let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
-        names.collect()
+        self.names.clone()
     }
 
     fn open(&self, name: &str) -> Result<Rc<dyn ByteSource>, SourceError> {
-        Ok(Rc::new(FileSource::open(&self.0.join(name))?))
+        Ok(Rc::new(FileSource::open(&self.path.join(name))?))
     }
 
     fn path(&self) -> PathBuf {
-        self.0.into()
+        self.path.into()
     }
 }
 
@@ -125,7 +138,7 @@ fn convert_into(
         Some(_) => input.parent().unwrap_or(Path::new("")),
     };
     // Files answer at once, so the first poll is the last.
-    let folder = DiskFolder(folder);
+    let folder = DiskFolder::read(folder)?;
     let prepared = Conversion::prepare(&folder, gguf.as_deref(), options.quantisation);
     let conversion = block_on(prepared)?;
     let mut names = Vec::new();

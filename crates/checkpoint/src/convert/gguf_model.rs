@@ -9,6 +9,7 @@ use super::{Conversion, ConvertError, Described, TensorSource, by_name, pretty};
 use crate::config::ModelConfig;
 use crate::family::Family;
 use crate::manifest;
+use crate::tokenizer::Tokenizer;
 use std::collections::BTreeMap;
 
 pub async fn prepare(folder: &dyn Folder, name: &str) -> Result<Conversion, ConvertError> {
@@ -33,11 +34,18 @@ pub async fn prepare(folder: &dyn Folder, name: &str) -> Result<Conversion, Conv
             other => other,
         })?
     };
+    // Lists that are sound each may not be so together, and that shows only when they are used.
+    if let Err(error) = Tokenizer::from_json(&tokenizer) {
+        return Err(gguf.unsupported(format!("its vocabulary makes no tokenizer ({error})")));
+    }
     files.push((manifest::TOKENIZER, tokenizer));
-    let tokenizer_config = BTreeMap::from([
-        ("bos_token", gguf.token_text("bos")?),
-        ("eos_token", gguf.token_text("eos")?),
+    let mut tokenizer_config = BTreeMap::from([
+        ("bos_token", serde_json::json!(gguf.token_text("bos")?)),
+        ("eos_token", serde_json::json!(gguf.token_text("eos")?)),
     ]);
+    if begins_with_bos(&gguf)? {
+        tokenizer_config.insert("add_bos_token", true.into());
+    }
     files.push((manifest::TOKENIZER_CONFIG, pretty(&tokenizer_config)?));
     match gguf.text("tokenizer.chat_template")? {
         Some(template) => files.push((manifest::CHAT_TEMPLATE, template.into())),
@@ -90,4 +98,14 @@ pub async fn prepare(folder: &dyn Folder, name: &str) -> Result<Conversion, Conv
         source: TensorSource::Gguf(gguf, family, by_name(expected)),
         config,
     })
+}
+
+/// Whether a text that is only continued begins with a `bos_token`: as the file says, and else as llama.cpp takes it to be
+/// (`llama-vocab.cpp`, `llama_vocab::impl::load`).
+fn begins_with_bos(gguf: &GgufFile) -> Result<bool, ConvertError> {
+    let stated = gguf.flag("tokenizer.ggml.add_bos_token")?;
+    let kind = gguf.text("tokenizer.ggml.model")?;
+    let pre = gguf.text("tokenizer.ggml.pre")?;
+    let llama_3 = matches!(pre, Some("llama3" | "llama-v3" | "llama-bpe"));
+    Ok(stated.unwrap_or(kind == Some("llama") || llama_3))
 }

@@ -1,7 +1,7 @@
 //! Chat templates of published kinds, with texts as transformers 5.23 renders them.
 
 use serde_json::{Value, json};
-use trimtab_checkpoint::{ChatTemplate, Message, ModelConfig, Part, Tokenizer};
+use trimtab_checkpoint::{ChatTemplate, ChatTokens, Message, ModelConfig, Part, Tokenizer};
 
 /// A tokenizer with these special tokens, from the id 1,000 on, beside `<|begin|>` and `<|end|>`.
 fn tokenizer(special: &[&str]) -> Tokenizer {
@@ -156,4 +156,91 @@ fn an_answer_ends_with_what_the_template_puts_behind_it() {
     let mut config = ModelConfig::from_json(config.to_string().as_bytes()).unwrap();
     config.end_answers_with(ends.iter().copied().chain([4_000_000]));
     assert_eq!(config.end_tokens, [ends[1], ends[0]]);
+}
+
+#[test]
+fn a_model_that_can_think_before_it_answers_does_not() {
+    let template = template(
+        "{% if enable_thinking is defined and enable_thinking is false %}<think>\n\n</think>{% else %}<think>{% endif %}",
+    );
+    assert_eq!(template.render(&[], true).unwrap(), "<think>\n\n</think>");
+}
+
+/// The text that each message's tokens stand for, `None` the template's.
+fn written_by(encoded: &ChatTokens, tokenizer: &Tokenizer, part: Part) -> String {
+    let own = encoded.ids.iter().zip(&encoded.parts);
+    let own: Vec<u32> = own
+        .filter(|(_, of)| **of == part)
+        .map(|(id, _)| *id)
+        .collect();
+    tokenizer.decode(&own)
+}
+
+/// One refuses a system message, the other says nothing of it to the model.
+#[test]
+fn a_system_prompt_without_a_place_opens_the_first_turn() {
+    let refusing = "{% if messages[0].role == 'system' %}{{ raise_exception('no system role') }}{% endif %}\
+{% for message in messages %}[{{ message.role }}] {{ message.content | trim }}<|end|>{% endfor %}";
+    let silent = "{% for message in messages %}{% if message.role != 'system' %}[{{ message.role }}] {{ message.content | trim }}<|end|>{% endif %}{% endfor %}";
+    for source in [refusing, silent] {
+        let (template, tokenizer) = (template(source), tokenizer(&[]));
+        assert!(template.notice().unwrap().contains("system prompt"));
+        let messages = conversation(&[
+            ("system", " Be brief "),
+            ("user", "What is rain?"),
+            ("assistant", "Water."),
+        ]);
+        let encoded = template.encode(&tokenizer, &messages, true).unwrap();
+        let text = "[user] Be brief\n\nWhat is rain?<|end|>[assistant] Water.<|end|>";
+        assert_eq!(encoded.text, text);
+        let of = |index| written_by(&encoded, &tokenizer, Part::Message(index));
+        assert_eq!(of(0).trim(), "Be brief");
+        assert_eq!(of(1).trim(), "What is rain?");
+        assert_eq!(of(2).trim(), "Water.");
+
+        let alone = conversation(&[("system", "Be brief.")]);
+        assert_eq!(
+            template.render(&alone, true).unwrap(),
+            "[user] Be brief.<|end|>"
+        );
+        let empty = conversation(&[("system", ""), ("user", "Hi")]);
+        assert_eq!(template.render(&empty, true).unwrap(), "[user] Hi<|end|>");
+    }
+    let with_a_place = template("{% for message in messages %}{{ message.content }}{% endfor %}");
+    assert_eq!(with_a_place.notice(), None);
+}
+
+#[test]
+fn a_model_without_a_template_continues_a_text() {
+    let file = include_str!("../tokenizers/llama_3_style.json");
+    let opening = Tokenizer::from_json(file.as_bytes()).unwrap();
+    let mut file: Value = serde_json::from_str(file).unwrap();
+    file["post_processor"] = Value::Null;
+    let tokenizer = Tokenizer::from_json(file.to_string().as_bytes()).unwrap();
+    let made = |settings: Value, tokenizer: &Tokenizer| {
+        let settings = settings.to_string();
+        ChatTemplate::of_model(None, Some(settings.as_bytes()), tokenizer).unwrap()
+    };
+    let of = |settings| made(settings, &tokenizer);
+    let messages = conversation(&[
+        ("user", "Once upon"),
+        ("assistant", " a time"),
+        ("user", ", far"),
+    ]);
+    let plain = of(json!({"eos_token": "<|end|>"}));
+    assert_eq!(
+        plain.render(&messages, true).unwrap(),
+        "Once upon a time, far"
+    );
+    let opened = of(json!({"bos_token": "<|begin|>", "add_bos_token": true}));
+    let by_its_tokenizer = made(json!({}), &opening);
+    let text = by_its_tokenizer.render(&messages, true).unwrap();
+    assert_eq!(text, "<|begin|>Once upon a time, far");
+    let encoded = opened.encode(&tokenizer, &messages, true).unwrap();
+    assert_eq!(encoded.text, "<|begin|>Once upon a time, far");
+    assert_eq!(encoded.parts[0], Part::Template);
+    assert!(plain.notice().unwrap().contains("continues"));
+    let refused = plain.check_answers().unwrap_err().to_string();
+    assert!(refused.contains("no chat template"), "{refused}");
+    assert_eq!(template("").check_answers().ok(), Some(()));
 }

@@ -10,6 +10,7 @@ use trimtab_testing::chat_model;
 use trimtab_testing::files::repository;
 
 mod exchange;
+mod fetch;
 mod gguf_cache;
 mod program;
 mod study_verbs;

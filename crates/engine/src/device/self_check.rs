@@ -462,20 +462,34 @@ mod tests {
     use std::collections::HashSet;
     use std::time::Instant;
 
-    fn config() -> ModelConfig {
-        ModelConfig::from_json(
-            br#"{"model_type": "llama", "hidden_size": 576, "num_hidden_layers": 30, "num_attention_heads": 9,
-            "num_key_value_heads": 3, "head_dim": 64, "intermediate_size": 1536, "vocab_size": 49152,
-            "max_position_embeddings": 8192, "rms_norm_eps": 1e-5, "rope_theta": 100000.0, "hidden_act": "silu",
-            "tie_word_embeddings": true}"#,
-        )
-        .unwrap()
+    const DEFAULT: &[u8] = br#"{"model_type": "llama", "hidden_size": 576, "num_hidden_layers": 30, "num_attention_heads": 9,
+        "num_key_value_heads": 3, "head_dim": 64, "intermediate_size": 1536, "vocab_size": 49152,
+        "max_position_embeddings": 8192, "rms_norm_eps": 1e-5, "rope_theta": 100000.0, "hidden_act": "silu",
+        "tie_word_embeddings": true}"#;
+
+    /// The default model's, or a small one of a family without merged kernels.
+    fn config(model: Option<&str>) -> ModelConfig {
+        let json = match model {
+            None => DEFAULT,
+            Some("gpt2") => include_bytes!("../../../../tests/golden/families/gpt2/config.json"),
+            Some("qwen3") => include_bytes!("../../../../tests/golden/families/qwen3/config.json"),
+            Some(other) => panic!("nothing is known of a {other}"),
+        };
+        ModelConfig::from_json(json).unwrap()
     }
 
     fn check(precision: Precision, variant: Option<Variant>) -> Result<(), EngineError> {
+        check_model(&config(None), precision, variant)
+    }
+
+    fn check_model(
+        config: &ModelConfig,
+        precision: Precision,
+        variant: Option<Variant>,
+    ) -> Result<(), EngineError> {
         block_on(async {
             let forms = Forms::usual();
-            let mut check = SelfCheck::prepare(&config(), &forms, precision, variant).await?;
+            let mut check = SelfCheck::prepare(config, &forms, precision, variant).await?;
             assert!(variant.is_none_or(|variant| check.variant() == Some(variant)));
             check.run().await
         })
@@ -493,13 +507,23 @@ mod tests {
     }
 
     #[test]
+    fn models_without_merged_kernels_pass() {
+        for model in ["qwen3", "gpt2"] {
+            for precision in [Precision::Exact, Precision::Fast] {
+                check_model(&config(Some(model)), precision, None)
+                    .unwrap_or_else(|error| panic!("{model}, {precision:?}: {error}"));
+            }
+        }
+    }
+
+    #[test]
     fn this_adapter_passes_and_both_executors_are_timed() {
         for precision in [Precision::Exact, Precision::Fast] {
             let begun = Instant::now();
             let clock = || begun.elapsed().as_secs_f64();
             block_on(async {
                 let forms = Forms::usual();
-                let mut check = SelfCheck::prepare(&config(), &forms, precision, None)
+                let mut check = SelfCheck::prepare(&config(None), &forms, precision, None)
                     .await
                     .unwrap();
                 let prepared = clock();
@@ -546,7 +570,8 @@ mod tests {
                     "fast" => Precision::Fast,
                     other => panic!("{other} is no precision"),
                 };
-                let (outcome, applied) = during(&fault, || check(precision, None));
+                let config = config(fault.model.as_deref());
+                let (outcome, applied) = during(&fault, || check_model(&config, precision, None));
                 assert!(applied > 0, "{}: changes nothing", fault.name);
                 let Err(error @ EngineError::WrongNumbers { .. }) = outcome else {
                     panic!("{}, {precision:?}: {outcome:?}", fault.name);

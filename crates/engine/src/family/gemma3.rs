@@ -7,32 +7,15 @@ use crate::index::{Layer, Site};
 use crate::op::{Op, Value::*};
 use trimtab_checkpoint::family::WeightRole as Weight;
 
-/// From the tokens to the residual stream after the last block.
-pub fn body(model: &Model<'_>) -> Vec<Op> {
-    let first = Op::Boundary {
-        site: Site::residual(Layer(0)),
-        of: Residual,
-    };
-    let blocks = (0..model.config.layers).flat_map(|index| block(model, index));
-    [model.embed(), first].into_iter().chain(blocks).collect()
-}
-
 /// Zero-based block `index`, whose output is layer `index + 1`.
-fn block(model: &Model<'_>, index: usize) -> Vec<Op> {
+pub fn block(model: &Model<'_>, index: usize) -> Vec<Op> {
     let layer = Layer(index as u32 + 1);
     let norm = |of, gain, to| model.norm(of, gain, to, index);
     let project = |of, by: &[_]| model.project(of, by, index);
     let boundary = |site, of| Op::Boundary { site, of };
     let mut block = vec![
         norm(Residual, Weight::AttentionNorm, Normed),
-        project(
-            Normed,
-            &[
-                (Weight::Query, Queries),
-                (Weight::Key, Keys),
-                (Weight::Value, Values),
-            ],
-        ),
+        model.queries_keys_values(Normed, index),
         norm(Queries, Weight::QueryNorm, Queries),
         norm(Keys, Weight::KeyNorm, Keys),
     ];
@@ -45,7 +28,7 @@ fn block(model: &Model<'_>, index: usize) -> Vec<Op> {
         norm(Attended, Weight::AttendedNorm, Attended),
         model.add(Attended),
         norm(Residual, Weight::FeedForwardNorm, Normed),
-        project(Normed, &[(Weight::Gate, Gate), (Weight::Up, Up)]),
+        model.gate_and_up(Normed, index),
         Op::Gate {
             by: model.activation,
         },

@@ -10,18 +10,8 @@ use crate::index::{Layer, Site};
 use crate::op::{Op, Value::*};
 use trimtab_checkpoint::family::WeightRole as Weight;
 
-/// From the tokens to the residual stream after the last block.
-pub fn body(model: &Model<'_>) -> Vec<Op> {
-    let first = Op::Boundary {
-        site: Site::residual(Layer(0)),
-        of: Residual,
-    };
-    let blocks = (0..model.config.layers).flat_map(|index| block(model, index));
-    [model.embed(), first].into_iter().chain(blocks).collect()
-}
-
 /// Zero-based block `index`, whose output is layer `index + 1`.
-fn block(model: &Model<'_>, index: usize) -> Vec<Op> {
+pub fn block(model: &Model<'_>, index: usize) -> Vec<Op> {
     let layer = Layer(index as u32 + 1);
     let norm = |of, gain, to| model.norm(of, gain, to, index);
     let norm_if_any = |of, gain| model.norm_if_any(of, gain, of, index);
@@ -29,14 +19,7 @@ fn block(model: &Model<'_>, index: usize) -> Vec<Op> {
     let boundary = |site, of| Op::Boundary { site, of };
     let mut block = vec![
         norm(Residual, Weight::AttentionNorm, Normed),
-        project(
-            Normed,
-            &[
-                (Weight::Query, Queries),
-                (Weight::Key, Keys),
-                (Weight::Value, Values),
-            ],
-        ),
+        model.queries_keys_values(Normed, index),
     ];
     block.extend(norm_if_any(Queries, Weight::QueryNorm));
     block.extend(norm_if_any(Keys, Weight::KeyNorm));
@@ -48,7 +31,7 @@ fn block(model: &Model<'_>, index: usize) -> Vec<Op> {
         boundary(Site::after_attention(layer), Attended),
         model.add(Attended),
         norm(Residual, Weight::FeedForwardNorm, Normed),
-        project(Normed, &[(Weight::Gate, Gate), (Weight::Up, Up)]),
+        model.gate_and_up(Normed, index),
         Op::Gate {
             by: model.activation,
         },
@@ -57,12 +40,4 @@ fn block(model: &Model<'_>, index: usize) -> Vec<Op> {
         boundary(Site::residual(layer), Residual),
     ]);
     block
-}
-
-/// From the residual stream to logits.
-pub fn head(model: &Model<'_>) -> Vec<Op> {
-    vec![
-        model.norm(Residual, Weight::FinalNorm, Normed, 0),
-        model.head(),
-    ]
 }

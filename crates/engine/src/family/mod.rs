@@ -1,4 +1,4 @@
-//! Families of decoder-only transformers, each a file with the flat list of operations that it consists of. Which family a
+//! Families of decoder-only transformers, each a file with the flat list of operations that its blocks consist of. Which family a
 //! model belongs to, and which weights it has, says the table in [`trimtab_checkpoint::family`].
 
 pub mod gemma3;
@@ -7,6 +7,7 @@ pub mod llama;
 pub mod olmo2;
 
 use crate::error::EngineError;
+use crate::index::{Layer, Site};
 use crate::op::{
     Activation, Attention, Factor, ForwardPass, MatrixId, Norm, NormKind, Op, Rotation, RotationId,
     Value, VectorId,
@@ -30,11 +31,23 @@ impl Model<'_> {
         MatrixId(number.expect("the table of families has every matrix that is asked for"))
     }
 
-    pub fn embed(&self) -> Op {
-        Op::Embed {
+    /// From the tokens to the residual stream after the last block.
+    fn body(&self, block: fn(&Self, usize) -> Vec<Op>) -> Vec<Op> {
+        let embed = Op::Embed {
             matrix: self.matrix(WeightRole::Embedding, 0),
             scale: self.config.embedding_scale,
-        }
+        };
+        let learned = number(self.matrices, WeightRole::Positions, 0);
+        let positions = learned.map(|id| Op::AddPosition {
+            matrix: MatrixId(id),
+        });
+        let first = Op::Boundary {
+            site: Site::residual(Layer(0)),
+            of: Value::Residual,
+        };
+        let blocks = (0..self.config.layers).flat_map(|index| block(self, index));
+        let before = [Some(embed), positions, Some(first)].into_iter().flatten();
+        before.chain(blocks).collect()
     }
 
     /// `of`, normalised by its root mean square with a gain of that role.
@@ -114,6 +127,20 @@ impl Model<'_> {
         }
     }
 
+    pub fn queries_keys_values(&self, of: Value, block: usize) -> Op {
+        let by = [
+            (WeightRole::Query, Value::Queries),
+            (WeightRole::Key, Value::Keys),
+            (WeightRole::Value, Value::Values),
+        ];
+        self.project(of, &by, block)
+    }
+
+    pub fn gate_and_up(&self, of: Value, block: usize) -> Op {
+        let by = [(WeightRole::Gate, Value::Gate), (WeightRole::Up, Value::Up)];
+        self.project(of, &by, block)
+    }
+
     /// A projection of `of` by matrices of these roles, with their biases where the family has them.
     pub fn project(&self, of: Value, by: &[(WeightRole, Value)], block: usize) -> Op {
         let factor = |&(role, to): &(WeightRole, Value)| Factor {
@@ -160,12 +187,18 @@ impl ForwardPass {
             matrices: &matrices,
             vectors: &vectors,
         };
-        let (body, head) = match family.architecture {
-            Architecture::Llama => (llama::body(&model), llama::head(&model)),
-            Architecture::Gemma3 => (gemma3::body(&model), llama::head(&model)),
-            Architecture::Gpt2 => (gpt2::body(&model), gpt2::head(&model)),
-            Architecture::Olmo2 => (olmo2::body(&model), llama::head(&model)),
+        let block = match family.architecture {
+            Architecture::Llama => llama::block,
+            Architecture::Gemma3 => gemma3::block,
+            Architecture::Gpt2 => gpt2::block,
+            Architecture::Olmo2 => olmo2::block,
         };
+        let last_norm = match family.architecture {
+            Architecture::Gpt2 => model.layer_norm(WeightRole::FinalNorm, 0),
+            _ => model.norm(Value::Residual, WeightRole::FinalNorm, Value::Normed, 0),
+        };
+        let body = model.body(block);
+        let head = vec![last_norm, model.head()];
         let rotations = [Some(&config.rotary), config.local_rotary.as_ref()].into_iter();
         let rotations = rotations.flatten().map(|rotary| Rotation {
             frequencies: rotary.frequencies(config.head_dim),

@@ -6,31 +6,14 @@ use crate::index::{Layer, Site};
 use crate::op::{Op, Value::*};
 use trimtab_checkpoint::family::WeightRole as Weight;
 
-/// From the tokens to the residual stream after the last block.
-pub fn body(model: &Model<'_>) -> Vec<Op> {
-    let first = Op::Boundary {
-        site: Site::residual(Layer(0)),
-        of: Residual,
-    };
-    let blocks = (0..model.config.layers).flat_map(|index| block(model, index));
-    [model.embed(), first].into_iter().chain(blocks).collect()
-}
-
 /// Zero-based block `index`, whose output is layer `index + 1`.
-fn block(model: &Model<'_>, index: usize) -> Vec<Op> {
+pub fn block(model: &Model<'_>, index: usize) -> Vec<Op> {
     let layer = Layer(index as u32 + 1);
     let norm = |of, gain| model.norm(of, gain, of, index);
     let project = |of, by: &[_]| model.project(of, by, index);
     let boundary = |site, of| Op::Boundary { site, of };
     let mut block = vec![
-        project(
-            Residual,
-            &[
-                (Weight::Query, Queries),
-                (Weight::Key, Keys),
-                (Weight::Value, Values),
-            ],
-        ),
+        model.queries_keys_values(Residual, index),
         norm(Queries, Weight::QueryNorm),
         norm(Keys, Weight::KeyNorm),
     ];
@@ -42,7 +25,7 @@ fn block(model: &Model<'_>, index: usize) -> Vec<Op> {
         boundary(Site::after_attention(layer), Attended),
         norm(Attended, Weight::AttendedNorm),
         model.add(Attended),
-        project(Residual, &[(Weight::Gate, Gate), (Weight::Up, Up)]),
+        model.gate_and_up(Residual, index),
         Op::Gate {
             by: model.activation,
         },

@@ -37,8 +37,13 @@ fn each_kernel(see: &mut dyn FnMut(Precision, &Planned, &str)) {
         ("qwen2", "silu"),
         ("llama", "gelu_pytorch_tanh"),
         ("qwen3", "silu"),
+        ("gpt2", "gelu_new"),
     ] {
-        let mut config = ModelConfig::from_json(CONFIG).unwrap();
+        let json = match model {
+            "gpt2" => include_bytes!("../../../../tests/golden/families/gpt2/config.json"),
+            _ => CONFIG,
+        };
+        let mut config = ModelConfig::from_json(json).unwrap();
         config.model_type = model.into();
         config.activation = activation.into();
         let pass = ForwardPass::of(&config).unwrap();

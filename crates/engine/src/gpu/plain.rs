@@ -108,7 +108,7 @@ impl Planner<'_> {
             adders: 0,
             place: "value",
             place_number: place as u32,
-            of_at: self.at(of),
+            between_at: self.at(of),
             slot: match place {
                 Place::Residual => "change",
                 _ => "inside",

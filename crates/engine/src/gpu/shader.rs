@@ -291,6 +291,9 @@ pub mod sabotage {
         pub name: String,
         /// Kind of kernel: a quick test makes one fault of each.
         pub class: String,
+        /// The `model_type` of a model that runs this source; without it, the default model does.
+        #[serde(default)]
+        pub model: Option<String>,
         pub kernel: String,
         pub precisions: Vec<String>,
         pub from: String,

@@ -45,7 +45,7 @@ pub fn mean_of(values: &[f32]) -> Option<f64> {
 
 /// The prompt that a neutral answer is written to.
 pub fn neutral_prompt(chat: &ChatText, question: &str) -> Result<TokenisedConversation, ChatError> {
-    chat.prompt(&[message("user", question)])
+    chat.question(&[message("user", question)])
 }
 
 /// The neutral answer of that number as it is kept.

@@ -172,7 +172,7 @@ impl Run<'_> {
             Some(system) => vec![message("system", system), asked],
             None => vec![asked],
         };
-        Ok(self.chat.prompt(&messages)?.tokens)
+        Ok(self.chat.question(&messages)?.tokens)
     }
 
     /// Writes answers to `questions` of the group that begins with `first`, and their costs; a question keeps its

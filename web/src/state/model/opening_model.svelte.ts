@@ -9,6 +9,12 @@ const MOST_BYTES = 4 * 2 ** 30;
 /** Tokens of conversation that have to fit beside the weights. */
 const LEAST_CONTEXT = 512;
 
+/** The form that most people take: four bits a number where it is there. */
+function usualForm(forms: readonly HubFile[]): string {
+  const usual = forms.find(({ path }) => /q4_k_m/i.test(path)) ?? forms[0];
+  return usual?.path ?? "";
+}
+
 export class OpeningModel {
   /** Whether the dialog is open. */
   open: boolean = $state(false);
@@ -64,13 +70,14 @@ export class OpeningModel {
     return "model" in files ? files.model : files.oneOf.filter(({ path }) => path === this.path);
   }
 
-  /** Asks the hub what it has under the name. */
-  async lookUp(): Promise<void> {
+  /** Asks the hub what it has under the name: the typed one, or a suggested one, which is then there to be changed. */
+  async lookUp(suggested: string = this.name): Promise<void> {
+    this.name = suggested;
     this.failure = this.found = null;
     this.looking = true;
     try {
       const found = await this.engine.lookUpModel(this.name);
-      this.path = "oneOf" in found.files ? (found.files.oneOf[0]?.path ?? "") : "";
+      this.path = "oneOf" in found.files ? usualForm(found.files.oneOf) : "";
       this.found = found;
     } catch (thrown) {
       this.failure = asFailure(thrown);

@@ -31,6 +31,14 @@ describe("a model of the visitor's own", () => {
     await expect.poll(() => session.model.loaded?.name).toBe("SmolLM2-135M-Instruct");
   });
 
+  it("looks up a suggested model, and offers its usual form", async () => {
+    const session = await opened();
+    await fireEvent.click(screen.getByRole("button", { name: "Look up Qwen2.5 0.5B" }));
+    await expect.poll(() => session.opening.found?.name).toBe("Qwen/Qwen2.5-0.5B-Instruct-GGUF");
+    expect((screen.getByLabelText("Or by its name on the Hugging Face hub") as HTMLInputElement).value).toBe("Qwen/Qwen2.5-0.5B-Instruct-GGUF");
+    expect(session.opening.path).toMatch(/q4_k_m/i);
+  });
+
   it("says what is missing, and lets another be chosen", async () => {
     await opened();
     await fireEvent.change(screen.getByLabelText("GGUF file"), { target: { files: [file("notes.json")] } });
@@ -43,7 +51,7 @@ describe("a model of the visitor's own", () => {
     await fireEvent.input(screen.getByLabelText(/Or by its name/), { target: { value: "owner/small-GGUF" } });
     await fireEvent.click(screen.getByRole("button", { name: "Look it up" }));
     const forms: HTMLSelectElement = await screen.findByLabelText("Which form");
-    expect([...forms.options].map(({ text }) => text)).toEqual(["small-Q4_K_M.gguf · 271 MB", "small-Q8_0.gguf · 386 MB"]);
+    expect([...forms.options].map(({ text }) => text)).toEqual(["small-Q2_K.gguf · 220 MB", "small-Q4_K_M.gguf · 271 MB", "small-Q8_0.gguf · 386 MB"]);
     await fireEvent.change(forms, { target: { value: "small-Q8_0.gguf" } });
     await fireEvent.click(screen.getByRole("button", { name: "Fetch 386 MB from huggingface.co" }));
     await screen.findByText("SmolLM2 360M Instruct");
