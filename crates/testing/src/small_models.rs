@@ -290,6 +290,7 @@ pub const HARDWARE: Assumptions = Assumptions {
     software: Some(false),
     packed_dot: Some(false),
     variant: None,
+    piece_bytes: None,
 };
 
 pub fn engine(

@@ -1,9 +1,8 @@
 //! Golden links.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use serde::Deserialize;
 
 use crate::files::{read_json, write};

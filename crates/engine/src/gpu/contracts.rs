@@ -4,8 +4,8 @@
 use super::attention::AttentionShape;
 use super::compile::bindings;
 use super::fuse::fuse;
-use super::graph::{Matrix, Planned};
-use super::layout::{Form, MatrixShape, RowOrder};
+use super::graph::{Matrix, Piece, Planned};
+use super::layout::{Form, MatrixShape, Pieces, RowOrder};
 use super::parts::Parts;
 use super::plan::GraphShape;
 use super::shader::{Kernel, constants, render, sabotage};
@@ -17,9 +17,11 @@ use crate::types::Precision;
 use std::collections::HashSet;
 use trimtab_checkpoint::ModelConfig;
 
-const CONFIG: &[u8] = br#"{"model_type": "qwen2", "hidden_size": 96, "num_hidden_layers": 1, "num_attention_heads": 4,
+const CONFIG: &str = r#"{"model_type": "qwen2", "hidden_size": 96, "num_hidden_layers": 1, "num_attention_heads": 4,
     "num_key_value_heads": 2, "head_dim": 96, "intermediate_size": 160, "vocab_size": 300, "max_position_embeddings": 128,
     "rms_norm_eps": 1e-6, "rope_theta": 10000.0, "tie_word_embeddings": true, "hidden_act": "silu", "eos_token_id": 2}"#;
+
+const GPT2: &[u8] = include_bytes!("../../../../tests/golden/families/gpt2/config.json");
 
 const LIMITS: Limits = Limits {
     rows: 16,
@@ -39,15 +41,15 @@ fn each_kernel(see: &mut dyn FnMut(Precision, &Planned, &str)) {
         ("qwen3", "silu"),
         ("gpt2", "gelu_new"),
     ] {
-        let json = match model {
-            "gpt2" => include_bytes!("../../../../tests/golden/families/gpt2/config.json"),
-            _ => CONFIG,
-        };
-        let mut config = ModelConfig::from_json(json).unwrap();
-        config.model_type = model.into();
+        let mut config = match model {
+            "gpt2" => ModelConfig::from_json(GPT2),
+            _ => ModelConfig::from_json(CONFIG.replace("qwen2", model).as_bytes()),
+        }
+        .unwrap();
         config.activation = activation.into();
         let pass = ForwardPass::of(&config).unwrap();
         let fused = fuse(&pass, config.head_dim);
+        let pieces = pieces(&config);
         for precision in [Precision::Exact, Precision::Fast] {
             // The last as 4-bit files have it: values' weights are finer than those of queries and keys.
             let forms = Form::ALL.map(|form| [form; 3]).into_iter();
@@ -74,6 +76,8 @@ fn each_kernel(see: &mut dyn FnMut(Precision, &Planned, &str)) {
                         parts: parts.filter(|_| variant.few.merged && fused.is_some()),
                         packed_dot,
                         matrix: &|matrix| shape_of(matrix, &forms, &config, &pass),
+                        embedding: pieces,
+                        head: pieces,
                     };
                     for planned in shape.plan().dispatches {
                         let source = render(planned.kernel, &planned.constants).unwrap();
@@ -88,6 +92,17 @@ fn each_kernel(see: &mut dyn FnMut(Precision, &Planned, &str)) {
     assert!(seen.len() > 200, "{}", seen.len());
 }
 
+/// Those of one family lie in two.
+fn pieces(config: &ModelConfig) -> Pieces {
+    Pieces {
+        rows: config.vocab_size,
+        each: match config.model_type.as_str() {
+            "llama" => 192,
+            _ => config.vocab_size,
+        },
+    }
+}
+
 fn shape_of(
     matrix: Matrix,
     forms: &[Form],
@@ -99,7 +114,7 @@ fn shape_of(
         config.ffn_size,
         config.heads * config.head_dim,
     );
-    let plain = |rows| RowOrder::Plain { rows };
+    let plain = |rows| RowOrder::Plain { first: 0, rows };
     let heads = [config.heads, config.kv_heads, config.kv_heads];
     let pairs = RowOrder::RotaryPairs {
         heads,
@@ -110,8 +125,9 @@ fn shape_of(
         _ => 0,
     };
     match matrix {
-        Matrix::Embedding | Matrix::Head => {
-            MatrixShape::new(forms, &plain(config.vocab_size), d, 0)
+        Matrix::Embedding(Piece(piece)) | Matrix::Head(Piece(piece)) => {
+            let rows = pieces(config).ranges().nth(piece).unwrap().len();
+            MatrixShape::new(forms, &plain(rows), d, 0)
         }
         Matrix::Qkv(_) => MatrixShape::new(forms, &pairs, d, biases),
         Matrix::Output(_) => MatrixShape::new(forms, &plain(d), attention, 0),

@@ -16,6 +16,8 @@ pub struct Device {
     /// Whether its WGSL has halves, `shader-f16`.
     pub halves: bool,
     pub variant: Variant,
+    /// Most bytes of a piece of a matrix with a row for each token.
+    pub piece_bytes: u64,
     faults: Arc<Mutex<Faults>>,
 }
 
@@ -26,6 +28,8 @@ pub struct Assumptions {
     pub software: Option<bool>,
     /// Whether its WGSL has `dot4I8Packed`.
     pub packed_dot: Option<bool>,
+    /// Most bytes that it binds of a matrix with a row for each token.
+    pub piece_bytes: Option<u64>,
     /// Which of the ways through its work it is given, instead of the likely one.
     pub variant: Option<Variant>,
 }
@@ -104,6 +108,11 @@ impl Device {
             software,
             variant: assumptions.variant.unwrap_or(Variant::likely(software)),
             packed_dot: assumptions.packed_dot.unwrap_or(packed_dot),
+            piece_bytes: assumptions.piece_bytes.unwrap_or(
+                offered
+                    .max_storage_buffer_binding_size
+                    .min(offered.max_buffer_size),
+            ),
             halves: features.contains(wgpu::Features::SHADER_F16),
             faults,
         })

@@ -4,11 +4,15 @@ use super::parts::FEW_ROWS;
 use super::shader::{Constants, Kernel};
 use crate::index::Place;
 
+/// Number of a piece of a matrix with a row for each token, which may be larger than an adapter binds at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Piece(pub usize);
+
 /// A matrix on the GPU, of a block where it has a number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Matrix {
-    Embedding,
-    Head,
+    Embedding(Piece),
+    Head(Piece),
     /// q, k and v.
     Qkv(usize),
     Output(usize),
@@ -125,21 +129,22 @@ pub struct Graph<D> {
     pub ways: [Vec<usize>; 3],
     /// The same for batches of any width of which something is wanted inside blocks.
     pub inside: Vec<usize>,
-    pub heads: [usize; 3],
+    /// One for each piece of the output head.
+    pub heads: [Vec<usize>; 3],
     pub sample: usize,
 }
 
 impl<D> Graph<D> {
     /// The dispatches of a forward pass over `extent`, in order.
     pub fn dispatches(&self, extent: Extent) -> impl Iterator<Item = &D> {
-        let head = [self.heads[width_for(extent.head_rows)], self.sample];
+        let head = &self.heads[width_for(extent.head_rows)];
         let way = match extent.inside {
             true => &self.inside,
             false => &self.ways[width_for(extent.rows)],
         };
         way.iter()
-            .copied()
             .chain(head)
-            .map(|index| &self.dispatches[index])
+            .chain([&self.sample])
+            .map(|&index| &self.dispatches[index])
     }
 }

@@ -270,6 +270,41 @@ impl MatrixShape {
     }
 }
 
+/// How a matrix with a row for each token lies in pieces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pieces {
+    /// Of the whole matrix.
+    pub rows: usize,
+    /// Of each piece but the last, which may have fewer.
+    pub each: usize,
+}
+
+impl Pieces {
+    /// In one.
+    pub const fn whole(rows: usize) -> Self {
+        Self { rows, each: rows }
+    }
+
+    /// In as few pieces of whole tiles as have at most `largest` bytes each.
+    pub fn of(shape: &MatrixShape, largest: u64) -> Self {
+        let tile_bytes = (shape.words()[0] / shape.tiles.max(1) * 4) as u64;
+        let tiles = (largest / tile_bytes.max(1)).max(1) as usize;
+        match tiles < shape.tiles {
+            true => Self {
+                rows: shape.rows,
+                each: tiles * TILE,
+            },
+            false => Self::whole(shape.rows),
+        }
+    }
+
+    /// The rows of each piece.
+    pub fn ranges(self) -> impl Iterator<Item = Range<usize>> {
+        let firsts = (0..self.rows).step_by(self.each.max(1));
+        firsts.map(move |first| first..(first + self.each).min(self.rows))
+    }
+}
+
 /// Where a row of the GPU's matrix comes from: a row of one of the stacked tensors, or nowhere (padding).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SourceRow {
@@ -280,8 +315,8 @@ pub struct SourceRow {
 /// The order in which stacked tensors' rows lie on the GPU.
 #[derive(Clone, Debug)]
 pub enum RowOrder {
-    /// One tensor, as it is.
-    Plain { rows: usize },
+    /// So many rows of one tensor from the `first` on, as they are.
+    Plain { first: usize, rows: usize },
     /// Tile `2t` holds rows `64t..` of tensor 0, tile `2t + 1` the same rows of tensor 1.
     Interleaved { rows: usize },
     /// q, k and v: tile `2t` holds the first, tile `2t + 1` the second members of the pairs
@@ -293,7 +328,7 @@ impl RowOrder {
     /// Rows, or pairs of them.
     pub fn rows(&self) -> usize {
         match self {
-            Self::Plain { rows } | Self::Interleaved { rows } => *rows,
+            Self::Plain { rows, .. } | Self::Interleaved { rows } => *rows,
             Self::RotaryPairs { heads, head_dim } => heads.iter().sum::<usize>() * head_dim / 2,
         }
     }
@@ -309,9 +344,12 @@ impl RowOrder {
     /// The row in `lane` of `tile`.
     pub fn source(&self, tile: usize, lane: usize) -> Option<SourceRow> {
         match self {
-            Self::Plain { rows } => {
+            Self::Plain { first, rows } => {
                 let row = tile * TILE + lane;
-                (row < *rows).then_some(SourceRow { tensor: 0, row })
+                (row < *rows).then_some(SourceRow {
+                    tensor: 0,
+                    row: first + row,
+                })
             }
             Self::Interleaved { rows } => {
                 let row = tile / 2 * TILE + lane;
@@ -422,7 +460,13 @@ mod tests {
     #[test]
     fn every_row_lies_somewhere_exactly_once() {
         let orders = [
-            (RowOrder::Plain { rows: 100 }, 100),
+            (
+                RowOrder::Plain {
+                    first: 0,
+                    rows: 100,
+                },
+                100,
+            ),
             (RowOrder::Interleaved { rows: 96 }, 192),
             (
                 RowOrder::RotaryPairs {

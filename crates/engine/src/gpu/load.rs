@@ -84,6 +84,7 @@ impl GpuExecutor {
             }
         };
         state.initialise(&device.queue, pass, limits.context);
+        let [embedding, head] = weights.pieces();
         let plan = GraphShape {
             config,
             pass,
@@ -94,6 +95,8 @@ impl GpuExecutor {
             parts,
             packed_dot: device.packed_dot,
             matrix: &|matrix| weights.matrix(matrix).shape,
+            embedding,
+            head,
         }
         .plan();
         let graph = plan.compile(&device.device, |planned| {

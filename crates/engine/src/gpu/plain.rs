@@ -2,7 +2,7 @@
 //! (`super::fuse`). Every value of a batch has a place in one buffer, the residual stream the first.
 
 use super::buffers::change_words;
-use super::graph::{Gain, Matrix, Over, Slot};
+use super::graph::{Gain, Matrix, Over, Piece, Slot};
 use super::layout::TILE;
 use super::parts::columns;
 use super::plan::{Planner, widths};
@@ -24,16 +24,16 @@ pub fn value_at(value: Option<Value>, rows: usize, config: &ModelConfig) -> usiz
     before.map(|one| rows * one.width(config)).sum()
 }
 
-/// The matrix of that number as the plan calls it: a head that is the embedding again has the embedding's name.
+/// The matrix of that number, or its first piece, as the plan calls it: a head that is the embedding again has the embedding's name.
 pub fn matrix(pass: &ForwardPass, id: MatrixId) -> Matrix {
     let mut named = pass
         .body
         .iter()
         .chain(&pass.head)
         .filter_map(|op| match op {
-            Op::Embed { matrix, .. } if *matrix == id => Some(Matrix::Embedding),
+            Op::Embed { matrix, .. } if *matrix == id => Some(Matrix::Embedding(Piece(0))),
             Op::AddPosition { matrix } if *matrix == id => Some(Matrix::Positions),
-            Op::Head { matrix, .. } if *matrix == id => Some(Matrix::Head),
+            Op::Head { matrix, .. } if *matrix == id => Some(Matrix::Head(Piece(0))),
             _ => None,
         });
     named.next().unwrap_or(Matrix::Plain(id.0))
@@ -52,7 +52,7 @@ impl Planner<'_> {
         let mut way = Vec::new();
         for op in pass.body.iter().chain(&pass.head) {
             match op {
-                Op::Embed { scale, .. } => way.push(self.embed(*scale)),
+                Op::Embed { scale, .. } => way.extend(self.embed(*scale)),
                 Op::AddPosition { .. } => way.push(self.add_position()),
                 Op::Boundary { site, of } => {
                     if inside || site.place == Place::Residual {

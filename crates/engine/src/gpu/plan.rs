@@ -4,8 +4,8 @@ use super::attention::AttentionShape;
 use super::buffers::{Words, change_words};
 use super::cache::pages_of;
 use super::fuse::Fused;
-use super::graph::{Gain, Graph, Matrix, Over, Planned, Slot};
-use super::layout::{MatrixShape, TILE};
+use super::graph::{Gain, Graph, Matrix, Over, Piece, Planned, Slot};
+use super::layout::{MatrixShape, Pieces, TILE};
 use super::parts::{Parts, WORKGROUP_BYTES, columns};
 use super::shader::{Constants, Epilogue, Kernel, constants};
 use super::variant::{ManyRows, Products, Variant, Workgroups};
@@ -52,6 +52,8 @@ pub struct GraphShape<'a> {
     /// Whether the adapter's WGSL has `dot4I8Packed`.
     pub packed_dot: bool,
     pub matrix: &'a dyn Fn(Matrix) -> MatrixShape,
+    pub embedding: Pieces,
+    pub head: Pieces,
 }
 
 impl GraphShape<'_> {
@@ -177,10 +179,8 @@ impl Planner<'_> {
         };
         // Nothing lies in parts before the first block.
         let first = Site::residual(Layer(0));
-        let mut way = vec![
-            self.embed(1.0),
-            self.boundary(first, variant.few.workgroups, None),
-        ];
+        let mut way = self.embed(1.0);
+        way.push(self.boundary(first, variant.few.workgroups, None));
         for (block, layer) in (0..layers).zip((1..).map(Layer)) {
             way.push(self.qkv(block, tokens));
             match parts {
@@ -206,27 +206,30 @@ impl Planner<'_> {
         way
     }
 
-    pub(super) fn embed(&mut self, scale: f32) -> usize {
-        let matrix = Matrix::Embedding;
-        let slots = [
-            Slot::Step,
-            Slot::Weights(matrix),
-            Slot::Scales(matrix),
-            Slot::Residual,
-            Slot::Seen,
-            Slot::Sampled,
-            Slot::Records,
-        ];
+    /// A dispatch for each piece of the embedding.
+    pub(super) fn embed(&mut self, scale: f32) -> Vec<usize> {
         let x = self.shape.config.hidden_size.div_ceil(TILE);
-        self.add(
-            Kernel::Embed,
-            (self.shape.matrix)(matrix)
-                .embed_constants()
-                .with("scale", format!("{scale:e}")),
-            &slots,
-            x,
-            Over::Rows(1),
-        )
+        let pieces = self.shape.embedding.ranges().enumerate();
+        let embed = |(piece, rows): (usize, std::ops::Range<usize>)| {
+            let matrix = Matrix::Embedding(Piece(piece));
+            let slots = [
+                Slot::Step,
+                Slot::Weights(matrix),
+                Slot::Scales(matrix),
+                Slot::Residual,
+                Slot::Seen,
+                Slot::Sampled,
+                Slot::Records,
+            ];
+            let own = constants! {
+                scale: format!("{scale:e}"),
+                first_token: rows.start,
+                tokens_here: rows.len(),
+            };
+            let own = own.and((self.shape.matrix)(matrix).embed_constants());
+            self.add(Kernel::Embed, own, &slots, x, Over::Rows(1))
+        };
+        pieces.map(embed).collect()
     }
 
     /// Steering and readings at `site`, and the norm that may follow; after a block of few rows with the sum of its `parts`.
@@ -523,7 +526,8 @@ impl Planner<'_> {
         self.add(Kernel::FeedForward, own, &slots, x, Over::Rows(tokens))
     }
 
-    fn logits(&mut self, tokens: u32) -> usize {
+    /// A dispatch for each piece of the output head.
+    fn logits(&mut self, tokens: u32) -> Vec<usize> {
         let variant = self.shape.variant;
         let workgroups = match tokens == ManyRows::Packed.tokens() {
             true => variant.many.workgroups(),
@@ -533,23 +537,28 @@ impl Planner<'_> {
             Workgroups::Narrow => HEAD_TILES,
             Workgroups::Wide => 1,
         };
-        let own = constants! {
-            tokens: tokens,
-            tiles: tiles,
-            rows: tiles,
-            head_rows: true,
-            inputs: "stored",
-            products: "float",
-            logits_scale: format!("{:e}", self.shape.logits_scale()),
+        let pieces = self.shape.head.ranges().enumerate();
+        let logits = |(piece, rows): (usize, std::ops::Range<usize>)| {
+            let own = constants! {
+                tokens: tokens,
+                tiles: tiles,
+                rows: tiles,
+                head_rows: true,
+                inputs: "stored",
+                products: "float",
+                logits_scale: format!("{:e}", self.shape.logits_scale()),
+                first_entry: rows.start,
+            };
+            self.project_with(
+                (Epilogue::Logits, Matrix::Head(Piece(piece))),
+                [Slot::Normalised, Slot::NormalisedScales],
+                &[Slot::Logits],
+                tiles,
+                Over::HeadRows(tokens),
+                own.and(activations(Precision::Exact)),
+            )
         };
-        self.project_with(
-            (Epilogue::Logits, Matrix::Head),
-            [Slot::Normalised, Slot::NormalisedScales],
-            &[Slot::Logits],
-            tiles,
-            Over::HeadRows(tokens),
-            own.and(activations(Precision::Exact)),
-        )
+        pieces.map(logits).collect()
     }
 
     fn sample(&mut self) -> usize {

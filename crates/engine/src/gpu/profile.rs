@@ -1,7 +1,7 @@
 //! Where a decoded token's time goes on an adapter, kernel by kernel, beside what the adapter can do at most.
 
 use super::compile::{Dispatch, Pipelines};
-use super::graph::{Matrix, Over};
+use super::graph::{Matrix, Over, Piece};
 use super::readback::Readback;
 use super::shader::{Kernel, constants};
 use super::{Buffers, Device, GpuExecutor};
@@ -289,7 +289,7 @@ impl GpuExecutor {
         let mut peak = |work: &str| {
             let constants = constants! { rounds: ROUNDS, work: work };
             let extent = (PEAK_WORKGROUPS, Over::Rows(1));
-            let buffers = [&self.weights.matrix(Matrix::Head).data, &result];
+            let buffers = [&self.weights.matrix(Matrix::Head(Piece(0))).data, &result];
             pipelines.dispatch(Kernel::Peak, &constants, &buffers, extent, Work::default())
         };
         let (reads, multiplies) = (peak("reads")?, peak("multiplies")?);
@@ -304,7 +304,7 @@ impl GpuExecutor {
             }
         }
         let products = f64::from(PEAK_WORKGROUPS) * 64.0 * f64::from(ROUNDS) * 32.0;
-        let head = self.weights.matrix(Matrix::Head).data.size();
+        let head = self.weights.matrix(Matrix::Head(Piece(0))).data.size();
         Ok([head as f64 / best[0], products / best[1]])
     }
 }

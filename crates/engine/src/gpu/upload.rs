@@ -88,6 +88,26 @@ impl<'a, S: ByteSource> Uploader<'a, S> {
         Ok(buffer)
     }
 
+    fn encodings(&self, weights: &[&ModelWeight]) -> Result<Vec<Encoding>, EngineError> {
+        let holders = weights.iter().map(|weight| self.file.holder(weight));
+        let encodings = holders.map(|holder| Ok(holder?.encoding));
+        encodings.collect()
+    }
+
+    /// The form and size that matrices of `pass` have together in `order`.
+    pub fn shape(
+        &self,
+        pass: &ForwardPass,
+        matrices: &[MatrixId],
+        order: &RowOrder,
+        biases: usize,
+    ) -> Result<MatrixShape, EngineError> {
+        let weights: Vec<_> = matrices.iter().map(|&id| pass.matrix(id)).collect();
+        let encodings = self.encodings(&weights)?.into_iter();
+        let forms: Vec<_> = encodings.map(Form::of).collect();
+        Ok(MatrixShape::new(&forms, order, weights[0].cols, biases))
+    }
+
     /// Stacks matrices of `pass` in `order` into one; `biases` (in pair order) follow the scales.
     pub async fn matrix(
         &mut self,
@@ -97,15 +117,9 @@ impl<'a, S: ByteSource> Uploader<'a, S> {
         biases: &[f32],
     ) -> Result<GpuMatrix, EngineError> {
         let weights: Vec<_> = matrices.iter().map(|&id| pass.matrix(id)).collect();
-        let holders = weights.iter().map(|weight| self.file.holder(weight));
-        let encodings = holders.map(|holder| holder.map(|tensor| tensor.encoding));
-        let encodings: Vec<_> = encodings.collect::<Result<_, _>>()?;
-        let (label, cols) = (weights[0].name.as_str(), weights[0].cols);
-        let forms: Vec<_> = encodings
-            .iter()
-            .map(|encoding| Form::of(*encoding))
-            .collect();
-        let shape = MatrixShape::new(&forms, order, cols, biases.len());
+        let encodings = self.encodings(&weights)?;
+        let label = weights[0].name.as_str();
+        let shape = self.shape(pass, matrices, order, biases.len())?;
         let [data_words, _] = shape.words();
         let largest = self.device.device.limits().max_storage_buffer_binding_size;
         if (data_words * 4) as u64 > largest {

@@ -1,8 +1,8 @@
 //! One model's weights on the GPU.
 
 use super::fuse::Fused;
-use super::graph::{Gain, Matrix, Slot};
-use super::layout::{RowOrder, TILE};
+use super::graph::{Gain, Matrix, Piece, Slot};
+use super::layout::{Pieces, RowOrder, TILE};
 use super::plain;
 use super::upload::{GpuMatrix, Uploader};
 use crate::error::EngineError;
@@ -15,6 +15,9 @@ use trimtab_checkpoint::{ByteSource, ModelConfig};
 pub struct GpuWeights {
     matrices: HashMap<Matrix, GpuMatrix>,
     gains: HashMap<Gain, wgpu::Buffer>,
+    /// How the matrices with a row for each token lie: the embedding, and the head, where that is another.
+    embedding: Option<Pieces>,
+    head: Option<Pieces>,
 }
 
 impl GpuWeights {
@@ -44,8 +47,8 @@ impl GpuWeights {
             rows: config.ffn_size,
         };
         let mut all = Self::default();
-        let embedding = one(uploader, pass, fused.embedding, &[]).await?;
-        all.matrices.insert(Matrix::Embedding, embedding);
+        let embedding = all.vocabulary(uploader, pass, fused.embedding, Matrix::Embedding);
+        all.embedding = Some(embedding.await?);
         for (index, block) in fused.blocks.iter().enumerate() {
             let mut biases = Vec::new();
             for bias in block.qkv.iter().filter_map(|factor| factor.bias) {
@@ -89,8 +92,8 @@ impl GpuWeights {
             .await?;
         all.gains.insert(Gain::Layer(fused.blocks.len()), last);
         if fused.head != fused.embedding {
-            let head = one(uploader, pass, fused.head, &[]).await?;
-            all.matrices.insert(Matrix::Head, head);
+            let head = all.vocabulary(uploader, pass, fused.head, Matrix::Head);
+            all.head = Some(head.await?);
         }
         Ok(all)
     }
@@ -108,12 +111,26 @@ impl GpuWeights {
             }
         }
         for id in (0..pass.matrices.len()).map(MatrixId) {
+            let name = plain::matrix(pass, id);
+            match name {
+                Matrix::Embedding(_) => {
+                    let embedding = all.vocabulary(uploader, pass, id, Matrix::Embedding);
+                    all.embedding = Some(embedding.await?);
+                    continue;
+                }
+                Matrix::Head(_) => {
+                    let head = all.vocabulary(uploader, pass, id, Matrix::Head);
+                    all.head = Some(head.await?);
+                    continue;
+                }
+                _ => {}
+            }
             let bias = match biases.get(&id).copied().flatten() {
                 Some(bias) => uploader.vector(pass.vector(bias)).await?,
                 None => Vec::new(),
             };
             let matrix = one(uploader, pass, id, &bias).await?;
-            all.matrices.insert(plain::matrix(pass, id), matrix);
+            all.matrices.insert(name, matrix);
         }
         for (index, vector) in pass.vectors.iter().enumerate() {
             let buffer = uploader.vector_buffer(vector).await?;
@@ -124,24 +141,54 @@ impl GpuWeights {
 
     /// Whether every projection has integer weights, so that integer dot products can serve.
     pub fn all_quantised(&self) -> bool {
-        let looked_up = |name: &Matrix| matches!(name, Matrix::Embedding | Matrix::Positions);
+        let looked_up = |name: &Matrix| matches!(name, Matrix::Embedding(_) | Matrix::Positions);
         let mut projections = self.matrices.iter().filter(|(name, _)| !looked_up(name));
-        let head = &self.matrix(Matrix::Head).shape;
+        let head = &self.matrix(Matrix::Head(Piece(0))).shape;
         head.is_quantised() && projections.all(|(_, matrix)| matrix.shape.is_quantised())
     }
 
     /// Bytes of one token's row of the embedding.
     pub fn embedding_row_bytes(&self) -> f64 {
-        let embedding = self.matrix(Matrix::Embedding);
+        let embedding = self.matrix(Matrix::Embedding(Piece(0)));
         embedding.work().bytes / (embedding.shape.tiles * TILE) as f64
     }
 
     /// The output head is the embedding where the two are tied.
     pub fn matrix(&self, matrix: Matrix) -> &GpuMatrix {
-        match self.matrices.get(&matrix) {
-            None if matrix == Matrix::Head => &self.matrices[&Matrix::Embedding],
-            found => found.expect("every matrix of the plan was uploaded"),
+        let tied = match matrix {
+            Matrix::Head(piece) if self.head.is_none() => Matrix::Embedding(piece),
+            other => other,
+        };
+        let found = self.matrices.get(&tied);
+        found.expect("every matrix of the plan was uploaded")
+    }
+
+    /// How the embedding and the output head lie.
+    pub fn pieces(&self) -> [Pieces; 2] {
+        let embedding = self.embedding.expect("every model has an embedding");
+        [embedding, self.head.unwrap_or(embedding)]
+    }
+
+    /// Uploads a matrix with a row for each token, in as many pieces as this device needs.
+    async fn vocabulary<S: ByteSource>(
+        &mut self,
+        uploader: &mut Uploader<'_, S>,
+        pass: &ForwardPass,
+        id: MatrixId,
+        name: fn(Piece) -> Matrix,
+    ) -> Result<Pieces, EngineError> {
+        let rows = pass.matrix(id).rows;
+        let whole = uploader.shape(pass, &[id], &RowOrder::Plain { first: 0, rows }, 0)?;
+        let pieces = Pieces::of(&whole, uploader.device.piece_bytes);
+        for (piece, range) in pieces.ranges().enumerate() {
+            let order = RowOrder::Plain {
+                first: range.start,
+                rows: range.len(),
+            };
+            let matrix = uploader.matrix(pass, &[id], &order, &[]).await?;
+            self.matrices.insert(name(Piece(piece)), matrix);
         }
+        Ok(pieces)
     }
 
     /// The buffer in a slot; `None` where it belongs to the state.
@@ -163,6 +210,7 @@ async fn one<S: ByteSource>(
     bias: &[f32],
 ) -> Result<GpuMatrix, EngineError> {
     let order = RowOrder::Plain {
+        first: 0,
         rows: pass.matrix(id).rows,
     };
     uploader.matrix(pass, &[id], &order, bias).await

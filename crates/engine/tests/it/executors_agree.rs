@@ -173,6 +173,29 @@ fn quantised_weights_with_products_of_halves() {
     }
 }
 
+/// As where an adapter binds less at once than the embedding has: of one tile, of two, and of an uneven rest.
+#[test]
+fn an_embedding_and_a_head_in_pieces() {
+    let block_bytes = |form| match form {
+        Form::F32 => 128,
+        _ => 32,
+    };
+    for (form, family, tiles) in [
+        (Form::Q8, "llama", 1),
+        (Form::F32, "qwen2", 2),
+        (Form::Q8, "llama", 4),
+    ] {
+        let assumptions = Assumptions {
+            piece_bytes: Some(tiles * (64 * D / 32 * block_bytes(form)) as u64),
+            ..HARDWARE
+        };
+        let label = format!("{tiles} tiles a piece, {form:?} {family}");
+        let model = model(form, family, "silu");
+        let gpu = engine_assuming(&model, Backend::Gpu, Precision::Exact, assumptions, 3);
+        compare_engine(&label, &model, gpu);
+    }
+}
+
 #[test]
 fn weights_that_nobody_reads_are_refused_by_name() {
     for (family, extra) in [
