@@ -41,6 +41,9 @@ pub struct Arguments {
     /// The same of an isotropic direction, by seed
     #[arg(long, value_name = "SEED", group = "stand_in")]
     random: Option<u32>,
+    /// The same of another trait's vector
+    #[arg(long, value_name = "NAME", group = "stand_in")]
+    instead: Option<String>,
     /// Which tokens are pushed; response: from the last prompt token on, so that prompts are read once
     #[arg(long, default_value = "response", value_parser = named::<Scope>(&["all", "response"]))]
     scope: Scope,
@@ -79,7 +82,9 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         dose: arguments.dose,
         others: Some(others),
         conversations,
-        stand_in: shuffled.or(arguments.random.map(StandIn::Random)),
+        stand_in: shuffled
+            .or(arguments.random.map(StandIn::Random))
+            .or(arguments.instead.clone().map(StandIn::Other)),
         study: study.settings(tensor, Some(arguments.scope))?,
     };
     let controlled = study.wait(session.controls(request, &mut study.watch()))?;

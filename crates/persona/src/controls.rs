@@ -226,10 +226,13 @@ pub struct ControlDetail {
 
 impl Controls {
     /// `means` are the response-averaged residuals of the contrast set that made the vector; without them there are no
-    /// shuffled labels. `contrast` are its texts, for the second witness. `others` are the vectors of other traits.
+    /// shuffled labels. `contrast` are its texts, for the second witness. `others` are the vectors of other traits. `judged` is what
+    /// the verdict is about, as a rule the vector's own table; all other directions are as long as the vector, so that answers
+    /// pushed by them serve whatever is judged.
     pub fn new(
         pack: &TraitPack,
         vector: &TraitVector,
+        judged: &LayerTable,
         means: &[LabelledMean<'_>],
         contrast: Vec<ContrastText>,
         others: &[TraitVector],
@@ -237,10 +240,10 @@ impl Controls {
     ) -> Result<(Self, TrialSetup), ControlError> {
         let norms = vector.neutral_norm.as_deref();
         let place = Place::Layer(settings.layer);
-        let push = Push::new(&vector.table, place, norms)?;
+        let push = Push::new(judged, place, norms)?;
         let mut directions = vec![
-            (Direction::Vector, vector.table.clone(), 1.0),
-            (Direction::Flipped, vector.table.clone(), -1.0),
+            (Direction::Vector, judged.clone(), 1.0),
+            (Direction::Flipped, judged.clone(), -1.0),
         ];
         for seed in 0..SHUFFLED {
             if let Some(table) = shuffled_like(means, &vector.table, seed)? {
@@ -282,7 +285,7 @@ impl Controls {
             directions: directions
                 .into_iter()
                 .map(|(direction, table, sign)| {
-                    let cosine = sign * cosine(vector.table.row(layer), table.row(layer));
+                    let cosine = sign * cosine(judged.row(layer), table.row(layer));
                     (direction, cosine)
                 })
                 .collect(),
@@ -524,15 +527,27 @@ mod tests {
             .collect();
         let settings = ControlSettings::brief(&pack, &[0], 2, 0.2);
         let others = [vector("poetic", -1.5), vector("glad", 0.9)];
-        let (controls, setup) = Controls::new(
-            &pack,
-            &vector("warm", 1.0),
-            &means,
-            Vec::new(),
-            &others,
-            settings,
-        )
-        .unwrap();
+        let warm = vector("warm", 1.0);
+        let make = |judged: &LayerTable| {
+            Controls::new(
+                &pack,
+                &warm,
+                judged,
+                &means,
+                Vec::new(),
+                &others,
+                settings.clone(),
+            )
+        };
+        let (controls, setup) = make(&warm.table).unwrap();
+        // What else is judged shares everything but its own two pushes.
+        let (_, instead) = make(&random_like(&warm.table, 1_000).unwrap()).unwrap();
+        let keys = [&setup, &instead].map(|setup| setup.keys("a model", None));
+        let differ = keys[0]
+            .iter()
+            .zip(&keys[1])
+            .filter(|(one, other)| one != other);
+        assert_eq!(differ.count(), 2);
         // The sweep asks questions 0 to 7; these begin after it.
         assert_eq!(
             controls.settings.material.questions,

@@ -115,14 +115,16 @@ pub struct ControlRequest {
     pub study: StudySettings,
 }
 
-/// A direction that means nothing, as long as the vector at every layer; by seed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
+/// A direction that is not the trait's, as long as the vector at every layer; two kinds by seed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(rename_all = "kebab-case")]
 pub enum StandIn {
     /// Shuffled labels of the vector's own responses. Controls use the seeds below [`SHUFFLED`].
     Shuffled(u32),
     /// Isotropic. Controls use the seeds below [`RANDOM`].
     Random(u32),
+    /// Another trait's vector, of that name.
+    Other(String),
 }
 
 /// Another trait's vector, to compare with.

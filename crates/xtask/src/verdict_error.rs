@@ -18,9 +18,9 @@ use crate::{model, process, traits};
 /// Seeds of stand-ins, far from those of the controls.
 const FIRST_SEED: u32 = 1_000;
 /// Null vectors of each trait: shuffled labels, isotropic directions, and vectors of unrelated traits.
-const SHUFFLED: u32 = 6;
-const RANDOM: u32 = 2;
-const UNRELATED: usize = 2;
+const SHUFFLED: u32 = 10;
+const RANDOM: u32 = 4;
+const UNRELATED: usize = 3;
 /// |cosine| above which a trait's vector is not unrelated.
 const UNRELATED_COSINE: f64 = 0.3;
 /// The test whose reports null vectors build on.
@@ -221,13 +221,12 @@ fn nulls(root: &Path, name: &str, ledger: &mut Ledger) -> Result<()> {
     let own = own.with_context(|| {
         format!("{name} has no verdict of test {TEST} yet; run `cargo xtask traits {name}` first")
     })?;
-    let vector = |name: &str| format!("models/vectors/{name}.safetensors");
     let stand_ins = [("shuffled", SHUFFLED), ("random", RANDOM)];
     let seeded = stand_ins.into_iter().flat_map(|(kind, many)| {
         let seeds = (FIRST_SEED..FIRST_SEED + many).map(|seed| seed.to_string());
         seeds.map(move |seed| {
             let extra = vec![format!("--{kind}"), seed.clone()];
-            (format!("{kind} {seed}"), vector(name), extra)
+            (format!("{kind} {seed}"), extra)
         })
     });
     let unrelated = own.rows.iter().filter(|row| {
@@ -236,10 +235,11 @@ fn nulls(root: &Path, name: &str, ledger: &mut Ledger) -> Result<()> {
     });
     let unrelated = unrelated.take(UNRELATED).map(|row| {
         let label = format!("the vector of {}", row.name);
-        (label, vector(&row.name), Vec::new())
+        (label, vec!["--instead".to_owned(), row.name.clone()])
     });
     let records = traits::records(root, name, "controls")?;
-    for (label, vector, extra) in seeded.chain(unrelated) {
+    let vector = format!("models/vectors/{name}.safetensors");
+    for (label, extra) in seeded.chain(unrelated) {
         let known = ledger.null.entry(name.to_owned()).or_default();
         if known.contains_key(&label) {
             continue;

@@ -1128,9 +1128,9 @@ range?: [number, number], };
 export type Specificity = { finding: Finding, rivals: Array<Rival>, };
 
 /**
- * A direction that means nothing, as long as the vector at every layer; by seed.
+ * A direction that is not the trait's, as long as the vector at every layer; two kinds by seed.
  */
-export type StandIn = { "shuffled": number } | { "random": number };
+export type StandIn = { "shuffled": number } | { "random": number } | { "other": string };
 
 /**
  * One term of a plan, its vector by name.

@@ -5,10 +5,11 @@ use crate::studies::StandIn;
 use trimtab_engine::{LayerTable, TokenId};
 use trimtab_persona::activations::{Average, Averages};
 use trimtab_persona::contrast_record::{ContrastRecord, ResponseStanding, Thresholds};
-use trimtab_persona::control::{LabelledMean, random_like, shuffled_like};
+use trimtab_persona::control::{LabelledMean, random_like, rescaled, shuffled_like};
 use trimtab_persona::controls::ControlError;
 use trimtab_persona::conversation::ChatText;
 use trimtab_persona::extract::{Example, Side};
+use trimtab_persona::trait_vector::TraitVector;
 use trimtab_persona::vector_making::sort;
 use trimtab_persona::witness::ContrastText;
 
@@ -70,14 +71,23 @@ impl<'a> Contrast<'a> {
 }
 
 impl StandIn {
+    /// `other` is the vector that [`Self::Other`] names.
     pub fn table(
-        self,
+        &self,
         like: &LayerTable,
         means: &[LabelledMean<'_>],
+        other: Option<&TraitVector>,
     ) -> Result<LayerTable, Failure> {
         let found = match self {
-            Self::Shuffled(seed) => shuffled_like(means, like, seed),
-            Self::Random(seed) => random_like(like, seed).map(Some),
+            Self::Shuffled(seed) => shuffled_like(means, like, *seed),
+            Self::Random(seed) => random_like(like, *seed).map(Some),
+            Self::Other(name) => match other {
+                Some(other) => rescaled(&other.table, like).map(Some),
+                None => {
+                    let unknown = format!("no vector {name:?} is among those to compare with");
+                    return Err(Failure::usage(unknown));
+                }
+            },
         };
         found.map_err(ControlError::from)?.ok_or_else(|| {
             Failure::usage(

@@ -6,8 +6,8 @@ use crate::jobs::contrast::Contrast;
 use crate::jobs::trials::{self, Study};
 use crate::session::Session;
 use crate::studies::{
-    ControlRequest, Controlled, OtherVector, PredictRequest, StudySettings, Subject, SweepRequest,
-    Swept,
+    ControlRequest, Controlled, OtherVector, PredictRequest, StandIn, StudySettings, Subject,
+    SweepRequest, Swept,
 };
 use crate::watch::Watch;
 use trimtab_engine::Layer;
@@ -223,15 +223,23 @@ impl Session {
             .into_iter()
             .filter(|other| other.name != pack.name && other.hash != vector.hash)
             .collect();
+        let (rivals, instead) = match &request.stand_in {
+            Some(StandIn::Other(name)) => {
+                let own = |other: &TraitVector| other.name == *name;
+                let (found, rivals): (Vec<_>, Vec<_>) = rivals.into_iter().partition(own);
+                (rivals, found.into_iter().next())
+            }
+            _ => (rivals, None),
+        };
         let thresholds = request.thresholds.unwrap_or_default();
         let ready = |contrast: Contrast<'_>| -> Result<_, Failure> {
-            let mut vector = vector.clone();
-            if let Some(stand_in) = request.stand_in {
-                vector.table = stand_in.table(&vector.table, &contrast.means)?;
-            }
+            let judged = match &request.stand_in {
+                Some(one) => one.table(&vector.table, &contrast.means, instead.as_ref())?,
+                None => vector.table.clone(),
+            };
             let Contrast { means, texts } = contrast;
             Ok(Controls::new(
-                pack, &vector, &means, texts, &rivals, settings,
+                pack, &vector, &judged, &means, texts, &rivals, settings,
             )?)
         };
         let made = match (&request.contrast, &request.conversations) {
