@@ -72,7 +72,7 @@ fn mutate(seeds: &[Seed], random: &mut Random) -> String {
     match random.below(16) {
         0 => {
             let bytes: Vec<u8> = (0..random.below(300))
-                .map(|_| random.next() as u8)
+                .map(|_| random.number() as u8)
                 .collect();
             match random.below(3) {
                 0 => String::from_utf8_lossy(&bytes).into_owned(),
@@ -196,13 +196,13 @@ fn odd(random: &mut Random) -> Value {
     match random.below(8) {
         0 => Value::Null,
         1 => Value::Bool(random.below(2) == 0),
-        2 => Value::from(random.next()),
-        3 => Value::from(-i64::from(random.next())),
+        2 => Value::from(random.number()),
+        3 => Value::from(-i64::from(random.number())),
         4 => Value::from(random.one_of(&numbers)),
         5 => Value::from(random.one_of(&texts)),
         6 => Value::from("_".repeat(random.one_of(&[1, 100, 10_000]))),
         _ => Value::Array(vec![
-            Value::from(random.next() % 300);
+            Value::from(random.number() % 300);
             random.one_of(&[0, 1, 2, 7, 3_000])
         ]),
     }

@@ -38,13 +38,13 @@ unsafe impl GlobalAlloc for Counting {
 pub struct Random(pub u32);
 
 impl Random {
-    pub fn next(&mut self) -> u32 {
+    pub fn number(&mut self) -> u32 {
         self.0 = self.0.wrapping_add(0x9e37_79b9);
         pcg(self.0)
     }
 
     pub fn below(&mut self, end: usize) -> usize {
-        self.next() as usize % end.max(1)
+        self.number() as usize % end.max(1)
     }
 
     pub fn one_of<T: Copy>(&mut self, of: &[T]) -> T {
@@ -64,11 +64,11 @@ pub fn damage(bytes: &mut Vec<u8>, other: &[u8], random: &mut Random) {
                 let piece = bytes[at..at + length].to_vec();
                 bytes.splice(at..at, piece);
             }
-            3 => bytes.insert(at, random.next() as u8),
+            3 => bytes.insert(at, random.number() as u8),
             4 => bytes
                 .splice(at.., other.iter().skip(at).copied())
                 .for_each(drop),
-            5 if !bytes.is_empty() => bytes[at] = random.next() as u8,
+            5 if !bytes.is_empty() => bytes[at] = random.number() as u8,
             _ if !bytes.is_empty() => bytes[at] ^= 1 << random.below(8),
             _ => {}
         }
