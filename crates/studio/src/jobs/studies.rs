@@ -239,7 +239,7 @@ impl Session {
             };
             let Contrast { means, texts } = contrast;
             Ok(Controls::new(
-                pack, &vector, &judged, &means, texts, &rivals, settings,
+                pack, vector, &judged, &means, texts, &rivals, settings,
             )?)
         };
         let made = match (&request.contrast, &request.conversations) {
