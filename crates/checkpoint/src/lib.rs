@@ -3,6 +3,7 @@
 //! Nothing here knows a GPU or a browser. Weights are read header first and then tensor by
 //! tensor through a [`ByteSource`], so that a caller never holds the whole file.
 
+pub mod adapter;
 pub mod chat;
 pub mod config;
 pub mod convert;

@@ -27,6 +27,7 @@ mod progress;
 mod recommend;
 mod record;
 mod score;
+mod screen;
 mod serve;
 mod serve_model;
 mod study;
@@ -71,6 +72,8 @@ enum Verb {
     Sweep(sweep::Arguments),
     /// Compare a vector with meaningless directions of the same length, and say whether to believe it.
     Controls(controls::Arguments),
+    /// Find rows of training data that would move the model along a trait.
+    Screen(screen::Arguments),
     /// Test whether readings of the prompt tell what the answer will be like.
     Predict(predict::Arguments),
     /// Cosines between vectors: which are nearly the same.
@@ -107,6 +110,7 @@ fn main() -> ExitCode {
         Verb::Recommend(arguments) => recommend::run(&arguments),
         Verb::Sweep(arguments) => sweep::run(&arguments),
         Verb::Controls(arguments) => controls::run(&arguments),
+        Verb::Screen(arguments) => screen::run(&arguments),
         Verb::Predict(arguments) => predict::run(&arguments),
         Verb::Compare(arguments) => compare::run(&arguments),
         Verb::Control(arguments) => control::run(&arguments),

@@ -8,6 +8,7 @@ pub mod links;
 pub mod making;
 pub mod reading;
 pub mod records;
+pub mod screening;
 pub mod session;
 pub mod studies;
 pub mod tokens;

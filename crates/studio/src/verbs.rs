@@ -9,6 +9,7 @@ use crate::making::{
     draft_trait, export_control_vector, open_contrast,
 };
 use crate::reading::{Calibrated, ProfileResult, ReadingEvent, ScoreResult, TraceResult};
+use crate::screening::ScreenEvent;
 use crate::session::{Session, TraitCard};
 use crate::studies::{
     ControlRequest, Controlled, PredictRequest, StudyEvent, SweepRequest, Swept, TraitCosines,
@@ -32,6 +33,7 @@ pub enum Event {
     Link(LinkEvent),
     Making(MakingEvent),
     Reading(ReadingEvent),
+    Screen(ScreenEvent),
     Study(StudyEvent),
 }
 

@@ -8,6 +8,7 @@ mod judging;
 pub mod reading;
 pub mod replay;
 pub mod responses;
+mod screen;
 mod studies;
 pub mod trials;
 pub mod vectors;
