@@ -5,6 +5,7 @@ mod bundle;
 mod catalogue;
 mod checkpoints;
 mod checks;
+mod datasets;
 mod digest;
 #[cfg(test)]
 mod documents;
@@ -101,6 +102,8 @@ enum Task {
         /// Only these [default: all of models/traits]
         names: Vec<String>,
     },
+    /// Check the sets of models/data, and mix those that are mixed.
+    Datasets,
     /// Make the golden links that are missing from tests/golden/links.
     Links,
     /// Write the answers that the ready-made lessons quote again, on the reference executor: about half a minute each.
@@ -172,6 +175,7 @@ fn run(task: Task) -> Result<()> {
         Task::Traits { names } => traits::make(&root, &names),
         Task::Lessons => lessons::quote(&root),
         Task::VerdictError { names } => verdict_error::measure(&root, &names),
+        Task::Datasets => datasets::make(&root),
         Task::Links => links::make(&root),
         Task::Fuzz {
             inputs,
