@@ -12,10 +12,12 @@ use crate::record::{MAX_DIRECTIONS, TokenRecord};
 use crate::reference::ReferenceExecutor;
 use crate::sequence::{ActivePlan, CachedToken, ChangeSlots, Sequence};
 use crate::steering::{LayerTable, SteeringPlan};
+use crate::train::BaseModel;
 pub use crate::types::{
     Backend, Clock, EngineInfo, EngineOptions, LoadProgress, Precision, ReadOutcome, ReadRequest,
     Scoring,
 };
+use std::sync::Arc;
 use trimtab_checkpoint::family::Family;
 use trimtab_checkpoint::{ByteSource, ModelConfig, WeightFile};
 
@@ -61,6 +63,26 @@ pub struct Engine {
     in_flight: usize,
 }
 
+/// The configuration as the weights have it and as texts of up to `context` tokens need it, and its forward pass.
+pub(crate) async fn fitted<S: ByteSource>(
+    config: &ModelConfig,
+    weights: &WeightFile<S>,
+    context: usize,
+) -> Result<(ModelConfig, ForwardPass), EngineError> {
+    let family = Family::of(config)?;
+    // The head of the file, where it is another than the embedding that the configuration names.
+    let own_head = config.tied_embeddings && weights.has_own_head(family).await?;
+    let config = ModelConfig {
+        tied_embeddings: config.tied_embeddings && !own_head,
+        // A window that is as long as any text hides nothing.
+        sliding_window: config.sliding_window.filter(|window| *window < context),
+        ..config.clone()
+    };
+    family.check_names(&config, weights.names())?;
+    let pass = ForwardPass::of(&config)?;
+    Ok((config, pass))
+}
+
 impl Engine {
     /// Builds an executor and loads the weights into it, tensor by tensor.
     pub async fn load<S: ByteSource>(
@@ -81,18 +103,9 @@ impl Engine {
         assumptions: Assumptions,
         progress: &mut dyn FnMut(LoadProgress),
     ) -> Result<Self, EngineError> {
-        let family = Family::of(config)?;
-        // The head of the file, where it is another than the embedding that the configuration names.
-        let own_head = config.tied_embeddings && weights.has_own_head(family).await?;
         let context = options.context.unwrap_or(config.context);
-        let config = &ModelConfig {
-            tied_embeddings: config.tied_embeddings && !own_head,
-            // A window that is as long as any text hides nothing.
-            sliding_window: config.sliding_window.filter(|window| *window < context),
-            ..config.clone()
-        };
-        family.check_names(config, weights.names())?;
-        let pass = ForwardPass::of(config)?;
+        let (config, pass) = fitted(config, weights, context).await?;
+        let config = &config;
         if options.sequences == 0 {
             return Err(EngineError::Usage(
                 "an engine needs room for at least one sequence".into(),
@@ -166,6 +179,23 @@ impl Engine {
 
     pub fn limits(&self) -> Limits {
         on_executor!(&self.executor, executor => executor.limits())
+    }
+
+    /// The model for training beside this engine, sharing its weights; `None` where these are on a GPU.
+    pub fn base_model(&self) -> Option<BaseModel> {
+        let (pass, weights) = match &self.executor {
+            Executor::Cpu(cpu) => (cpu.model().pass(), cpu.model().weights()),
+            #[cfg(not(target_family = "wasm"))]
+            Executor::Reference(reference) => {
+                (reference.model().pass(), reference.model().weights())
+            }
+            Executor::Gpu(_) => return None,
+        };
+        Some(BaseModel::new(
+            self.config.clone(),
+            Arc::clone(pass),
+            Arc::clone(weights),
+        ))
     }
 
     /// The GPU's executor, for its instruments; `None` on the CPU.

@@ -69,6 +69,10 @@ pub fn limits(config: &ModelConfig, options: EngineOptions, rows: usize) -> Limi
 }
 
 impl<M: HostModel> HostExecutor<M> {
+    pub fn model(&self) -> &M {
+        &self.model
+    }
+
     pub fn new(model: M, config: &ModelConfig, limits: Limits) -> Self {
         Self {
             model,
@@ -280,19 +284,20 @@ impl Observer<'_> {
     }
 }
 
-/// One layer's change on one token's residual `h` (`[d]`).
-fn apply(
+/// One layer's change on one token's residual `h` (`[d]`). Returns its components along the clamps before these acted; none
+/// acts on a first token.
+pub(crate) fn apply(
     change: &LayerChange,
     first_token: bool,
     h: &mut [f32],
     dot: impl Fn(&[f32], &[f32]) -> f32,
-) {
+) -> [f32; MAX_CLAMPS] {
     h.iter_mut().zip(&change.add).for_each(|(h, v)| *h += v);
-    if first_token {
-        return;
-    }
     // All components are measured before any of them is changed.
     let mut components = [0.0; MAX_CLAMPS];
+    if first_token {
+        return components;
+    }
     for (component, clamp) in components.iter_mut().zip(&change.clamps) {
         *component = dot(h, &clamp.direction);
     }
@@ -301,4 +306,5 @@ fn apply(
         let direction = h.iter_mut().zip(&clamp.direction);
         direction.for_each(|(h, v)| *h += shift * v);
     }
+    components
 }

@@ -3,7 +3,8 @@
 //! One plan, two executors: [`gpu`] runs the kernels of `shaders/` through wgpu, natively and in the
 //! browser; [`cpu`] runs vector instructions on the processor. [`mod@reference`] is the readable f32 executor that
 //! both are checked against. All take batches of rows and give back [`record::TokenRecord`]s;
-//! [`engine::Engine`] keeps the conversations' caches on top of any.
+//! [`engine::Engine`] keeps the conversations' caches on top of any. [`mod@train`] goes through the same plan backwards, too, and
+//! trains adapters beside the weights.
 
 mod cache;
 pub mod compare;
@@ -28,6 +29,7 @@ mod run;
 pub mod sampling;
 mod sequence;
 pub mod steering;
+pub mod train;
 pub mod types;
 mod weights;
 

@@ -3,14 +3,23 @@
 use super::activations::{Inputs, Quantised};
 use super::attention::{self, KeyValueCache};
 use super::dot::DotProduct;
+use super::train::attention::Part;
+use super::train::product::{Extent, Rows, Strided};
+use super::train::{self, elements, product};
 use super::{exponential, project, transpose};
 use crate::executor::Row;
 use crate::op::{Activation, Attention};
+use crate::train::kernels::{AttentionShape, AttentionValues, NormWeights};
 use std::ops::Range;
 use trimtab_checkpoint::WeightRows;
 
 /// Of a block and a key/value head; see [`attention::attend`].
 type Attend = unsafe fn(&KeyValueCache, (usize, usize), Attention, &Row, &[f32], &mut [f32]);
+
+/// Of a part, of what and how it attends, of the results on the way there and the derivatives by these; see
+/// [`train::attention::attend_backward`].
+type AttendWholeBackward =
+    unsafe fn(&mut Part, &AttentionValues<'_>, &AttentionShape<'_>, (&[f32], &[f32]), &[f32]);
 
 /// One instruction set's loops. A value exists only where the processor has the instructions, which is what
 /// makes calling the functions sound.
@@ -25,6 +34,15 @@ pub struct Kernels {
     transpose: unsafe fn(&[f32], usize, usize, &mut [f32], bool),
     dot: unsafe fn(&[f32], &[f32]) -> f32,
     sum_of_exponentials: unsafe fn(&[f32], f32) -> f64,
+    project_backward: unsafe fn(&[(&WeightRows, &[f32])], Range<usize>, &mut [f32]),
+    add_product: unsafe fn(Strided<'_>, &[f32], usize, &mut [f32]),
+    product_with_transposed: unsafe fn(&[f32], &[f32], usize, &mut [f32]),
+    attend_whole: unsafe fn(&mut Part, &AttentionValues<'_>, &AttentionShape<'_>),
+    attend_whole_backward: AttendWholeBackward,
+    activated_backward: unsafe fn(Activation, &[f32], &mut [f32]),
+    norm: unsafe fn(&mut [f32], &NormWeights<'_>),
+    norm_backward: unsafe fn(&[f32], &mut [f32], &NormWeights<'_>),
+    weighted_probabilities: unsafe fn(&mut [f32], f32, f32),
 }
 
 /// A module with the loops compiled for `$features`.
@@ -74,6 +92,60 @@ macro_rules! compiled_for {
                 exponential::sum_of_exponentials(values, largest)
             }
 
+            $(#[target_feature(enable = $features)])?
+            fn project_backward(by: &[(&WeightRows, &[f32])], columns: Range<usize>, out: &mut [f32]) {
+                train::project::backward::<$dot>(by, columns, out);
+            }
+
+            $(#[target_feature(enable = $features)])?
+            fn add_product(a: Strided<'_>, b: &[f32], depth: usize, sum: &mut [f32]) {
+                let width = b.len() / depth;
+                let extent = Extent { rows: sum.len() / width, depth, width };
+                let b = Rows { values: b, stride: width };
+                product::add_product::<$dot>(a, &b, &mut Rows { values: sum, stride: width }, extent);
+            }
+
+            $(#[target_feature(enable = $features)])?
+            fn product_with_transposed(a: &[f32], b: &[f32], depth: usize, out: &mut [f32]) {
+                product::product_with_transposed::<$dot>(a, b, depth, out);
+            }
+
+            $(#[target_feature(enable = $features)])?
+            fn attend_whole(part: &mut Part, of: &AttentionValues<'_>, shape: &AttentionShape<'_>) {
+                train::attention::attend::<$dot>(part, of, shape);
+            }
+
+            $(#[target_feature(enable = $features)])?
+            fn attend_whole_backward(
+                part: &mut Part,
+                of: &AttentionValues<'_>,
+                shape: &AttentionShape<'_>,
+                results: (&[f32], &[f32]),
+                d_heads: &[f32],
+            ) {
+                train::attention::attend_backward::<$dot>(part, of, shape, results, d_heads);
+            }
+
+            $(#[target_feature(enable = $features)])?
+            fn activated_backward(by: Activation, x: &[f32], dx: &mut [f32]) {
+                elements::activated_backward(by, x, dx);
+            }
+
+            $(#[target_feature(enable = $features)])?
+            fn norm(x: &mut [f32], by: &NormWeights<'_>) {
+                elements::norm::<$dot>(x, by);
+            }
+
+            $(#[target_feature(enable = $features)])?
+            fn norm_backward(x: &[f32], dx: &mut [f32], by: &NormWeights<'_>) {
+                elements::norm_backward::<$dot>(x, dx, by);
+            }
+
+            $(#[target_feature(enable = $features)])?
+            fn weighted_probabilities(logits: &mut [f32], log_sum: f32, weight: f32) {
+                elements::weighted_probabilities(logits, log_sum, weight);
+            }
+
             pub const KERNELS: Kernels = Kernels {
                 name: <$dot>::NAME,
                 project,
@@ -84,6 +156,15 @@ macro_rules! compiled_for {
                 transpose,
                 dot,
                 sum_of_exponentials,
+                project_backward,
+                add_product,
+                product_with_transposed,
+                attend_whole,
+                attend_whole_backward,
+                activated_backward,
+                norm,
+                norm_backward,
+                weighted_probabilities,
             };
         }
     };
@@ -199,6 +280,68 @@ impl Kernels {
     /// See [`exponential::sum_of_exponentials`].
     pub fn sum_of_exponentials(&self, values: &[f32], largest: f32) -> f64 {
         unsafe { (self.sum_of_exponentials)(values, largest) }
+    }
+
+    /// See [`train::project::backward`].
+    pub fn project_backward(
+        &self,
+        by: &[(&WeightRows, &[f32])],
+        columns: Range<usize>,
+        out: &mut [f32],
+    ) {
+        unsafe { (self.project_backward)(by, columns, out) }
+    }
+
+    /// `sum += a · b`, as many rows of `a` as `sum` has; `b` is `[depth, n]`, `sum` `[rows, n]`.
+    pub fn add_product(&self, a: Strided<'_>, b: &[f32], depth: usize, sum: &mut [f32]) {
+        unsafe { (self.add_product)(a, b, depth, sum) }
+    }
+
+    /// See [`product::product_with_transposed`].
+    pub fn product_with_transposed(&self, a: &[f32], b: &[f32], depth: usize, out: &mut [f32]) {
+        unsafe { (self.product_with_transposed)(a, b, depth, out) }
+    }
+
+    /// See [`train::attention::attend`].
+    pub fn attend_whole(
+        &self,
+        part: &mut Part,
+        of: &AttentionValues<'_>,
+        shape: &AttentionShape<'_>,
+    ) {
+        unsafe { (self.attend_whole)(part, of, shape) }
+    }
+
+    /// See [`train::attention::attend_backward`].
+    pub fn attend_whole_backward(
+        &self,
+        part: &mut Part,
+        of: &AttentionValues<'_>,
+        shape: &AttentionShape<'_>,
+        results: (&[f32], &[f32]),
+        d_heads: &[f32],
+    ) {
+        unsafe { (self.attend_whole_backward)(part, of, shape, results, d_heads) }
+    }
+
+    /// See [`elements::activated_backward`].
+    pub fn activated_backward(&self, by: Activation, x: &[f32], dx: &mut [f32]) {
+        unsafe { (self.activated_backward)(by, x, dx) }
+    }
+
+    /// See [`elements::norm`].
+    pub fn norm(&self, x: &mut [f32], by: &NormWeights<'_>) {
+        unsafe { (self.norm)(x, by) }
+    }
+
+    /// See [`elements::norm_backward`].
+    pub fn norm_backward(&self, x: &[f32], dx: &mut [f32], by: &NormWeights<'_>) {
+        unsafe { (self.norm_backward)(x, dx, by) }
+    }
+
+    /// See [`elements::weighted_probabilities`].
+    pub fn weighted_probabilities(&self, logits: &mut [f32], log_sum: f32, weight: f32) {
+        unsafe { (self.weighted_probabilities)(logits, log_sum, weight) }
     }
 }
 

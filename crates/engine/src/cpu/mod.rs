@@ -15,6 +15,7 @@ pub mod projection_bench;
 mod tasks;
 #[cfg(any(not(target_family = "wasm"), feature = "threads"))]
 pub mod team;
+pub mod train;
 mod transpose;
 
 use crate::error::EngineError;
@@ -57,7 +58,7 @@ pub struct CpuModel {
     precision: Precision,
     kernels: Kernels,
     tasks: Tasks,
-    weights: Weights,
+    weights: Arc<Weights>,
     cache: KeyValueCache,
     workspace: Workspace,
     predictors: Predictors,
@@ -121,7 +122,7 @@ impl CpuExecutor {
             precision,
             kernels,
             tasks,
-            weights,
+            weights: Arc::new(weights),
             // Rounding to f16 is far below that of 8-bit activations, and far above what "exact" promises.
             cache: KeyValueCache::new(shape, limits.sequences, precision == Precision::Fast),
             workspace: Workspace::new(config),
@@ -175,6 +176,14 @@ impl HostModel for CpuModel {
 }
 
 impl CpuModel {
+    pub(crate) fn pass(&self) -> &Arc<ForwardPass> {
+        &self.pass
+    }
+
+    pub(crate) fn weights(&self) -> &Arc<Weights> {
+        &self.weights
+    }
+
     /// Goes through `ops`, from whose first the values that they read are known.
     fn run(
         &mut self,

@@ -273,7 +273,7 @@ fn tiles<D: DotProduct, const R: usize, const N: usize>(
 
 /// Columns `columns` of row `row` as f32, the same bits as [`WeightRows::dequantise_row`]; `integers` is for its use.
 #[inline(always)]
-fn dequantise<D: DotProduct>(
+pub fn dequantise<D: DotProduct>(
     matrix: &WeightRows,
     row: usize,
     columns: Range<usize>,

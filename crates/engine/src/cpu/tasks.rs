@@ -73,6 +73,23 @@ impl Tasks {
             .for_each(|(index, out)| task(index, out));
     }
 
+    /// How many pieces work should come in.
+    pub fn pieces(&self) -> usize {
+        match self.threads {
+            1 => 1,
+            threads => threads * TASKS_A_THREAD,
+        }
+    }
+
+    /// Calls `task` with every number below `count`, on several threads.
+    pub fn each(&self, count: usize, task: impl Fn(usize) + Sync) {
+        #[cfg(any(not(target_family = "wasm"), feature = "threads"))]
+        if self.threads > 1 && count > 1 {
+            return TEAM.share(count, &task);
+        }
+        (0..count).for_each(task);
+    }
+
     /// Calls `task` with corresponding parts of `a` and `b`; on several threads if `shared`.
     pub fn zip(
         &self,

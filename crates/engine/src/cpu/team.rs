@@ -152,7 +152,7 @@ impl Team {
     }
 
     /// Calls `work` once with every number below `pieces`, on any threads. Where it unwinds, the process ends.
-    fn share(&self, pieces: usize, work: &Work<'_>) {
+    pub fn share(&self, pieces: usize, work: &Work<'_>) {
         if self.busy.swap(true, Ordering::Acquire) {
             // From inside a piece, or from another thread: the team has something to do already.
             (0..pieces).for_each(work);

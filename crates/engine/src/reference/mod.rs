@@ -2,9 +2,14 @@
 //! Weights stay as stored and are dequantised a row at a time.
 
 mod attention;
+mod backward;
+#[cfg(test)]
+pub(crate) mod finite_differences;
 mod matrix;
 mod ops;
 mod sample;
+pub mod train;
+mod whole_attention;
 
 #[cfg(test)]
 pub(crate) use sample::predict;
@@ -29,7 +34,7 @@ pub type ReferenceExecutor = HostExecutor<ReferenceModel>;
 pub struct ReferenceModel {
     config: ModelConfig,
     pass: Arc<ForwardPass>,
-    weights: Weights,
+    weights: Arc<Weights>,
     cache: KeyValueCache,
     values: Values,
     /// `[headed rows, vocab]`
@@ -77,7 +82,7 @@ impl ReferenceExecutor {
         let model = ReferenceModel {
             config: config.clone(),
             pass: Arc::new(pass),
-            weights,
+            weights: Arc::new(weights),
             cache: KeyValueCache::new(config.layers, limits.sequences, width),
             values: Values::default(),
             logits: Vec::new(),
@@ -87,6 +92,14 @@ impl ReferenceExecutor {
 }
 
 impl ReferenceModel {
+    pub(crate) fn pass(&self) -> &Arc<ForwardPass> {
+        &self.pass
+    }
+
+    pub(crate) fn weights(&self) -> &Arc<Weights> {
+        &self.weights
+    }
+
     /// Goes through `ops`, from whose first the values that they read are known.
     fn run(
         &mut self,

@@ -1,4 +1,4 @@
-//! Operations as their formulas say, one row after another. A backward belongs beside each.
+//! Operations as their formulas say, one row after another. Their backward is in [`super::backward`].
 
 use super::matrix::dot;
 use crate::executor::Row;
@@ -55,10 +55,21 @@ pub fn norm(
 
 /// Turns every head of `x` (`[n, heads · head_dim]`) by its row's position; see [`Rotation`].
 pub fn rotate(x: &mut [f32], rows: &[Row], head_dim: usize, rotation: &Rotation) {
-    let width = x.len() / rows.len();
+    let positions = rows.iter().map(|row| row.position.0);
+    rotate_at(x, positions, head_dim, rotation);
+}
+
+/// The same, by a position for each row.
+pub fn rotate_at(
+    x: &mut [f32],
+    positions: impl ExactSizeIterator<Item = u32>,
+    head_dim: usize,
+    rotation: &Rotation,
+) {
+    let width = x.len() / positions.len();
     let partner = rotation.frequencies.len();
-    for (row, x) in rows.iter().zip(x.chunks_mut(width)) {
-        for (pair, (sin, cos)) in rotation.at(row.position.0).enumerate() {
+    for (position, x) in positions.zip(x.chunks_mut(width)) {
+        for (pair, (sin, cos)) in rotation.at(position).enumerate() {
             for head in x.chunks_mut(head_dim) {
                 let (a, b) = (head[pair], head[pair + partner]);
                 head[pair] = a * cos - b * sin;

@@ -10,3 +10,4 @@ mod golden;
 mod golden_cpu;
 mod golden_gpu;
 mod sites;
+mod training;

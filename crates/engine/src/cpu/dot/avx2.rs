@@ -5,6 +5,7 @@
 
 use super::super::activations::Inputs;
 use super::super::project;
+use super::vector::Vector;
 use super::{BLOCK, DotProduct, Rows8, Rows16, Tile, Weights4, panels};
 use std::arch::x86_64::*;
 use std::ops::Range;
@@ -350,11 +351,36 @@ pub unsafe fn transposed(rows: &[[f32; 8]; 8]) -> [[f32; 8]; 8] {
     out
 }
 
+impl Vector for __m256 {
+    const LANES: usize = 8;
+
+    #[inline(always)]
+    unsafe fn splat(x: f32) -> Self {
+        unsafe { _mm256_set1_ps(x) }
+    }
+
+    #[inline(always)]
+    unsafe fn load(from: *const f32) -> Self {
+        unsafe { _mm256_loadu_ps(from) }
+    }
+
+    #[inline(always)]
+    unsafe fn store(self, to: *mut f32) {
+        unsafe { _mm256_storeu_ps(to, self) }
+    }
+
+    #[inline(always)]
+    unsafe fn multiply_add(self, by: Self, sum: Self) -> Self {
+        unsafe { _mm256_fmadd_ps(self, by, sum) }
+    }
+}
+
 macro_rules! dot_product {
     ($type:ty, $name:literal) => {
         impl DotProduct for $type {
             const NAME: &'static str = $name;
             const TILE: Tile = Tile::Narrow;
+            type Vector = __m256;
 
             #[inline(always)]
             fn q4<const N: usize>(weights: Weights4<'_>, inputs: Rows8<'_, N>) -> [f32; N] {

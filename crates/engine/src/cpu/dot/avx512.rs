@@ -6,6 +6,7 @@
 use super::super::activations::Inputs;
 use super::super::project;
 use super::avx2::{add_rest, all_lanes, integers, load_f32, transposed, widen};
+use super::vector::Vector;
 use super::{BLOCK, DotProduct, Rows8, Rows16, Tile, Weights4};
 use std::arch::x86_64::*;
 use std::ops::Range;
@@ -205,9 +206,34 @@ unsafe fn unpack8<const S: usize>(
     }
 }
 
+impl Vector for __m512 {
+    const LANES: usize = 16;
+
+    #[inline(always)]
+    unsafe fn splat(x: f32) -> Self {
+        unsafe { _mm512_set1_ps(x) }
+    }
+
+    #[inline(always)]
+    unsafe fn load(from: *const f32) -> Self {
+        unsafe { _mm512_loadu_ps(from) }
+    }
+
+    #[inline(always)]
+    unsafe fn store(self, to: *mut f32) {
+        unsafe { _mm512_storeu_ps(to, self) }
+    }
+
+    #[inline(always)]
+    unsafe fn multiply_add(self, by: Self, sum: Self) -> Self {
+        unsafe { _mm512_fmadd_ps(self, by, sum) }
+    }
+}
+
 impl DotProduct for Avx512Vnni {
     const NAME: &'static str = "AVX-512 VNNI";
     const TILE: Tile = Tile::Wide;
+    type Vector = __m512;
     const PAIRS: bool = true;
 
     #[inline(always)]

@@ -15,6 +15,7 @@ pub mod avx512;
 mod panels;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod portable;
+pub mod vector;
 #[cfg(target_arch = "wasm32")]
 pub mod wasm;
 
@@ -22,6 +23,7 @@ use super::activations::Inputs;
 use std::ops::Range;
 use trimtab_checkpoint::encoding::BlockForm;
 use trimtab_checkpoint::{Encoding, WeightRows};
+use vector::Vector;
 
 /// Weights of one block.
 pub const BLOCK: usize = trimtab_checkpoint::BLOCK;
@@ -95,6 +97,7 @@ pub enum Tile {
 pub trait DotProduct {
     const NAME: &'static str;
     const TILE: Tile;
+    type Vector: Vector;
     /// Whether 8-bit activations come in pairs of blocks: the first halves of both, then the second halves.
     const PAIRS: bool = false;
 

@@ -2,6 +2,7 @@
 
 use super::super::activations::Inputs;
 use super::super::project;
+use super::vector::Vector;
 use super::{BLOCK, Block8, DotProduct, GROUPS, Rows8, Rows16, Tile, Weights4};
 use half::f16;
 use std::ops::Range;
@@ -16,9 +17,34 @@ pub fn arrange(values: [i8; BLOCK]) -> Block8 {
     values
 }
 
+impl Vector for [f32; 8] {
+    const LANES: usize = 8;
+
+    #[inline(always)]
+    unsafe fn splat(x: f32) -> Self {
+        [x; 8]
+    }
+
+    #[inline(always)]
+    unsafe fn load(from: *const f32) -> Self {
+        unsafe { from.cast::<Self>().read_unaligned() }
+    }
+
+    #[inline(always)]
+    unsafe fn store(self, to: *mut f32) {
+        unsafe { to.cast::<Self>().write_unaligned(self) }
+    }
+
+    #[inline(always)]
+    unsafe fn multiply_add(self, by: Self, sum: Self) -> Self {
+        std::array::from_fn(|i| self[i] * by[i] + sum[i])
+    }
+}
+
 impl DotProduct for Portable {
     const NAME: &'static str = "portable";
     const TILE: Tile = Tile::Narrow;
+    type Vector = [f32; 8];
 
     #[inline(always)]
     fn q4<const N: usize>(weights: Weights4<'_>, inputs: Rows8<'_, N>) -> [f32; N] {

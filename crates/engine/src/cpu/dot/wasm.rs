@@ -2,6 +2,7 @@
 
 use super::super::activations::Inputs;
 use super::super::project;
+use super::vector::Vector;
 use super::{BLOCK, Block8, DotProduct, Rows8, Rows16, Tile, Weights4};
 use std::arch::wasm32::*;
 use std::ops::Range;
@@ -195,6 +196,30 @@ fn sum_lanes(x: v128) -> f32 {
     f32x4_extract_lane::<0>(pairs) + f32x4_extract_lane::<1>(pairs)
 }
 
+impl Vector for v128 {
+    const LANES: usize = 4;
+
+    #[inline(always)]
+    unsafe fn splat(x: f32) -> Self {
+        f32x4_splat(x)
+    }
+
+    #[inline(always)]
+    unsafe fn load(from: *const f32) -> Self {
+        unsafe { v128_load(from.cast()) }
+    }
+
+    #[inline(always)]
+    unsafe fn store(self, to: *mut f32) {
+        unsafe { v128_store(to.cast(), self) }
+    }
+
+    #[inline(always)]
+    unsafe fn multiply_add(self, by: Self, sum: Self) -> Self {
+        multiply_add(self, by, sum)
+    }
+}
+
 impl DotProduct for Simd128 {
     const NAME: &'static str = if cfg!(feature = "relaxed-simd") {
         "wasm relaxed SIMD"
@@ -202,6 +227,7 @@ impl DotProduct for Simd128 {
         "wasm SIMD"
     };
     const TILE: Tile = Tile::Narrow;
+    type Vector = v128;
 
     #[inline(always)]
     fn q4<const N: usize>(weights: Weights4<'_>, inputs: Rows8<'_, N>) -> [f32; N] {
