@@ -53,6 +53,7 @@ pub struct Engine {
     /// None in a browser until the page lends its own.
     clock: Option<Clock>,
     config: ModelConfig,
+    parameters: u64,
     info: EngineInfo,
     executor: Executor,
     sequences: Vec<Sequence>,
@@ -93,6 +94,10 @@ impl Engine {
         };
         family.check_names(config, weights.names())?;
         let pass = ForwardPass::of(config)?;
+        let weights_of_pass = pass.matrices.iter().chain(&pass.vectors);
+        let parameters = weights_of_pass
+            .map(|weight| weight.rows as u64 * weight.cols as u64)
+            .sum();
         if options.sequences == 0 {
             return Err(EngineError::Usage(
                 "an engine needs room for at least one sequence".into(),
@@ -130,6 +135,7 @@ impl Engine {
             #[cfg(target_family = "wasm")]
             clock: None,
             config: config.clone(),
+            parameters,
             info,
             executor,
             sequences: vec![Sequence::default(); limits.sequences],
@@ -153,6 +159,11 @@ impl Engine {
 
     pub fn config(&self) -> &ModelConfig {
         &self.config
+    }
+
+    /// Numbers that were trained: those of all weights, a tied head counted once.
+    pub fn parameters(&self) -> u64 {
+        self.parameters
     }
 
     /// `L + 1`.
