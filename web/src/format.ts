@@ -38,6 +38,16 @@ export function megabytes(bytes: number): string {
   return value >= 10 ? value.toFixed(0) : value.toFixed(1);
 }
 
+/** A count of numbers, rounded as models' names round it. */
+export function numbersInWords(count: number): string {
+  return count >= 1e9 ? `${(count / 1e9).toFixed(1)} billion` : `${Math.round(count / 1e6).toLocaleString()} million`;
+}
+
+/** How fast a model writes. */
+export function speedInWords(tokensPerSecond: number): string {
+  return `${tokensPerSecond < 10 ? tokensPerSecond.toFixed(1) : Math.round(tokensPerSecond).toFixed(0)} tokens a second`;
+}
+
 /** An estimate of the seconds that are left. */
 export function timeLeft(seconds: number): string {
   if (seconds < 60) return `about ${Math.max(1, Math.round(seconds))} s left`;

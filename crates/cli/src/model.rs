@@ -8,10 +8,12 @@ use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use serde::de::DeserializeOwned;
 use std::path::PathBuf;
+use sysinfo::{MemoryRefreshKind, RefreshKind, System};
 use trimtab_checkpoint::convert::directory::hash_file;
 use trimtab_checkpoint::manifest::{self, Manifest};
 use trimtab_checkpoint::{ChatTemplate, FileSource, ModelConfig, Tokenizer, WeightFile};
 use trimtab_engine::engine::LoadProgress;
+use trimtab_engine::memory::{MemoryNeeds, MemoryThere, Shortage};
 use trimtab_engine::{Backend, Engine, EngineOptions, Precision};
 use trimtab_persona::conversation::ChatText;
 use trimtab_studio::generation::SEQUENCES;
@@ -175,6 +177,9 @@ impl ModelArguments {
             let weights = WeightFile::open(FileSource::open(&path)?)
                 .await
                 .with_context(|| path.display().to_string())?;
+            if let Some(shortage) = shortage(&config, options, &weights)? {
+                progress::warn(&format!("this machine may be short of memory: {shortage}"));
+            }
             let mut report = |load: LoadProgress| {
                 let share = load.bytes_done as f64 / load.bytes_total.max(1) as f64;
                 progress::show(&format!("loading the model: {:.0} %", 100.0 * share));
@@ -188,4 +193,22 @@ impl ModelArguments {
         }
         Ok(Session::new(engine, chat, self.names()?))
     }
+}
+
+/// What the system has too little of for the model, as far as it says; a graphics device's own limits are looked at when it is opened.
+fn shortage(
+    config: &ModelConfig,
+    options: EngineOptions,
+    weights: &WeightFile<FileSource>,
+) -> Result<Option<Shortage>> {
+    if options.backend == Backend::Gpu {
+        return Ok(None);
+    }
+    let needs = MemoryNeeds::of_file(config, options.backend, options.precision, weights)?;
+    let only_memory = RefreshKind::nothing().with_memory(MemoryRefreshKind::nothing().with_ram());
+    let there = MemoryThere {
+        total: Some(System::new_with_specifics(only_memory).available_memory()),
+        largest_buffer: None,
+    };
+    Ok(needs.shortage(there))
 }

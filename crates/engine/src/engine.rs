@@ -55,6 +55,7 @@ pub struct Engine {
     /// None in a browser until the page lends its own.
     clock: Option<Clock>,
     config: ModelConfig,
+    parameters: u64,
     info: EngineInfo,
     executor: Executor,
     sequences: Vec<Sequence>,
@@ -106,6 +107,10 @@ impl Engine {
         let context = options.context.unwrap_or(config.context);
         let (config, pass) = fitted(config, weights, context).await?;
         let config = &config;
+        let weights_of_pass = pass.matrices.iter().chain(&pass.vectors);
+        let parameters = weights_of_pass
+            .map(|weight| weight.rows as u64 * weight.cols as u64)
+            .sum();
         if options.sequences == 0 {
             return Err(EngineError::Usage(
                 "an engine needs room for at least one sequence".into(),
@@ -143,6 +148,7 @@ impl Engine {
             #[cfg(target_family = "wasm")]
             clock: None,
             config: config.clone(),
+            parameters,
             info,
             executor,
             sequences: vec![Sequence::default(); limits.sequences],
@@ -166,6 +172,11 @@ impl Engine {
 
     pub fn config(&self) -> &ModelConfig {
         &self.config
+    }
+
+    /// Numbers that were trained: those of all weights, a tied head counted once.
+    pub fn parameters(&self) -> u64 {
+        self.parameters
     }
 
     /// `L + 1`.

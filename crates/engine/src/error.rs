@@ -1,6 +1,7 @@
 //! Everything that can go wrong, written for the person who meets it.
 
 use crate::Backend;
+use crate::memory::Shortage;
 use crate::sampling::SamplerError;
 use crate::steering::PlanError;
 use trimtab_checkpoint::family::FamilyError;
@@ -32,6 +33,8 @@ pub enum EngineError {
         "the graphics device has not enough memory for {what}; close other tabs, choose a shorter context, or use the CPU"
     )]
     OutOfMemory { what: String },
+    #[error(transparent)]
+    NoRoom(#[from] Shortage),
     #[error("the graphics device refused {what}: {reason}")]
     Device { what: String, reason: String },
     #[error(

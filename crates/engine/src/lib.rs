@@ -20,6 +20,7 @@ pub mod generate;
 pub mod gpu;
 mod host;
 pub mod index;
+pub mod memory;
 pub mod op;
 mod positions;
 pub mod reading;

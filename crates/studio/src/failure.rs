@@ -5,6 +5,7 @@ use trimtab_checkpoint::convert::ConvertError;
 use trimtab_checkpoint::manifest::ManifestError;
 use trimtab_checkpoint::{ChatError, ConfigError, SourceError, TokenizerError, WeightError};
 use trimtab_engine::EngineError;
+use trimtab_engine::memory::Shortage;
 use trimtab_engine::sampling::SamplerError;
 use trimtab_engine::steering::PlanError;
 use trimtab_persona::calibration::CalibrationError;
@@ -70,7 +71,10 @@ impl From<EngineError> for Failure {
             | EngineError::UnsupportedModel { .. }
             | EngineError::Weights(_)
             | EngineError::Source(_) => FailureKind::CorruptModel,
-            EngineError::NoAdapter { .. } => FailureKind::NoWebGpu,
+            // Another executor has room for what one graphics device cannot bind.
+            EngineError::NoAdapter { .. } | EngineError::NoRoom(Shortage::Matrix { .. }) => {
+                FailureKind::NoWebGpu
+            }
             EngineError::DeviceLost { .. } => FailureKind::DeviceLost,
             EngineError::OutOfMemory { .. } => FailureKind::OutOfMemory,
             EngineError::WrongNumbers { .. } => FailureKind::WrongNumbers,
@@ -79,6 +83,7 @@ impl From<EngineError> for Failure {
             | EngineError::Sampler(_)
             | EngineError::NoSuchToken { .. }
             | EngineError::TooManyDirections { .. }
+            | EngineError::NoRoom(Shortage::Total { .. })
             | EngineError::Usage(_) => FailureKind::Usage,
             _ => FailureKind::Internal,
         };
@@ -136,5 +141,18 @@ mod tests {
             reason: "gone".into(),
         };
         assert_eq!(Failure::from(lost).kind, FailureKind::DeviceLost);
+        // The page offers the processor for the one, and no remedy that would not help for the other.
+        let matrix = Shortage::Matrix {
+            name: "head".into(),
+            needed: 2,
+            most: 1,
+        };
+        let total = Shortage::Total {
+            needed: 2,
+            there: 1,
+        };
+        let kind = |shortage| Failure::from(EngineError::from(shortage)).kind;
+        assert_eq!(kind(matrix), FailureKind::NoWebGpu);
+        assert_eq!(kind(total), FailureKind::Usage);
     }
 }

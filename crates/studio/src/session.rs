@@ -79,6 +79,9 @@ pub struct LoadedModel {
     pub licence: String,
     pub layers: usize,
     pub hidden_size: usize,
+    /// Numbers that were trained.
+    #[ts(type = "number")]
+    pub parameters: u64,
     pub backend: Backend,
     pub precision: Precision,
     pub adapter: String,
@@ -222,6 +225,7 @@ impl Session {
             licence: self.licence.clone(),
             layers: self.engine.config().layers,
             hidden_size: self.engine.config().hidden_size,
+            parameters: self.engine.parameters(),
             backend: info.backend,
             precision: info.precision,
             adapter: info.adapter.clone(),

@@ -2,14 +2,18 @@
 
 use crate::blob::BlobSource;
 use crate::convert::{from_js, thrown, to_js};
+use crate::room::RoomWanted;
 use js_sys::{Array, Function, Map, Promise, Uint8Array};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use std::rc::Rc;
-use trimtab_checkpoint::convert::{Conversion, ConvertError, Folder, Quantisation, Sink};
+use trimtab_checkpoint::convert::{
+    Conversion, ConvertError, Folder, OutputTensor, Quantisation, Sink,
+};
 use trimtab_checkpoint::manifest::WEIGHTS;
 use trimtab_checkpoint::source::LocalFuture;
 use trimtab_checkpoint::{ByteSource, SourceError};
+use trimtab_engine::EngineError;
 use trimtab_studio::failure::Failure;
 use wasm_bindgen::prelude::wasm_bindgen;
 use wasm_bindgen::{JsCast, JsValue};
@@ -97,22 +101,20 @@ struct Described<'a> {
     notes: &'a [String],
     model_type: &'a str,
     /// Numbers that were trained.
-    parameters: usize,
+    parameters: u64,
     layers: usize,
     hidden_size: usize,
     /// Longest conversation that the model was made for, in tokens.
     context: usize,
-    bytes: BytesByForm,
-    /// What a token of conversation takes in the cache on the processor, in fast arithmetic.
-    cache_bytes_per_token: usize,
+    bytes: ByForm<u64>,
 }
 
-/// What is kept in the browser, as it is and quantised.
+/// Of a model as it is and quantised.
 #[derive(Serialize)]
-struct BytesByForm {
-    kept: u64,
-    q8: Option<u64>,
-    q4: Option<u64>,
+struct ByForm<T> {
+    kept: T,
+    q8: Option<T>,
+    q4: Option<T>,
 }
 
 /// A model that is ready to be converted.
@@ -152,22 +154,42 @@ impl PreparedModel {
             licence: conversion.licence(),
             notes: conversion.notes(),
             model_type: &config.model_type,
-            parameters: numbers.map(|tensor| tensor.rows * tensor.cols).sum(),
+            parameters: numbers
+                .map(|tensor| tensor.rows as u64 * tensor.cols as u64)
+                .sum(),
             layers: config.layers,
             hidden_size: config.hidden_size,
             context: config.context,
-            bytes: BytesByForm {
+            bytes: ByForm {
                 kept: conversion.weight_bytes() + small,
-                q8: conversion
-                    .bytes_as(Quantisation::Q8)
-                    .map(|bytes| bytes + small),
-                q4: conversion
-                    .bytes_as(Quantisation::Q4)
-                    .map(|bytes| bytes + small),
+                q8: self.bytes_as(Quantisation::Q8).map(|bytes| bytes + small),
+                q4: self.bytes_as(Quantisation::Q4).map(|bytes| bytes + small),
             },
-            // Keys and values in f16.
-            cache_bytes_per_token: 2 * 2 * config.layers * config.kv_heads * config.head_dim,
         })
+    }
+
+    /// Whether the model has room here, in each of its forms: `ByForm` of `Room`. `asked`: a `RoomWanted`.
+    pub fn room(&self, asked: JsValue) -> Result<JsValue, JsValue> {
+        let asked: RoomWanted = from_js(asked)?;
+        let Self { conversion } = self;
+        let room = |tensors: &[OutputTensor]| asked.room(&conversion.config, tensors);
+        let quantised = |form| {
+            let tensors = conversion.tensors_as(form);
+            tensors.map(|tensors| room(&tensors)).transpose()
+        };
+        let rooms = || {
+            Ok::<_, EngineError>(ByForm {
+                kept: room(conversion.tensors())?,
+                q8: quantised(Quantisation::Q8)?,
+                q4: quantised(Quantisation::Q4)?,
+            })
+        };
+        to_js(&rooms().map_err(|error| thrown(Failure::from(error)))?)
+    }
+
+    fn bytes_as(&self, quantisation: Quantisation) -> Option<u64> {
+        let tensors = self.conversion.tensors_as(quantisation)?;
+        Some(tensors.iter().map(OutputTensor::bytes).sum())
     }
 
     /// `Map<string, Uint8Array>` of everything but the weights.

@@ -7,6 +7,7 @@ mod device_trial;
 mod hash;
 mod hub;
 mod model_files;
+mod room;
 #[cfg(feature = "threads")]
 mod threads;
 mod trimtab;

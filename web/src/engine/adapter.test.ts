@@ -1,5 +1,5 @@
 import { describe, expect, it, vi } from "vitest";
-import { chooseBackend, type Trials } from "./adapter.ts";
+import { chooseBackend, largestBuffer, type Trials } from "./adapter.ts";
 import { EngineFailure } from "./failure.ts";
 import type { DeviceFigures, TokensPerSecond } from "./protocol.ts";
 
@@ -90,5 +90,21 @@ describe("where the model runs", () => {
     expect(await chooseBackend("gpu", any, software)).toMatchObject({ backend: "gpu", adapter: "SwiftShader", notices: [expect.stringContaining("program on the processor")] });
     expect(any.run).toHaveBeenCalledExactlyOnceWith(false, undefined);
     expect((await chooseBackend("gpu", any, {})).backend).toBe("gpu");
+  });
+});
+
+describe("the largest buffer that a model may be given", () => {
+  const limits = { maxBufferSize: 256, maxStorageBufferBindingSize: 128 };
+  const withLimits = (info: object) => ({ gpu: { requestAdapter: () => Promise.resolve({ info, limits }) } });
+
+  it("is the adapter's, where the model would be given to it", async () => {
+    const [real, program] = [withLimits({ vendor: "acme" }), withLimits({ isFallbackAdapter: true })];
+    expect(await largestBuffer("auto", real)).toBe(128);
+    expect(await largestBuffer("gpu", program)).toBe(128);
+    expect(await largestBuffer("auto", program)).toBeNull();
+    expect(await largestBuffer("cpu", real)).toBeNull();
+    expect(await largestBuffer("gpu", browser(null))).toBeNull();
+    expect(await largestBuffer("gpu", { gpu: { requestAdapter: () => Promise.reject(new Error("no")) } })).toBeNull();
+    expect(await largestBuffer("gpu", {})).toBeNull();
   });
 });

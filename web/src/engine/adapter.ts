@@ -13,8 +13,13 @@ interface AdapterInfo {
 /** The part of WebGPU that is asked here; TypeScript's library has no `navigator.gpu` yet. */
 interface GpuNavigator {
   gpu?: {
-    requestAdapter(options: { powerPreference: "high-performance" }): Promise<{ info?: AdapterInfo } | null>;
+    requestAdapter(options: { powerPreference: "high-performance" }): Promise<Adapter | null>;
   };
+}
+
+interface Adapter {
+  info?: AdapterInfo;
+  limits?: { maxBufferSize: number; maxStorageBufferBindingSize: number };
 }
 
 export interface Choice {
@@ -52,6 +57,19 @@ const SOFTWARE =
 /** Graphics devices that are programs, by the names that browsers give them: Chromium's, Mesa's on Linux, and Windows' own. */
 const PROGRAMS = /swiftshader|llvmpipe|lavapipe|softpipe|microsoft basic render|\bwarp\b/i;
 
+function isSoftware({ info = {} }: Adapter): boolean {
+  const { isFallbackAdapter, vendor, architecture, device, description } = info;
+  return isFallbackAdapter === true || [vendor, architecture, device, description].some((word) => PROGRAMS.test(word ?? ""));
+}
+
+/** Most bytes of a buffer that the graphics device binds; null where the model would not be given to one. */
+export async function largestBuffer(asked: Backend | "auto", browser: object = navigator): Promise<number | null> {
+  if (asked === "cpu") return null;
+  const adapter = await (browser as GpuNavigator).gpu?.requestAdapter({ powerPreference: "high-performance" }).catch(() => null);
+  if (!adapter?.limits || (asked === "auto" && isSoftware(adapter))) return null;
+  return Math.min(adapter.limits.maxBufferSize, adapter.limits.maxStorageBufferBindingSize);
+}
+
 const rounded = (speed: number) => (speed < 10 ? speed.toFixed(1) : String(Math.round(speed)));
 
 /** Both figures, as a visitor reads them. */
@@ -72,9 +90,9 @@ export async function chooseBackend(asked: Backend | "auto", trials: Trials, bro
     // Asked for by name: the engine says what is missing.
     return asked === "gpu" ? { backend: "gpu", adapter: "", notices: [] } : { backend: "cpu", adapter: "", notices: [withoutDevice(browser as GpuNavigator)] };
   }
-  const { isFallbackAdapter, vendor, architecture, device, description } = adapter.info ?? {};
+  const { vendor, architecture, device, description } = adapter.info ?? {};
   const name = description ? description : [vendor, architecture, device].filter(Boolean).join(" ");
-  const isProgram = isFallbackAdapter === true || [vendor, architecture, device, description].some((word) => PROGRAMS.test(word ?? ""));
+  const isProgram = isSoftware(adapter);
   if (asked === "auto" && isProgram) return { backend: "cpu", adapter: "", notices: [], untried: name || "software" };
   const onProcessor = (measured: TokensPerSecond, trial: DeviceTrial): Choice => {
     const notice = `The model runs on the processor, which is the faster one here: ${inWords(measured)}. You can choose otherwise under “Model”.`;

@@ -125,7 +125,7 @@ export function createEngine(start: () => WorkerPort = startWorker): Engine {
   return {
     ...engine,
     // Deeper folders are left out here, because paths inside the folder may be lost on the way to the worker.
-    describeModel: (files) => describeModel(directFiles(files)),
+    describeModel: (files, options) => describeModel(directFiles(files), options),
     load: (source, options, onProgress) =>
       load(source.kind === "directory" ? { ...source, files: directFiles(source.files) } : source, options, onProgress),
     setPlan: async (plan) => {

@@ -29,7 +29,8 @@ function tools(): Tools {
 /** Writes the weights in pieces of 100 bytes, and breaks off at `until` where it is given. */
 function prepared(from: number[], until = weights.length): PreparedModel {
   return {
-    description: () => ({ name: "Tiny", licence: "MIT", notes: ["a note"], modelType: "llama", parameters: 9, layers: 1, hiddenSize: 3, context: 64, bytes: { kept: 1000, q8: null, q4: null }, cacheBytesPerToken: 12 }),
+    description: () => ({ name: "Tiny", licence: "MIT", notes: ["a note"], modelType: "llama", parameters: 9, layers: 1, hiddenSize: 3, context: 64, bytes: { kept: 1000, q8: null, q4: null } }),
+    room: ({ context }) => ({ kept: { fits: true, weightBytes: 1000, cacheBytesPerToken: 12, context: context ?? 64, sentences: [] }, q8: null, q4: null }),
     files: () => new Map([["config.json", new TextEncoder().encode("{}")]]),
     weightBytes: () => weights.length,
     writeWeights: async (at, write) => {
@@ -55,7 +56,8 @@ describe("a model of the visitor's own", () => {
 
   it("is described from its headers, and told by its file's name", async () => {
     const prepare: Prepare = vi.fn(() => Promise.resolve(prepared([])));
-    expect(await describeModel(gguf(), prepare)).toMatchObject({ name: "Tiny", source: "tiny.gguf", parameters: 9 });
+    const asked = { precision: "fast", context: 32 } as const;
+    expect(await describeModel(gguf(), prepare, asked)).toMatchObject({ name: "Tiny", source: "tiny.gguf", parameters: 9, room: { kept: { context: 32 } } });
     expect(prepare).toHaveBeenCalledWith(expect.any(Map), { folder: "your own model", gguf: "tiny.gguf" });
   });
 

@@ -6,7 +6,7 @@ import { folderPath } from "./folder_paths.ts";
 import { Meter } from "./meter.ts";
 import { exclusively, NOT_KEPT, type ModelFiles, type Tools } from "./model_files.ts";
 import { findOwnModel, keepOwnModel, type OwnModel } from "./own_models.ts";
-import type { LoadProgress, ModelDescription, Quantisation } from "./protocol.ts";
+import type { LoadProgress, ModelDescription, Quantisation, RoomWanted } from "./protocol.ts";
 import { PIECE } from "./store.ts";
 import { BytesLost, type ArrivingFile, type StoredFile } from "./store_chain.ts";
 
@@ -15,7 +15,8 @@ const VERSION = "trimtab conversion 1";
 
 /** The program's half: what the files are, and the weights in our form. */
 export interface PreparedModel {
-  description(): Omit<ModelDescription, "source">;
+  description(): Omit<ModelDescription, "source" | "room">;
+  room(asked: RoomWanted): ModelDescription["room"];
   files(): Map<string, Uint8Array<ArrayBuffer>>;
   weightBytes(): number;
   writeWeights(from: number, write: (bytes: Uint8Array<ArrayBuffer>) => Promise<void>): Promise<void>;
@@ -59,10 +60,10 @@ const askFor = ({ folder, gguf }: Chosen, quantisation: Quantisation | undefined
 });
 
 /** What a model is and needs; of the weights, the headers alone are read. */
-export async function describe(chosen: Chosen, prepare: Prepare): Promise<ModelDescription> {
+export async function describe(chosen: Chosen, prepare: Prepare, asked: RoomWanted): Promise<ModelDescription> {
   const prepared = await prepare(chosen.files, askFor(chosen, undefined));
   try {
-    return { ...prepared.description(), source: chosen.gguf ?? chosen.folder };
+    return { ...prepared.description(), source: chosen.gguf ?? chosen.folder, room: prepared.room(asked) };
   } finally {
     prepared.free();
   }

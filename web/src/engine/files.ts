@@ -1,4 +1,5 @@
 /** A model's files and what the catalogue has beside them: fetched, checked, kept. */
+import { largestBuffer } from "./adapter.ts";
 import { CONFIG, readCatalogue, type ModelEntry } from "./catalogue.ts";
 import type { FileEntry } from "./download.ts";
 import { choose, convert, describe, isReady, ownModelFiles, type Prepare } from "./conversion.ts";
@@ -7,7 +8,7 @@ import { fetchFiles, lookUp } from "./hub.ts";
 import { obtainModel, type ModelFiles, type Tools } from "./model_files.ts";
 import { ownModel } from "./own_folder.ts";
 import { findOwnModel } from "./own_models.ts";
-import type { HubFile, HubModel, LoadProgress, ModelDescription, ModelSource, OpenedLink } from "./protocol.ts";
+import type { HubFile, HubModel, LoadOptions, LoadProgress, ModelDescription, ModelSource, OpenedLink, RoomWanted } from "./protocol.ts";
 import { files, start } from "./started.ts";
 import type { StoreChain } from "./store_chain.ts";
 
@@ -169,17 +170,38 @@ async function prepare(): Promise<Prepare> {
 /** The hub is no part of the page's own files, of which a page in one file brings all. */
 const hubFetch: Tools["fetch"] = (url, init) => fetch(url, init);
 
-export async function lookUpModel(name: string): Promise<HubModel> {
-  return lookUp(name, await program(), hubFetch, AbortSignal.timeout(30_000));
+export async function lookUpModel(name: string, options: LoadOptions): Promise<HubModel> {
+  const own = await program();
+  const found = await lookUp(name, own, hubFetch, AbortSignal.timeout(30_000));
+  if (!("oneOf" in found.files)) return found;
+  const asked = await roomWanted(options);
+  const oneOf = found.files.oneOf.map((file) => {
+    const tooLarge = own.fileShortage(file.bytes, asked);
+    return tooLarge === undefined ? file : { ...file, tooLarge };
+  });
+  return { ...found, files: { oneOf } };
 }
 
 export async function fetchModel(name: string, wanted: readonly HubFile[], signal: AbortSignal, onProgress: (progress: LoadProgress) => void): Promise<File[]> {
   return fetchFiles(name, wanted, await program(), { ...(await tools()), fetch: hubFetch }, signal, onProgress);
 }
 
+async function roomWanted({ backend, precision, context }: LoadOptions): Promise<RoomWanted> {
+  const buffer = await largestBuffer(backend);
+  // Chromium says it in GiB, rounded and at most 8; other browsers do not.
+  const { deviceMemory } = navigator as { deviceMemory?: number };
+  return {
+    precision,
+    ...(backend !== "auto" && { backend }),
+    ...(context !== undefined && { context }),
+    ...(buffer !== null && { largestBuffer: buffer }),
+    ...(deviceMemory !== undefined && { memory: deviceMemory * 2 ** 30 }),
+  };
+}
+
 /** What a visitor's files are; null where they can be loaded as they are and come with a manifest. */
-export async function describeFiles(opened: readonly File[]): Promise<ModelDescription | null> {
+export async function describeFiles(opened: readonly File[], options: LoadOptions): Promise<ModelDescription | null> {
   const chosen = choose(opened);
   if (isReady(chosen) && chosen.files.has("manifest.json")) return null;
-  return describe(chosen, await prepare());
+  return describe(chosen, await prepare(), await roomWanted(options));
 }

@@ -46,9 +46,40 @@ export interface ModelDescription {
   /** Longest conversation that the model was made for, in tokens. */
   context: number;
   /** Bytes of the model as it would be kept: as it is, and quantised where it can be. */
-  bytes: { kept: number; q8: number | null; q4: number | null };
-  /** What a token of conversation takes in the cache, on the processor in fast arithmetic. */
+  bytes: ByForm<number>;
+  /** Whether this machine has room for it. */
+  room: ByForm<Room>;
+}
+
+/** Of a model as it is, and quantised where it can be. */
+export interface ByForm<T> {
+  kept: T;
+  q8: T | null;
+  q4: T | null;
+}
+
+/** What a model needs where it would run, and whether there is so much. */
+export interface Room {
+  fits: boolean;
+  weightBytes: number;
+  /** What a token of conversation takes in the cache. */
   cacheBytesPerToken: number;
+  /** Tokens that a conversation may have here. */
+  context: number;
+  /** What to know, and what to do where it does not fit. */
+  sentences: string[];
+}
+
+/** What a model would be loaded with, and what there is for it as far as the browser says. */
+export interface RoomWanted {
+  /** Absent: the graphics device where there is a real one. */
+  backend?: Backend;
+  precision: Precision;
+  context?: number;
+  /** Most bytes of a buffer that the graphics device binds; absent without one that would be used. */
+  largestBuffer?: number;
+  /** Of the machine, in bytes. */
+  memory?: number;
 }
 
 /** A file of a model on the Hugging Face hub. */
@@ -58,6 +89,8 @@ export interface HubFile {
   bytes: number;
   /** Null for small files, of which the hub lists none. */
   sha256: string | null;
+  /** Why the model in this form has no room here, where its length alone tells. */
+  tooLarge?: string;
 }
 
 /** A model on the Hugging Face hub. */
@@ -156,10 +189,13 @@ export interface Memory {
 export interface Engine extends Omit<StudioVerbs, "replayLink" | "openReport"> {
   /** What could be loaded, and what is already cached. */
   catalogue(): Promise<ModelCard[]>;
-  /** What the files of a model are, and what the model needs; of the weights, the headers alone are read. Null for files that need no conversion and say what they are. */
-  describeModel(files: File[]): Promise<ModelDescription | null>;
-  /** What the Hugging Face hub has under a name (`owner/name[@revision][:file]`). Asks the hub, and needs the network. */
-  lookUpModel(name: string): Promise<HubModel>;
+  /**
+   * What the files of a model are, what the model needs, and whether there is so much for it where `options` would have it run; of the
+   * weights, the headers alone are read. Null for files that need no conversion and say what they are.
+   */
+  describeModel(files: File[], options?: LoadOptions): Promise<ModelDescription | null>;
+  /** What the Hugging Face hub has under a name (`owner/name[@revision][:file]`), and what of it has no room where `options` would have it run. Asks the hub, and needs the network. */
+  lookUpModel(name: string, options?: LoadOptions): Promise<HubModel>;
   /** Fetches such files, and gives them as if they had been chosen. {@link cancelLoad} ends it; what has arrived is kept. */
   fetchModel(name: string, files: HubFile[], onProgress: (progress: LoadProgress) => void): Promise<File[]>;
   load(source: ModelSource, options: LoadOptions, onProgress: (progress: LoadProgress) => void): Promise<LoadedModel>;

@@ -559,7 +559,11 @@ export type LoadedModel = { name: string,
 /**
  * SHA-256 of the weights.
  */
-sha256: string, licence: string, layers: number, hiddenSize: number, backend: Backend, precision: Precision, adapter: string, 
+sha256: string, licence: string, layers: number, hiddenSize: number, 
+/**
+ * Numbers that were trained.
+ */
+parameters: number, backend: Backend, precision: Precision, adapter: string, 
 /**
  * Whether the adapter is a program on the CPU.
  */

@@ -116,6 +116,9 @@ async function load(source: ModelSource, options: LoadOptions, signal: AbortSign
 
 type Listener = (event: unknown) => void;
 
+/** For scripts that do not say how they would load a model. */
+const USUAL: LoadOptions = { backend: "auto", precision: "fast" };
+
 /** What the page adds to the studio's verbs; each is given its call's number first, and its listener last. */
 const pageVerbs: { [V in keyof PageVerbs]: (call: number, ...inputs: never[]) => Promise<unknown> } = {
   catalogue: async () => {
@@ -145,8 +148,8 @@ const pageVerbs: { [V in keyof PageVerbs]: (call: number, ...inputs: never[]) =>
     }));
     return [...(await Promise.all(offered)), ...own];
   },
-  describeModel: (_call, files: File[]) => describeFiles(files),
-  lookUpModel: (_call, name: string) => lookUpModel(name),
+  describeModel: (_call, files: File[], options?: LoadOptions) => describeFiles(files, options ?? USUAL),
+  lookUpModel: (_call, name: string, options?: LoadOptions) => lookUpModel(name, options ?? USUAL),
   fetchModel: (_call, name: string, files: HubFile[], onProgress: (progress: LoadProgress) => void) => cancellable((signal) => fetchModel(name, files, signal, onProgress)),
   load: (_call, source: ModelSource, options: LoadOptions, onProgress: (progress: LoadProgress) => void) => cancellable((signal) => load(source, options, signal, onProgress)),
   cancelLoad: () => {

@@ -141,4 +141,22 @@ describe("a browser that keeps nothing", () => {
     const dialog = within(await screen.findByRole("dialog", { name: "Settings" }));
     expect(await dialog.findByText(/does not keep your settings/)).toBeTruthy();
   });
+
+  it("offers a larger model after the first answers, in one line that can be sent away", async () => {
+    localStorage.removeItem("trimtab.larger-model");
+    await opened({ tokenMs: 1 });
+    await load();
+    await ask("First?");
+    expect(screen.queryByRole("button", { name: "A larger model" })).toBeNull();
+    await ask("Second?");
+    const offer = await screen.findByRole("button", { name: "A larger model" });
+    expect(offer.closest("p")?.textContent).toMatch(/Qwen2.5 0.5B, 500 million numbers, about [\d.]+ tokens a second here/);
+    await fireEvent.click(offer);
+    expect((await screen.findByLabelText<HTMLInputElement>("Or by its name on the Hugging Face hub")).value).toBe("Qwen/Qwen2.5-0.5B-Instruct-GGUF");
+    await fireEvent.click(screen.getByRole("button", { name: "No, thanks" }));
+    expect(screen.queryByRole("button", { name: "A larger model" })).toBeNull();
+    await ask("Third?");
+    expect(screen.queryByRole("button", { name: "A larger model" })).toBeNull();
+    expect(localStorage.getItem("trimtab.larger-model")).toBe("dismissed");
+  });
 });

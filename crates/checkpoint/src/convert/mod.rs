@@ -20,7 +20,7 @@ mod weight_files;
 mod writer;
 
 pub use input::Folder;
-pub use writer::Sink;
+pub use writer::{OutputTensor, Sink};
 
 use crate::config::{ConfigError, ModelConfig};
 use crate::error::WeightError;
@@ -34,7 +34,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use tokenizer_json::VocabularyError;
 use weight_files::WeightFiles;
-use writer::{OutputTensor, WeightPlan};
+use writer::WeightPlan;
 
 /// Why a model could not be converted.
 #[derive(Debug, thiserror::Error)]
@@ -160,13 +160,13 @@ impl Conversion {
         self.plan.bytes()
     }
 
-    /// Length of the weights were they quantised so, in bytes; `None` where they cannot be. Tensors that turn out not to fit
-    /// quantised blocks are kept, and make it a little longer.
-    pub fn bytes_as(&self, quantisation: Quantisation) -> Option<u64> {
+    /// The weights were they quantised so; `None` where they cannot be. Tensors that turn out not to fit quantised blocks are kept,
+    /// and make the file a little longer.
+    pub fn tensors_as(&self, quantisation: Quantisation) -> Option<Vec<OutputTensor>> {
         match &self.source {
             TensorSource::Gguf(..) => None,
             TensorSource::Safetensors(files, _) => {
-                safetensors_folder::bytes_as(files, &self.config, quantisation)
+                safetensors_folder::tensors_as(files, &self.config, quantisation)
             }
         }
     }

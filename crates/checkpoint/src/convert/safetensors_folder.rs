@@ -202,25 +202,24 @@ async fn loss(
     Ok(found)
 }
 
-/// See [`Conversion::bytes_as`].
-pub fn bytes_as(
+/// See [`Conversion::tensors_as`].
+pub fn tensors_as(
     files: &WeightFiles,
     config: &ModelConfig,
     quantisation: Quantisation,
-) -> Option<u64> {
+) -> Option<Vec<OutputTensor>> {
     let weights = Family::of(config).ok()?.tensors(config).into_iter();
-    let bytes = weights.map(|weight| {
+    let tensors = weights.map(|weight| {
         let (_, stored) = holder(files, &weight)?;
-        let tensor = OutputTensor {
+        Some(OutputTensor {
             encoding: target(&weight, stored.encoding, Some(quantisation)),
             name: weight.name,
             rows: weight.rows,
             cols: weight.cols,
             vector: weight.vector,
-        };
-        Some(tensor.bytes())
+        })
     });
-    bytes.sum()
+    tensors.collect()
 }
 
 /// The file that holds a tensor, and how it stores it.

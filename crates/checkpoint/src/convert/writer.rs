@@ -59,7 +59,8 @@ impl OutputTensor {
 }
 
 fn part_bytes(dtype: Dtype, shape: &[usize]) -> usize {
-    shape.iter().product::<usize>() * dtype.bitsize() / 8
+    // Divided first: 32-bit addresses do not count the bits of a large tensor.
+    shape.iter().product::<usize>() * (dtype.bitsize() / 8)
 }
 
 /// A weight file that is still to be written: its header, and its tensors in the order in which they lie in it.

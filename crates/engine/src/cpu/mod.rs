@@ -22,6 +22,7 @@ use crate::error::EngineError;
 use crate::executor::Row;
 use crate::host::{HostExecutor, HostModel, Observer, limits};
 use crate::index::{SequenceIndex, TokenId};
+use crate::memory::{MemoryNeeds, MemoryThere};
 use crate::op::{
     Activation, Attention, Factor, ForwardPass, Norm, NormKind, Op, Rotation, RotationId, Value,
 };
@@ -91,6 +92,11 @@ impl CpuExecutor {
         options: EngineOptions,
         progress: &mut dyn FnMut(LoadProgress),
     ) -> Result<(Self, EngineInfo), EngineError> {
+        let there = MemoryThere::of_this_program();
+        let needs = MemoryNeeds::of_file(config, Backend::Cpu, options.precision, weights)?;
+        if let Some(shortage) = needs.shortage(there) {
+            return Err(shortage.into());
+        }
         let weights = Weights::load(&pass, weights, progress).await?;
         let quantised = pass
             .projections()
@@ -99,7 +105,8 @@ impl CpuExecutor {
             Precision::Fast if quantised => Precision::Fast,
             _ => Precision::Exact,
         };
-        let limits = limits(config, options, ROWS);
+        let mut limits = limits(config, options, ROWS);
+        limits.context = limits.context.min(needs.longest_context(there));
         let kernels = Kernels::best();
         let tasks = Tasks::new();
         let info = EngineInfo {

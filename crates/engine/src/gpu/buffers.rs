@@ -44,6 +44,12 @@ impl Words {
     }
 }
 
+/// Bytes of a buffer that holds so many: a binding needs at least one element of whatever the kernel declares.
+pub const fn buffer_bytes(bytes: u64) -> u64 {
+    let least = if bytes < 64 { 64 } else { bytes };
+    least.next_multiple_of(16)
+}
+
 /// Creates buffers on one device and adds up their bytes.
 #[derive(Debug)]
 pub struct Buffers<'a> {
@@ -90,8 +96,7 @@ impl<'a> Buffers<'a> {
     }
 
     fn create(&self, label: &str, bytes: usize, usage: wgpu::BufferUsages) -> wgpu::Buffer {
-        // A binding needs at least one element of whatever the kernel declares.
-        let size = bytes.max(64).next_multiple_of(16) as u64;
+        let size = buffer_bytes(bytes as u64);
         self.bytes.set(self.bytes.get() + size);
         self.device.create_buffer(&wgpu::BufferDescriptor {
             label: Some(label),

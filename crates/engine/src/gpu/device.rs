@@ -118,6 +118,14 @@ impl Device {
         })
     }
 
+    /// Most bytes of a buffer that is bound whole.
+    pub fn largest_buffer(&self) -> u64 {
+        let limits = self.device.limits();
+        limits
+            .max_storage_buffer_binding_size
+            .min(limits.max_buffer_size)
+    }
+
     /// The first thing that went wrong since the last look, if any. A lost device stays lost.
     pub fn check(&self, what: &str) -> Result<(), EngineError> {
         let mut faults = lock(&self.faults);

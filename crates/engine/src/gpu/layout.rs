@@ -205,6 +205,17 @@ impl MatrixShape {
         words
     }
 
+    /// Bytes of all data, and of what lies beside them, also where there are more than addresses reach.
+    pub fn bytes(&self) -> [u64; 2] {
+        let mut bytes = [0, 0];
+        for (tiles, form) in self.runs() {
+            for (bytes, of_tile) in bytes.iter_mut().zip(form.tile_words(self.blocks)) {
+                *bytes += 4 * tiles.len() as u64 * of_tile as u64;
+            }
+        }
+        bytes
+    }
+
     /// `u32` words beside the data, after which the biases lie.
     pub fn scale_words(&self) -> usize {
         self.words()[1]
@@ -287,7 +298,7 @@ impl Pieces {
 
     /// In as few pieces of whole tiles as have at most `largest` bytes each.
     pub fn of(shape: &MatrixShape, largest: u64) -> Self {
-        let tile_bytes = (shape.words()[0] / shape.tiles.max(1) * 4) as u64;
+        let tile_bytes = shape.bytes()[0] / shape.tiles.max(1) as u64;
         let tiles = (largest / tile_bytes.max(1)).max(1) as usize;
         match tiles < shape.tiles {
             true => Self {

@@ -16,6 +16,7 @@ use super::variant::Variant;
 use super::weights::GpuWeights;
 use crate::error::EngineError;
 use crate::host::limits;
+use crate::memory::{MemoryNeeds, MemoryThere, SHORTEST_CONTEXT};
 use crate::op::ForwardPass;
 use crate::types::{Backend, EngineInfo, EngineOptions, LoadProgress, Precision};
 use std::collections::VecDeque;
@@ -25,8 +26,6 @@ use trimtab_checkpoint::{ByteSource, ModelConfig, WeightFile};
 /// progress bar may stand still.
 const ROWS: usize = 64;
 const SOFTWARE_ROWS: usize = 16;
-/// The shortest context worth having when memory is short.
-const SHORTEST_CONTEXT: usize = 256;
 
 impl GpuExecutor {
     pub async fn load<S: ByteSource>(
@@ -40,6 +39,14 @@ impl GpuExecutor {
         check_shape(config)?;
         let fused = fuse::fuse(pass, config.head_dim);
         let device = Device::open(assumptions).await?;
+        let there = MemoryThere {
+            total: None,
+            largest_buffer: Some(device.largest_buffer()),
+        };
+        let needs = MemoryNeeds::of_file(config, Backend::Gpu, options.precision, file)?;
+        if let Some(shortage) = needs.shortage(there) {
+            return Err(shortage.into());
+        }
         let rows = if device.software { SOFTWARE_ROWS } else { ROWS };
         let mut limits = limits(config, options, rows);
         let buffers = Buffers::new(&device.device);
@@ -66,11 +73,8 @@ impl GpuExecutor {
         };
         let (state, cache, state_bytes) = loop {
             let buffers = Buffers::new(&device.device);
-            let offered = device.device.limits();
-            let largest = offered
-                .max_storage_buffer_binding_size
-                .min(offered.max_buffer_size);
             let make = || {
+                let largest = device.largest_buffer();
                 let cache = PagedCache::new(&buffers, config, &limits, attention, largest)?;
                 let state = StateBuffers::new(&buffers, config, &limits, pass, shared);
                 Some((state, cache))

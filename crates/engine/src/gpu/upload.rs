@@ -121,14 +121,6 @@ impl<'a, S: ByteSource> Uploader<'a, S> {
         let label = weights[0].name.as_str();
         let shape = self.shape(pass, matrices, order, biases.len())?;
         let [data_words, _] = shape.words();
-        let largest = self.device.device.limits().max_storage_buffer_binding_size;
-        if (data_words * 4) as u64 > largest {
-            let (size, most) = ((data_words * 4) >> 20, largest >> 20);
-            let reason = format!(
-                "{label} needs {size} MiB in one piece, and this device allows {most}; convert the model with --quant q8 or q4"
-            );
-            return Err(EngineError::UnsupportedModel { reason });
-        }
         let (data, scales) = self
             .device
             .allocate("the weights", || {

@@ -5,6 +5,8 @@ export interface HubModelSuggestion {
   /** `owner/name` */
   name: string;
   title: string;
+  /** Numbers that were trained, as the name says it: rounded. */
+  parameters: number;
   licence: string;
   /** Why one would choose it, in a few words. */
   note: string;

@@ -1,13 +1,9 @@
 /** A model of the visitor's own that is about to be opened: from where, what its files are, and in which form it is to be kept. */
-import type { Engine, Failure, HubFile, HubModel, LoadProgress, ModelDescription, ModelSource, Quantisation } from "../../engine/protocol.ts";
+import type { Engine, Failure, HubFile, HubModel, LoadOptions, LoadProgress, ModelDescription, ModelSource, Quantisation, Room } from "../../engine/protocol.ts";
 import { asFailure } from "./failure.ts";
+import type { Preferences } from "./preferences.svelte.ts";
 
 export type Form = "kept" | Quantisation;
-
-/** Most memory that a browser gives a page's program, in bytes: pointers of WebAssembly have 32 bits. */
-const MOST_BYTES = 4 * 2 ** 30;
-/** Tokens of conversation that have to fit beside the weights. */
-const LEAST_CONTEXT = 512;
 
 /** The form that most people take: four bits a number where it is there. */
 function usualForm(forms: readonly HubFile[]): string {
@@ -35,19 +31,19 @@ export class OpeningModel {
 
   constructor(
     private readonly engine: Engine,
+    private readonly preferences: Preferences,
     /** True when the model is there afterwards. */
     private readonly load: (source: ModelSource) => Promise<boolean>,
   ) {}
 
-  /** Bytes that are kept, and that the weights take while the model runs. */
+  /** Bytes that are kept. */
   get bytes(): number | null {
     return this.description?.bytes[this.form] ?? null;
   }
 
-  /** Whether a program in a browser has room for it on the processor. */
-  get fits(): boolean {
-    const { description, bytes } = this;
-    return description === null || bytes === null || bytes + LEAST_CONTEXT * description.cacheBytesPerToken < MOST_BYTES;
+  /** What the chosen form needs where it would run. */
+  get room(): Room | null {
+    return this.description?.room[this.form] ?? null;
   }
 
   /** Forms that the model can have, the recommended one first. */
@@ -55,6 +51,12 @@ export class OpeningModel {
     const { bytes } = this.description ?? {};
     const all: Form[] = ["q4", "q8", "kept"];
     return bytes === undefined ? [] : all.filter((form) => bytes[form] !== null);
+  }
+
+  /** How the model would be loaded. */
+  get #options(): LoadOptions {
+    const { backend, precision, context } = this.preferences.choices;
+    return { backend, precision, ...(context === null ? {} : { context }) };
   }
 
   show(): void {
@@ -76,7 +78,7 @@ export class OpeningModel {
     this.failure = this.found = null;
     this.looking = true;
     try {
-      const found = await this.engine.lookUpModel(this.name);
+      const found = await this.engine.lookUpModel(this.name, this.#options);
       this.path = "oneOf" in found.files ? usualForm(found.files.oneOf) : "";
       this.found = found;
     } catch (thrown) {
@@ -115,7 +117,7 @@ export class OpeningModel {
     this.show();
     this.looking = true;
     try {
-      const description = await this.engine.describeModel([...chosen]);
+      const description = await this.engine.describeModel([...chosen], this.#options);
       this.#files = [...chosen];
       this.description = description;
       if (description === null) this.start();

@@ -38,7 +38,7 @@ export class Session {
     made: TraitStore<OwnTrait, OwnTraitParts> = memoryTraits(),
   ) {
     this.model = new ModelState(engine, this.preferences);
-    this.opening = new OpeningModel(engine, (source) => this.load(source));
+    this.opening = new OpeningModel(engine, this.preferences, (source) => this.load(source));
     this.model.onRemoved = (names) => this.forget(names);
     this.workshop = new Workshop(engine, made, this.model, (count) => this.makeRoom(count));
     const before = recallTab();
