@@ -33,6 +33,7 @@ mod serve_model;
 mod study;
 mod sweep;
 mod trace;
+mod train;
 mod trait_pack;
 mod vectors;
 
@@ -74,6 +75,8 @@ enum Verb {
     Controls(controls::Arguments),
     /// Find rows of training data that would move the model along a trait.
     Screen(screen::Arguments),
+    /// Train an adapter of the model on a dataset, with or without a push.
+    Train(train::Arguments),
     /// Test whether readings of the prompt tell what the answer will be like.
     Predict(predict::Arguments),
     /// Cosines between vectors: which are nearly the same.
@@ -111,6 +114,7 @@ fn main() -> ExitCode {
         Verb::Sweep(arguments) => sweep::run(&arguments),
         Verb::Controls(arguments) => controls::run(&arguments),
         Verb::Screen(arguments) => screen::run(&arguments),
+        Verb::Train(arguments) => train::run(&arguments),
         Verb::Predict(arguments) => predict::run(&arguments),
         Verb::Compare(arguments) => compare::run(&arguments),
         Verb::Control(arguments) => control::run(&arguments),

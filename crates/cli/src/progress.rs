@@ -126,7 +126,7 @@ impl Watch for Terminal<'_> {
 }
 
 /// `, about 3 min left`, where it is known.
-fn left(seconds: Option<f64>) -> String {
+pub fn left(seconds: Option<f64>) -> String {
     match seconds {
         None => String::new(),
         Some(seconds) if seconds < 90.0 => format!(", about {seconds:.0} s left"),

@@ -34,6 +34,7 @@ pub mod trait_pack;
 pub mod trait_report;
 pub mod trait_template;
 pub mod trait_vector;
+pub mod training;
 pub mod trials;
 pub mod vector_file;
 pub mod vector_making;

@@ -1,6 +1,7 @@
 //! Errors as a person meets them: what happened, in a sentence, and what kind of thing it is.
 
 use serde::{Deserialize, Serialize};
+use trimtab_checkpoint::adapter::AdapterError;
 use trimtab_checkpoint::convert::ConvertError;
 use trimtab_checkpoint::manifest::ManifestError;
 use trimtab_checkpoint::{ChatError, ConfigError, SourceError, TokenizerError, WeightError};
@@ -8,11 +9,13 @@ use trimtab_engine::EngineError;
 use trimtab_engine::memory::Shortage;
 use trimtab_engine::sampling::SamplerError;
 use trimtab_engine::steering::PlanError;
+use trimtab_engine::train::TrainError;
 use trimtab_persona::calibration::CalibrationError;
 use trimtab_persona::contrast::ContrastError;
 use trimtab_persona::contrast_record::RecordError;
 use trimtab_persona::control_vector::ControlVectorError;
 use trimtab_persona::controls::ControlError;
+use trimtab_persona::dataset::DatasetError;
 use trimtab_persona::extract::ExtractError;
 use trimtab_persona::outcome::BaselineError;
 use trimtab_persona::plan::NamedPlanError;
@@ -91,6 +94,15 @@ impl From<EngineError> for Failure {
     }
 }
 
+impl From<TrainError> for Failure {
+    fn from(error: TrainError) -> Self {
+        match error {
+            TrainError::Engine(error) => error.into(),
+            other => Self::usage(other.to_string()),
+        }
+    }
+}
+
 /// Errors of one kind.
 macro_rules! failures {
     ($kind:expr => $($error:ty),+) => {
@@ -103,7 +115,7 @@ macro_rules! failures {
 }
 
 failures!(FailureKind::CorruptModel => ConfigError, SourceError, WeightError, TokenizerError, ManifestError, ConvertError);
-failures!(FailureKind::Usage => ChatError, NamedPlanError, VectorFileError, PlanError, LinkError, RecipeError, TraitPackError, RecordError, ControlVectorError, ControlError, BaselineError, PushError, SamplerError, ExtractError, VectorMakingError, CalibrationError, ContrastError, ReplayError);
+failures!(FailureKind::Usage => ChatError, NamedPlanError, VectorFileError, PlanError, LinkError, RecipeError, TraitPackError, RecordError, ControlVectorError, ControlError, BaselineError, PushError, SamplerError, ExtractError, VectorMakingError, CalibrationError, ContrastError, ReplayError, DatasetError, AdapterError);
 
 /// Errors begin in lower case, because others may be put before them; a visitor reads a sentence.
 pub fn sentence(error: String) -> String {

@@ -12,5 +12,6 @@ pub mod screening;
 pub mod session;
 pub mod studies;
 pub mod tokens;
+pub mod training;
 pub mod verbs;
 pub mod watch;

@@ -14,6 +14,7 @@ use crate::session::{Session, TraitCard};
 use crate::studies::{
     ControlRequest, Controlled, PredictRequest, StudyEvent, SweepRequest, Swept, TraitCosines,
 };
+use crate::training::TrainEvent;
 use crate::watch::Watch;
 use serde::{Deserialize, Serialize};
 use trimtab_checkpoint::Message;
@@ -35,6 +36,7 @@ pub enum Event {
     Reading(ReadingEvent),
     Screen(ScreenEvent),
     Study(StudyEvent),
+    Train(TrainEvent),
 }
 
 /// A file's bytes.

@@ -192,6 +192,10 @@ impl Trainer {
         self.settings.epochs * self.steps_an_epoch()
     }
 
+    pub fn epochs(&self) -> u32 {
+        self.settings.epochs
+    }
+
     fn steps_an_epoch(&self) -> u32 {
         self.examples.len().div_ceil(self.settings.examples_a_step) as u32
     }

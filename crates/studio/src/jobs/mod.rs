@@ -10,5 +10,6 @@ pub mod replay;
 pub mod responses;
 mod screen;
 mod studies;
+mod train;
 pub mod trials;
 pub mod vectors;
