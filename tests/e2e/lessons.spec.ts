@@ -126,7 +126,7 @@ test("a teacher's lesson from a link sets up the page with a random control and 
   const saving = page.waitForEvent("download");
   await page.getByRole("button", { name: "Readings, CSV table" }).click();
   const table = readFileSync(await (await saving).path(), "utf8");
-  expect(table).toContain("cheerful_layer17_reread");
+  expect(table).toContain("cheerful_layer20_reread");
   expect(table).toMatch(/\r\nsteered,0,\d+,/);
   await page.close();
 });

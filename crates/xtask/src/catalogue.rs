@@ -96,14 +96,18 @@ impl Catalogue {
         (entry.replaced, entry.vectors) = vectors
             .into_iter()
             .partition(|file| hashed(file.path.trim_end_matches(".safetensors")));
-        // The page's sliders stand in this order, and it colours by the first: traits that fail their own test come last.
+        // The page's sliders stand in this order, and it colours by the first: traits that fail their own test come last, those that
+        // lessons are about before the others.
         let first = |file: &ListedFile| {
             FIRST
                 .iter()
                 .any(|name| file.path == format!("{name}.safetensors"))
         };
         let rank = |file: &ListedFile| rank(&folder, &file.path);
-        entry.vectors.sort_by_key(|file| (rank(file), !first(file)));
+        entry.vectors.sort_by_key(|file| {
+            let rank = rank(file);
+            (rank == FAILS, !first(file), rank)
+        });
         entry.reports = files(&folder, ".report.json")?;
         entry.neutral = vec![ListedFile::measure(&folder, "neutral.json")?];
         let json = serde_json::to_string_pretty(&catalogue)? + "\n";
@@ -111,14 +115,17 @@ impl Catalogue {
     }
 }
 
-/// The place of a trait among others by the verdict in its report: 0 it passes, 1 nobody knows, 2 it fails.
+/// The last place.
+const FAILS: u8 = 2;
+
+/// The place of a trait among others by the verdict in its report: 0 it passes, 1 nobody knows, [`FAILS`].
 fn rank(folder: &Path, vector: &str) -> u8 {
     let report = vector.replace(".safetensors", ".report.json");
     let report: Value = read_json(&folder.join(report)).unwrap_or_default();
     match report["controls"]["verdict"].as_str() {
         Some("works") => 0,
-        Some("does-not") => 2,
-        _ if report["sweep"].is_object() && report["sweep"]["recommended"].is_null() => 2,
+        Some("does-not") => FAILS,
+        _ if report["sweep"].is_object() && report["sweep"]["recommended"].is_null() => FAILS,
         _ => 1,
     }
 }
