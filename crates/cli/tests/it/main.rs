@@ -12,6 +12,7 @@ use trimtab_testing::files::repository;
 mod exchange;
 mod fetch;
 mod gguf_cache;
+mod lab_verbs;
 mod program;
 mod study_verbs;
 mod trait_verbs;
