@@ -7,14 +7,14 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use serde::de::DeserializeOwned;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use sysinfo::{MemoryRefreshKind, RefreshKind, System};
 use trimtab_checkpoint::convert::directory::hash_file;
 use trimtab_checkpoint::manifest::{self, Manifest};
-use trimtab_checkpoint::{ChatTemplate, FileSource, ModelConfig, Tokenizer, WeightFile};
+use trimtab_checkpoint::{ChatTemplate, FileSource, ModelConfig, Tokenizer, WeightFile, adapter};
 use trimtab_engine::engine::LoadProgress;
 use trimtab_engine::memory::{MemoryNeeds, MemoryThere, Shortage};
-use trimtab_engine::{Backend, Engine, EngineOptions, Precision};
+use trimtab_engine::{AdapterTerm, Backend, Engine, EngineOptions, Precision};
 use trimtab_persona::conversation::ChatText;
 use trimtab_studio::generation::SEQUENCES;
 use trimtab_studio::session::{ModelNames, Session};
@@ -43,6 +43,10 @@ pub struct ModelArguments {
     /// quantised, and impossible where they are not [default: fast for generate, exact for all other verbs]
     #[arg(long, value_parser = named::<Precision>(&["exact", "fast"]))]
     pub precision: Option<Precision>,
+    /// Tune the model by an adapter, a PEFT directory (`trimtab train` makes one), at this much of it; as often as wished [default
+    /// scale: 1]
+    #[arg(long, value_name = "DIR[=SCALE]")]
+    pub adapter: Vec<String>,
 }
 
 impl ModelArguments {
@@ -191,7 +195,45 @@ impl ModelArguments {
         if let Some(notice) = chat.template.notice() {
             progress::warn(notice);
         }
-        Ok(Session::new(engine, chat, self.names()?))
+        let mut session = Session::new(engine, chat, self.names()?);
+        let adapters = self.adapter.iter().map(|text| self.applied(text, &session));
+        let adapters = adapters.collect::<Result<Vec<_>>>()?;
+        session.engine.set_adapters(adapters)?;
+        Ok(session)
+    }
+
+    /// `DIR[=SCALE]`
+    fn applied(&self, text: &str, session: &Session) -> Result<AdapterTerm> {
+        let (directory, scale) = match text.rsplit_once('=') {
+            Some((directory, scale)) if !Path::new(text).is_dir() => {
+                let number = scale.parse::<f32>().ok().filter(|scale| scale.is_finite());
+                let number = number.with_context(|| {
+                    format!("--adapter {text}: the scale {scale:?} is no number")
+                })?;
+                (directory, number)
+            }
+            _ => (text, 1.0),
+        };
+        let directory = Path::new(directory);
+        let read = |name: &str, limit: usize| read_bounded(&directory.join(name), limit as u64);
+        let config = read(adapter::CONFIG_FILE, adapter::MAX_CONFIG_BYTES)?;
+        let weights = read(adapter::WEIGHTS_FILE, adapter::MAX_WEIGHTS_BYTES)?;
+        let named = || directory.display().to_string();
+        let file = adapter::Adapter::parse(&config, &weights, session.engine.config())
+            .with_context(named)?;
+        match &file.about.model_sha256 {
+            Some(made_on) if !session.is_model(made_on) => progress::warn(&format!(
+                "the adapter {} was trained on other weights than the model that is loaded: its shapes fit, but it may mean less here",
+                directory.display()
+            )),
+            Some(_) => {}
+            None => progress::warn(&format!(
+                "the shapes of the adapter {} fit this model; whether it was trained on it cannot be told",
+                directory.display()
+            )),
+        }
+        let adapter = session.engine.adapter(&file).with_context(named)?;
+        Ok(AdapterTerm { adapter, scale })
     }
 }
 

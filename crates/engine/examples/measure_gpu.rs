@@ -208,6 +208,7 @@ async fn steering(
     });
     let steered = SteeringPlan {
         terms: terms.into_iter().collect::<Result<_, Failure>>()?,
+        ..SteeringPlan::default()
     };
     let plain = SteeringPlan::default();
     // The first answer pays for pages and pipelines.

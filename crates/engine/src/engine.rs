@@ -1,5 +1,6 @@
 //! The engine: an executor, and the conversations whose caches it holds.
 
+use crate::adapter::{AdapterTerm, AppliedAdapter};
 use crate::cpu::CpuExecutor;
 use crate::error::EngineError;
 use crate::executor::{Batch, BatchRecord, Execute, Head, Limits, Row, TokenSource, Want};
@@ -19,7 +20,7 @@ pub use crate::types::{
 };
 use std::sync::Arc;
 use trimtab_checkpoint::family::Family;
-use trimtab_checkpoint::{ByteSource, ModelConfig, WeightFile};
+use trimtab_checkpoint::{ByteSource, ModelConfig, WeightFile, adapter};
 
 #[derive(Debug)]
 enum Executor {
@@ -60,6 +61,8 @@ pub struct Engine {
     executor: Executor,
     sequences: Vec<Sequence>,
     slots: ChangeSlots,
+    /// Those that act in every plan.
+    adapters: Vec<AdapterTerm>,
     /// Batches submitted and not yet collected.
     in_flight: usize,
 }
@@ -153,6 +156,7 @@ impl Engine {
             executor,
             sequences: vec![Sequence::default(); limits.sequences],
             slots: ChangeSlots::new(limits.change_slots),
+            adapters: Vec::new(),
             in_flight: 0,
         })
     }
@@ -321,10 +325,65 @@ impl Engine {
         Ok(table.check_shape(self.layer_rows(), value.width(&self.config))?)
     }
 
+    /// An adapter of a file, to be named in plans.
+    ///
+    /// # Errors
+    /// An adapter of another model, and an engine on a GPU, where none runs.
+    pub fn adapter(&self, file: &adapter::Adapter) -> Result<Arc<AppliedAdapter>, EngineError> {
+        let Some(pass) = self.host_pass() else {
+            return Err(EngineError::Usage(
+                "adapters run on the processor, and the model is on the graphics device; choose the CPU".into(),
+            ));
+        };
+        Ok(Arc::new(AppliedAdapter::new(pass, file)?))
+    }
+
+    /// From now on these act in every plan, the empty one included, so that the engine's model is the tuned one.
+    ///
+    /// # Errors
+    /// As [`Self::adapter`].
+    pub fn set_adapters(&mut self, adapters: Vec<AdapterTerm>) -> Result<(), EngineError> {
+        self.check_adapters(&adapters)?;
+        self.adapters = adapters;
+        Ok(())
+    }
+
+    /// The forward pass of an executor in host memory.
+    fn host_pass(&self) -> Option<&ForwardPass> {
+        match &self.executor {
+            Executor::Cpu(cpu) => Some(cpu.model().pass()),
+            #[cfg(not(target_family = "wasm"))]
+            Executor::Reference(reference) => Some(reference.model().pass()),
+            Executor::Gpu(_) => None,
+        }
+    }
+
+    fn check_adapters(&self, adapters: &[AdapterTerm]) -> Result<(), EngineError> {
+        let fits = |term: &AdapterTerm| {
+            let pass = self.host_pass();
+            pass.is_some_and(|pass| term.adapter.is_for(pass))
+        };
+        match adapters.iter().all(fits) {
+            true => Ok(()),
+            false => Err(EngineError::Usage(
+                "an adapter of the plan was made for another model or executor".into(),
+            )),
+        }
+    }
+
     pub(crate) fn activate(&self, plan: &SteeringPlan) -> Result<ActivePlan, EngineError> {
         for term in &plan.terms {
             self.check_table(&term.vector)?;
         }
+        self.check_adapters(&plan.adapters)?;
+        let tuned = SteeringPlan {
+            adapters: [&self.adapters[..], &plan.adapters].concat(),
+            ..plan.clone()
+        };
+        let plan = match self.adapters.is_empty() {
+            true => plan,
+            false => &tuned,
+        };
         Ok(ActivePlan::new(
             plan,
             self.layer_rows(),

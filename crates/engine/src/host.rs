@@ -1,5 +1,6 @@
 //! The half that executors in host memory share: everything about a batch that is not arithmetic of the model.
 
+use crate::adapter::AdaptedRows;
 use crate::divergence::divergence;
 use crate::error::EngineError;
 use crate::executor::{
@@ -233,6 +234,25 @@ impl Observer<'_> {
     fn change(&self, row: &Row, site: Site) -> Option<&LayerChange> {
         let change = self.changes[row.change?.0 as usize].as_ref();
         change.and_then(|change| change.at(site))
+    }
+
+    /// The adapters that act in the batch, each with its rows; as a rule none.
+    pub(crate) fn adapted(&self) -> Vec<AdaptedRows> {
+        let mut found: Vec<AdaptedRows> = Vec::new();
+        for (index, row) in self.rows.iter().enumerate() {
+            let slot = row.change.map(|slot| &self.changes[slot.0 as usize]);
+            let change = slot.and_then(Option::as_ref);
+            for term in change.iter().flat_map(|change| &change.adapters) {
+                match found.iter_mut().find(|one| one.term == *term) {
+                    Some(one) => one.rows.push(index),
+                    None => found.push(AdaptedRows {
+                        term: term.clone(),
+                        rows: vec![index],
+                    }),
+                }
+            }
+        }
+        found
     }
 
     /// Whether anything is changed, read or captured at `site`.

@@ -6,6 +6,7 @@
 //! [`engine::Engine`] keeps the conversations' caches on top of any. [`mod@train`] goes through the same plan backwards, too, and
 //! trains adapters beside the weights.
 
+pub mod adapter;
 mod cache;
 pub mod compare;
 pub mod cpu;
@@ -34,6 +35,7 @@ pub mod train;
 pub mod types;
 mod weights;
 
+pub use adapter::{AdapterTerm, AppliedAdapter};
 pub use engine::Engine;
 pub use error::EngineError;
 pub use index::{Layer, Place, Position, SequenceIndex, Site, TokenId};

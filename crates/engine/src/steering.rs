@@ -1,5 +1,6 @@
 //! The steering plane: plans, and their composition into at most one change a layer.
 
+use crate::adapter::AdapterTerm;
 use crate::index::{Layer, Place, Site};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -176,6 +177,8 @@ pub struct Term {
 #[derive(Clone, Debug, Default)]
 pub struct SteeringPlan {
     pub terms: Vec<Term>,
+    /// Adapters that act on every token, each with its own scale; one of scale 0 does nothing at all.
+    pub adapters: Vec<AdapterTerm>,
 }
 
 /// The side of the conversation that a plan counts a token to.
@@ -210,6 +213,7 @@ pub struct ComposedChange {
     pub layers: Vec<LayerChange>,
     /// Changes at other places.
     pub in_blocks: BTreeMap<Site, LayerChange>,
+    pub adapters: Vec<AdapterTerm>,
     pub fingerprint: Fingerprint,
 }
 
@@ -274,6 +278,17 @@ impl SteeringPlan {
                 }
             }
         }
+        let mut adapters = Vec::new();
+        for term in &self.adapters {
+            if !term.scale.is_finite() {
+                return Err(PlanError::Coefficient(term.scale));
+            }
+            if term.scale != 0.0 {
+                acts = true;
+                (3_u8, term.adapter.hash(), term.scale.to_bits()).hash(&mut hasher);
+                adapters.push(term.clone());
+            }
+        }
         let elsewhere = in_blocks.iter().map(|(site, change)| (site.layer, change));
         for (layer, change) in (0..).map(Layer).zip(&layers).chain(elsewhere) {
             let length = change.length();
@@ -285,6 +300,7 @@ impl SteeringPlan {
         Ok(acts.then_some(ComposedChange {
             layers,
             in_blocks,
+            adapters,
             fingerprint,
         }))
     }
@@ -390,6 +406,7 @@ mod tests {
                 operation,
                 scope,
             }],
+            ..SteeringPlan::default()
         }
     }
 

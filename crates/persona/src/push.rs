@@ -99,6 +99,7 @@ impl Push {
                 },
                 scope,
             }],
+            ..SteeringPlan::default()
         }
     }
 }

@@ -366,6 +366,7 @@ pub fn plan() -> SteeringPlan {
                 Scope::Response,
             ),
         ],
+        ..SteeringPlan::default()
     }
 }
 

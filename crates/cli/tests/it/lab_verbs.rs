@@ -148,6 +148,35 @@ fn an_adapter_is_trained_and_written_as_peft_has_it() {
         "{}",
         adapter.about.plan
     );
+    // It tunes every verb's model; how much of it is a number, and none of it is the model as it was.
+    let said = |adapter: &str| {
+        let given = [
+            "generate",
+            "--model",
+            &MODEL,
+            "--prompt",
+            "Question 1?",
+            "--max-tokens",
+            "8",
+            "--json",
+        ];
+        let tuned = ["--adapter", adapter];
+        let tuned = if adapter.is_empty() { &[][..] } else { &tuned };
+        printed(&[&given[..], tuned].concat())["text"].clone()
+    };
+    let base = said("");
+    assert_eq!(said(&format!("{path}=0")), base);
+    assert_ne!(said(&format!("{path}=40")), base);
+    let wrong = refused(&[
+        "generate",
+        "--model",
+        &MODEL,
+        "--prompt",
+        "a",
+        "--adapter",
+        &format!("{path}=x"),
+    ]);
+    assert!(wrong.contains("no number"), "{wrong}");
     let again = refused(&given);
     assert!(again.contains("holds an adapter already"), "{again}");
 }

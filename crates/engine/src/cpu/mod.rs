@@ -18,6 +18,7 @@ pub mod team;
 pub mod train;
 mod transpose;
 
+use crate::adapter::{AdaptedRows, Lies, add_adapted};
 use crate::error::EngineError;
 use crate::executor::Row;
 use crate::host::{HostExecutor, HostModel, Observer, limits};
@@ -63,6 +64,8 @@ pub struct CpuModel {
     cache: KeyValueCache,
     workspace: Workspace,
     predictors: Predictors,
+    /// Of the batch under way.
+    adapted: Vec<AdaptedRows>,
 }
 
 /// The tensors of a batch and the room that computing them takes, allocated once.
@@ -134,6 +137,7 @@ impl CpuExecutor {
             cache: KeyValueCache::new(shape, limits.sequences, precision == Precision::Fast),
             workspace: Workspace::new(config),
             predictors: Predictors::default(),
+            adapted: Vec::new(),
         };
         Ok((Self::new(model, config, limits), info))
     }
@@ -146,6 +150,7 @@ impl HostModel for CpuModel {
     fn forward(&mut self, rows: &[Row], tokens: &[TokenId], observer: &mut Observer<'_>) {
         rows.iter().for_each(|row| self.cache.reserve(row));
         self.workspace.rotations.last = None;
+        self.adapted = observer.adapted();
         let pass = Arc::clone(&self.pass);
         self.run(&pass.body, rows, tokens, Some(observer));
     }
@@ -378,14 +383,31 @@ impl CpuModel {
         (projection, &self.weights, &mut self.workspace)
     }
 
-    /// Multiplies `of` with the matrices of `by`, into the workspace's `projected`; says how many rows `of` has.
+    /// Multiplies `of` with the matrices of `by`, adapters beside them included, into the workspace's `projected`; says how many rows
+    /// `of` has.
     fn project(&mut self, of: Value, by: &[Factor]) -> usize {
         let (projection, weights, workspace) = self.projection();
         let matrices: Vec<_> = by.iter().map(|factor| &weights[factor.matrix]).collect();
         let x = &workspace.values[of as usize];
         let (quantised, projected) = (&mut workspace.quantised, &mut workspace.projected);
         projection.run(&matrices, x, quantised, projected);
-        x.len() / matrices[0].cols
+        let cols = matrices[0].cols;
+        let count = x.len() / cols;
+        if !self.adapted.is_empty() {
+            let mut projected = &mut self.workspace.projected[..];
+            let x = &self.workspace.values[of as usize];
+            for factor in by {
+                let rows = self.weights[factor.matrix].rows;
+                let (own, others) = projected.split_at_mut(rows * count);
+                let out = (own, Lies::Transposed);
+                let matrix = (factor.matrix, rows);
+                add_adapted(&self.adapted, matrix, (x, cols), out, |a, b| {
+                    self.kernels.dot(a, b)
+                });
+                projected = others;
+            }
+        }
+        count
     }
 
     /// See [`Step::Gated`].

@@ -291,7 +291,10 @@ impl SelfCheck {
             self.term(2, Place::Residual, last, Operation::Ablate)?,
             self.term(3, Place::Residual, last, clamp)?,
         ];
-        Ok(SteeringPlan { terms })
+        Ok(SteeringPlan {
+            terms,
+            ..SteeringPlan::default()
+        })
     }
 }
 

@@ -14,6 +14,7 @@ mod whole_attention;
 #[cfg(test)]
 pub(crate) use sample::predict;
 
+use crate::adapter::{Lies, add_adapted};
 use crate::error::EngineError;
 use crate::executor::Row;
 use crate::host::{HostExecutor, HostModel, Observer, limits};
@@ -116,6 +117,8 @@ impl ReferenceModel {
             values,
             logits,
         } = self;
+        let adapted = observer.as_ref().map(|one| one.adapted());
+        let adapted = adapted.unwrap_or_default();
         for op in ops {
             match op {
                 Op::Embed { matrix, scale } => {
@@ -136,7 +139,11 @@ impl ReferenceModel {
                 }
                 Op::Project { of, by } => {
                     for factor in by {
-                        let mut out = project(&weights[factor.matrix], &values[*of]);
+                        let (matrix, x) = (&weights[factor.matrix], &values[*of]);
+                        let mut out = project(matrix, x);
+                        let number = (factor.matrix, matrix.rows);
+                        let to = (&mut out[..], Lies::ByRow);
+                        add_adapted(&adapted, number, (x, matrix.cols), to, dot);
                         if let Some(bias) = factor.bias {
                             let bias = &weights[bias];
                             out.chunks_mut(bias.len())

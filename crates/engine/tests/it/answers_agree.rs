@@ -360,6 +360,7 @@ fn an_answer_of_many_segments_is_read_again_under_each_of_its_plans() {
             },
             scope: Scope::All,
         }],
+        ..SteeringPlan::default()
     };
     let request = || GenerateRequest {
         plan: pushed(0),

@@ -315,6 +315,7 @@ fn readings_and_a_plan_take_no_dispatch() {
         };
         let two = SteeringPlan {
             terms: vec![add(5, 0.3), add(6, -0.2)],
+            ..SteeringPlan::default()
         };
         let four = [table(10), table(11), table(12), table(13)];
         for (directions, plan) in [
@@ -373,7 +374,10 @@ fn a_push_is_compared_with_no_push() {
         operation: Operation::Add { coefficient: 2.0 },
         scope: Scope::Response,
     };
-    let plan = SteeringPlan { terms: vec![term] };
+    let plan = SteeringPlan {
+        terms: vec![term],
+        ..SteeringPlan::default()
+    };
     let mut reference = engine(&model, Backend::Reference, Precision::Exact);
     let want = compared(&mut reference, &plan);
     for backend in [Backend::Cpu, Backend::Gpu] {

@@ -97,6 +97,7 @@ impl Family {
                 operation: Operation::Add { coefficient },
                 scope: Scope::All,
             }],
+            ..SteeringPlan::default()
         }
     }
 

@@ -65,6 +65,7 @@ fn plan(case: Option<&Case>, tensors: &Tensors) -> SteeringPlan {
     };
     SteeringPlan {
         terms: case.map(term).into_iter().collect(),
+        ..SteeringPlan::default()
     }
 }
 
@@ -192,6 +193,7 @@ fn readings_at_a_place_are_taken_after_its_change() {
                 },
                 scope: Scope::All,
             }],
+            ..SteeringPlan::default()
         };
         let request = ReadRequest {
             sequence: SequenceIndex(0),
@@ -221,6 +223,7 @@ fn before_the_first_block_there_are_no_heads() {
             operation: Operation::Add { coefficient: 1.0 },
             scope: Scope::All,
         }],
+        ..SteeringPlan::default()
     };
     let mut refused = |plan: SteeringPlan| {
         let request = ReadRequest {
@@ -273,6 +276,7 @@ fn on_the_gpu_places_are_read_and_changed_as_by_the_reference() {
             term(after(5), 3, clamp),
             term(small_models::table(6), 2, add),
         ],
+        ..SteeringPlan::default()
     };
     let directions = [heads(7), small_models::table(8), after(9)];
     let model = small_models::model(small_models::Form::Q4WithMin, "llama", "silu");
@@ -330,6 +334,7 @@ fn ordinary_batches_on_the_gpu_do_not_notice_places() {
                 operation: Operation::Add { coefficient },
                 scope: Scope::All,
             }],
+            ..SteeringPlan::default()
         };
         gpu.clear(SequenceIndex(0)).unwrap();
         let before = dispatches(&gpu);

@@ -215,6 +215,7 @@ impl Case {
         let terms = self.plan.iter().map(|term| term.term(model));
         SteeringPlan {
             terms: terms.collect(),
+            ..SteeringPlan::default()
         }
     }
 

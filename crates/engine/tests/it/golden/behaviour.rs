@@ -56,6 +56,7 @@ fn push(coefficient: f32, scope: Scope) -> SteeringPlan {
             operation,
             scope,
         }],
+        ..SteeringPlan::default()
     }
 }
 

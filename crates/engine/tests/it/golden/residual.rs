@@ -205,6 +205,7 @@ pub fn steering(engine: &mut Engine, demands: Demands) {
     for case in &file.cases {
         let plan = SteeringPlan {
             terms: case.terms.iter().map(|term| term.term(&vector)).collect(),
+            ..SteeringPlan::default()
         };
         let outcome = read(engine, &tokens, file.prompt_length, &plan, false, true);
         let errors = residual_errors(&outcome.residual, &tensors.get(&case.name), case.from_layer);
