@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import save_file
-from transformers import AutoConfig, AutoModelForCausalLM, get_linear_schedule_with_warmup
+from transformers import AutoConfig, AutoModelForCausalLM, GgufConfig, get_linear_schedule_with_warmup
 
 HERE = Path(__file__).parent
 VOCABULARY = 50
@@ -318,8 +318,11 @@ def default(gguf):
         dict(tokens=pair["full_ids"], response=[at >= len(pair["prompt_ids"]) for at in range(len(pair["full_ids"]))])
         for pair in pairs[:4]
     ]
-    model = AutoModelForCausalLM.from_pretrained(directory, gguf_file=file, attn_implementation="eager").float().eval()
-    model = adapted(model, DEFAULT, 1.0)
+    model = AutoModelForCausalLM.from_pretrained(
+        directory, gguf_file=file, quantization_config=GgufConfig(dequantize=True), dtype=torch.float32,
+        attn_implementation="eager",
+    )
+    model = adapted(model.eval(), DEFAULT, 1.0)
     for name, value in factors(model):
         value.data = shaped(name, value.shape, next(size for factor, size in SPREADS.items() if factor in name))
     loss, _ = gradients(model, examples[:2], [], None)

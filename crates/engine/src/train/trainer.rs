@@ -119,7 +119,8 @@ pub struct Trainer {
 }
 
 impl Trainer {
-    /// A run from its beginning: `adapter` is trained beside `model` on `examples`, under `plan`.
+    /// A run from its beginning: `adapter` is trained beside `model` on `examples`, under `plan`. Examples without a response are
+    /// left out.
     ///
     /// # Errors
     /// Settings, a plan or examples that do not fit the model, and examples without a response.
@@ -145,7 +146,10 @@ impl Trainer {
         for (example, number) in examples.iter().zip(1..) {
             example.check(number, model.config())?;
         }
-        if examples.iter().all(|example| example.predicted() == 0) {
+        // An example without a response teaches nothing.
+        let teaching = examples.into_iter();
+        let examples: Vec<_> = teaching.filter(|own| own.predicted() > 0).collect();
+        if examples.is_empty() {
             return Err(TrainError::NothingToLearn);
         }
         let penalty = settings.penalty.take();
@@ -269,12 +273,9 @@ impl Trainer {
         let (epoch, within) = (self.done / an_epoch, (self.done % an_epoch) as usize);
         let order = order(self.examples.len(), self.settings.shuffle, epoch);
         let own = order.chunks(self.settings.examples_a_step).nth(within);
-        // An example without a response teaches nothing.
-        let teaching = own.unwrap_or_default().iter().copied();
-        let teaching = teaching.filter(|number| self.examples[*number].predicted() > 0);
         let mut waiting: Vec<Vec<usize>> = Vec::new();
         let (mut room, mut response_tokens) = (0, 0);
-        for number in teaching {
+        for &number in own.unwrap_or_default() {
             let example = &self.examples[number];
             response_tokens += example.predicted();
             match waiting.last_mut() {
@@ -424,6 +425,6 @@ impl Trainer {
     }
 
     fn fingerprint(&self) -> Fingerprint {
-        Fingerprint::of(&self.settings, &self.adapter, &self.examples)
+        Fingerprint::of(&self.settings, &self.changes, &self.adapter, &self.examples)
     }
 }

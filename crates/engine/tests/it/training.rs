@@ -6,13 +6,14 @@ use safetensors::tensor::{Dtype, TensorView};
 use serde::Deserialize;
 use std::ops::Range;
 use trimtab_checkpoint::family::Family;
-use trimtab_checkpoint::{ModelConfig, WeightFile};
+use trimtab_checkpoint::{FileSource, ModelConfig, WeightFile};
 use trimtab_engine::sampling::pcg;
 use trimtab_engine::train::{
     Adapter, AdapterConfig, BaseModel, Example, OptimiserSettings, Penalty, Settings, StepReport,
     Target, TrainError, Trainer, TrainingState, kernels,
 };
 use trimtab_engine::{Backend, Layer, LayerTable, Operation, Scope, SteeringPlan, Term, TokenId};
+use trimtab_testing::default_model;
 use trimtab_testing::files::golden_json;
 
 /// Of a gradient's tensor, relative to its length.
@@ -371,6 +372,45 @@ fn how_it_is_computed_does_not_matter() {
     }
 }
 
+/// States below the lowest adapter are the same in every epoch, under a plan, too.
+#[test]
+fn states_that_were_kept_are_those_computed_again() {
+    let case = Case::case("llama_part");
+    let model = random_model(&case.config, |_, _| ());
+    let push = GoldenTerm {
+        vector: "increments".into(),
+        layers: vec![0, 1, 2],
+        add: Some(0.5),
+        clamp: None,
+        scope: Scope::All,
+    };
+    let plan = SteeringPlan {
+        terms: vec![push.term(&model)],
+    };
+    let reports = |kept_bytes: usize, plan: &SteeringPlan| -> Vec<StepReport> {
+        let settings = Settings {
+            epochs: 4,
+            examples_a_step: 1,
+            shuffle: Some(3),
+            kept_bytes,
+            ..case.settings(&model)
+        };
+        let adapter = adapter(&model, &case.adapter, None);
+        let kernels = kernels(Backend::Cpu).unwrap();
+        let examples = examples(&case.examples);
+        let trainer = Trainer::new(model.clone(), kernels, adapter, examples, plan, settings);
+        let mut trainer = trainer.unwrap();
+        std::iter::from_fn(|| trainer.step().unwrap()).collect()
+    };
+    let computed = reports(0, &plan);
+    assert_eq!(computed.len(), 8);
+    // Room for the states of one example, and for all.
+    for kept_bytes in [40 * 4 * 12, 1 << 20] {
+        assert_eq!(reports(kept_bytes, &plan), computed);
+    }
+    assert_ne!(reports(0, &SteeringPlan::default()), computed);
+}
+
 /// The gradient along a random direction against the difference of two losses.
 #[test]
 fn the_loss_changes_as_the_gradient_says() {
@@ -609,4 +649,180 @@ fn numbers_beyond_all_bounds_stop_the_run() {
         }
     };
     assert!(matches!(stopped, TrainError::NotFinite { .. }), "{stopped}");
+}
+
+/// `tests/golden/training.py --gguf …`
+#[derive(Deserialize)]
+struct OfDefault {
+    adapter: Config,
+    examples: Vec<Text>,
+    loss: f64,
+    run: DefaultRun,
+}
+
+#[derive(Deserialize)]
+struct DefaultRun {
+    steps: u32,
+    examples_a_step: usize,
+    learning_rate: f32,
+    weight_decay: f32,
+    warmup_steps: u32,
+    clip: f32,
+    initial: f32,
+    losses: Vec<f64>,
+}
+
+impl OfDefault {
+    const FACTORS: [(&str, f32); 2] = [("lora_A", 0.05), ("lora_B", 0.02)];
+
+    fn open() -> (Self, Tensors, BaseModel) {
+        let path = default_model::directory().join("model.safetensors");
+        let source = FileSource::open(&path).unwrap();
+        let model = block_on(async {
+            let file = WeightFile::open(source).await.unwrap();
+            let config = default_model::config();
+            BaseModel::load(&config, &file, &mut |_| ()).await.unwrap()
+        });
+        let tensors = Tensors::open("training_default.safetensors");
+        (golden_json("training_default.json"), tensors, model)
+    }
+
+    fn adapter(&self, model: &BaseModel, [a, b]: [f32; 2]) -> Adapter {
+        let mut adapter = Adapter::empty(model, self.adapter.adapter()).unwrap();
+        let empty = adapter.clone();
+        for tensor in empty.named(empty.parameters()) {
+            let size = if tensor.name.contains("lora_A") { a } else { b };
+            let values = spread(&tensor.name, tensor.values.len(), size);
+            adapter.set(&tensor.name, tensor.shape, &values).unwrap();
+        }
+        adapter
+    }
+}
+
+/// Products of a matrix with a few random vectors on both sides, as the script's `glimpse`.
+fn glimpse(name: &str, [rows, cols]: [usize; 2], matrix: impl Fn(usize, usize) -> f64) -> Vec<f64> {
+    const COUNT: usize = 4;
+    let left = numbers(&format!("{name}.left"), COUNT * rows);
+    let right = numbers(&format!("{name}.right"), cols * COUNT);
+    let mut out = vec![0.0; COUNT * COUNT];
+    for row in 0..rows {
+        let mut of_row = [0.0; COUNT];
+        for col in 0..cols {
+            let x = matrix(row, col);
+            for (sum, right) in of_row.iter_mut().zip(&right[col * COUNT..]) {
+                *sum += x * f64::from(*right);
+            }
+        }
+        for (i, out) in out.chunks_mut(COUNT).enumerate() {
+            let left = f64::from(left[i * rows + row]);
+            out.iter_mut()
+                .zip(of_row)
+                .for_each(|(out, x)| *out += left * x);
+        }
+    }
+    out
+}
+
+/// Every factor's gradient on the default checkpoint, by its norm and by what random vectors see of it.
+#[test]
+fn gradients_of_the_default_checkpoint_are_those_of_pytorch() {
+    let (golden, tensors, model) = OfDefault::open();
+    let adapter = golden.adapter(&model, OfDefault::FACTORS.map(|(_, size)| size));
+    let settings = Settings {
+        epochs: 1,
+        examples_a_step: 2,
+        shuffle: None,
+        optimiser: OptimiserSettings {
+            clip: None,
+            ..OptimiserSettings::default()
+        },
+        ..Settings::default()
+    };
+    let own = examples(&golden.examples[..2]);
+    let plan = SteeringPlan::default();
+    let kernels = kernels(Backend::Cpu).unwrap();
+    let mut trainer = Trainer::new(model, kernels, adapter.clone(), own, &plan, settings).unwrap();
+    let report = trainer.step().unwrap().unwrap();
+    assert!(
+        (report.loss - golden.loss).abs() < 1e-4 * golden.loss,
+        "{report:?}"
+    );
+    let mut worst = (0.0, String::new());
+    for tensor in adapter.named(trainer.gradient()) {
+        let (_, length) = tensors.get(&format!("norm/{}", tensor.name));
+        let length = f64::from(length[0]);
+        let (_, want) = tensors.get(&format!("gradient/{}", tensor.name));
+        let cols = tensor.shape[1];
+        let got = glimpse(&tensor.name, tensor.shape, |row, col| {
+            f64::from(tensor.values[row * cols + col])
+        });
+        let off = got
+            .iter()
+            .zip(&want)
+            .map(|(got, want)| (got - f64::from(*want)) as f32);
+        let off = norm(off) / norm(want.iter().copied());
+        let off = off.max((norm(tensor.values.iter().copied()) - length).abs() / length);
+        if off > worst.0 || off.is_nan() {
+            worst = (off, tensor.name);
+        }
+    }
+    println!(
+        "loss {:.6}, not {:.6}; gradients off by {:.1e} ({})",
+        report.loss, golden.loss, worst.0, worst.1
+    );
+    assert!(worst.0 <= TOLERANCE, "{worst:?}");
+}
+
+/// About 10,000 trained tokens.
+#[test]
+#[ignore = "minutes: cargo xtask test --full native"]
+fn fifty_steps_of_the_default_checkpoint_go_as_peft_goes() {
+    let (golden, tensors, model) = OfDefault::open();
+    let run = &golden.run;
+    let adapter = golden.adapter(&model, [run.initial, 0.0]);
+    let settings = Settings {
+        epochs: run.steps * run.examples_a_step as u32 / golden.examples.len() as u32,
+        examples_a_step: run.examples_a_step,
+        shuffle: None,
+        optimiser: OptimiserSettings {
+            learning_rate: run.learning_rate,
+            weight_decay: run.weight_decay,
+            warmup_steps: run.warmup_steps,
+            clip: Some(run.clip),
+            ..OptimiserSettings::default()
+        },
+        ..Settings::default()
+    };
+    let own = examples(&golden.examples);
+    let plan = SteeringPlan::default();
+    let kernels = kernels(Backend::Cpu).unwrap();
+    let mut trainer = Trainer::new(model, kernels, adapter, own, &plan, settings).unwrap();
+    let mut worst = 0.0_f64;
+    for want in &run.losses {
+        let report = trainer.step().unwrap().unwrap();
+        worst = worst.max((report.loss - want).abs() / want);
+    }
+    assert_eq!(trainer.step().unwrap(), None);
+    let (learnt, rank) = (trainer.adapter(), golden.adapter.rank);
+    let (mut both, mut own, mut other) = (0.0, 0.0, 0.0);
+    for module in learnt.modules() {
+        let name = format!("base_model.model.{}.lora_A.weight", module.name);
+        let (_, want) = tensors.get(&format!("learnt/{name}"));
+        let (a, b) = (learnt.a(module), learnt.b(module));
+        let got = glimpse(&name, [module.outputs, module.inputs], |row, col| {
+            let terms = b[row * rank..][..rank]
+                .iter()
+                .zip(a[col..].iter().step_by(module.inputs));
+            terms.map(|(b, a)| f64::from(*b) * f64::from(*a)).sum()
+        });
+        for (got, want) in got.iter().zip(want.iter().map(|want| f64::from(*want))) {
+            both += got * want;
+            own += got * got;
+            other += want * want;
+        }
+    }
+    let cosine = both / (own * other).sqrt();
+    println!("losses off by {worst:.1e}, 1 − cosine {:.1e}", 1.0 - cosine);
+    assert!(worst < 5e-3, "a loss is off by {worst}");
+    assert!(cosine > 0.999, "{cosine}");
 }
