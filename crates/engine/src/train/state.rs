@@ -5,7 +5,7 @@ use super::changes::Changes;
 use super::error::TrainError;
 use super::example::Example;
 use super::optimiser::Moments;
-use super::trainer::Settings;
+use super::settings::Settings;
 use std::hash::Hasher;
 
 /// The first bytes of a written state; the last two are its version.
