@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import save_file
-from transformers import AutoConfig, AutoModelForCausalLM, get_linear_schedule_with_warmup
+from transformers import AutoConfig, AutoModelForCausalLM, GgufConfig, get_linear_schedule_with_warmup
 
 HERE = Path(__file__).parent
 VOCABULARY = 50
@@ -79,6 +79,10 @@ PLANS = {
         dict(vector="third", layers=[1], clamp=[-0.2, 0.1], scope="prompt"),
     ]),
     "penalty": dict(plan=[dict(vector="first", layers=[1], add=0.3)], penalty=dict(vector="second", layer=2, weight=0.7)),
+    "places": dict(plan=[
+        dict(vector="first", layers=[2], clamp=[0.0, 0.0], place="heads"), dict(vector="second", layers=[1], add=0.3, place="heads"),
+        dict(vector="third", layers=[1, 2], clamp=[-0.1, 0.2], place="after_attention"),
+    ]),
     "part": dict(adapter=PLAIN | dict(rank=3, rank_stabilised=True, targets=["query", "value", "down"], blocks=[1, 2])),
 }
 
@@ -145,8 +149,8 @@ def factors(model):
     return [(name.replace(".default", ""), value) for name, value in model.named_parameters() if "lora_" in name]
 
 
-def vectors_of(name, model):
-    shape = (len(blocks_of(model.get_base_model())) + 1, model.config.hidden_size)
+def vectors_of(name, model, width):
+    shape = (len(blocks_of(model.get_base_model())) + 1, width)
     vectors = shaped(f"vector.{'first' if name == 'increments' else name}", shape)
     if name == "increments":
         vectors = torch.cat([vectors[:1], vectors[1:] - vectors[:-1]])
@@ -168,20 +172,29 @@ class Plan:
 
         def enter(_module, arguments, keywords):
             if arguments:
-                return (self.touch(0, arguments[0]), *arguments[1:]), keywords
-            return arguments, keywords | {"hidden_states": self.touch(0, keywords["hidden_states"])}
+                return (self.touch("residual", 0, arguments[0]), *arguments[1:]), keywords
+            return arguments, keywords | {"hidden_states": self.touch("residual", 0, keywords["hidden_states"])}
 
         def leave(layer):
             def hook(_module, _arguments, output):
                 if isinstance(output, tuple):
-                    return (self.touch(layer, output[0]), *output[1:])
-                return self.touch(layer, output)
+                    return (self.touch("residual", layer, output[0]), *output[1:])
+                return self.touch("residual", layer, output)
 
             return hook
+
+        def before(layer):
+            return lambda _module, arguments: (self.touch("heads", layer, arguments[0]),)
+
+        def behind(layer):
+            return lambda _module, _arguments, output: self.touch("after_attention", layer, output)
 
         self.hooks.append(blocks[0].register_forward_pre_hook(enter, with_kwargs=True))
         for index, block in enumerate(blocks):
             self.hooks.append(block.register_forward_hook(leave(index + 1)))
+            output = block.attn.c_proj if hasattr(block, "attn") else block.self_attn.o_proj
+            self.hooks.append(output.register_forward_pre_hook(before(index + 1)))
+            self.hooks.append(output.register_forward_hook(behind(index + 1)))
         return self
 
     def __exit__(self, *_):
@@ -192,24 +205,25 @@ class Plan:
         everywhere = torch.ones_like(self.response_rows)
         return {"all": everywhere, "response": self.response_rows, "prompt": ~self.response_rows}[term.get("scope", "all")]
 
-    def touch(self, layer, x):
+    def touch(self, place, layer, x):
         h = x[0]
-        here = [term for term in self.plan if layer in term["layers"]]
+        here = [term for term in self.plan if layer in term["layers"] and term.get("place", "residual") == place]
         for term in here:
             if "add" in term:
-                vector = vectors_of(term["vector"], self.model)[layer]
+                vector = vectors_of(term["vector"], self.model, h.shape[1])[layer]
                 h = h + self.rows(term)[:, None] * term["add"] * vector
         shift = torch.zeros_like(h)
         for term in here:
             if "clamp" in term:
-                unit = vectors_of(term["vector"], self.model)[layer]
+                unit = vectors_of(term["vector"], self.model, h.shape[1])[layer]
                 unit = unit / unit.norm()
                 component = h @ unit
                 rows = self.rows(term).clone()
                 rows[0] = False
                 shift = shift + (rows * (component.clamp(*term["clamp"]) - component))[:, None] * unit
         h = h + shift
-        self.residual[layer] = h
+        if place == "residual":
+            self.residual[layer] = h
         return h[None]
 
 
@@ -224,7 +238,7 @@ def loss_of(model, example, plan, penalty):
     loss = torch.nn.functional.cross_entropy(logits[:-1][response[1:]], targets, reduction="sum")
     extra = torch.zeros(())
     if penalty:
-        unit = vectors_of(penalty["vector"], model)[penalty["layer"]]
+        unit = vectors_of(penalty["vector"], model, model.config.hidden_size)[penalty["layer"]]
         unit = unit / unit.norm()
         own = acting.residual[penalty["layer"]] @ unit
         with torch.no_grad(), model.disable_adapter(), Plan(model, example, plan) as base:
@@ -318,8 +332,11 @@ def default(gguf):
         dict(tokens=pair["full_ids"], response=[at >= len(pair["prompt_ids"]) for at in range(len(pair["full_ids"]))])
         for pair in pairs[:4]
     ]
-    model = AutoModelForCausalLM.from_pretrained(directory, gguf_file=file, attn_implementation="eager").float().eval()
-    model = adapted(model, DEFAULT, 1.0)
+    model = AutoModelForCausalLM.from_pretrained(
+        directory, gguf_file=file, quantization_config=GgufConfig(dequantize=True), dtype=torch.float32,
+        attn_implementation="eager",
+    )
+    model = adapted(model.eval(), DEFAULT, 1.0)
     for name, value in factors(model):
         value.data = shaped(name, value.shape, next(size for factor, size in SPREADS.items() if factor in name))
     loss, _ = gradients(model, examples[:2], [], None)

@@ -107,6 +107,14 @@ fn rotations() {
     });
 }
 
+fn of<'a>(queries: &'a [f32], keys: &'a [f32], values: &'a [f32]) -> AttentionValues<'a> {
+    AttentionValues {
+        queries,
+        keys,
+        values,
+    }
+}
+
 #[test]
 fn attention() {
     for window in [None, Some(3)] {
@@ -118,11 +126,6 @@ fn attention() {
             by: Attention { scale: 0.6, window },
         };
         let (queries, keys, values) = (numbers(1, 9 * 24), numbers(2, 9 * 12), numbers(3, 9 * 12));
-        let of = |queries, keys, values| AttentionValues {
-            queries,
-            keys,
-            values,
-        };
         let c = numbers(4, 9 * 24);
         let all = of(&queries, &keys, &values);
         let (heads, log_sums) = KERNELS.attend(&all, &shape);

@@ -48,6 +48,32 @@ impl Changes {
         (!change.is_empty()).then_some(change)
     }
 
+    /// Calls `write` with all that the plan does, the same bytes in every build.
+    pub fn describe(&self, write: &mut impl FnMut(&[u8])) {
+        let numbers = |write: &mut dyn FnMut(&[u8]), numbers: &[f32]| {
+            write(&(numbers.len() as u64).to_le_bytes());
+            numbers
+                .iter()
+                .for_each(|number| write(&number.to_le_bytes()));
+        };
+        for composed in [&self.prompt, &self.response] {
+            let Some(composed) = composed else {
+                write(&[0]);
+                continue;
+            };
+            for site in composed.in_blocks.keys() {
+                write(format!("{site:?}").as_bytes());
+            }
+            for change in composed.layers.iter().chain(composed.in_blocks.values()) {
+                numbers(write, &change.add);
+                for clamp in &change.clamps {
+                    numbers(write, &clamp.direction);
+                    numbers(write, &[clamp.low, clamp.high]);
+                }
+            }
+        }
+    }
+
     pub fn act_at(&self, site: Site) -> bool {
         [TokenRole::Prompt, TokenRole::Response]
             .into_iter()

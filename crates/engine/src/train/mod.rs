@@ -1,7 +1,7 @@
 //! Training of low-rank adapters beside a frozen model, whose weights stay as they are stored.
 //!
 //! The family's list of operations ([`crate::op`]) is walked forwards and then backwards ([`mod@kernels`] has both directions of each
-//! operation, in a readable and in a fast form); nothing here knows a family. Read [`adapter`] (what is trained), `walk` (the two
+//! operation, in a readable and in a fast form); nothing here knows a family. Read [`adapter`] (what is trained), `walk` and `backward` (the two
 //! directions), `pass` (a micro-batch: what is kept and what is computed again), `loss` (the head in pieces), [`trainer`] (steps) and
 //! [`optimiser`] in this order.
 //!
@@ -21,6 +21,7 @@
 //! ```
 
 pub mod adapter;
+mod backward;
 mod changes;
 mod error;
 mod example;
@@ -30,6 +31,7 @@ mod model;
 pub mod optimiser;
 mod order;
 mod pass;
+mod settings;
 mod state;
 pub mod trainer;
 mod walk;
@@ -40,8 +42,9 @@ pub use error::TrainError;
 pub use example::Example;
 pub use model::BaseModel;
 pub use optimiser::OptimiserSettings;
+pub use settings::Settings;
 pub use state::TrainingState;
-pub use trainer::{Progress, Settings, StepReport, Trainer};
+pub use trainer::{Progress, StepReport, Trainer};
 
 use crate::cpu::train::CpuTraining;
 use crate::error::EngineError;

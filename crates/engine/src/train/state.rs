@@ -1,10 +1,11 @@
 //! A run as it stands between two steps, in bytes.
 
 use super::adapter::Adapter;
+use super::changes::Changes;
 use super::error::TrainError;
 use super::example::Example;
 use super::optimiser::Moments;
-use super::trainer::Settings;
+use super::settings::Settings;
 use std::hash::Hasher;
 
 /// The first bytes of a written state; the last two are its version.
@@ -12,11 +13,11 @@ const MAGIC: [u8; 8] = *b"ttrain01";
 /// Bytes before the numbers: magic, fingerprint, step, and how many parameters there are.
 const HEADER: usize = 28;
 
-/// Tells runs apart: examples, settings and the adapter's shape.
+/// Tells runs apart: examples, settings, plan and the adapter's shape. The same in every build.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fingerprint(u64);
 
-/// FNV-1a, which is the same in every build.
+/// FNV-1a.
 struct Fnv(u64);
 
 impl Hasher for Fnv {
@@ -32,7 +33,12 @@ impl Hasher for Fnv {
 }
 
 impl Fingerprint {
-    pub(super) fn of(settings: &Settings, adapter: &Adapter, examples: &[Example]) -> Self {
+    pub(super) fn of(
+        settings: &Settings,
+        changes: &Changes,
+        adapter: &Adapter,
+        examples: &[Example],
+    ) -> Self {
         let mut hasher = Fnv(0xcbf2_9ce4_8422_2325);
         // What decides how fast a run is and not what it learns is left out.
         let Settings {
@@ -48,6 +54,7 @@ impl Fingerprint {
             adapter.config()
         );
         hasher.write(words.as_bytes());
+        changes.describe(&mut |bytes| hasher.write(bytes));
         for module in adapter.modules() {
             hasher.write(module.name.as_bytes());
         }

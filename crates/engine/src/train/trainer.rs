@@ -2,55 +2,20 @@
 //! [`Trainer::advance`] and is free to yield, pause or stop between two calls.
 
 use super::adapter::Adapter;
-use super::changes::{Changes, Penalty};
+use super::changes::Changes;
 use super::error::TrainError;
 use super::example::{Example, Rows};
 use super::kernels::TrainingKernels;
 use super::model::BaseModel;
-use super::optimiser::{Moments, OptimiserSettings, clip};
+use super::optimiser::{Moments, clip};
 use super::order::order;
 use super::pass::{Pass, Shared};
+use super::settings::Settings;
 use super::state::{Fingerprint, TrainingState};
 use super::walk::{Tensors, Walk};
 use crate::op::Value;
 use crate::steering::SteeringPlan;
 use std::collections::HashMap;
-
-/// How to train.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Settings {
-    pub epochs: u32,
-    /// Examples of one step of the optimiser; the last step of an epoch may have fewer.
-    pub examples_a_step: usize,
-    /// A micro-batch is packed with as many examples of its step as stay within so many tokens, and with one at least. Memory
-    /// grows with it, and so does the speed, a little.
-    pub micro_batch_tokens: usize,
-    /// Orders the examples of each epoch; `None` leaves them as they are given.
-    pub shuffle: Option<u32>,
-    pub optimiser: OptimiserSettings,
-    pub penalty: Option<Penalty>,
-    /// Bytes of intermediate results that a micro-batch may keep from the way there for the way back, so that fewer are computed
-    /// twice.
-    pub notes_bytes: usize,
-    /// Bytes of states below the lowest adapter that may be kept over epochs, so that they are not computed again.
-    pub kept_bytes: usize,
-}
-
-impl Default for Settings {
-    /// About what made a trait arrive in a 135M model within 40 steps.
-    fn default() -> Self {
-        Self {
-            epochs: 4,
-            examples_a_step: 6,
-            micro_batch_tokens: 512,
-            shuffle: Some(0),
-            optimiser: OptimiserSettings::default(),
-            penalty: None,
-            notes_bytes: 64 << 20,
-            kept_bytes: 64 << 20,
-        }
-    }
-}
 
 /// What a step did.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -119,7 +84,8 @@ pub struct Trainer {
 }
 
 impl Trainer {
-    /// A run from its beginning: `adapter` is trained beside `model` on `examples`, under `plan`.
+    /// A run from its beginning: `adapter` is trained beside `model` on `examples`, under `plan`. Examples without a response are
+    /// left out.
     ///
     /// # Errors
     /// Settings, a plan or examples that do not fit the model, and examples without a response.
@@ -145,7 +111,10 @@ impl Trainer {
         for (example, number) in examples.iter().zip(1..) {
             example.check(number, model.config())?;
         }
-        if examples.iter().all(|example| example.predicted() == 0) {
+        // An example without a response teaches nothing.
+        let teaching = examples.into_iter();
+        let examples: Vec<_> = teaching.filter(|own| own.predicted() > 0).collect();
+        if examples.is_empty() {
             return Err(TrainError::NothingToLearn);
         }
         let penalty = settings.penalty.take();
@@ -273,12 +242,9 @@ impl Trainer {
         let (epoch, within) = (self.done / an_epoch, (self.done % an_epoch) as usize);
         let order = order(self.examples.len(), self.settings.shuffle, epoch);
         let own = order.chunks(self.settings.examples_a_step).nth(within);
-        // An example without a response teaches nothing.
-        let teaching = own.unwrap_or_default().iter().copied();
-        let teaching = teaching.filter(|number| self.examples[*number].predicted() > 0);
         let mut waiting: Vec<Vec<usize>> = Vec::new();
         let (mut room, mut response_tokens) = (0, 0);
-        for number in teaching {
+        for &number in own.unwrap_or_default() {
             let example = &self.examples[number];
             response_tokens += example.predicted();
             match waiting.last_mut() {
@@ -428,6 +394,6 @@ impl Trainer {
     }
 
     fn fingerprint(&self) -> Fingerprint {
-        Fingerprint::of(&self.settings, &self.adapter, &self.examples)
+        Fingerprint::of(&self.settings, &self.changes, &self.adapter, &self.examples)
     }
 }
