@@ -1,7 +1,7 @@
 /** A model without a chat template (a tiny GPT-2): it continues a text as transformers does, traits are refused with the reason, and the page says so. */
 import { copyFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { basename, join } from "node:path";
+import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { address, complaints, expect, test } from "./browser.ts";
 import { ask, text } from "./conversation.ts";
@@ -58,7 +58,7 @@ test("a model without a chat template continues what is written, and no trait is
   await expect(dialog).toContainText("2 layers of width 64");
   await dialog.getByRole("radio", { name: /as it is/ }).check();
   await dialog.getByRole("button", { name: "Open it" }).click();
-  await expect(page.getByRole("button", { name: new RegExp(`Model ${basename(folder)}`) })).toBeVisible({ timeout: 120_000 });
+  await expect(page.getByRole("button", { name: /^Model ./ })).toBeVisible({ timeout: 120_000 });
   const notice = page.getByText("This model has no chat template: it continues what you write and does not answer it");
   await expect(notice).toBeVisible();
 

@@ -47,23 +47,37 @@ pub struct MemoryThere {
     pub largest_buffer: Option<u64>,
 }
 
-/// Why a model has no room.
+/// Why a model has no room, and what to do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Shortage {
-    #[error(
-        "the model takes {needed} with the shortest conversation, and there are {there}; choose one with fewer bits a number, or a smaller one",
-        needed = Bytes(*.needed), there = Bytes(*.there)
-    )]
+    #[error("{}; choose one with fewer bits a number, or a smaller one", self.reason())]
     Total { needed: u64, there: u64 },
     #[error(
-        "{name} takes {needed} in one piece, and this graphics device takes {most}; choose the processor (CPU), or a form of the model with fewer bits a number",
-        needed = Bytes(*.needed), most = Bytes(*.most)
+        "{}; choose the processor (CPU), or a form of the model with fewer bits a number",
+        self.reason()
     )]
     Matrix {
         name: String,
         needed: u64,
         most: u64,
     },
+}
+
+impl Shortage {
+    pub fn reason(&self) -> String {
+        match self {
+            Self::Total { needed, there } => {
+                let (needed, there) = (Bytes(*needed), Bytes(*there));
+                format!(
+                    "the model takes {needed} with the shortest conversation, and there are {there}"
+                )
+            }
+            Self::Matrix { name, needed, most } => {
+                let (needed, most) = (Bytes(*needed), Bytes(*most));
+                format!("{name} takes {needed} in one piece, and this graphics device takes {most}")
+            }
+        }
+    }
 }
 
 /// A number of bytes as a person reads it: 1.6 GB, 386 MB.
@@ -253,14 +267,16 @@ impl Room {
             (None, Some(gpu), Some(None)) => {
                 if let Some(shortage) = &cpu_lacks {
                     sentences.push(format!(
-                        "Only the graphics device has room for it: on the processor, {shortage}."
+                        "Only the graphics device has room for it: on the processor, {}.",
+                        shortage.reason()
                     ));
                 }
                 (gpu, on_gpu, None)
             }
             (None, Some(_), Some(Some(shortage))) if cpu_lacks.is_none() => {
                 sentences.push(format!(
-                    "It will run on the processor, more slowly: {shortage}."
+                    "It will run on the processor, more slowly: {}.",
+                    shortage.reason()
                 ));
                 (machine.cpu, on_cpu, None)
             }
@@ -490,6 +506,7 @@ pub(crate) mod tests {
             fits && sentence.starts_with("It will run on the processor, more slowly: "),
             "{sentence}"
         );
+        assert!(!sentence.contains("choose"), "{sentence}");
         let gpu = Wanted {
             backend: Some(Backend::Gpu),
             ..AUTO

@@ -37,6 +37,12 @@ struct Checkpoint {
     sha256: String,
 }
 
+/// Of all checkpoints.
+pub fn ids(root: &Path) -> Result<Vec<String>> {
+    let list: List = read_json(&root.join("models/checkpoints.json"))?;
+    Ok(list.checkpoints.into_iter().map(|one| one.id).collect())
+}
+
 /// Gets a checkpoint's GGUF file to `target/models/ID.gguf`, and converts it to `models/ID`.
 pub fn get(root: &Path, id: &str, programs: Programs) -> Result<()> {
     let list: List = read_json(&root.join("models/checkpoints.json"))?;

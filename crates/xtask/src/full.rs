@@ -46,13 +46,13 @@ pub fn test(root: &Path, part: Part) -> Result<()> {
         format!("{part:?}").to_lowercase(),
         if outcome.is_ok() { "passed" } else { "FAILED" }.to_owned(),
         OffsetDateTime::now_utc().date().to_string(),
-        commit(root)?,
+        commit(root, RESULTS)?,
         format!("{:.0}", start.elapsed().as_secs_f64() / 60.0),
         said,
     ];
     let path = root.join(RESULTS);
     let before = fs::read_to_string(&path).unwrap_or_default();
-    fs::write(&path, with_row(&before, &row))
+    fs::write(&path, with_row(HEAD, &before, &row))
         .with_context(|| format!("{} cannot be written", path.display()))?;
     println!("{RESULTS} has the result; commit it");
     outcome
@@ -111,12 +111,12 @@ fn published_page(root: &Path, report: &mut Report) -> Result<()> {
     })
 }
 
-/// The commit that was tested, and whether anything was changed since.
-fn commit(root: &Path) -> Result<String> {
+/// The commit that was tested, and whether anything but `results` was changed since.
+pub fn commit(root: &Path, results: &str) -> Result<String> {
     let git = |arguments: &[&str]| process::answer(process::command("git", root).args(arguments));
     let commit = git(&["rev-parse", "--short=10", "HEAD"]).context("git names no commit here")?;
     let status = git(&["status", "--porcelain", "--untracked-files=no"]).unwrap_or_default();
-    let changed = status.lines().any(|line| !line.ends_with(RESULTS));
+    let changed = status.lines().any(|line| !line.ends_with(results));
     Ok(if changed {
         format!("{commit}, with changes")
     } else {
@@ -129,8 +129,8 @@ const HEAD: &str = "# The long tests\n\n\
     | part | result | date | commit | minutes | what was run |\n\
     | --- | --- | --- | --- | --- | --- |\n";
 
-/// The file with this row in place of the one before that begins with the same cell.
-fn with_row(before: &str, row: &[String]) -> String {
+/// The file that begins with `head`, with this row in place of the one before that begins with the same cell.
+pub fn with_row(head: &str, before: &str, row: &[String]) -> String {
     // A table's cell is one line.
     let cell = |cell: &String| cell.split_whitespace().collect::<Vec<_>>().join(" ");
     let cells: Vec<String> = row
@@ -139,14 +139,14 @@ fn with_row(before: &str, row: &[String]) -> String {
         .collect();
     let new = format!("| {} |", cells.join(" | "));
     let begins = format!("| {} |", cells[0]);
-    let rows = before.lines().skip(HEAD.lines().count());
+    let rows = before.lines().skip(head.lines().count());
     let mut rows: Vec<String> = rows
         .filter(|line| line.starts_with('|') && !line.starts_with(&begins))
         .map(str::to_owned)
         .collect();
     rows.push(new);
     rows.sort();
-    format!("{HEAD}{}\n", rows.join("\n"))
+    format!("{head}{}\n", rows.join("\n"))
 }
 
 #[cfg(test)]
@@ -160,9 +160,9 @@ mod tests {
 
     #[test]
     fn a_part_has_one_row_the_last() {
-        let once = with_row("", &row("native", "FAILED"));
-        let twice = with_row(&once, &row("browser", "passed"));
-        let again = with_row(&twice, &row("native", "passed"));
+        let once = with_row(HEAD, "", &row("native", "FAILED"));
+        let twice = with_row(HEAD, &once, &row("browser", "passed"));
+        let again = with_row(HEAD, &twice, &row("native", "passed"));
         assert!(!again.contains("FAILED"));
         assert_eq!(again.lines().count(), HEAD.lines().count() + 2);
         assert!(again.starts_with(HEAD));

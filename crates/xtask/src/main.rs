@@ -20,6 +20,7 @@ mod page;
 mod planted;
 mod process;
 mod program;
+mod real_models;
 mod record;
 mod report;
 mod rust_tests;
@@ -79,6 +80,9 @@ enum Task {
         /// Instead, one part of what takes long, before a release.
         #[arg(long, value_name = "PART")]
         full: Option<full::Part>,
+        /// Instead, the real checkpoints of models/checkpoints.json (all, or those named) beside transformers. Downloads up to 1.9 GB.
+        #[arg(long, value_name = "NAME", num_args = 0.., conflicts_with = "full")]
+        models: Option<Vec<String>>,
     },
     /// Format, clippy, the TypeScript compiler and linter; no test.
     Lint,
@@ -162,8 +166,14 @@ fn run(task: Task) -> Result<()> {
                 _ => bundle::Form::OneFile,
             },
         ),
-        Task::Test { full: None } => checks::test(&root),
-        Task::Test { full: Some(part) } => full::test(&root, part),
+        Task::Test {
+            models: Some(names),
+            ..
+        } => real_models::test(&root, &names),
+        Task::Test { full: None, .. } => checks::test(&root),
+        Task::Test {
+            full: Some(part), ..
+        } => full::test(&root, part),
         Task::Lint => checks::lint(&root),
         Task::Model { name: None } => model::ensure_model(&root, Programs::Fresh),
         Task::Model { name: Some(name) } => checkpoints::get(&root, &name, Programs::Fresh),

@@ -53,14 +53,15 @@ impl OutputTensor {
     pub fn bytes(&self) -> u64 {
         self.parts()
             .iter()
-            .map(|(_, dtype, shape)| part_bytes(*dtype, shape) as u64)
+            .map(|(_, dtype, shape)| part_bytes(*dtype, shape))
             .sum()
     }
 }
 
-fn part_bytes(dtype: Dtype, shape: &[usize]) -> usize {
-    // Divided first: 32-bit addresses do not count the bits of a large tensor.
-    shape.iter().product::<usize>() * (dtype.bitsize() / 8)
+/// Also of tensors that are longer than addresses of 32 bits reach.
+fn part_bytes(dtype: Dtype, shape: &[usize]) -> u64 {
+    let numbers: u64 = shape.iter().map(|&size| size as u64).product();
+    numbers * dtype.bitsize() as u64 / 8
 }
 
 /// A weight file that is still to be written: its header, and its tensors in the order in which they lie in it.
@@ -88,7 +89,12 @@ impl WeightPlan {
         let mut end = 0;
         for (name, dtype, shape) in tensors.iter().flat_map(OutputTensor::parts) {
             let begin = end;
-            end += part_bytes(dtype, &shape);
+            let bytes = begin as u64 + part_bytes(dtype, &shape);
+            end = usize::try_from(bytes).map_err(|_| {
+                ConvertError::Output(
+                    "in this form its weights are longer than this program's addresses reach, 4.3 GB in a browser; convert it with `trimtab convert --quant q4` and open the folder".into(),
+                )
+            })?;
             infos.push((
                 name,
                 TensorInfo {
