@@ -49,7 +49,7 @@ fn a_screen_goes_on_where_it_stopped_and_shards_are_parts_of_the_whole() {
         "6",
         "--json",
     ];
-    let screen = |out: &str, more: &[&str]| printed(&[&usual, &["--out", out], more].concat());
+    let screen = |out: &str, more: &[&str]| printed(&[&usual[..], &["--out", out], more].concat());
     let split = ["--above", "0", "--flagged", &flagged, "--rest", &rest];
     let summary = screen(&whole, &split);
     assert_eq!(

@@ -21,6 +21,9 @@ type Attend = unsafe fn(&KeyValueCache, (usize, usize), Attention, &Row, &[f32],
 type AttendWholeBackward =
     unsafe fn(&mut Part, &AttentionValues<'_>, &AttentionShape<'_>, (&[f32], &[f32]), &[f32]);
 
+/// [`TrainingKernels::project_backward`](crate::train::kernels::TrainingKernels::project_backward) for a range of columns.
+type ProjectBackward = unsafe fn(&[(&WeightRows, &[f32])], Range<usize>, &mut [f32]);
+
 /// One instruction set's loops. A value exists only where the processor has the instructions, which is what
 /// makes calling the functions sound.
 #[derive(Clone, Copy, Debug)]
@@ -34,7 +37,7 @@ pub struct Kernels {
     transpose: unsafe fn(&[f32], usize, usize, &mut [f32], bool),
     dot: unsafe fn(&[f32], &[f32]) -> f32,
     sum_of_exponentials: unsafe fn(&[f32], f32) -> f64,
-    project_backward: unsafe fn(&[(&WeightRows, &[f32])], Range<usize>, &mut [f32]),
+    project_backward: ProjectBackward,
     add_product: unsafe fn(Strided<'_>, &[f32], usize, &mut [f32]),
     product_with_transposed: unsafe fn(&[f32], &[f32], usize, &mut [f32]),
     attend_whole: unsafe fn(&mut Part, &AttentionValues<'_>, &AttentionShape<'_>),
