@@ -14,6 +14,7 @@ use trimtab_persona::contrast_record::MAX_RECORD_BYTES;
 use trimtab_persona::controls::ControlReport;
 use trimtab_persona::vector_file::MAX_FILE_BYTES;
 use trimtab_persona::verdict::{Finding, Verdict, WitnessKind};
+use trimtab_studio::session::Session;
 use trimtab_studio::studies::{ControlRequest, OtherVector, StandIn};
 
 #[derive(Debug, Args)]
@@ -35,15 +36,16 @@ pub struct Arguments {
     /// Another trait's vector, as often as wished [default: all ready-made ones of other names]
     #[arg(long, value_name = "NAME")]
     other: Vec<String>,
-    /// Judge a meaningless direction in the vector's place: the verdict has to deny it. Of shuffled labels, by seed
-    #[arg(long, value_name = "SEED", group = "stand_in")]
-    shuffled: Option<u32>,
+    /// Judge a meaningless direction in the vector's place, as often as wished: the verdict has to deny each. Of shuffled
+    /// labels, by seed
+    #[arg(long, value_name = "SEED", conflicts_with_all = ["store", "report"])]
+    shuffled: Vec<u32>,
     /// The same of an isotropic direction, by seed
-    #[arg(long, value_name = "SEED", group = "stand_in")]
-    random: Option<u32>,
+    #[arg(long, value_name = "SEED", conflicts_with_all = ["store", "report"])]
+    random: Vec<u32>,
     /// The same of another trait's vector
-    #[arg(long, value_name = "NAME", group = "stand_in")]
-    instead: Option<String>,
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["store", "report"])]
+    instead: Vec<String>,
     /// Which tokens are pushed; response: from the last prompt token on, so that prompts are read once
     #[arg(long, default_value = "response", value_parser = named::<Scope>(&["all", "response"]))]
     scope: Scope,
@@ -64,7 +66,6 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let others = others
         .map(|name| other_vector(name))
         .collect::<Result<_>>()?;
-    let shuffled = arguments.shuffled.map(StandIn::Shuffled);
     let conversations = arguments
         .conversations
         .as_deref()
@@ -82,11 +83,13 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         dose: arguments.dose,
         others: Some(others),
         conversations,
-        stand_in: shuffled
-            .or(arguments.random.map(StandIn::Random))
-            .or(arguments.instead.clone().map(StandIn::Other)),
+        stand_in: None,
         study: study.settings(tensor, Some(arguments.scope))?,
     };
+    let stand_ins = arguments.stand_ins();
+    if !stand_ins.is_empty() {
+        return judge_instead(study, &mut session, &request, stand_ins);
+    }
     let controlled = study.wait(session.controls(request, &mut study.watch()))?;
     if arguments.store && controlled.recommended.is_some() {
         write(&path, &controlled.vector)?;
@@ -98,6 +101,43 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         print(&controlled.report, study.texts);
     }
     Ok(())
+}
+
+impl Arguments {
+    /// What is judged in the vector's place: shuffled labels, isotropic directions, other traits' vectors.
+    fn stand_ins(&self) -> Vec<StandIn> {
+        let shuffled = self.shuffled.iter().copied().map(StandIn::Shuffled);
+        let random = self.random.iter().copied().map(StandIn::Random);
+        let other = self.instead.iter().cloned().map(StandIn::Other);
+        shuffled.chain(random).chain(other).collect()
+    }
+}
+
+/// Judges one after the other; each goes on from the answers to controls that the ones before it kept. As JSON: a list.
+fn judge_instead(
+    study: &StudyArguments,
+    session: &mut Session,
+    request: &ControlRequest,
+    stand_ins: Vec<StandIn>,
+) -> Result<()> {
+    let mut reports = Vec::new();
+    for stand_in in stand_ins {
+        let (subject, ..) = study.subject()?;
+        let request = ControlRequest {
+            subject,
+            stand_in: Some(stand_in),
+            ..request.clone()
+        };
+        let found = study.wait(session.controls(request, &mut study.watch()))?;
+        if !study.json {
+            print(&found.report, study.texts);
+        }
+        reports.push(found.report);
+    }
+    match study.json {
+        true => print_json(&reports),
+        false => Ok(()),
+    }
 }
 
 fn contrast_file(arguments: &Arguments, vector: &Path) -> Option<PathBuf> {

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -29,6 +29,10 @@ const TEST: u32 = 2;
 const RIVALS: [&str; 4] = ["cheerful", "formal", "poetic", "villainous"];
 /// Deviations of unsteered answers by which a planted direction has to move its count.
 const MOVED: f64 = 2.0;
+/// Deviations that its count has to move by in the sweep, at any dose that leaves the text whole, before it is judged.
+const HARDLY_MOVED: f64 = 1.0;
+/// Share of broken answers up to which a text is whole.
+const MAX_BROKEN: f64 = 0.25;
 const RESULTS: &str = "tests/bench/VERDICT.md";
 /// Everything that was found, by the vector's label: a run on another machine goes on from it.
 const FOUND: &str = "tests/bench/verdict.json";
@@ -224,10 +228,7 @@ fn nulls(root: &Path, name: &str, ledger: &mut Ledger) -> Result<()> {
     let stand_ins = [("shuffled", SHUFFLED), ("random", RANDOM)];
     let seeded = stand_ins.into_iter().flat_map(|(kind, many)| {
         let seeds = (FIRST_SEED..FIRST_SEED + many).map(|seed| seed.to_string());
-        seeds.map(move |seed| {
-            let extra = vec![format!("--{kind}"), seed.clone()];
-            (format!("{kind} {seed}"), extra)
-        })
+        seeds.map(move |seed| (format!("{kind} {seed}"), [format!("--{kind}"), seed]))
     });
     let unrelated = own.rows.iter().filter(|row| {
         let near = |cosine: f64| cosine.abs() >= UNRELATED_COSINE;
@@ -235,25 +236,38 @@ fn nulls(root: &Path, name: &str, ledger: &mut Ledger) -> Result<()> {
     });
     let unrelated = unrelated.take(UNRELATED).map(|row| {
         let label = format!("the vector of {}", row.name);
-        (label, vec!["--instead".to_owned(), row.name.clone()])
+        (label, ["--instead".to_owned(), row.name.clone()])
     });
+    let known = ledger.null.entry(name.to_owned()).or_default();
+    // In the order in which the program judges and lists them, which is that of their kinds.
+    let (labels, extra): (Vec<_>, Vec<_>) = seeded
+        .chain(unrelated)
+        .filter(|(label, _)| !known.contains_key(label))
+        .unzip();
+    if labels.is_empty() {
+        return Ok(());
+    }
     let records = traits::records(root, name, "controls")?;
     let vector = format!("models/vectors/{name}.safetensors");
-    for (label, extra) in seeded.chain(unrelated) {
-        let known = ledger.null.entry(name.to_owned()).or_default();
-        if known.contains_key(&label) {
-            continue;
-        }
-        let pack = format!("models/traits/{name}.json");
-        let mut command = study(root, "controls", &pack, &vector, &records);
-        command.args(["--contrast", &format!("models/vectors/{name}.contrast")]);
-        command.args(["--layer", &own.detail.layer.to_string()]);
-        command.args(["--dose", &own.detail.dose.to_string()]);
-        let report = report(command.args(extra))?;
-        known.insert(label, report.found(None));
-        keep(root, ledger)?;
-    }
-    Ok(())
+    let pack = format!("models/traits/{name}.json");
+    let mut command = study(root, "controls", &pack, &vector, &records);
+    command.args(["--contrast", &format!("models/vectors/{name}.contrast")]);
+    command.args(["--layer", &own.detail.layer.to_string()]);
+    command.args(["--dose", &own.detail.dose.to_string()]);
+    command.args(extra.as_flattened());
+    let reports: Vec<Report> = serde_json::from_slice(&process::output(&mut command)?)?;
+    ensure!(
+        reports.len() == labels.len(),
+        "{} vectors were judged, and {} reports came of it",
+        labels.len(),
+        reports.len()
+    );
+    known.extend(
+        labels
+            .into_iter()
+            .zip(reports.iter().map(|report| report.found(None))),
+    );
+    keep(root, ledger)
 }
 
 fn study(root: &Path, verb: &str, pack: &str, vector: &str, records: &Path) -> Command {
@@ -299,13 +313,21 @@ fn judged(root: &Path, kept: &Path, planted: &Planted, own: &Answers) -> Result<
         let mut sweep = study(root, "sweep", &pack, &vector, &path("sweep-records.json"));
         write(&swept, &process::output(sweep.arg("--store").args(unseen))?)?;
     }
-    let sweep: Value = read_json(&swept)?;
-    if sweep["recommended"].is_null() {
-        return Ok(Found {
-            verdict: "no layer and dose recommended".into(),
-            effect: None,
-            counts: None,
-        });
+    let sweep: Sweep = read_json(&swept)?;
+    let unjudged = |verdict: &str, counts| Found {
+        verdict: verdict.to_owned(),
+        effect: None,
+        counts,
+    };
+    if sweep.recommended.is_null() {
+        return Ok(unjudged("no layer and dose recommended", None));
+    }
+    let most = sweep.most_moved(planted, own);
+    if most.as_ref().is_none_or(|most| most.shift < HARDLY_MOVED) {
+        return Ok(unjudged(
+            "its count hardly moves in the sweep: not judged",
+            most,
+        ));
     }
     let mut command = study(root, "controls", &pack, &vector, &path("records.json"));
     command.args(unseen).args(["--conversations", &pairs]);
@@ -320,22 +342,74 @@ fn counts(planted: &Planted, report: &Report) -> Counts {
         let counts = texts.iter().map(|text| (planted.count)(&text.text));
         counts.collect()
     };
-    let unsteered = of(&report.detail.unsteered_texts);
-    let pushed = of(report.vector().map_or(&[][..], |row| &row.texts));
-    // Where no unsteered answer has any, the pushed ones' own spread is the unit.
-    let spread = match deviation(&unsteered) {
-        none if none < 1e-9 => deviation(&pushed),
-        some => some,
-    };
-    let difference = mean(&pushed) - mean(&unsteered);
-    Counts {
-        unsteered: mean(&unsteered),
-        pushed: mean(&pushed),
-        shift: if spread > 0.0 {
-            difference / spread
-        } else {
-            0.0
-        },
+    let pushed = report.vector().map_or(&[][..], |row| &row.texts);
+    Counts::between(&of(&report.detail.unsteered_texts), &of(pushed))
+}
+
+impl Counts {
+    fn between(unsteered: &[f64], pushed: &[f64]) -> Self {
+        // Where no unsteered answer has any, the pushed ones' own spread is the unit.
+        let spread = match deviation(unsteered) {
+            none if none < 1e-9 => deviation(pushed),
+            some => some,
+        };
+        let difference = mean(pushed) - mean(unsteered);
+        Self {
+            unsteered: mean(unsteered),
+            pushed: mean(pushed),
+            shift: if spread > 0.0 {
+                difference / spread
+            } else {
+                0.0
+            },
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct Sweep {
+    recommended: Value,
+    rows: Vec<SweepRow>,
+}
+
+#[derive(Deserialize)]
+struct SweepRow {
+    #[serde(rename = "incoherent")]
+    broken: f64,
+    texts: Vec<Text>,
+}
+
+impl Sweep {
+    /// The most that the count is moved by, of all settings that leave the text whole. Unsteered are the model's neutral
+    /// answers; of both as many words as the shortest has.
+    fn most_moved(&self, planted: &Planted, own: &Answers) -> Option<Counts> {
+        let whole = || self.rows.iter().filter(|row| row.broken <= MAX_BROKEN);
+        let neutral = own.neutral.iter().map(|(_, text)| text.as_str());
+        let pushed = whole().flat_map(|row| row.texts.iter().map(|one| one.text.as_str()));
+        let lengths = neutral
+            .clone()
+            .chain(pushed)
+            .map(|text| text.split_whitespace().count());
+        let words = lengths.min()?.max(10);
+        let count = |text: &str| (planted.count)(first_words(text, words));
+        let unsteered: Vec<f64> = neutral.map(count).collect();
+        let moved = whole().map(|row| {
+            let pushed: Vec<f64> = row.texts.iter().map(|one| count(&one.text)).collect();
+            Counts::between(&unsteered, &pushed)
+        });
+        moved.max_by(|a, b| a.shift.total_cmp(&b.shift))
+    }
+}
+
+/// `text` up to the end of that many words, its line breaks kept.
+fn first_words(text: &str, words: usize) -> &str {
+    let mut starts = text
+        .char_indices()
+        .zip(std::iter::once(' ').chain(text.chars()))
+        .filter(|((_, own), before)| !own.is_whitespace() && before.is_whitespace());
+    match starts.nth(words) {
+        Some(((at, _), _)) => text[..at].trim_end(),
+        None => text,
     }
 }
 
@@ -385,4 +459,18 @@ fn deviation(values: &[f64]) -> f64 {
     let mean = mean(values);
     let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
     (squares / values.len().saturating_sub(1).max(1) as f64).sqrt()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_are_cut_at_words() {
+        let text = "One two\n- three four.";
+        assert_eq!(first_words(text, 2), "One two");
+        assert_eq!(first_words(text, 4), "One two\n- three");
+        assert_eq!(first_words(text, 9), text);
+        assert_eq!(first_words("", 3), "");
+    }
 }
