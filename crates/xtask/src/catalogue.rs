@@ -104,9 +104,10 @@ impl Catalogue {
                 .any(|name| file.path == format!("{name}.safetensors"))
         };
         let rank = |file: &ListedFile| rank(&folder, &file.path);
-        entry.vectors.sort_by_key(|file| {
-            let rank = rank(file);
-            (rank == FAILS, !first(file), rank)
+        entry.vectors.sort_by_key(|file| match rank(file) {
+            FAILS => FAILS,
+            _ if first(file) => 0,
+            other => other,
         });
         entry.reports = files(&folder, ".report.json")?;
         entry.neutral = vec![ListedFile::measure(&folder, "neutral.json")?];
@@ -116,17 +117,17 @@ impl Catalogue {
 }
 
 /// The last place.
-const FAILS: u8 = 2;
+const FAILS: u8 = 3;
 
-/// The place of a trait among others by the verdict in its report: 0 it passes, 1 nobody knows, [`FAILS`].
+/// The place of a trait among others by the verdict in its report: 1 it passes, 2 nobody knows, [`FAILS`].
 fn rank(folder: &Path, vector: &str) -> u8 {
     let report = vector.replace(".safetensors", ".report.json");
     let report: Value = read_json(&folder.join(report)).unwrap_or_default();
     match report["controls"]["verdict"].as_str() {
-        Some("works") => 0,
+        Some("works") => 1,
         Some("does-not") => FAILS,
         _ if report["sweep"].is_object() && report["sweep"]["recommended"].is_null() => FAILS,
-        _ => 1,
+        _ => 2,
     }
 }
 
