@@ -16,10 +16,10 @@ use trimtab_checkpoint::WeightRows;
 /// Of a block and a key/value head; see [`attention::attend`].
 type Attend = unsafe fn(&KeyValueCache, (usize, usize), Attention, &Row, &[f32], &mut [f32]);
 
-/// Of a part, of what and how it attends, of the results on the way there and the derivatives by these; see
+/// Of a part, of what and how it attends, of its sums on the way there and the derivatives by its heads; see
 /// [`train::attention::attend_backward`].
 type AttendWholeBackward =
-    unsafe fn(&mut Part, &AttentionValues<'_>, &AttentionShape<'_>, (&[f32], &[f32]), &[f32]);
+    unsafe fn(&mut Part, &AttentionValues<'_>, &AttentionShape<'_>, &[f32], &[f32]);
 
 /// One instruction set's loops. A value exists only where the processor has the instructions, which is what
 /// makes calling the functions sound.
@@ -120,10 +120,10 @@ macro_rules! compiled_for {
                 part: &mut Part,
                 of: &AttentionValues<'_>,
                 shape: &AttentionShape<'_>,
-                results: (&[f32], &[f32]),
+                log_sums: &[f32],
                 d_heads: &[f32],
             ) {
-                train::attention::attend_backward::<$dot>(part, of, shape, results, d_heads);
+                train::attention::attend_backward::<$dot>(part, of, shape, log_sums, d_heads);
             }
 
             $(#[target_feature(enable = $features)])?
@@ -318,10 +318,10 @@ impl Kernels {
         part: &mut Part,
         of: &AttentionValues<'_>,
         shape: &AttentionShape<'_>,
-        results: (&[f32], &[f32]),
+        log_sums: &[f32],
         d_heads: &[f32],
     ) {
-        unsafe { (self.attend_whole_backward)(part, of, shape, results, d_heads) }
+        unsafe { (self.attend_whole_backward)(part, of, shape, log_sums, d_heads) }
     }
 
     /// See [`elements::activated_backward`].

@@ -166,13 +166,13 @@ fn softmax(scores: &mut [f32], scale: f32) -> f32 {
     largest + total.ln()
 }
 
-/// Computes the derivatives of `part`, from those by its heads (`d_heads`) and from what [`attend`] gave, all in rows.
+/// Computes the derivatives of `part`, from those by its heads (`d_heads`) and from the `log_sums` of [`attend`], all in rows.
 #[inline(always)]
 pub fn attend_backward<D: DotProduct>(
     part: &mut Part,
     of: &AttentionValues<'_>,
     shape: &AttentionShape<'_>,
-    (heads, log_sums): (&[f32], &[f32]),
+    log_sums: &[f32],
     d_heads: &[f32],
 ) {
     let (width, length) = (shape.head_dim, part.sequence.len());
@@ -186,7 +186,7 @@ pub fn attend_backward<D: DotProduct>(
     for head in 0..shape.group() {
         let number = part.kv_head * shape.group() + head;
         let gather = |x: &[f32]| part.gather(x, number, shape.heads, width);
-        let (queries, out, d_out) = (gather(of.queries), gather(heads), gather(d_heads));
+        let (queries, d_out) = (gather(of.queries), gather(d_heads));
         let log_sums = part.gather(log_sums, number, shape.heads, 1);
         for tile in Tile::all(length, shape) {
             let columns = tile.seen.len();
@@ -204,16 +204,14 @@ pub fn attend_backward<D: DotProduct>(
                     weights[hidden.clone()].fill(0.0);
                     d_scores[hidden].fill(0.0);
                 }
-                let [[along]] = D::f32(
-                    [&d_out[row * width..][..width]],
-                    [&out[row * width..][..width]],
-                );
-                let both = weights[visible.clone()]
-                    .iter_mut()
-                    .zip(&mut d_scores[visible]);
-                for (weight, d_score) in both {
+                let weights = &mut weights[visible.clone()];
+                let d_scores = &mut d_scores[visible];
+                for weight in weights.iter_mut() {
                     *weight = exp(*weight * shape.by.scale - log_sums[row]);
-                    *d_score = *weight * (*d_score - along) * shape.by.scale;
+                }
+                let [[mean]] = D::f32([&*weights], [&*d_scores]);
+                for (weight, d_score) in weights.iter().zip(d_scores) {
+                    *d_score = weight * (*d_score - mean) * shape.by.scale;
                 }
             }
             let by_queries = Extent {

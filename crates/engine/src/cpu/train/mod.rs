@@ -241,7 +241,7 @@ impl TrainingKernels for CpuTraining {
         &self,
         of: &AttentionValues<'_>,
         shape: &AttentionShape<'_>,
-        results: (&[f32], &[f32]),
+        log_sums: &[f32],
         d_heads: &[f32],
     ) -> AttentionDerivatives {
         let (width, group) = (shape.head_dim, shape.group());
@@ -252,7 +252,7 @@ impl TrainingKernels for CpuTraining {
         };
         let parts = self.parts(shape, |part| {
             let kernels = &self.kernels;
-            kernels.attend_whole_backward(part, of, shape, results, d_heads);
+            kernels.attend_whole_backward(part, of, shape, log_sums, d_heads);
         });
         for part in parts {
             let length = part.sequence.len();
