@@ -16,6 +16,9 @@ use trimtab_checkpoint::WeightRows;
 /// Of a block and a key/value head; see [`attention::attend`].
 type Attend = unsafe fn(&KeyValueCache, (usize, usize), Attention, &Row, &[f32], &mut [f32]);
 
+/// Of matrices with the derivatives by what they gave, and of columns; see [`train::project::backward`].
+type ProjectBackward = unsafe fn(&[(&WeightRows, &[f32])], Range<usize>, &mut [f32]);
+
 /// Of a part, of what and how it attends, of its sums on the way there and the derivatives by its heads; see
 /// [`train::attention::attend_backward`].
 type AttendWholeBackward =
@@ -34,7 +37,7 @@ pub struct Kernels {
     transpose: unsafe fn(&[f32], usize, usize, &mut [f32], bool),
     dot: unsafe fn(&[f32], &[f32]) -> f32,
     sum_of_exponentials: unsafe fn(&[f32], f32) -> f64,
-    project_backward: unsafe fn(&[(&WeightRows, &[f32])], Range<usize>, &mut [f32]),
+    project_backward: ProjectBackward,
     add_product: unsafe fn(Strided<'_>, &[f32], usize, &mut [f32]),
     product_with_transposed: unsafe fn(&[f32], &[f32], usize, &mut [f32]),
     attend_whole: unsafe fn(&mut Part, &AttentionValues<'_>, &AttentionShape<'_>),
@@ -42,7 +45,7 @@ pub struct Kernels {
     activated_backward: unsafe fn(Activation, &[f32], &mut [f32]),
     norm: unsafe fn(&mut [f32], &NormWeights<'_>),
     norm_backward: unsafe fn(&[f32], &mut [f32], &NormWeights<'_>),
-    weighted_probabilities: unsafe fn(&mut [f32], f32, f32),
+    scaled_exponentials: unsafe fn(&mut [f32], f32, f32),
 }
 
 /// A module with the loops compiled for `$features`.
@@ -142,8 +145,8 @@ macro_rules! compiled_for {
             }
 
             $(#[target_feature(enable = $features)])?
-            fn weighted_probabilities(logits: &mut [f32], log_sum: f32, weight: f32) {
-                elements::weighted_probabilities(logits, log_sum, weight);
+            fn scaled_exponentials(logits: &mut [f32], largest: f32, factor: f32) {
+                elements::scaled_exponentials(logits, largest, factor);
             }
 
             pub const KERNELS: Kernels = Kernels {
@@ -164,7 +167,7 @@ macro_rules! compiled_for {
                 activated_backward,
                 norm,
                 norm_backward,
-                weighted_probabilities,
+                scaled_exponentials,
             };
         }
     };
@@ -339,9 +342,9 @@ impl Kernels {
         unsafe { (self.norm_backward)(x, dx, by) }
     }
 
-    /// See [`elements::weighted_probabilities`].
-    pub fn weighted_probabilities(&self, logits: &mut [f32], log_sum: f32, weight: f32) {
-        unsafe { (self.weighted_probabilities)(logits, log_sum, weight) }
+    /// See [`elements::scaled_exponentials`].
+    pub fn scaled_exponentials(&self, logits: &mut [f32], largest: f32, factor: f32) {
+        unsafe { (self.scaled_exponentials)(logits, largest, factor) }
     }
 }
 

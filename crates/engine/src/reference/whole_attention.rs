@@ -70,7 +70,10 @@ pub fn attend_backward(
             let key = &of.keys[shared(other)..][..width];
             (shape.by.scale * dot(query, key) - log_sums[at]).exp()
         };
-        let weights: Vec<f32> = seen.clone().map(weight).collect();
+        let mut weights: Vec<f32> = seen.clone().map(weight).collect();
+        // `L` is rounded, so that they add up to one but for a millionth.
+        let total: f32 = weights.iter().sum();
+        weights.iter_mut().for_each(|weight| *weight /= total);
         let d_weight = |other| dot(d_out, &of.values[shared(other)..][..width]);
         let d_weights: Vec<f32> = seen.clone().map(d_weight).collect();
         let mean = dot(&weights, &d_weights);

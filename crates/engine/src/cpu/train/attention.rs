@@ -156,14 +156,27 @@ fn softmax(scores: &mut [f32], scale: f32) -> f32 {
         *score *= scale;
         largest = largest.max(*score);
     }
-    let mut total = 0.0;
     for score in scores.iter_mut() {
         *score = exp(*score - largest);
-        total += *score;
     }
-    let inverse = 1.0 / total;
-    scores.iter_mut().for_each(|score| *score *= inverse);
+    let total = normalise(scores);
     largest + total.ln()
+}
+
+/// Makes positive numbers add up to one; returns what they added up to.
+#[inline(always)]
+fn normalise(weights: &mut [f32]) -> f32 {
+    let (chunks, rest) = weights.as_chunks::<16>();
+    let mut sums = [0.0_f32; 16];
+    for chunk in chunks {
+        for (sum, x) in sums.iter_mut().zip(chunk) {
+            *sum += x;
+        }
+    }
+    let total = sums.iter().sum::<f32>() + rest.iter().sum::<f32>();
+    let inverse = 1.0 / total;
+    weights.iter_mut().for_each(|weight| *weight *= inverse);
+    total
 }
 
 /// Computes the derivatives of `part`, from those by its heads (`d_heads`) and from the `log_sums` of [`attend`], all in rows.
@@ -209,6 +222,8 @@ pub fn attend_backward<D: DotProduct>(
                 for weight in weights.iter_mut() {
                     *weight = exp(*weight * shape.by.scale - log_sums[row]);
                 }
+                // `L` is rounded, so that they add up to one but for a millionth.
+                normalise(weights);
                 let [[mean]] = D::f32([&*weights], [&*d_scores]);
                 for (weight, d_score) in weights.iter().zip(d_scores) {
                     *d_score = weight * (*d_score - mean) * shape.by.scale;

@@ -38,7 +38,7 @@ fn every_gradient_is_that_of_pytorch() {
 /// The comparison sees one weight of one matrix or one gain that is a tenth off.
 #[test]
 fn a_changed_weight_is_noticed() {
-    let case = Case::case("llama");
+    let case = Case::named("llama");
     for changed in [
         "model.layers.0.self_attn.v_proj.weight",
         "model.layers.1.mlp.down_proj.weight",
@@ -63,7 +63,7 @@ fn a_changed_weight_is_noticed() {
 #[test]
 fn how_it_is_computed_does_not_matter() {
     for name in ["llama_penalty", "llama_part"] {
-        let case = Case::case(name);
+        let case = Case::named(name);
         let model = random_model(&case.config, |_, _| ());
         for backend in BACKENDS {
             for (micro_batch_tokens, notes_bytes) in [(1, 0), (1, 1 << 30), (512, 0), (512, 20_000)]
@@ -88,7 +88,7 @@ fn how_it_is_computed_does_not_matter() {
 /// States below the lowest adapter are the same in every epoch, under a plan, too.
 #[test]
 fn states_that_were_kept_are_those_computed_again() {
-    let case = Case::case("llama_part");
+    let case = Case::named("llama_part");
     let model = random_model(&case.config, |_, _| ());
     let push = GoldenTerm {
         vector: "increments".into(),
@@ -129,7 +129,7 @@ fn states_that_were_kept_are_those_computed_again() {
 #[test]
 fn the_loss_changes_as_the_gradient_says() {
     for name in ["llama", "gpt2", "phi3", "olmo2", "llama_ablate"] {
-        let case = Case::case(name);
+        let case = Case::named(name);
         let model = random_model(&case.config, |_, _| ());
         let plan = case.plan(&model);
         for backend in BACKENDS {

@@ -325,7 +325,7 @@ impl Case {
         (report, worst.0, worst.1)
     }
 
-    fn case(name: &str) -> Self {
+    fn named(name: &str) -> Self {
         let golden: Golden = golden_json("training.json");
         let mut cases = golden.cases.into_iter();
         cases.find(|case| case.name == name).unwrap()

@@ -107,7 +107,7 @@ fn a_run_that_was_interrupted_goes_on_to_the_same_bits() {
 
 #[test]
 fn a_state_of_another_run_is_refused() {
-    let case = Case::case("llama");
+    let case = Case::named("llama");
     let model = random_model(&case.config, |_, _| ());
     let state = case
         .trainer(&model, case.settings(&model), Backend::Cpu)
@@ -123,7 +123,7 @@ fn a_state_of_another_run_is_refused() {
 
 #[test]
 fn what_cannot_be_trained_is_refused_in_words() {
-    let case = Case::case("llama");
+    let case = Case::named("llama");
     let model = random_model(&case.config, |_, _| ());
     let refused = |texts: &[Text], settings: Settings| -> String {
         let adapter = adapter(&model, &case.adapter, RANDOM);
@@ -167,7 +167,7 @@ fn what_cannot_be_trained_is_refused_in_words() {
 /// A loss that grew beyond all bounds stops the run, and leaves the adapter as it was.
 #[test]
 fn numbers_beyond_all_bounds_stop_the_run() {
-    let case = Case::case("llama");
+    let case = Case::named("llama");
     let model = random_model(&case.config, |_, _| ());
     let mut settings = case.settings(&model);
     settings.epochs = 40;
