@@ -16,10 +16,13 @@ use trimtab_checkpoint::WeightRows;
 /// Of a block and a key/value head; see [`attention::attend`].
 type Attend = unsafe fn(&KeyValueCache, (usize, usize), Attention, &Row, &[f32], &mut [f32]);
 
-/// Of a part, of what and how it attends, of the results on the way there and the derivatives by these; see
+/// Of matrices with the derivatives by what they gave, and of columns; see [`train::project::backward`].
+type ProjectBackward = unsafe fn(&[(&WeightRows, &[f32])], Range<usize>, &mut [f32]);
+
+/// Of a part, of what and how it attends, of its sums on the way there and the derivatives by its heads; see
 /// [`train::attention::attend_backward`].
 type AttendWholeBackward =
-    unsafe fn(&mut Part, &AttentionValues<'_>, &AttentionShape<'_>, (&[f32], &[f32]), &[f32]);
+    unsafe fn(&mut Part, &AttentionValues<'_>, &AttentionShape<'_>, &[f32], &[f32]);
 
 /// [`TrainingKernels::project_backward`](crate::train::kernels::TrainingKernels::project_backward) for a range of columns.
 type ProjectBackward = unsafe fn(&[(&WeightRows, &[f32])], Range<usize>, &mut [f32]);
@@ -45,7 +48,7 @@ pub struct Kernels {
     activated_backward: unsafe fn(Activation, &[f32], &mut [f32]),
     norm: unsafe fn(&mut [f32], &NormWeights<'_>),
     norm_backward: unsafe fn(&[f32], &mut [f32], &NormWeights<'_>),
-    weighted_probabilities: unsafe fn(&mut [f32], f32, f32),
+    scaled_exponentials: unsafe fn(&mut [f32], f32, f32),
 }
 
 /// A module with the loops compiled for `$features`.
@@ -123,10 +126,10 @@ macro_rules! compiled_for {
                 part: &mut Part,
                 of: &AttentionValues<'_>,
                 shape: &AttentionShape<'_>,
-                results: (&[f32], &[f32]),
+                log_sums: &[f32],
                 d_heads: &[f32],
             ) {
-                train::attention::attend_backward::<$dot>(part, of, shape, results, d_heads);
+                train::attention::attend_backward::<$dot>(part, of, shape, log_sums, d_heads);
             }
 
             $(#[target_feature(enable = $features)])?
@@ -145,8 +148,8 @@ macro_rules! compiled_for {
             }
 
             $(#[target_feature(enable = $features)])?
-            fn weighted_probabilities(logits: &mut [f32], log_sum: f32, weight: f32) {
-                elements::weighted_probabilities(logits, log_sum, weight);
+            fn scaled_exponentials(logits: &mut [f32], largest: f32, factor: f32) {
+                elements::scaled_exponentials(logits, largest, factor);
             }
 
             pub const KERNELS: Kernels = Kernels {
@@ -167,7 +170,7 @@ macro_rules! compiled_for {
                 activated_backward,
                 norm,
                 norm_backward,
-                weighted_probabilities,
+                scaled_exponentials,
             };
         }
     };
@@ -321,10 +324,10 @@ impl Kernels {
         part: &mut Part,
         of: &AttentionValues<'_>,
         shape: &AttentionShape<'_>,
-        results: (&[f32], &[f32]),
+        log_sums: &[f32],
         d_heads: &[f32],
     ) {
-        unsafe { (self.attend_whole_backward)(part, of, shape, results, d_heads) }
+        unsafe { (self.attend_whole_backward)(part, of, shape, log_sums, d_heads) }
     }
 
     /// See [`elements::activated_backward`].
@@ -342,9 +345,9 @@ impl Kernels {
         unsafe { (self.norm_backward)(x, dx, by) }
     }
 
-    /// See [`elements::weighted_probabilities`].
-    pub fn weighted_probabilities(&self, logits: &mut [f32], log_sum: f32, weight: f32) {
-        unsafe { (self.weighted_probabilities)(logits, log_sum, weight) }
+    /// See [`elements::scaled_exponentials`].
+    pub fn scaled_exponentials(&self, logits: &mut [f32], largest: f32, factor: f32) {
+        unsafe { (self.scaled_exponentials)(logits, largest, factor) }
     }
 }
 

@@ -129,7 +129,7 @@ fn attention() {
         let c = numbers(4, 9 * 24);
         let all = of(&queries, &keys, &values);
         let (heads, log_sums) = KERNELS.attend(&all, &shape);
-        let d = KERNELS.attend_backward(&all, &shape, (&heads, &log_sums), &c);
+        let d = KERNELS.attend_backward(&all, &shape, &log_sums, &c);
         let attend = |of: AttentionValues<'_>| KERNELS.attend(&of, &shape).0;
         check("queries", &queries, &c, &d.queries, |x| {
             attend(of(x, &keys, &values))

@@ -92,6 +92,8 @@ impl ReferenceExecutor {
     }
 }
 
+// The page never trains beside it: it has no such executor.
+#[cfg(not(target_family = "wasm"))]
 impl ReferenceModel {
     pub(crate) fn pass(&self) -> &Arc<ForwardPass> {
         &self.pass
@@ -100,7 +102,9 @@ impl ReferenceModel {
     pub(crate) fn weights(&self) -> &Arc<Weights> {
         &self.weights
     }
+}
 
+impl ReferenceModel {
     /// Goes through `ops`, from whose first the values that they read are known.
     fn run(
         &mut self,

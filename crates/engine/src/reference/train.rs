@@ -84,10 +84,10 @@ impl TrainingKernels for ReferenceTraining {
         &self,
         of: &AttentionValues<'_>,
         shape: &AttentionShape<'_>,
-        results: (&[f32], &[f32]),
+        log_sums: &[f32],
         d_heads: &[f32],
     ) -> AttentionDerivatives {
-        whole_attention::attend_backward(of, shape, results, d_heads)
+        whole_attention::attend_backward(of, shape, log_sums, d_heads)
     }
 
     fn gate(&self, by: Activation, gate: &[f32], up: &[f32]) -> Vec<f32> {

@@ -45,12 +45,13 @@ pub fn attend(of: &AttentionValues<'_>, shape: &AttentionShape<'_>) -> (Vec<f32>
     (heads, log_sums)
 }
 
-/// With the weights `p` of a row and `dp = do · v`: `dv += p do`, `ds = p (dp − do · o)`, `dq += scale ds k`, `dk += scale ds q`.
-/// See [`crate::train::kernels::TrainingKernels::attend_backward`].
+/// With the weights `p` of a row and `dp = do · v`: `dv += p do`, `ds = p (dp − Σ p dp)`, `dq += scale ds k`, `dk += scale ds q`.
+/// The sum is `do · o`, too, which rounds otherwise than the `dp` that it is taken from: where nearly all weight is on one
+/// position, little is left but the rounding. See [`crate::train::kernels::TrainingKernels::attend_backward`].
 pub fn attend_backward(
     of: &AttentionValues<'_>,
     shape: &AttentionShape<'_>,
-    (heads, log_sums): (&[f32], &[f32]),
+    log_sums: &[f32],
     d_heads: &[f32],
 ) -> AttentionDerivatives {
     let width = shape.head_dim;
@@ -62,19 +63,27 @@ pub fn attend_backward(
     let add = |sum: &mut [f32], x: &[f32], scale: f32| super::ops::add(sum, x, scale);
     each(shape, |row, head, seen| {
         let at = row * shape.heads + head;
+        let shared = |other: usize| (other * shape.kv_heads + head / shape.group()) * width;
         let query = &of.queries[at * width..][..width];
-        let out = &heads[at * width..][..width];
         let d_out = &d_heads[at * width..][..width];
-        let along_out = dot(d_out, out);
-        for other in seen {
-            let shared = (other * shape.kv_heads + head / shape.group()) * width;
-            let key = &of.keys[shared..][..width];
-            let weight = (shape.by.scale * dot(query, key) - log_sums[at]).exp();
-            let d_weight = dot(d_out, &of.values[shared..][..width]);
-            let d_score = shape.by.scale * weight * (d_weight - along_out);
-            add(&mut d.values[shared..][..width], d_out, weight);
+        let weight = |other| {
+            let key = &of.keys[shared(other)..][..width];
+            (shape.by.scale * dot(query, key) - log_sums[at]).exp()
+        };
+        let mut weights: Vec<f32> = seen.clone().map(weight).collect();
+        // `L` is rounded, so that they add up to one but for a millionth.
+        let total: f32 = weights.iter().sum();
+        weights.iter_mut().for_each(|weight| *weight /= total);
+        let d_weight = |other| dot(d_out, &of.values[shared(other)..][..width]);
+        let d_weights: Vec<f32> = seen.clone().map(d_weight).collect();
+        let mean = dot(&weights, &d_weights);
+        for ((other, weight), d_weight) in seen.zip(weights).zip(d_weights) {
+            let other = shared(other);
+            let d_score = shape.by.scale * weight * (d_weight - mean);
+            add(&mut d.values[other..][..width], d_out, weight);
+            let key = &of.keys[other..][..width];
             add(&mut d.queries[at * width..][..width], key, d_score);
-            add(&mut d.keys[shared..][..width], query, d_score);
+            add(&mut d.keys[other..][..width], query, d_score);
         }
     });
     d

@@ -79,7 +79,6 @@ impl Walk<'_> {
                     queries,
                     keys,
                     values,
-                    heads,
                     log_sums,
                 },
             ) => {
@@ -89,8 +88,7 @@ impl Walk<'_> {
                     values: &values,
                 };
                 let d_heads = d.take(Value::Heads);
-                let results = (&heads[..], &log_sums[..]);
-                let by = kernels.attend_backward(&of, &self.shape(*by), results, &d_heads);
+                let by = kernels.attend_backward(&of, &self.shape(*by), &log_sums, &d_heads);
                 d.set(Value::Queries, by.queries);
                 d.set(Value::Keys, by.keys);
                 d.set(Value::Values, by.values);

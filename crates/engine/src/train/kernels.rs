@@ -97,12 +97,12 @@ pub trait TrainingKernels: Debug {
     /// its exponentials added up to, `L = m + log l` (`[n, heads]`).
     fn attend(&self, of: &AttentionValues<'_>, shape: &AttentionShape<'_>) -> (Vec<f32>, Vec<f32>);
 
-    /// Derivatives by the inputs of [`Self::attend`], from those by its heads; `results` are what it gave, heads and `L`.
+    /// Derivatives by the inputs of [`Self::attend`], from those by its heads and from its `L`.
     fn attend_backward(
         &self,
         of: &AttentionValues<'_>,
         shape: &AttentionShape<'_>,
-        results: (&[f32], &[f32]),
+        log_sums: &[f32],
         d_heads: &[f32],
     ) -> AttentionDerivatives;
 

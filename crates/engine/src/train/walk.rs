@@ -70,7 +70,6 @@ pub(super) enum Noted {
         queries: Tensor,
         keys: Tensor,
         values: Tensor,
-        heads: Tensor,
         log_sums: Vec<f32>,
     },
     /// What a projection with adapters read, and `A` times it for each module by its number.
@@ -195,13 +194,11 @@ impl<'a> Walk<'a> {
                     values: &own,
                 };
                 let (heads, log_sums) = kernels.attend(&of, &self.shape(*by));
-                let heads = Tensor::new(heads);
-                values.set(Value::Heads, Arc::clone(&heads));
+                values.set(Value::Heads, heads.into());
                 Noted::Attention {
                     queries,
                     keys,
                     values: own,
-                    heads,
                     log_sums,
                 }
             }

@@ -156,23 +156,36 @@ fn softmax(scores: &mut [f32], scale: f32) -> f32 {
         *score *= scale;
         largest = largest.max(*score);
     }
-    let mut total = 0.0;
     for score in scores.iter_mut() {
         *score = exp(*score - largest);
-        total += *score;
     }
-    let inverse = 1.0 / total;
-    scores.iter_mut().for_each(|score| *score *= inverse);
+    let total = normalise(scores);
     largest + total.ln()
 }
 
-/// Computes the derivatives of `part`, from those by its heads (`d_heads`) and from what [`attend`] gave, all in rows.
+/// Makes positive numbers add up to one; returns what they added up to.
+#[inline(always)]
+fn normalise(weights: &mut [f32]) -> f32 {
+    let (chunks, rest) = weights.as_chunks::<16>();
+    let mut sums = [0.0_f32; 16];
+    for chunk in chunks {
+        for (sum, x) in sums.iter_mut().zip(chunk) {
+            *sum += x;
+        }
+    }
+    let total = sums.iter().sum::<f32>() + rest.iter().sum::<f32>();
+    let inverse = 1.0 / total;
+    weights.iter_mut().for_each(|weight| *weight *= inverse);
+    total
+}
+
+/// Computes the derivatives of `part`, from those by its heads (`d_heads`) and from the `log_sums` of [`attend`], all in rows.
 #[inline(always)]
 pub fn attend_backward<D: DotProduct>(
     part: &mut Part,
     of: &AttentionValues<'_>,
     shape: &AttentionShape<'_>,
-    (heads, log_sums): (&[f32], &[f32]),
+    log_sums: &[f32],
     d_heads: &[f32],
 ) {
     let (width, length) = (shape.head_dim, part.sequence.len());
@@ -186,7 +199,7 @@ pub fn attend_backward<D: DotProduct>(
     for head in 0..shape.group() {
         let number = part.kv_head * shape.group() + head;
         let gather = |x: &[f32]| part.gather(x, number, shape.heads, width);
-        let (queries, out, d_out) = (gather(of.queries), gather(heads), gather(d_heads));
+        let (queries, d_out) = (gather(of.queries), gather(d_heads));
         let log_sums = part.gather(log_sums, number, shape.heads, 1);
         for tile in Tile::all(length, shape) {
             let columns = tile.seen.len();
@@ -204,16 +217,16 @@ pub fn attend_backward<D: DotProduct>(
                     weights[hidden.clone()].fill(0.0);
                     d_scores[hidden].fill(0.0);
                 }
-                let [[along]] = D::f32(
-                    [&d_out[row * width..][..width]],
-                    [&out[row * width..][..width]],
-                );
-                let both = weights[visible.clone()]
-                    .iter_mut()
-                    .zip(&mut d_scores[visible]);
-                for (weight, d_score) in both {
+                let weights = &mut weights[visible.clone()];
+                let d_scores = &mut d_scores[visible];
+                for weight in weights.iter_mut() {
                     *weight = exp(*weight * shape.by.scale - log_sums[row]);
-                    *d_score = *weight * (*d_score - along) * shape.by.scale;
+                }
+                // `L` is rounded, so that they add up to one but for a millionth.
+                normalise(weights);
+                let [[mean]] = D::f32([&*weights], [&*d_scores]);
+                for (weight, d_score) in weights.iter().zip(d_scores) {
+                    *d_score = weight * (*d_score - mean) * shape.by.scale;
                 }
             }
             let by_queries = Extent {

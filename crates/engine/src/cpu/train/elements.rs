@@ -76,10 +76,10 @@ pub fn norm_backward<D: DotProduct>(x: &[f32], dx: &mut [f32], by: &NormWeights<
     }
 }
 
-/// `weight · e^(x − log_sum)` in the place of each logit.
+/// `factor · e^(x − largest)` in the place of each logit.
 #[inline(always)]
-pub fn weighted_probabilities(logits: &mut [f32], log_sum: f32, weight: f32) {
+pub fn scaled_exponentials(logits: &mut [f32], largest: f32, factor: f32) {
     for logit in logits {
-        *logit = weight * exp(*logit - log_sum);
+        *logit = factor * exp(*logit - largest);
     }
 }

@@ -241,7 +241,7 @@ impl TrainingKernels for CpuTraining {
         &self,
         of: &AttentionValues<'_>,
         shape: &AttentionShape<'_>,
-        results: (&[f32], &[f32]),
+        log_sums: &[f32],
         d_heads: &[f32],
     ) -> AttentionDerivatives {
         let (width, group) = (shape.head_dim, shape.group());
@@ -252,7 +252,7 @@ impl TrainingKernels for CpuTraining {
         };
         let parts = self.parts(shape, |part| {
             let kernels = &self.kernels;
-            kernels.attend_whole_backward(part, of, shape, results, d_heads);
+            kernels.attend_whole_backward(part, of, shape, log_sums, d_heads);
         });
         for part in parts {
             let length = part.sequence.len();
@@ -311,20 +311,26 @@ impl TrainingKernels for CpuTraining {
 
     fn cross_entropy(&self, logits: &mut [f32], targets: &[TokenId], weight: f32) -> Vec<f32> {
         let vocabulary = logits.len() / targets.len().max(1);
-        let mut log_sums = vec![0.0; targets.len()];
-        self.tasks.run(&mut log_sums, 1, true, |row, log_sum| {
+        // Of each row the largest logit and the sum of the exponentials of what the others are below it. Their logarithm
+        // would round away a millionth of every probability.
+        let mut sums = vec![0.0; 2 * targets.len()];
+        self.tasks.run(&mut sums, 2, true, |row, sums| {
             let logits = &logits[row * vocabulary..][..vocabulary];
             let largest = logits.iter().copied().fold(f32::MIN, f32::max);
             let total = self.kernels.sum_of_exponentials(logits, largest);
-            log_sum[0] = (f64::from(largest) + total.ln()) as f32;
+            sums.copy_from_slice(&[largest, total as f32]);
         });
-        let rows = log_sums.iter().zip(targets).enumerate();
-        let losses = rows
-            .map(|(row, (log_sum, target))| log_sum - logits[row * vocabulary + target.0 as usize]);
+        let (sums, _) = sums.as_chunks::<2>();
+        let rows = sums.iter().zip(targets).enumerate();
+        let losses = rows.map(|(row, ([largest, total], target))| {
+            let logit = logits[row * vocabulary + target.0 as usize];
+            (f64::from(*largest) - f64::from(logit) + f64::from(*total).ln()) as f32
+        });
         let losses = losses.collect();
         self.tasks.run(logits, vocabulary, true, |row, logits| {
+            let [largest, total] = sums[row];
             self.kernels
-                .weighted_probabilities(logits, log_sums[row], weight);
+                .scaled_exponentials(logits, largest, weight / total);
             logits[targets[row].0 as usize] -= weight;
         });
         losses

@@ -82,12 +82,14 @@ unsafe fn all_rows<D: DotProduct, const C: usize>(
         let b = (b.values.as_ptr().add(column), b.stride);
         let of = |row: usize| a.values.as_ptr().add(row * a.row);
         let (start, stride) = (sum.values.as_mut_ptr().add(column), sum.stride);
-        if let Tile::Wide = D::TILE {
-            while row + 12 <= rows {
-                let to = (start.add(row * stride), stride);
-                tile::<D::Vector, 12, C>(of(row), (a.row, a.column), b, to, depth);
-                row += 12;
-            }
+        let widest = match D::TILE {
+            Tile::Wide => rows,
+            Tile::Narrow => 0,
+        };
+        while row + 12 <= widest {
+            let to = (start.add(row * stride), stride);
+            tile::<D::Vector, 12, C>(of(row), (a.row, a.column), b, to, depth);
+            row += 12;
         }
         while row + 6 <= rows {
             let to = (start.add(row * stride), stride);

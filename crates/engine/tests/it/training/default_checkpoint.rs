@@ -78,7 +78,7 @@ fn gradients_of_the_default_checkpoint_are_those_of_pytorch() {
         (report.loss - golden.loss).abs() < 1e-4 * golden.loss,
         "{report:?}"
     );
-    let mut worst = (0.0, String::new());
+    let mut all = Vec::new();
     for tensor in adapter.named(trainer.gradient()) {
         let (_, length) = tensors.get(&format!("norm/{}", tensor.name));
         let length = f64::from(length[0]);
@@ -87,21 +87,21 @@ fn gradients_of_the_default_checkpoint_are_those_of_pytorch() {
         let got = glimpse(&tensor.name, tensor.shape, |row, col| {
             f64::from(tensor.values[row * cols + col])
         });
-        let off = got
-            .iter()
-            .zip(&want)
-            .map(|(got, want)| (got - f64::from(*want)) as f32);
-        let off = norm(off) / norm(want.iter().copied());
+        let pairs = got.iter().zip(&want);
+        let off = norm(pairs.map(|(got, want)| (got - f64::from(*want)) as f32));
+        let off = off / norm(want.iter().copied());
         let off = off.max((norm(tensor.values.iter().copied()) - length).abs() / length);
-        if off > worst.0 || off.is_nan() {
-            worst = (off, tensor.name);
-        }
+        all.push((off, tensor.name));
     }
+    all.sort_by(|a, b| b.0.total_cmp(&a.0));
+    let (worst, tensor) = &all[0];
     println!(
-        "loss {:.6}, not {:.6}; gradients off by {:.1e} ({})",
-        report.loss, golden.loss, worst.0, worst.1
+        "loss {:.6}, not {:.6}; gradients off by at most {worst:.1e} ({tensor}), half of them by {:.1e}",
+        report.loss,
+        golden.loss,
+        all[all.len() / 2].0
     );
-    assert!(worst.0 <= TOLERANCE, "{worst:?}");
+    assert!(*worst <= TOLERANCE, "{tensor} is off by {worst}");
 }
 
 /// About 10,000 trained tokens.
