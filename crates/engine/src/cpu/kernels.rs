@@ -24,9 +24,6 @@ type ProjectBackward = unsafe fn(&[(&WeightRows, &[f32])], Range<usize>, &mut [f
 type AttendWholeBackward =
     unsafe fn(&mut Part, &AttentionValues<'_>, &AttentionShape<'_>, &[f32], &[f32]);
 
-/// [`TrainingKernels::project_backward`](crate::train::kernels::TrainingKernels::project_backward) for a range of columns.
-type ProjectBackward = unsafe fn(&[(&WeightRows, &[f32])], Range<usize>, &mut [f32]);
-
 /// One instruction set's loops. A value exists only where the processor has the instructions, which is what
 /// makes calling the functions sound.
 #[derive(Clone, Copy, Debug)]
