@@ -93,11 +93,17 @@ def pcg(value):
     return (word >> np.uint32(22)) ^ word
 
 
-def numbers(name, count):
-    """`count` numbers in −1..1: of an FNV-1a hash of the name, and of the place."""
+def fnv(text):
+    """The FNV-1a hash of 32 bits."""
     seed = 0x811C9DC5
-    for byte in name.encode():
+    for byte in text.encode():
         seed = (seed ^ byte) * 0x01000193 % 2**32
+    return seed
+
+
+def numbers(name, count):
+    """`count` numbers in −1..1: of a hash of the name, and of the place."""
+    seed = fnv(name)
     with np.errstate(over="ignore"):
         bits = pcg(np.arange(count, dtype=np.uint32) + np.uint32(seed)) >> np.uint32(8)
     return bits.astype(np.float32) / np.float32(1 << 23) - np.float32(1)
@@ -145,8 +151,19 @@ def adapted(model, adapter, initial=None):
 
 
 def factors(model):
-    """Under the names of PEFT's files."""
-    return [(name.replace(".default", ""), value) for name, value in model.named_parameters() if "lora_" in name]
+    """Under the names of PEFT's files, in the order of these."""
+    named = [(name.replace(".default", ""), value) for name, value in model.named_parameters() if "lora_" in name]
+    return sorted(named, key=lambda factor: factor[0])
+
+
+def flat(tensors):
+    """All numbers one after another: a header with a thousand names would be larger than they are."""
+    return torch.cat([tensor.detach().flatten() for tensor in tensors])
+
+
+def names(model):
+    """A hash of names and shapes."""
+    return fnv("\n".join(f"{name} {list(value.shape)}" for name, value in factors(model)))
 
 
 def vectors_of(name, model, width):
@@ -293,19 +310,17 @@ def tiny():
         examples = some_examples(2, 7, 12, generator)
         plan, penalty = case.get("plan", []), case.get("penalty")
         loss, extra = gradients(model, examples, plan, penalty)
-        for factor, value in factors(model):
-            tensors[f"{name}/{factor}"] = value.grad.clone().contiguous()
+        tensors[name] = flat(value.grad for _, value in factors(model))
         cases.append(dict(
             name=name, config=FAMILIES[family], adapter=adapter, examples=examples, plan=plan, penalty=penalty, loss=loss,
-            penalty_loss=extra,
+            penalty_loss=extra, names=names(model),
         ))
         print(f"{name}: loss {loss:.4f}, penalty {extra:.4f}")
     run = dict(steps=50, examples_a_step=3, learning_rate=2e-2, weight_decay=0.01, warmup_steps=5, clip=1.0, initial=0.2)
     examples = some_examples(6, 7, 12, generator)
     model = adapted(random_model(FAMILIES["llama"]), PLAIN, run["initial"])
     losses = steps(model, examples, run)
-    for factor, value in factors(model):
-        tensors[f"run/{factor}"] = value.data.clone().contiguous()
+    tensors["run"] = flat(value for _, value in factors(model))
     print(f"50 steps: {losses[0]:.4f} → {losses[-1]:.4f}")
     run |= dict(config=FAMILIES["llama"], adapter=PLAIN, examples=examples, losses=losses)
     (HERE / "training.json").write_text(json.dumps(dict(cases=cases, run=run)) + "\n")
@@ -340,24 +355,20 @@ def default(gguf):
     for name, value in factors(model):
         value.data = shaped(name, value.shape, next(size for factor, size in SPREADS.items() if factor in name))
     loss, _ = gradients(model, examples[:2], [], None)
-    tensors = {}
-    for name, value in factors(model):
-        tensors[f"norm/{name}"] = value.grad.norm().reshape(1)
-        tensors[f"gradient/{name}"] = glimpse(name, value.grad)
+    seen = [part for name, value in factors(model) for part in (value.grad.norm(), glimpse(name, value.grad))]
+    tensors = {"gradients": flat(seen).reshape(-1, 17)}
     print(f"loss {loss:.4f}")
     run = dict(steps=50, examples_a_step=2, learning_rate=5e-4, weight_decay=0.01, warmup_steps=5, clip=1.0, initial=0.04)
     for name, value in factors(model):
         value.data = shaped(name, value.shape, run["initial"]) if "lora_A" in name else torch.zeros_like(value)
     losses = steps(model, examples, run)
     learnt = dict(factors(model))
-    for name, a in learnt.items():
-        if "lora_A" in name:
-            b = learnt[name.replace("lora_A", "lora_B")].data
-            tensors[f"learnt/{name}"] = glimpse(name, b @ a.data)
+    pairs = [(name, learnt[name.replace("lora_A", "lora_B")] @ a) for name, a in learnt.items() if "lora_A" in name]
+    tensors["learnt"] = flat(glimpse(name, product) for name, product in pairs).reshape(-1, 16)
     print(f"50 steps: {losses[0]:.4f} → {losses[-1]:.4f}")
     case = dict(adapter=DEFAULT, examples=examples, loss=loss, spreads=SPREADS, run=run | dict(losses=losses))
     (HERE / "training_default.json").write_text(json.dumps(case) + "\n")
-    save_file({name: value.contiguous() for name, value in tensors.items()}, HERE / "training_default.safetensors")
+    save_file(tensors, HERE / "training_default.safetensors")
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ pub mod projection_bench;
 mod tasks;
 #[cfg(any(not(target_family = "wasm"), feature = "threads"))]
 pub mod team;
-pub mod train;
+pub(crate) mod train;
 mod transpose;
 
 use crate::adapter::{AdaptedRows, Lies, add_adapted};

@@ -8,7 +8,7 @@ pub(crate) mod finite_differences;
 mod matrix;
 mod ops;
 mod sample;
-pub mod train;
+pub(crate) mod train;
 mod whole_attention;
 
 #[cfg(test)]

@@ -353,6 +353,7 @@ pub unsafe fn transposed(rows: &[[f32; 8]; 8]) -> [[f32; 8]; 8] {
 
 impl Vector for __m256 {
     const LANES: usize = 8;
+    const ROWS: usize = 6;
 
     #[inline(always)]
     unsafe fn splat(x: f32) -> Self {

@@ -208,6 +208,7 @@ unsafe fn unpack8<const S: usize>(
 
 impl Vector for __m512 {
     const LANES: usize = 16;
+    const ROWS: usize = 12;
 
     #[inline(always)]
     unsafe fn splat(x: f32) -> Self {

@@ -19,6 +19,7 @@ pub fn arrange(values: [i8; BLOCK]) -> Block8 {
 
 impl Vector for [f32; 8] {
     const LANES: usize = 8;
+    const ROWS: usize = 6;
 
     #[inline(always)]
     unsafe fn splat(x: f32) -> Self {

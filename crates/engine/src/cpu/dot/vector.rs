@@ -5,6 +5,8 @@
 /// [`Self::LANES`] numbers.
 pub trait Vector: Copy {
     const LANES: usize;
+    /// Rows of two registers each whose sums fit the processor's registers, beside what they are made of.
+    const ROWS: usize;
 
     unsafe fn splat(x: f32) -> Self;
     unsafe fn load(from: *const f32) -> Self;

@@ -198,6 +198,7 @@ fn sum_lanes(x: v128) -> f32 {
 
 impl Vector for v128 {
     const LANES: usize = 4;
+    const ROWS: usize = 6;
 
     #[inline(always)]
     unsafe fn splat(x: f32) -> Self {

@@ -2,10 +2,10 @@
 
 #[cfg(test)]
 mod agreement;
-pub mod attention;
-pub mod elements;
-pub mod product;
-pub mod project;
+pub(super) mod attention;
+pub(super) mod elements;
+pub(super) mod product;
+pub(super) mod project;
 
 use super::activations::Quantised;
 use super::kernels::Kernels;

@@ -1,7 +1,7 @@
 //! Products of f32 matrices in host memory: sums that fill the registers while the depth passes.
 
+use super::super::dot::DotProduct;
 use super::super::dot::vector::Vector;
-use super::super::dot::{DotProduct, Tile};
 
 /// A matrix `[rows, depth]` whose element `(i, k)` lies at `i · row + k · column`.
 #[derive(Clone, Copy, Debug)]
@@ -82,11 +82,7 @@ unsafe fn all_rows<D: DotProduct, const C: usize>(
         let b = (b.values.as_ptr().add(column), b.stride);
         let of = |row: usize| a.values.as_ptr().add(row * a.row);
         let (start, stride) = (sum.values.as_mut_ptr().add(column), sum.stride);
-        let widest = match D::TILE {
-            Tile::Wide => rows,
-            Tile::Narrow => 0,
-        };
-        while row + 12 <= widest {
+        while D::Vector::ROWS == 12 && row + 12 <= rows {
             let to = (start.add(row * stride), stride);
             tile::<D::Vector, 12, C>(of(row), (a.row, a.column), b, to, depth);
             row += 12;
@@ -152,9 +148,9 @@ unsafe fn tile<V: Vector, const T: usize, const C: usize>(
 /// `a · bᵀ`: `a` is `[m, depth]`, `b` `[n, depth]`, `out` `[m, n]`.
 #[inline(always)]
 pub fn product_with_transposed<D: DotProduct>(a: &[f32], b: &[f32], depth: usize, out: &mut [f32]) {
-    match D::TILE {
-        Tile::Wide => inner_products::<D, 6, 4>(a, b, depth, out),
-        Tile::Narrow => inner_products::<D, 3, 2>(a, b, depth, out),
+    match D::Vector::ROWS {
+        12 => inner_products::<D, 6, 4>(a, b, depth, out),
+        _ => inner_products::<D, 3, 2>(a, b, depth, out),
     }
 }
 

@@ -79,15 +79,17 @@ fn gradients_of_the_default_checkpoint_are_those_of_pytorch() {
         "{report:?}"
     );
     let mut all = Vec::new();
-    for tensor in adapter.named(trainer.gradient()) {
-        let (_, length) = tensors.get(&format!("norm/{}", tensor.name));
-        let length = f64::from(length[0]);
-        let (_, want) = tensors.get(&format!("gradient/{}", tensor.name));
+    // The norm of a factor's gradient, then what random vectors see of it.
+    let (shape, rows) = tensors.get("gradients");
+    let factors = sorted(&adapter, trainer.gradient());
+    assert_eq!(factors.len(), shape[0]);
+    for (tensor, row) in factors.into_iter().zip(rows.chunks(shape[1])) {
+        let (length, want) = (f64::from(row[0]), &row[1..]);
         let cols = tensor.shape[1];
         let got = glimpse(&tensor.name, tensor.shape, |row, col| {
             f64::from(tensor.values[row * cols + col])
         });
-        let pairs = got.iter().zip(&want);
+        let pairs = got.iter().zip(want);
         let off = norm(pairs.map(|(got, want)| (got - f64::from(*want)) as f32));
         let off = off / norm(want.iter().copied());
         let off = off.max((norm(tensor.values.iter().copied()) - length).abs() / length);
@@ -124,9 +126,12 @@ fn fifty_steps_of_the_default_checkpoint_go_as_peft_goes() {
     assert_eq!(trainer.step().unwrap(), None);
     let (learnt, rank) = (trainer.adapter(), golden.adapter.rank);
     let (mut both, mut own, mut other) = (0.0, 0.0, 0.0);
-    for module in learnt.modules() {
+    let mut modules: Vec<_> = learnt.modules().iter().collect();
+    modules.sort_by(|a, b| a.name.cmp(&b.name));
+    let (shape, rows) = tensors.get("learnt");
+    assert_eq!(modules.len(), shape[0]);
+    for (module, want) in modules.into_iter().zip(rows.chunks(shape[1])) {
         let name = format!("base_model.model.{}.lora_A.weight", module.name);
-        let (_, want) = tensors.get(&format!("learnt/{name}"));
         let (a, b) = (learnt.a(module), learnt.b(module));
         let got = glimpse(&name, [module.outputs, module.inputs], |row, col| {
             let terms = b[row * rank..][..rank]
