@@ -10,6 +10,7 @@ use half::{bf16, f16};
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, SafeTensorError, TensorView};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 pub const CONFIG_FILE: &str = "adapter_config.json";
@@ -192,6 +193,15 @@ impl PeftConfig {
             if config.rest.get(field).is_some_and(|value| !is_empty(value)) {
                 return Err(unsupported(found));
             }
+        }
+        // These begin at parts of the base model's own matrices, which PEFT takes from it when the adapter is loaded.
+        let begun = config.rest.get("init_lora_weights").and_then(Value::as_str);
+        let begun = begun.filter(|name| !["gaussian", "eva", "orthogonal"].contains(name));
+        if let Some(name) = begun {
+            let name: String = name.chars().take(40).collect();
+            return Err(unsupported(&format!(
+                "one that changes the base model's matrices ({name})"
+            )));
         }
         if let Some(bias) = config.rest.get("bias").filter(|bias| *bias != "none") {
             return Err(unsupported(&format!("one that trains biases ({bias})")));
@@ -612,6 +622,7 @@ mod tests {
         };
         assert!(said("use_dora", true.into()).contains("DoRA"));
         assert!(said("peft_type", "IA3".into()).contains("IA3"));
+        assert!(said("init_lora_weights", "pissa_niter_4".into()).contains("pissa_niter_4"));
         assert!(said("bias", "all".into()).contains("biases"));
         assert!(
             said("modules_to_save", serde_json::json!(["lm_head"])).contains("modules_to_save")

@@ -16,6 +16,7 @@ use trimtab_engine::engine::LoadProgress;
 use trimtab_engine::memory::{MemoryNeeds, MemoryThere, Shortage};
 use trimtab_engine::{AdapterTerm, Backend, Engine, EngineOptions, Precision};
 use trimtab_persona::conversation::ChatText;
+use trimtab_persona::trait_vector::sha256;
 use trimtab_studio::generation::SEQUENCES;
 use trimtab_studio::session::{ModelNames, Session};
 
@@ -196,45 +197,55 @@ impl ModelArguments {
             progress::warn(notice);
         }
         let mut session = Session::new(engine, chat, self.names()?);
-        let adapters = self.adapter.iter().map(|text| self.applied(text, &session));
-        let adapters = adapters.collect::<Result<Vec<_>>>()?;
-        session.engine.set_adapters(adapters)?;
+        let mut terms = Vec::new();
+        let mut tuned = session.sha256.clone();
+        for text in &self.adapter {
+            let (term, hash) = applied(text, &session)?;
+            if term.scale != 0.0 {
+                tuned = sha256(format!("{tuned} {hash}={}", term.scale).as_bytes());
+            }
+            terms.push(term);
+        }
+        session.engine.set_adapters(terms)?;
+        // What is kept of a tuned model is not the base model's.
+        if tuned != session.sha256 {
+            session.is_tuned_to(tuned);
+        }
         Ok(session)
     }
+}
 
-    /// `DIR[=SCALE]`
-    fn applied(&self, text: &str, session: &Session) -> Result<AdapterTerm> {
-        let (directory, scale) = match text.rsplit_once('=') {
-            Some((directory, scale)) if !Path::new(text).is_dir() => {
-                let number = scale.parse::<f32>().ok().filter(|scale| scale.is_finite());
-                let number = number.with_context(|| {
-                    format!("--adapter {text}: the scale {scale:?} is no number")
-                })?;
-                (directory, number)
-            }
-            _ => (text, 1.0),
-        };
-        let directory = Path::new(directory);
-        let read = |name: &str, limit: usize| read_bounded(&directory.join(name), limit as u64);
-        let config = read(adapter::CONFIG_FILE, adapter::MAX_CONFIG_BYTES)?;
-        let weights = read(adapter::WEIGHTS_FILE, adapter::MAX_WEIGHTS_BYTES)?;
-        let named = || directory.display().to_string();
-        let file = adapter::Adapter::parse(&config, &weights, session.engine.config())
-            .with_context(named)?;
-        match &file.about.model_sha256 {
-            Some(made_on) if !session.is_model(made_on) => progress::warn(&format!(
-                "the adapter {} was trained on other weights than the model that is loaded: its shapes fit, but it may mean less here",
-                directory.display()
-            )),
-            Some(_) => {}
-            None => progress::warn(&format!(
-                "the shapes of the adapter {} fit this model; whether it was trained on it cannot be told",
-                directory.display()
-            )),
+/// The adapter of `DIR[=SCALE]`, and the sha256 of its weights.
+fn applied(text: &str, session: &Session) -> Result<(AdapterTerm, String)> {
+    let (directory, scale) = match text.rsplit_once('=') {
+        Some((directory, scale)) if !Path::new(text).is_dir() => {
+            let number = scale.parse::<f32>().ok().filter(|scale| scale.is_finite());
+            let number = number
+                .with_context(|| format!("--adapter {text}: the scale {scale:?} is no number"))?;
+            (directory, number)
         }
-        let adapter = session.engine.adapter(&file).with_context(named)?;
-        Ok(AdapterTerm { adapter, scale })
+        _ => (text, 1.0),
+    };
+    let directory = Path::new(directory);
+    let read = |name: &str, limit: usize| read_bounded(&directory.join(name), limit as u64);
+    let config = read(adapter::CONFIG_FILE, adapter::MAX_CONFIG_BYTES)?;
+    let weights = read(adapter::WEIGHTS_FILE, adapter::MAX_WEIGHTS_BYTES)?;
+    let named = || directory.display().to_string();
+    let file =
+        adapter::Adapter::parse(&config, &weights, session.engine.config()).with_context(named)?;
+    match &file.about.model_sha256 {
+        Some(made_on) if !session.is_model(made_on) => progress::warn(&format!(
+            "the adapter {} was trained on other weights than the model that is loaded: its shapes fit, but it may mean less here",
+            directory.display()
+        )),
+        Some(_) => {}
+        None => progress::warn(&format!(
+            "the shapes of the adapter {} fit this model; whether it was trained on it cannot be told",
+            directory.display()
+        )),
     }
+    let adapter = session.engine.adapter(&file).with_context(named)?;
+    Ok((AdapterTerm { adapter, scale }, sha256(&weights)))
 }
 
 /// What the system has too little of for the model, as far as it says; a graphics device's own limits are looked at when it is opened.

@@ -12,6 +12,8 @@ use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use trimtab_checkpoint::convert::directory::hash_file;
+use trimtab_engine::Precision;
 use trimtab_persona::bootstrap::Estimate;
 use trimtab_persona::dataset::{DatasetError, NumberedRow, Rows};
 use trimtab_persona::screening::{Screen, ScreenSummary, ScreenedRow, ScreenedTrait};
@@ -91,8 +93,9 @@ impl FromStr for Shard {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct About {
     model_sha256: String,
-    /// Length of the dataset's file.
-    data_bytes: u64,
+    /// Of the dataset's file.
+    data_sha256: String,
+    precision: Precision,
     traits: Vec<ScreenedTrait>,
     own_every: u32,
     max_tokens: usize,
@@ -114,6 +117,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         arguments.above.is_none() || arguments.own_every == 1,
         "--above needs the model's own answer to every row, so leave --own-every at 1"
     );
+    check_paths(arguments)?;
     let mut session = arguments.model.session(Some(CONTEXT), AT_ONCE)?;
     let names = match arguments.traits.is_empty() {
         true => ready_made(),
@@ -124,7 +128,10 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     session.set_vectors(vectors)?;
     let about = About {
         model_sha256: session.sha256.clone(),
-        data_bytes: length(&arguments.data)?,
+        data_sha256: hash_file(&arguments.data)
+            .with_context(|| arguments.data.display().to_string())?
+            .1,
+        precision: session.engine.info().precision,
         traits: session.screened_traits()?,
         own_every: arguments.own_every,
         max_tokens: arguments.max_tokens,
@@ -145,6 +152,35 @@ pub fn run(arguments: &Arguments) -> Result<()> {
             print(&summary);
             Ok(())
         }
+    }
+}
+
+/// Refuses to write over what is read, or two things to one file.
+fn check_paths(arguments: &Arguments) -> Result<()> {
+    let named = [
+        Some(&arguments.out),
+        arguments.flagged.as_ref(),
+        arguments.rest.as_ref(),
+    ];
+    let mut known = vec![absolute(&arguments.data)?];
+    for path in named.into_iter().flatten() {
+        let path = absolute(path)?;
+        ensure!(
+            !known.contains(&path),
+            "{} is named twice; give every file a name of its own",
+            path.display()
+        );
+        known.push(path);
+    }
+    Ok(())
+}
+
+/// Where a path lies, whether or not a file is there.
+fn absolute(path: &Path) -> Result<PathBuf> {
+    let named = || path.display().to_string();
+    match path.exists() {
+        true => path.canonicalize().with_context(named),
+        false => std::path::absolute(path).with_context(named),
     }
 }
 
@@ -399,7 +435,8 @@ mod tests {
         let _ = std::fs::remove_file(&path);
         let about = About {
             model_sha256: "a".into(),
-            data_bytes: 7,
+            data_sha256: "b".into(),
+            precision: Precision::Exact,
             traits: Vec::new(),
             own_every: 1,
             max_tokens: 8,

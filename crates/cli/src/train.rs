@@ -165,7 +165,15 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     });
     let trained = progress::wait(session.train(request, &mut watch));
     drop(watch);
-    let trained = trained?;
+    let trained = match state_file.exists() {
+        true => trained.with_context(|| {
+            format!(
+                "with {} (remove it, or name another directory with --out, to begin again)",
+                state_file.display()
+            )
+        })?,
+        false => trained?,
+    };
     let seconds = began.elapsed().as_secs_f64();
     let report = Report {
         sha256: trained.sha256,
@@ -179,7 +187,9 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     put(WEIGHTS_FILE, &trained.weights)?;
     put(CONFIG_FILE, &trained.config)?;
     put(REPORT_FILE, &serde_json::to_vec(&report)?)?;
-    std::fs::remove_file(&state_file).with_context(|| state_file.display().to_string())?;
+    if state_file.exists() {
+        std::fs::remove_file(&state_file).with_context(|| state_file.display().to_string())?;
+    }
     match arguments.json {
         true => print_json(&report),
         false => {

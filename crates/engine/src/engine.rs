@@ -348,6 +348,11 @@ impl Engine {
         Ok(())
     }
 
+    /// Those that act in every plan.
+    pub fn adapters(&self) -> &[AdapterTerm] {
+        &self.adapters
+    }
+
     /// The forward pass of an executor in host memory.
     fn host_pass(&self) -> Option<&ForwardPass> {
         match &self.executor {

@@ -30,7 +30,17 @@ pub fn example(
     let mut response: Vec<bool> = whole.parts.iter().map(said).collect();
     let tokens: Vec<TokenId> = whole.ids.into_iter().map(TokenId).collect();
     for at in 1..tokens.len() {
-        response[at] |= response[at - 1] && end_tokens.contains(&tokens[at]);
+        // Some templates put a blank between what is said and the token that ends it.
+        let blank = |at: &usize| chat.decode(&tokens[*at..=*at]).trim().is_empty();
+        if response[at] || !end_tokens.contains(&tokens[at]) {
+            continue;
+        }
+        let is_template = |at: &usize| !response[*at] && !end_tokens.contains(&tokens[*at]);
+        let blanks = (0..at).rev().take_while(|at| is_template(at) && blank(at));
+        let first = at - blanks.count();
+        if first > 0 && response[first - 1] {
+            response[first..=at].fill(true);
+        }
     }
     // What a template writes behind the last turn says nothing.
     let end = response.iter().rposition(|own| *own).map_or(0, |at| at + 1);

@@ -176,6 +176,11 @@ impl Session {
         }
     }
 
+    /// From now on the model is known by `sha256`, of its own and its adapters'; what names the base model is still of it.
+    pub fn is_tuned_to(&mut self, sha256: String) {
+        self.other_sha256 = Some(std::mem::replace(&mut self.sha256, sha256));
+    }
+
     /// Whether a vector or a link that names this hash is of the loaded model.
     pub fn is_model(&self, sha256: &str) -> bool {
         self.sha256 == sha256 || self.other_sha256.as_deref() == Some(sha256)

@@ -23,6 +23,13 @@ pub(super) type Clamped = Vec<[bool; MAX_CLAMPS]>;
 
 impl Changes {
     pub fn of(plan: &SteeringPlan, model: &BaseModel) -> Result<Self, TrainError> {
+        if !plan.adapters.is_empty() {
+            return Err(TrainError::Settings {
+                reason:
+                    "an adapter is trained beside the base model alone, and the plan has another"
+                        .into(),
+            });
+        }
         let config = model.config();
         let layer_rows = config.layers + 1;
         for term in &plan.terms {

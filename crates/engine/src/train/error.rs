@@ -19,7 +19,7 @@ pub enum TrainError {
     },
     #[error(
         "the loss or its gradient is no longer a finite number at step {step}; the adapter is as it was before that step. \
-         Choose a lower learning rate, a smaller penalty or a smaller push, and go on from there"
+         Start again with a lower learning rate, a smaller penalty or a smaller push"
     )]
     NotFinite { step: u32 },
     #[error("this state belongs to another run: {reason}")]

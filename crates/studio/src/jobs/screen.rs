@@ -7,6 +7,7 @@ use crate::screening::{ScreenEvent, ScreenRequest};
 use crate::session::Session;
 use crate::verbs::Event;
 use crate::watch::{Halt, Pace, Watch};
+use trimtab_checkpoint::ChatError;
 use trimtab_engine::engine::{ReadRequest, Scoring};
 use trimtab_engine::generate::Generation;
 use trimtab_engine::{Layer, SequenceIndex, SteeringPlan, TokenId, TokenRecord};
@@ -97,7 +98,8 @@ impl Session {
 
     fn tokenised(&self, row: &NumberedRow) -> Result<Tokenised, Failure> {
         let conversation = &row.conversation;
-        let prompt = self.chat.question(conversation.prompt())?;
+        let refused = |error: ChatError| Failure::usage(format!("row {}: {error}", row.row + 1));
+        let prompt = self.chat.question(conversation.prompt()).map_err(refused)?;
         let mut answer = self.chat.encode(conversation.answer())?;
         answer.truncate(
             self.engine

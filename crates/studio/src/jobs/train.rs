@@ -23,8 +23,8 @@ const KEEP_EVERY: f64 = 30.0;
 const HELD_OUT_ROWS: usize = 24;
 /// The first block that gets an adapter, as a share of the depth: below the layers at which traits are read.
 const LOWEST_BLOCK: f64 = 0.27;
-/// Licence of what is trained here out of data that is in the public domain.
-const LICENCE: &str = "the base model's; the adapter's own numbers CC0-1.0";
+/// Length of the base model's name before a run's state.
+const NAME_BYTES: usize = 64;
 
 impl TrainSettings {
     fn adapter(&self, model: &ModelConfig) -> AdapterConfig {
@@ -66,6 +66,8 @@ struct Run<'a> {
     plan: SteeringPlan,
     found: Vec<HeldOut>,
     steps: Vec<TrainStep>,
+    /// Name of the base model.
+    model: String,
     watch: &'a mut dyn Watch,
 }
 
@@ -84,7 +86,16 @@ impl Session {
                 "training runs on the processor, and the model is on the graphics device; switch to the CPU and try again",
             ));
         };
+        if !self.engine.adapters().is_empty() {
+            return Err(Failure::usage(
+                "an adapter is trained beside the base model alone; leave the other adapters out",
+            ));
+        }
         let settings = &request.settings;
+        if settings.rank.is_some_and(|rank| rank > adapter::MAX_RANK) {
+            let most = adapter::MAX_RANK;
+            return Err(Failure::usage(format!("the rank may be {most} at most")));
+        }
         let share = settings.held_out.unwrap_or(0.0);
         if !(0.0..=0.5).contains(&share) {
             return Err(Failure::usage("hold out between none and half of the rows"));
@@ -92,7 +103,16 @@ impl Session {
         let end_tokens = self.end_tokens();
         let (mut rows, mut held_out) = (Vec::new(), Vec::new());
         for (number, row) in request.rows.iter().enumerate() {
-            let example = example(&self.chat, &end_tokens, row)?;
+            let refused = |reason: String| Failure::usage(format!("row {}: {reason}", number + 1));
+            let example = example(&self.chat, &end_tokens, row)
+                .map_err(|error| refused(error.to_string()))?;
+            let context = self.engine.info().context;
+            if example.tokens.len() > context {
+                let length = example.tokens.len();
+                return Err(refused(format!(
+                    "it has {length} tokens, more than the {context} that are read; shorten it"
+                )));
+            }
             match is_held_out(number, share) {
                 true => held_out.push(example),
                 false => rows.push(example),
@@ -114,7 +134,7 @@ impl Session {
             settings.run(penalty),
         )?;
         if let Some(state) = &request.state {
-            trainer.resume(TrainingState::from_bytes(&state.0)?)?;
+            trainer.resume(TrainingState::from_bytes(self.own_state(&state.0)?)?)?;
         }
         let mut run = Run {
             trainer,
@@ -122,6 +142,7 @@ impl Session {
             plan,
             found: Vec::new(),
             steps: Vec::new(),
+            model: self.sha256.clone(),
             watch,
         };
         let outcome = run.all().await;
@@ -143,7 +164,7 @@ impl Session {
             plan: plan_text(&request),
             made: made(&request, &trainer, trained_on),
             seed: Some(settings.seed.unwrap_or(0)),
-            licence: Some(LICENCE.into()),
+            licence: None,
         };
         let files = as_file(trainer.adapter(), &model, about);
         let [config, weights] = files.to_files(model.config(), &self.name)?;
@@ -155,6 +176,16 @@ impl Session {
             held_out: found,
             rows: trained_on,
         })
+    }
+
+    /// A run's state without the name of the model before it, which has to be the loaded one's.
+    fn own_state<'a>(&self, state: &'a [u8]) -> Result<&'a [u8], Failure> {
+        match state.split_at_checked(NAME_BYTES) {
+            Some((model, state)) if model == self.sha256.as_bytes() => Ok(state),
+            _ => Err(Failure::usage(
+                "what was kept is of a training of another model",
+            )),
+        }
     }
 
     fn penalty(&self, penalty: &TraitPenalty) -> Result<Penalty, Failure> {
@@ -258,7 +289,7 @@ impl Run<'_> {
 
     fn tell_state(&mut self) {
         self.watch.tell(Event::Train(TrainEvent::State {
-            state: self.trainer.state().to_bytes(),
+            state: [self.model.as_bytes(), &self.trainer.state().to_bytes()].concat(),
             step: self.trainer.steps_done(),
         }));
     }
@@ -273,14 +304,16 @@ fn plan_text(request: &TrainRequest) -> String {
 fn made(request: &TrainRequest, trainer: &Trainer, rows: usize) -> String {
     let settings = &request.settings;
     let config = trainer.adapter().config();
-    let push = match (request.plan.is_empty(), &request.penalty) {
-        (true, None) => "without a push".to_owned(),
-        (true, Some(penalty)) => format!(
-            "with a penalty of {} on {} at layer {}",
-            penalty.weight, penalty.vector, penalty.layer
-        ),
-        (false, _) => format!("under {}", plan_text(request)),
+    let mut push = match request.plan.is_empty() {
+        true => "without a push".to_owned(),
+        false => format!("under {}", plan_text(request)),
     };
+    if let Some(penalty) = &request.penalty {
+        push += &format!(
+            ", with a penalty of {} on {} at layer {}",
+            penalty.weight, penalty.vector, penalty.layer
+        );
+    }
     format!(
         "trained on {rows} rows in {} steps of {} {push}; rank {}, α {}, blocks {} to {}, learning rate {}, seed {}",
         trainer.steps(),
