@@ -116,7 +116,7 @@ fn an_adapter_is_trained_and_written_as_peft_has_it() {
         "--rows-a-step",
         "2",
         "--held-out",
-        "0.2",
+        "0.05",
         "--steer",
         &push,
         "--json",
