@@ -601,7 +601,7 @@ mod tests {
         };
         assert_eq!(scales(&config), [3.0; 4]);
         let stabilised = with(&config, "use_rslora", true.into());
-        assert_eq!(scales(&stabilised), [6.0 / 2.0_f32.sqrt(); 4]);
+        assert_eq!(scales(&stabilised), [(6.0 / 2.0_f64.sqrt()) as f32; 4]);
         let own = with(
             &config,
             "alpha_pattern",
