@@ -87,7 +87,7 @@ test("what a lesson quotes is the recipe's own tokens, on any machine", async ({
   const lesson = page.getByRole("complementary", { name: "Lesson: What is a direction?" });
   await lesson.getByRole("button", { name: "Next" }).click();
   await lesson.getByText("What we saw").click();
-  await expect(lesson.getByRole("listbox", { name: /^What it wrote/ })).toContainText("I'm so excited to share some amazing news!");
+  await expect(lesson.getByRole("listbox", { name: /^What it wrote/ })).toContainText("I'm so glad you're enjoying the amazing work");
   await lesson.getByRole("link", { name: "Open this run" }).click();
   await expect(page.getByText(/^A small AI wrote this answer while somebody pushed it/)).toBeVisible();
   await expect(lesson.getByRole("heading", { name: "Add a direction" })).toBeVisible();
