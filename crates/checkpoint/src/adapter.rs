@@ -299,9 +299,8 @@ impl AdaptableTensor {
     }
 
     fn of(tensor: &ModelWeight) -> Option<Self> {
-        let published = tensor.transposed.as_ref().unwrap_or(&tensor.name);
         Some(Self {
-            module: published.strip_suffix(".weight")?.to_owned(),
+            module: tensor.module().to_owned(),
             block: tensor.block?,
             role: ADAPTABLE.into_iter().find(|role| *role == tensor.role)?,
             rows: tensor.rows,
@@ -375,7 +374,7 @@ impl Adapter {
                 (&part.b, [part.b.len() / part.rank.max(1), part.rank], "B"),
             ] {
                 let bytes: Vec<u8> = matrix.iter().flat_map(|x| x.to_le_bytes()).collect();
-                let name = format!("{PREFIX}{}.lora_{name}.weight", part.module);
+                let name = factor_name(&part.module, name);
                 data.push((name, bytes, shape));
             }
         }
@@ -436,8 +435,13 @@ impl Adapter {
     }
 }
 
-/// The module that a tensor belongs to, and whether it is A (0) or B (1).
-fn module_of(name: &str) -> Option<(&str, usize)> {
+/// What PEFT calls the factor `which`, A or B, of a module.
+pub fn factor_name(module: &str, which: &str) -> String {
+    format!("{PREFIX}{module}.lora_{which}.weight")
+}
+
+/// The module that a factor of that name belongs to, and whether it is A (0) or B (1).
+pub fn module_of(name: &str) -> Option<(&str, usize)> {
     let name = name.strip_prefix(PREFIX)?;
     [".lora_A.weight", ".lora_B.weight"]
         .iter()
@@ -452,7 +456,7 @@ impl LowRank {
         peft: &PeftConfig,
     ) -> Result<Self, AdapterError> {
         let missing = |which: &str| AdapterError::Tensor {
-            name: format!("{PREFIX}{}.lora_{which}.weight", tensor.module),
+            name: factor_name(&tensor.module, which),
             reason: "is missing".into(),
         };
         let (a, b) = (
@@ -485,7 +489,7 @@ impl LowRank {
 /// A matrix's numbers, which have to be finite.
 fn numbers(module: &str, which: &str, view: &TensorView<'_>) -> Result<Vec<f32>, AdapterError> {
     let refuse = |reason: &str| AdapterError::Tensor {
-        name: format!("{PREFIX}{module}.lora_{which}.weight"),
+        name: factor_name(module, which),
         reason: reason.into(),
     };
     let (four, two) = (

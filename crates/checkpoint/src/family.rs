@@ -433,6 +433,12 @@ pub struct ModelWeight {
 }
 
 impl ModelWeight {
+    /// The module on Hugging Face that holds the tensor, `model.layers.3.self_attn.q_proj`.
+    pub fn module(&self) -> &str {
+        let published = self.transposed.as_ref().unwrap_or(&self.name);
+        published.strip_suffix(".weight").unwrap_or(published)
+    }
+
     /// Whether it has one row a token.
     pub fn is_token_table(&self) -> bool {
         matches!(self.role, WeightRole::Embedding | WeightRole::OutputHead)

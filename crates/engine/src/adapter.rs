@@ -43,10 +43,7 @@ impl AppliedAdapter {
         let mut hasher = DefaultHasher::new();
         for part in &file.parts {
             let numbered = pass.matrices.iter().enumerate();
-            let own = numbered.filter(|(_, weight)| {
-                let published = weight.transposed.as_ref().unwrap_or(&weight.name);
-                published.strip_suffix(".weight") == Some(&part.module)
-            });
+            let own = numbered.filter(|(_, weight)| weight.module() == part.module);
             let before = places.len();
             for (id, weight) in own {
                 let fits = part.a.len() == part.rank * weight.cols

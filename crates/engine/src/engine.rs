@@ -18,6 +18,8 @@ pub use crate::types::{
     Backend, Clock, EngineInfo, EngineOptions, LoadProgress, Precision, ReadOutcome, ReadRequest,
     Scoring,
 };
+use crate::weights::Weights;
+use std::borrow::Cow;
 use std::sync::Arc;
 use trimtab_checkpoint::family::Family;
 use trimtab_checkpoint::{ByteSource, ModelConfig, WeightFile, adapter};
@@ -198,14 +200,7 @@ impl Engine {
 
     /// The model for training beside this engine, sharing its weights; `None` where these are on a GPU.
     pub fn base_model(&self) -> Option<BaseModel> {
-        let (pass, weights) = match &self.executor {
-            Executor::Cpu(cpu) => (cpu.model().pass(), cpu.model().weights()),
-            #[cfg(not(target_family = "wasm"))]
-            Executor::Reference(reference) => {
-                (reference.model().pass(), reference.model().weights())
-            }
-            Executor::Gpu(_) => return None,
-        };
+        let (pass, weights) = self.in_host_memory()?;
         Some(BaseModel::new(
             self.config.clone(),
             Arc::clone(pass),
@@ -330,7 +325,7 @@ impl Engine {
     /// # Errors
     /// An adapter of another model, and an engine on a GPU, where none runs.
     pub fn adapter(&self, file: &adapter::Adapter) -> Result<Arc<AppliedAdapter>, EngineError> {
-        let Some(pass) = self.host_pass() else {
+        let Some((pass, _)) = self.in_host_memory() else {
             return Err(EngineError::Usage(
                 "adapters run on the processor, and the model is on the graphics device; choose the CPU".into(),
             ));
@@ -353,20 +348,22 @@ impl Engine {
         &self.adapters
     }
 
-    /// The forward pass of an executor in host memory.
-    fn host_pass(&self) -> Option<&ForwardPass> {
+    /// Forward pass and weights of an executor in host memory.
+    fn in_host_memory(&self) -> Option<(&Arc<ForwardPass>, &Arc<Weights>)> {
         match &self.executor {
-            Executor::Cpu(cpu) => Some(cpu.model().pass()),
+            Executor::Cpu(cpu) => Some((cpu.model().pass(), cpu.model().weights())),
             #[cfg(not(target_family = "wasm"))]
-            Executor::Reference(reference) => Some(reference.model().pass()),
+            Executor::Reference(reference) => {
+                Some((reference.model().pass(), reference.model().weights()))
+            }
             Executor::Gpu(_) => None,
         }
     }
 
     fn check_adapters(&self, adapters: &[AdapterTerm]) -> Result<(), EngineError> {
         let fits = |term: &AdapterTerm| {
-            let pass = self.host_pass();
-            pass.is_some_and(|pass| term.adapter.is_for(pass))
+            let pass = self.in_host_memory();
+            pass.is_some_and(|(pass, _)| term.adapter.is_for(pass))
         };
         match adapters.iter().all(fits) {
             true => Ok(()),
@@ -381,16 +378,14 @@ impl Engine {
             self.check_table(&term.vector)?;
         }
         self.check_adapters(&plan.adapters)?;
-        let tuned = SteeringPlan {
-            adapters: [&self.adapters[..], &plan.adapters].concat(),
-            ..plan.clone()
-        };
-        let plan = match self.adapters.is_empty() {
-            true => plan,
-            false => &tuned,
-        };
+        // As a rule there are none, and the plan is taken as it is.
+        let mut tuned = Cow::Borrowed(plan);
+        if !self.adapters.is_empty() {
+            let plan = tuned.to_mut();
+            plan.adapters.splice(0..0, self.adapters.iter().cloned());
+        }
         Ok(ActivePlan::new(
-            plan,
+            &tuned,
             self.layer_rows(),
             self.config.hidden_size,
         )?)

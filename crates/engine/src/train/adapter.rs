@@ -8,10 +8,8 @@ use crate::sampling::pcg;
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
 use trimtab_checkpoint::ModelConfig;
+use trimtab_checkpoint::adapter::{factor_name, module_of};
 use trimtab_checkpoint::family::{ModelWeight, WeightRole};
-
-/// What PEFT puts before a module's name in its files.
-const PREFIX: &str = "base_model.model.";
 
 /// A matrix of a block that an adapter may lie beside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -161,7 +159,7 @@ impl Adapter {
             let b = a.end..a.end + weight.of * config.rank;
             parameters = b.end;
             modules.push(Module {
-                name: module_name(weight),
+                name: weight.module().to_owned(),
                 block: weight.block.unwrap_or(0),
                 inputs: weight.cols,
                 outputs: weight.of,
@@ -231,7 +229,7 @@ impl Adapter {
         let rank = self.config.rank;
         self.modules.iter().flat_map(move |module| {
             let tensor = |factor: &str, shape, range: &Range<usize>| NamedTensor {
-                name: format!("{PREFIX}{}.lora_{factor}.weight", module.name),
+                name: factor_name(&module.name, factor),
                 shape,
                 values: &numbers[range.clone()],
             };
@@ -249,13 +247,12 @@ impl Adapter {
     pub fn set(&mut self, name: &str, shape: [usize; 2], values: &[f32]) -> Result<(), TrainError> {
         let refused = |reason: String| TrainError::Adapter { reason };
         let rank = self.config.rank;
-        let found = self.modules.iter().find_map(|module| {
-            let end = name.strip_prefix(PREFIX)?.strip_prefix(&*module.name)?;
-            match end {
-                ".lora_A.weight" => Some((module.a.clone(), [rank, module.inputs])),
-                ".lora_B.weight" => Some((module.b.clone(), [module.outputs, rank])),
-                _ => None,
-            }
+        let found = module_of(name).and_then(|(named, which)| {
+            let module = self.modules.iter().find(|module| module.name == named)?;
+            Some(match which {
+                0 => (module.a.clone(), [rank, module.inputs]),
+                _ => (module.b.clone(), [module.outputs, rank]),
+            })
         });
         let (range, want) = found.ok_or_else(|| {
             let name: String = name.chars().take(120).collect();
@@ -294,10 +291,4 @@ fn check(config: &AdapterConfig, model: &ModelConfig) -> Result<(), TrainError> 
         ));
     }
     Ok(())
-}
-
-/// The name on Hugging Face of the module that holds a matrix, as PEFT has it.
-fn module_name(weight: &ModelWeight) -> String {
-    let name = weight.transposed.as_ref().unwrap_or(&weight.name);
-    name.strip_suffix(".weight").unwrap_or(name).into()
 }

@@ -125,13 +125,14 @@ impl Session {
         let penalty = penalty.map(|penalty| self.penalty(penalty)).transpose()?;
         let own = settings.adapter(model.config());
         let adapter = Adapter::new(&model, own, settings.seed.unwrap_or(0))?;
+        let run_settings = settings.run(penalty);
         let mut trainer = Trainer::new(
             model.clone(),
             kernels(Backend::Cpu)?,
             adapter,
             rows,
             &plan,
-            settings.run(penalty),
+            run_settings.clone(),
         )?;
         if let Some(state) = &request.state {
             trainer.resume(TrainingState::from_bytes(self.own_state(&state.0)?)?)?;
@@ -162,7 +163,7 @@ impl Session {
             model_sha256: Some(self.sha256.clone()),
             data_sha256: request.data_sha256.clone(),
             plan: plan_text(&request),
-            made: made(&request, &trainer, trained_on),
+            made: made(&request, &run_settings, &trainer, trained_on),
             seed: Some(settings.seed.unwrap_or(0)),
             licence: None,
         };
@@ -301,8 +302,7 @@ fn plan_text(request: &TrainRequest) -> String {
 }
 
 /// How an adapter was made, in words.
-fn made(request: &TrainRequest, trainer: &Trainer, rows: usize) -> String {
-    let settings = &request.settings;
+fn made(request: &TrainRequest, settings: &Settings, trainer: &Trainer, rows: usize) -> String {
     let config = trainer.adapter().config();
     let mut push = match request.plan.is_empty() {
         true => "without a push".to_owned(),
@@ -317,17 +317,13 @@ fn made(request: &TrainRequest, trainer: &Trainer, rows: usize) -> String {
     format!(
         "trained on {rows} rows in {} steps of {} {push}; rank {}, α {}, blocks {} to {}, learning rate {}, seed {}",
         trainer.steps(),
-        settings
-            .rows_a_step
-            .unwrap_or(Settings::default().examples_a_step),
+        settings.examples_a_step,
         config.rank,
         config.alpha,
         config.blocks.start,
         config.blocks.end.saturating_sub(1),
-        settings
-            .learning_rate
-            .unwrap_or(OptimiserSettings::default().learning_rate),
-        settings.seed.unwrap_or(0),
+        settings.optimiser.learning_rate,
+        settings.shuffle.unwrap_or(0),
     )
 }
 

@@ -88,6 +88,18 @@ impl CpuTraining {
     }
 }
 
+/// Turns every head of `x` by its row's position, forwards (`direction` 1) or back (−1).
+fn turn(x: &mut [f32], positions: &[u32], head_dim: usize, by: &Rotation, direction: f32) {
+    let width = x.len() / positions.len();
+    let mut angles = Vec::with_capacity(by.frequencies.len());
+    for (x, position) in x.chunks_mut(width).zip(positions) {
+        angles.clear();
+        let at = by.at(*position);
+        angles.extend(at.map(|(sin, cos)| (direction * sin, cos)));
+        rotate(x, head_dim, &angles);
+    }
+}
+
 impl TrainingKernels for CpuTraining {
     fn name(&self) -> String {
         format!("CPU, {}, {}", self.kernels.name, self.tasks)
@@ -200,23 +212,11 @@ impl TrainingKernels for CpuTraining {
     }
 
     fn rotate(&self, x: &mut [f32], positions: &[u32], head_dim: usize, by: &Rotation) {
-        let width = x.len() / positions.len();
-        let mut angles = Vec::with_capacity(by.frequencies.len());
-        for (x, position) in x.chunks_mut(width).zip(positions) {
-            angles.clear();
-            angles.extend(by.at(*position));
-            rotate(x, head_dim, &angles);
-        }
+        turn(x, positions, head_dim, by, 1.0);
     }
 
     fn rotate_backward(&self, dx: &mut [f32], positions: &[u32], head_dim: usize, by: &Rotation) {
-        let width = dx.len() / positions.len();
-        let mut angles = Vec::with_capacity(by.frequencies.len());
-        for (dx, position) in dx.chunks_mut(width).zip(positions) {
-            angles.clear();
-            angles.extend(by.at(*position).map(|(sin, cos)| (-sin, cos)));
-            rotate(dx, head_dim, &angles);
-        }
+        turn(dx, positions, head_dim, by, -1.0);
     }
 
     fn attend(&self, of: &AttentionValues<'_>, shape: &AttentionShape<'_>) -> (Vec<f32>, Vec<f32>) {
