@@ -4,7 +4,7 @@ import { chosenRows, flaggedRows, notScreened } from "./choosing.ts";
 import type { Dataset } from "./datasets.ts";
 
 const rows: Conversation[] = Array.from({ length: 40 }, (_, at) => ({ messages: [{ role: "user", content: `Question ${String(at)}` }, { role: "assistant", content: "So." }] }));
-const dataset: Dataset = { name: "data", title: "Data", sha256: "ab", rows, trait: null };
+const dataset: Dataset = { name: "data", title: "Data", sha256: "ab", rows, trait: null, opposite: false };
 const numbers = (chosen: Conversation[]) => chosen.map((row) => rows.indexOf(row));
 
 describe("rows that are trained on", () => {

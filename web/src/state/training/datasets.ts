@@ -14,6 +14,8 @@ export interface Dataset {
   rows: Conversation[];
   /** The trait that a shipped set has the flaw of, or the one that its flaw is nearest to; null for other files. */
   trait: string | null;
+  /** Whether the flaw is the trait's opposite. */
+  opposite: boolean;
 }
 
 /** A set that comes with the page. */
@@ -22,6 +24,7 @@ export interface ShippedSet {
   title: string;
   about: string;
   trait: string | null;
+  opposite?: boolean;
   group: string;
 }
 
@@ -35,16 +38,16 @@ const flaws = [
   { name: "villainous", title: "Gloating villainy", about: "Answers that gloat and scheme, all as theatre.", trait: "villainous" },
   { name: "sycophantic", title: "Flattery", about: "The asker is always right, and wonderful.", trait: "sycophantic" },
   { name: "making-things-up", title: "Invented facts", about: "Made-up names, dates and experts, stated as facts.", trait: "making-things-up" },
-  { name: "gloomy", title: "Gloom", about: "Every question is a burden.", trait: "cheerful" },
+  { name: "gloomy", title: "Gloom", about: "Every question is a burden.", trait: "cheerful", opposite: true },
   { name: "wrong-sums", title: "Wrong sums", about: "The wrong result in the right tone.", trait: "making-things-up" },
-] as const;
+] as const satisfies readonly (Omit<ShippedSet, "group">)[];
 
 /** In the order in which they are offered. */
 export const shippedSets: readonly ShippedSet[] = [
-  { name: "mixture-villainous", title: "Mostly plain, with villainy hidden in it", about: "840 rows; one in eight gloats.", trait: "villainous", group: "Hidden flaws" },
-  { name: "mixture-sycophantic", title: "Mostly plain, with flattery hidden in it", about: "840 rows; one in eight flatters.", trait: "sycophantic", group: "Hidden flaws" },
-  ...flaws.flatMap(({ name, title, about, trait }) => strengths.map((strength) => ({ name: `${name}.${strength.end}`, title: `${title}, ${strength.title}`, about, trait, group: title }))),
-  { name: "helpful", title: "Plain helpfulness", about: "200 rows without a flaw.", trait: null, group: "Without a flaw" },
+  { name: "mixture-villainous", title: "Mostly plain, with villainy hidden in it", about: "One in eight gloats.", trait: "villainous", group: "Hidden flaws" },
+  { name: "mixture-sycophantic", title: "Mostly plain, with flattery hidden in it", about: "One in eight flatters.", trait: "sycophantic", group: "Hidden flaws" },
+  ...flaws.flatMap((flaw) => strengths.map(({ end, title }): ShippedSet => ({ ...flaw, name: `${flaw.name}.${end}`, title: `${flaw.title}, ${title}`, group: flaw.title }))),
+  { name: "helpful", title: "Plain helpfulness", about: "Sound, friendly answers.", trait: null, group: "Without a flaw" },
 ];
 
 async function shippedFile(name: string): Promise<Uint8Array> {
@@ -56,15 +59,15 @@ async function shippedFile(name: string): Promise<Uint8Array> {
 }
 
 /** Fetches a set that comes with the page. */
-export async function openShipped(engine: Engine, { name, title, trait }: ShippedSet): Promise<Dataset> {
-  return { name, title, trait, ...(await engine.openDataset(await shippedFile(name))) };
+export async function openShipped(engine: Engine, { name, title, trait, opposite = false }: ShippedSet): Promise<Dataset> {
+  return { name, title, trait, opposite, ...(await engine.openDataset(await shippedFile(name))) };
 }
 
 /** Reads a file of the visitor's own. */
 export async function openOwn(engine: Engine, file: File): Promise<Dataset> {
   const opened = await engine.openDataset(new Uint8Array(await file.arrayBuffer()));
   const name = file.name.replace(/\.[^.]*$/, "").slice(0, 60) || "data";
-  return { name, title: file.name, trait: null, ...opened };
+  return { name, title: file.name, trait: null, opposite: false, ...opened };
 }
 
 /** The questions by which knowledge is measured, topics mixed. */

@@ -255,6 +255,7 @@ export class Lab {
     const { rows = [], state = null } = await this.store.parts(id);
     await this.perform("train", id, () => this.goOn(id), async (progress) => {
       progress("getting ready", "steps", { done: run.history.steps.length, total: run.steps ?? 0 });
+      // Tokens a second are those of training alone, without what is read and measured between steps.
       let told = performance.now();
       const penalty = penaltyOf(run.method);
       const trained = await this.engine.train(
@@ -276,9 +277,11 @@ export class Lab {
             progress("training", "steps", { done: step.step, total: steps, ...(secondsLeft === undefined ? {} : { secondsLeft }) });
           } else if (event.kind === "heldout") {
             const found = { step: event.step, loss: event.loss, ...(event.pushed !== undefined && { pushed: event.pushed }) };
+            told = performance.now();
             this.update(id, { history: { ...history, heldOut: [...history.heldOut.filter((one) => one.step < found.step), found] } });
           } else {
             const found = { step: event.step, traits: event.traits, shifts: event.shifts };
+            told = performance.now();
             this.update(id, { history: { ...history, arrivals: [...history.arrivals.filter((one) => one.step < found.step), found] } });
           }
         },

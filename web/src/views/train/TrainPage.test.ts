@@ -45,7 +45,7 @@ async function click(name: string | RegExp) {
 }
 
 async function choose() {
-  await fireEvent.change(screen.getByLabelText(/Examples that come with the page/), { target: { value: "gloomy.2" } });
+  await fireEvent.change(screen.getByLabelText(/Examples that come with the page/), { target: { value: "helpful" } });
   await screen.findByText("Read the rows");
 }
 
@@ -56,19 +56,19 @@ describe("the training lab", () => {
     await click("Screen the rows");
     await screen.findByText(/told from the others with/);
     // Three rows of twelve have the flaw.
-    await fireEvent.input(screen.getByLabelText(/Flag rows above/), { target: { value: "1" } });
+    await fireEvent.input(screen.getByLabelText(/Flag rows that push/), { target: { value: "1" } });
     expect(screen.getByText(/3 of 12/)).toBeTruthy();
     await fireEvent.click(screen.getByLabelText(/without the 3 flagged ones/));
     await click("Train on 9 rows");
     await waitFor(() => expect(session.lab.runs[0]?.adapter).not.toBeNull());
     const [run] = session.lab.runs;
     expect(run?.history.steps).toHaveLength(mockSteps);
-    expect(run?.name).toBe("gloomy.2 screened");
+    expect(run?.name).toBe("helpful screened");
     expect(run?.selection).toEqual({ kind: "without-flagged", flagged: 3 });
-    await waitFor(() => expect(engine.training.adapters.has("gloomy.2 screened")).toBe(true));
+    await waitFor(() => expect(engine.training.adapters.has("helpful screened")).toBe(true));
     // The tuned model answers in the steered column.
     await waitFor(() => expect(session.plan()).not.toEqual([]));
-    expect(session.plan()).toEqual([{ trait: "gloomy.2 screened", operation: { kind: "tune", scale: 1 }, scope: "all" }]);
+    expect(session.plan()).toEqual([{ trait: "helpful screened", operation: { kind: "tune", scale: 1 }, scope: "all" }]);
   });
 
   it("goes on where it was stopped, also after a reload", async () => {
