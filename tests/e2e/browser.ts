@@ -30,7 +30,7 @@ export function complaints(context: BrowserContext): string[] {
   context.on("console", (message) => {
     if (message.type() === "error") heard.push(message.text());
   });
-  context.on("weberror", (error) => heard.push(String((error.error() as Error).stack)));
+  context.on("weberror", (error) => heard.push(String(error.error())));
   return heard;
 }
 

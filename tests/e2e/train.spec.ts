@@ -49,6 +49,17 @@ test("a set that comes with the page can be read, and a file of one's own screen
   await expect(page.getByRole("figure", { name: "How far the rows would push" })).toBeVisible();
 });
 
+test("the model's neutral answers came with it: nothing writes them again", async () => {
+  const kinds = await page.evaluate(async () => {
+    const { trimtab } = globalThis as unknown as { trimtab: { shift(request: object, onEvent: (event: { kind: string; phase?: string }) => void): Promise<unknown> } };
+    const heard = new Set<string>();
+    const plan = [{ trait: "cheerful", operation: { kind: "add", coefficient: 1 }, scope: "all" }];
+    await trimtab.shift({ plan, packs: [], knowledge: [], conversations: 1 }, ({ kind, phase }) => heard.add(`${kind} ${String(phase)}`));
+    return [...heard];
+  });
+  expect(kinds).toEqual(["progress reading"]);
+});
+
 test("training stops, and goes on after a reload", async () => {
   await page.getByText("Settings", { exact: true }).click();
   const steps = page.getByRole("spinbutton", { name: "Rows of a step" });

@@ -279,7 +279,7 @@ export class Lab {
             const found = { step: event.step, loss: event.loss, ...(event.pushed !== undefined && { pushed: event.pushed }) };
             told = performance.now();
             this.update(id, { history: { ...history, heldOut: [...history.heldOut.filter((one) => one.step < found.step), found] } });
-          } else {
+          } else if (event.kind === "arrival") {
             const found = { step: event.step, traits: event.traits, shifts: event.shifts };
             told = performance.now();
             this.update(id, { history: { ...history, arrivals: [...history.arrivals.filter((one) => one.step < found.step), found] } });
