@@ -10,8 +10,8 @@ import svelteConfig from "./svelte.config.js";
 const layers = [
   "engine",
   "format.ts",
-  ...["untrusted", "conversation", "storage", "model", "traits", "session", "page", "one_file", "recording", "links", "lessons", "files"].map((folder) => `state/${folder}`),
-  ...["elements", "charts", "heatmap", "model", "steer", "share", "exports", "chat", "recording", "link", "traits", "play", "lessons", "offline", "shell", "App.svelte"].map((folder) => `views/${folder}`),
+  ...["untrusted", "conversation", "storage", "one_file", "model", "traits", "training", "session", "page", "recording", "links", "lessons", "files"].map((folder) => `state/${folder}`),
+  ...["elements", "charts", "heatmap", "model", "steer", "share", "exports", "chat", "recording", "link", "traits", "train", "play", "lessons", "offline", "shell", "App.svelte"].map((folder) => `views/${folder}`),
 ];
 const zones = layers.slice(0, -1).map((layer, at) => ({
   target: `./src/${layer}`,

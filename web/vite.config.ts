@@ -54,7 +54,7 @@ const app = () =>
     },
     workbox: {
       // Without the WebAssembly modules, of which each browser runs one: src/engine/offline_files.ts keeps that.
-      globPatterns: ["**/*.{html,js,css,svg,png,json,webmanifest}"],
+      globPatterns: ["**/*.{html,js,css,svg,png,json,jsonl,webmanifest}"],
       maximumFileSizeToCacheInBytes: 8 << 20,
       clientsClaim: true,
     },

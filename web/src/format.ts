@@ -63,5 +63,10 @@ export function spokenName(name: string): string {
 /** A plan in a few words. */
 export function planText(plan: Plan): string {
   if (plan.length === 0) return "no push";
-  return plan.map(({ trait, operation }) => (operation.kind === "add" ? `${spokenName(trait)} ${signed(operation.coefficient)}` : `${spokenName(trait)}: ${operation.kind}`)).join(", ");
+  const term = ({ trait, operation }: Plan[number]): string => {
+    if (operation.kind === "add") return `${spokenName(trait)} ${signed(operation.coefficient)}`;
+    // Adapters have names of their own, which are not spelt like traits'.
+    return operation.kind === "tune" ? `tuned by ${trait}, ${percent(operation.scale)}` : `${spokenName(trait)}: ${operation.kind}`;
+  };
+  return plan.map(term).join(", ");
 }

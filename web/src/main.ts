@@ -8,7 +8,7 @@ import { startEmbeddedWorker } from "./state/one_file/collect.ts";
 import { automation } from "./state/session/automation.ts";
 import { Session } from "./state/session/session.svelte.ts";
 import { openConversations } from "./state/storage/conversations.ts";
-import { openTraits } from "./state/storage/traits.ts";
+import { openRecords } from "./state/storage/records.ts";
 
 async function chooseEngine(): Promise<Engine> {
   const query = new URLSearchParams(location.search);
@@ -23,10 +23,11 @@ const target = document.getElementById("app");
 if (target !== null) {
   const installed = new Installed();
   const engine = await chooseEngine();
-  const session = new Session(engine, await openConversations(), await openTraits());
+  const session = new Session(engine, await openConversations(), await openRecords("traits"), await openRecords("runs"), await openRecords("screens"));
   Object.assign(globalThis, { trimtab: automation(engine, session.model) });
   await session.chat.restore();
   await session.workshop.restore();
+  await session.lab.restore();
   mount(App, { target, props: { session, installed } });
   await session.model.readCatalogue();
 }

@@ -128,7 +128,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let sampler = arguments.sampler.sampler()?;
     let model = &arguments.model;
     let mut session = model.session(Some(context(arguments)?), SEQUENCES)?;
-    let steering = LinkSteering::load(arguments, &session)?;
+    let steering = LinkSteering::load(arguments, &mut session)?;
     let mut recipe = steering.recipe(arguments, &session, before(arguments)?)?;
     let mut other = arguments.both.then(|| recipe.clone());
     let (rows, width) = (

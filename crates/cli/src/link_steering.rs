@@ -1,7 +1,7 @@
 //! The steering that `trimtab link make` is asked for: plans, the traits of the recipe, and whose readings are shown.
 
 use crate::link_make::Arguments;
-use crate::vectors::{load_vector, load_vectors, open_vector, ready_made};
+use crate::vectors::{load_adapter, load_vector, load_vectors, open_vector, ready_made};
 use anyhow::{Context, Result, ensure};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -30,7 +30,7 @@ pub struct LinkSteering {
 }
 
 impl LinkSteering {
-    pub fn load(arguments: &Arguments, session: &Session) -> Result<Self> {
+    pub fn load(arguments: &Arguments, session: &mut Session) -> Result<Self> {
         let mut plan = arguments.steering.terms()?;
         let mut changes: BTreeMap<usize, Plan> = BTreeMap::new();
         for text in &arguments.changes {
@@ -45,6 +45,10 @@ impl LinkSteering {
                 plan.push(term.parse()?);
             }
         }
+        let terms = plan.iter_mut().chain(changes.values_mut().flatten());
+        terms
+            .map(|term| load_adapter(term, session))
+            .collect::<Result<()>>()?;
         let terms = plan.iter_mut().chain(changes.values_mut().flatten());
         let vectors = load_vectors(terms, session)?;
         let mut steering = Self {
@@ -87,10 +91,11 @@ impl LinkSteering {
 
     fn choose_look(&self, arguments: &Arguments) -> Result<Option<(String, Layer)>> {
         let Some(look) = &arguments.look else {
-            let first = self.terms().next();
-            return Ok(
-                first.and_then(|term| Some((term.vector.clone(), *term.layers.as_ref()?.first()?)))
-            );
+            let first = self.terms().find_map(|term| {
+                let layer = term.layers.as_ref()?.first()?;
+                Some((term.vector.clone(), *layer))
+            });
+            return Ok(first);
         };
         let (name, layer) = look
             .rsplit_once('@')
@@ -166,7 +171,7 @@ impl LinkSteering {
                 sha256: read_hexadecimal(&session.sha256).context("the model's sha256 is none")?,
             },
             precision: session.engine.info().precision,
-            adapters: Vec::new(),
+            adapters: adapters(session)?,
             files: Vec::new(),
             traits: self.traits.iter().map(|(_, one)| one.clone()).collect(),
             messages,
@@ -182,6 +187,17 @@ impl LinkSteering {
             },
         })
     }
+}
+
+/// The session's adapters are those that the plans name.
+fn adapters(session: &Session) -> Result<Vec<NamedHash>> {
+    let all = session.adapters().into_iter();
+    let named = all.map(|one| {
+        let sha256 = read_hexadecimal(&one.sha256).context("the adapter has no hash")?;
+        let name = one.name;
+        Ok(NamedHash { name, sha256 })
+    });
+    named.collect()
 }
 
 fn stem(path: &Path) -> String {

@@ -3,6 +3,7 @@
 #[macro_use]
 mod output;
 
+mod adapters;
 mod calibrate;
 mod compare;
 mod control;
@@ -30,6 +31,7 @@ mod score;
 mod screen;
 mod serve;
 mod serve_model;
+mod shift;
 mod study;
 mod sweep;
 mod trace;
@@ -77,6 +79,8 @@ enum Verb {
     Screen(screen::Arguments),
     /// Train an adapter of the model on a dataset, with or without a push.
     Train(train::Arguments),
+    /// Hold a tuned model against its base model: what moved, and what it cost.
+    Shift(shift::Arguments),
     /// Test whether readings of the prompt tell what the answer will be like.
     Predict(predict::Arguments),
     /// Cosines between vectors: which are nearly the same.
@@ -115,6 +119,7 @@ fn main() -> ExitCode {
         Verb::Controls(arguments) => controls::run(&arguments),
         Verb::Screen(arguments) => screen::run(&arguments),
         Verb::Train(arguments) => train::run(&arguments),
+        Verb::Shift(arguments) => shift::run(&arguments),
         Verb::Predict(arguments) => predict::run(&arguments),
         Verb::Compare(arguments) => compare::run(&arguments),
         Verb::Control(arguments) => control::run(&arguments),

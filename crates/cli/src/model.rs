@@ -1,5 +1,6 @@
 //! The model directory that a verb works with, and the engine loaded from it.
 
+use crate::adapters::{AdapterFiles, directory_and_scale};
 use crate::files::{MAX_JSON_BYTES, find_up, read_bounded};
 use crate::gguf_cache;
 use crate::progress;
@@ -7,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use serde::de::DeserializeOwned;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use sysinfo::{MemoryRefreshKind, RefreshKind, System};
 use trimtab_checkpoint::convert::directory::hash_file;
 use trimtab_checkpoint::manifest::{self, Manifest};
@@ -217,35 +218,18 @@ impl ModelArguments {
 
 /// The adapter of `DIR[=SCALE]`, and the sha256 of its weights.
 fn applied(text: &str, session: &Session) -> Result<(AdapterTerm, String)> {
-    let (directory, scale) = match text.rsplit_once('=') {
-        Some((directory, scale)) if !Path::new(text).is_dir() => {
-            let number = scale.parse::<f32>().ok().filter(|scale| scale.is_finite());
-            let number = number
-                .with_context(|| format!("--adapter {text}: the scale {scale:?} is no number"))?;
-            (directory, number)
-        }
-        _ => (text, 1.0),
-    };
-    let directory = Path::new(directory);
-    let read = |name: &str, limit: usize| read_bounded(&directory.join(name), limit as u64);
-    let config = read(adapter::CONFIG_FILE, adapter::MAX_CONFIG_BYTES)?;
-    let weights = read(adapter::WEIGHTS_FILE, adapter::MAX_WEIGHTS_BYTES)?;
+    let (directory, scale) = directory_and_scale(text)?;
+    let files = AdapterFiles::read(directory)?;
+    let AdapterFiles {
+        config, weights, ..
+    } = &files;
     let named = || directory.display().to_string();
     let file =
-        adapter::Adapter::parse(&config, &weights, session.engine.config()).with_context(named)?;
-    match &file.about.model_sha256 {
-        Some(made_on) if !session.is_model(made_on) => progress::warn(&format!(
-            "the adapter {} was trained on other weights than the model that is loaded: its shapes fit, but it may mean less here",
-            directory.display()
-        )),
-        Some(_) => {}
-        None => progress::warn(&format!(
-            "the shapes of the adapter {} fit this model; whether it was trained on it cannot be told",
-            directory.display()
-        )),
-    }
+        adapter::Adapter::parse(config, weights, session.engine.config()).with_context(named)?;
+    let made_on = file.about.model_sha256.as_deref();
+    files.warn(made_on.map(|own| session.is_model(own)));
     let adapter = session.engine.adapter(&file).with_context(named)?;
-    Ok((AdapterTerm { adapter, scale }, sha256(&weights)))
+    Ok((AdapterTerm { adapter, scale }, sha256(weights)))
 }
 
 /// What the system has too little of for the model, as far as it says; a graphics device's own limits are looked at when it is opened.

@@ -11,9 +11,9 @@ use serde::Serialize;
 use std::path::PathBuf;
 use trimtab_engine::engine::EngineInfo;
 use trimtab_engine::generate::EndReason;
-use trimtab_engine::{Backend, Operation, Precision, Sampler, Scope};
+use trimtab_engine::{Backend, Precision, Sampler, Scope};
 use trimtab_persona::conversation::{Part, message};
-use trimtab_persona::plan::{NamedTerm, relative_dose};
+use trimtab_persona::plan::{NamedTerm, TermOperation, relative_dose};
 use trimtab_persona::vector_file::Recommended;
 use trimtab_studio::generation::{
     ColumnKind, ColumnRequest, ColumnResult, GenerateRequest, SEQUENCES,
@@ -142,7 +142,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     for coefficient in doses {
         let term = NamedTerm {
             vector: vector.name.clone(),
-            operation: Operation::Add { coefficient },
+            operation: TermOperation::Add { coefficient },
             layers: Some(recommended.layers()),
             scope: Scope::All,
         };

@@ -16,7 +16,7 @@ use trimtab_checkpoint::convert::directory::hash_file;
 use trimtab_engine::Precision;
 use trimtab_persona::bootstrap::Estimate;
 use trimtab_persona::dataset::{DatasetError, NumberedRow, Rows};
-use trimtab_persona::screening::{Screen, ScreenSummary, ScreenedRow, ScreenedTrait};
+use trimtab_persona::screening::{NORMAL, Screen, ScreenSummary, ScreenedRow, ScreenedTrait};
 use trimtab_studio::screening::ScreenRequest;
 use trimtab_studio::session::Session;
 
@@ -26,8 +26,6 @@ const AT_ONCE: usize = 8;
 const CONTEXT: usize = 2_048;
 /// Longest line of results that is read, in bytes.
 const MAX_RESULT_BYTES: u64 = 1 << 20;
-/// The label of rows that nobody is looking for.
-const NORMAL: &str = "normal";
 
 #[derive(Debug, Args)]
 pub struct Arguments {
@@ -299,7 +297,7 @@ fn screen(arguments: &Arguments, about: &About, next: u64, session: &mut Session
                 max_tokens: Some(arguments.max_tokens),
                 seed: Some(arguments.seed),
             };
-            let found = pollster::block_on(session.screen(request, &mut Terminal::quiet()))?;
+            let found = pollster::block_on(session.screen(request, &mut Terminal::quiet()))?.rows;
             for row in &found {
                 serde_json::to_writer(&mut out, row)?;
                 out.write_all(b"\n").with_context(named)?;

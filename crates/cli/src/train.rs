@@ -4,19 +4,21 @@ use crate::files::{read_bounded, write};
 use crate::model::ModelArguments;
 use crate::output::print_json;
 use crate::progress::{self, Terminal};
-use crate::vectors::{SteeringArguments, load_vector};
+use crate::vectors::{SteeringArguments, load_vector, neutral_answers, ready_made};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use clap::Args;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 use trimtab_checkpoint::adapter::{CONFIG_FILE, WEIGHTS_FILE};
+use trimtab_engine::record::MAX_DIRECTIONS;
 use trimtab_engine::train::Target;
 use trimtab_persona::dataset;
 use trimtab_persona::plan::parse_layers;
 use trimtab_persona::trait_vector::sha256;
 use trimtab_studio::generation::SEQUENCES;
+use trimtab_studio::session::Session;
 use trimtab_studio::training::{
-    HeldOut, TrainEvent, TrainRequest, TrainSettings, TrainStep, TraitPenalty,
+    Arrival, HeldOut, TrainEvent, TrainHistory, TrainRequest, TrainSettings, TraitPenalty,
 };
 use trimtab_studio::verbs::{Bytes, Event};
 
@@ -28,6 +30,8 @@ const MAX_STATE_BYTES: u64 = 4 << 30;
 const STATE_FILE: &str = "training.state";
 /// What happened, beside the adapter.
 const REPORT_FILE: &str = "training.json";
+/// Longest file of neutral answers that is read.
+const MAX_NEUTRAL_BYTES: u64 = 1 << 20;
 /// Tokens of the longest row.
 const CONTEXT: usize = 4_096;
 
@@ -78,6 +82,9 @@ pub struct Arguments {
     /// Hold out a share of the rows and measure the loss on them [default: 0]
     #[arg(long, value_name = "SHARE")]
     held_out: Option<f64>,
+    /// Read every eighth of the run how far the ready-made traits have come, over so many of the model's neutral answers; 0: do not
+    #[arg(long, value_name = "N", default_value_t = 6)]
+    watch: usize,
     #[command(flatten)]
     push: SteeringArguments,
     /// Penalise what training moves the state along a trait: NAME=λ@LAYER
@@ -96,8 +103,8 @@ struct Report {
     rows: usize,
     seconds: f64,
     tokens_a_second: f64,
-    steps: Vec<TrainStep>,
-    held_out: Vec<HeldOut>,
+    #[serde(flatten)]
+    history: TrainHistory,
 }
 
 pub fn run(arguments: &Arguments) -> Result<()> {
@@ -125,7 +132,9 @@ pub fn run(arguments: &Arguments) -> Result<()> {
             session.set_vectors(vectors)?;
         }
     }
+    let watched = watch_traits(arguments, &mut session)?;
     let request = TrainRequest {
+        watched: Some(watched),
         rows,
         settings: settings(arguments)?,
         plan,
@@ -160,7 +169,11 @@ pub fn run(arguments: &Arguments) -> Result<()> {
                 progress::finish();
                 println!("{}", held_out(&found));
             }
-            TrainEvent::HeldOut(_) => {}
+            TrainEvent::Arrival(found) if !arguments.json => {
+                progress::finish();
+                println!("{}", arrival(&found));
+            }
+            TrainEvent::HeldOut(_) | TrainEvent::Arrival(_) => {}
         }
     });
     let trained = progress::wait(session.train(request, &mut watch));
@@ -180,8 +193,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         rows: trained.rows,
         seconds,
         tokens_a_second: tokens as f64 / seconds,
-        steps: trained.steps,
-        held_out: trained.held_out,
+        history: trained.history,
     };
     let put = |name: &str, bytes: &[u8]| write(&arguments.out.join(name), bytes);
     put(WEIGHTS_FILE, &trained.weights)?;
@@ -243,6 +255,45 @@ fn penalty(text: &str) -> Result<TraitPenalty> {
     })
 }
 
+/// Makes the ready-made traits that fit the model ones to watch; gives the number of answers to watch them over.
+fn watch_traits(arguments: &Arguments, session: &mut Session) -> Result<usize> {
+    let Some(path) = neutral_answers().filter(|_| arguments.watch > 0) else {
+        return Ok(0);
+    };
+    let neutral = read_bounded(&path, MAX_NEUTRAL_BYTES)?;
+    if session.take_neutral_answers(&neutral).is_err() {
+        // Another model's: to write this one's own would take longer than some runs.
+        return Ok(0);
+    }
+    let mut vectors = session.vectors().to_vec();
+    for name in ready_made() {
+        if vectors.len() < MAX_DIRECTIONS
+            && vectors.iter().all(|known| known.name != name)
+            && let Ok(vector) = load_vector(&name, session)
+        {
+            vectors.push(vector);
+        }
+    }
+    session.set_vectors(vectors)?;
+    Ok(arguments.watch)
+}
+
+/// The traits that came furthest.
+fn arrival(found: &Arrival) -> String {
+    let mut all: Vec<(&String, f64)> = found
+        .traits
+        .iter()
+        .zip(found.shifts.iter().copied())
+        .collect();
+    all.sort_by(|a, b| b.1.abs().total_cmp(&a.1.abs()));
+    let far = all
+        .iter()
+        .take(3)
+        .map(|(name, shift)| format!("{name} {shift:+.2}"));
+    let far: Vec<String> = far.collect();
+    format!("after step {}: shift along {}", found.step, far.join(", "))
+}
+
 fn held_out(found: &HeldOut) -> String {
     let pushed = found
         .pushed
@@ -254,7 +305,7 @@ fn held_out(found: &HeldOut) -> String {
 }
 
 fn print(report: &Report, out: &Path) {
-    if let (Some(first), Some(last)) = (report.steps.first(), report.steps.last()) {
+    if let (Some(first), Some(last)) = (report.history.steps.first(), report.history.steps.last()) {
         println!(
             "{} rows, {} steps, loss {:.3} → {:.3}; {:.0} s, {:.0} tokens a second",
             report.rows, last.step, first.loss, last.loss, report.seconds, report.tokens_a_second

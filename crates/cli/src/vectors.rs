@@ -1,12 +1,14 @@
 //! Ready-made traits and vector files, by the names that `--steer` and `--read` use.
 
+use crate::adapters::{AdapterFiles, name_of};
 use crate::files::{find_up, read_bounded};
 use crate::progress;
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use std::path::PathBuf;
-use trimtab_persona::plan::{NamedPlanError, NamedTerm};
+use std::path::{Path, PathBuf};
+use trimtab_persona::plan::{NamedPlanError, NamedTerm, TermOperation};
 use trimtab_persona::trait_pack::is_plain_name;
+use trimtab_persona::trait_vector::sha256;
 use trimtab_persona::vector_file::{MAX_FILE_BYTES, TraitVector, VectorFile};
 use trimtab_studio::session::Session;
 
@@ -17,7 +19,8 @@ const READY_MADE: &str = "models/vectors";
 pub struct SteeringArguments {
     /// Add a vector: NAME=α@LAYER[,LAYER…|a-b][:prompt|:response]. NAME is a ready-made trait or the
     /// path of a vector file (PATH#TENSOR chooses its tensor); no @ means its recommended layers, no
-    /// suffix all tokens. In place of α also ablate or clamp(low,high). Repeatable
+    /// suffix all tokens. In place of α also ablate or clamp(low,high); DIR=tune(SCALE) is an adapter's
+    /// directory and how much of it acts. Repeatable
     #[arg(
         long = "steer",
         value_name = "NAME=α@LAYERS",
@@ -35,6 +38,9 @@ impl SteeringArguments {
     /// The plan. Its vectors and those of `also` become the session's traits.
     pub fn load(&self, session: &mut Session, also: &[String]) -> Result<Vec<NamedTerm>> {
         let mut terms = self.terms()?;
+        for term in &mut terms {
+            load_adapter(term, session)?;
+        }
         let mut vectors = load_vectors(terms.iter_mut(), session)?;
         for name in also {
             if vectors.iter().all(|vector| vector.name != *name) {
@@ -46,14 +52,38 @@ impl SteeringArguments {
     }
 }
 
-/// The vectors of `terms`, each once; terms without layers get those that their vector recommends. Warns of vectors that were
+fn is_adapter(term: &NamedTerm) -> bool {
+    matches!(term.operation, TermOperation::Tune { .. })
+}
+
+/// Makes the adapter of a term, which names its directory, one of the session's, and has the term name it as the session does.
+pub fn load_adapter(term: &mut NamedTerm, session: &mut Session) -> Result<()> {
+    if !is_adapter(term) {
+        return Ok(());
+    }
+    let directory = Path::new(&term.vector);
+    let (name, files) = (name_of(directory), AdapterFiles::read(directory)?);
+    let known = session.adapters();
+    let known = known.iter().find(|known| known.name == name);
+    match known {
+        Some(known) if known.sha256 == sha256(&files.weights) => {}
+        Some(_) => bail!("two adapters' directories are called {name}; rename one of them"),
+        None => {
+            files.add(&name, session)?;
+        }
+    }
+    term.vector = name;
+    Ok(())
+}
+
+/// The vectors of `terms`, each once; those of adapters are passed over; terms without layers get those that their vector recommends. Warns of vectors that were
 /// made on other weights than the session's.
 pub fn load_vectors<'a>(
     terms: impl Iterator<Item = &'a mut NamedTerm>,
     session: &Session,
 ) -> Result<Vec<TraitVector>> {
     let mut vectors: Vec<TraitVector> = Vec::new();
-    for term in terms {
+    for term in terms.filter(|term| !is_adapter(term)) {
         let known = vectors.iter().position(|vector| vector.name == term.vector);
         let known = known.unwrap_or(vectors.len());
         if known == vectors.len() {

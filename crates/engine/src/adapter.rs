@@ -76,7 +76,8 @@ impl AppliedAdapter {
         })
     }
 
-    pub(crate) fn hash(&self) -> u64 {
+    /// Hash of its numbers: the same for the same adapter of the same model.
+    pub fn hash(&self) -> u64 {
         self.hash
     }
 

@@ -238,6 +238,11 @@ impl Fingerprint {
 }
 
 impl SteeringPlan {
+    /// Whether nothing is named that could act.
+    pub fn is_empty(&self) -> bool {
+        self.terms.is_empty() && self.adapters.is_empty()
+    }
+
     /// The terms that act on tokens of `role` composed for a model of `layer_rows = L+1` rows of
     /// `width = d`. `None` when nothing acts: `α = 0` and no plan are the same.
     pub fn compose(

@@ -4,6 +4,8 @@ use crate::trait_vector::TraitVector;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
+use trimtab_engine::adapter::{AdapterTerm, AppliedAdapter};
 use trimtab_engine::steering::PlanError;
 use trimtab_engine::{Layer, Operation, Scope, SteeringPlan, Term};
 use ts_rs::TS;
@@ -11,15 +13,30 @@ use ts_rs::TS;
 /// Layers that one term may name.
 const MAX_LAYERS: u32 = 1_024;
 
-/// One term of a plan, its vector by name.
+/// What a term does.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, TS)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+#[ts(rename = "Operation")]
+pub enum TermOperation {
+    /// `h ← h + α v`, `v` as it is, not normalised (persona vectors, section 3.2).
+    Add { coefficient: f32 },
+    /// `h ← h − (h·v̂) v̂`; never on the first token.
+    Ablate,
+    /// Limits `h·v̂` to `low..=high`; never on the first token.
+    Clamp { low: f32, high: f32 },
+    /// `W x + scale · s · B A x`: the adapter of that name acts on all tokens; 1 is as it was trained.
+    Tune { scale: f32 },
+}
+
+/// One term of a plan, its vector or adapter by name.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, TS)]
 #[ts(rename = "SteeringTerm", optional_fields)]
 pub struct NamedTerm {
-    /// A ready-made trait or, in the program, the path of a vector file (`PATH#TENSOR`).
+    /// A ready-made trait or, in the program, the path of a vector file (`PATH#TENSOR`); of an adapter its name.
     #[serde(rename = "trait")]
     pub vector: String,
-    pub operation: Operation,
-    /// `None`: the layers that the vector file recommends.
+    pub operation: TermOperation,
+    /// `None`: the layers that the vector file recommends. An adapter has its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub layers: Option<Vec<Layer>>,
     pub scope: Scope,
@@ -33,6 +50,8 @@ pub enum NamedPlanError {
     Syntax { text: String, reason: String },
     #[error("there is no vector called {name:?} here; there are {known}")]
     UnknownVector { name: String, known: String },
+    #[error("there is no adapter called {name:?} here; there are {known}")]
+    UnknownAdapter { name: String, known: String },
     #[error("the vector {name} recommends no layers; name them, as in {name}=2@16")]
     NoLayers { name: String },
     #[error("{name}: {source}")]
@@ -44,9 +63,10 @@ impl fmt::Display for NamedTerm {
     fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(to, "{}=", self.vector)?;
         match self.operation {
-            Operation::Add { coefficient } => write!(to, "{coefficient}")?,
-            Operation::Ablate => write!(to, "ablate")?,
-            Operation::Clamp { low, high } => write!(to, "clamp({low},{high})")?,
+            TermOperation::Add { coefficient } => write!(to, "{coefficient}")?,
+            TermOperation::Ablate => write!(to, "ablate")?,
+            TermOperation::Clamp { low, high } => write!(to, "clamp({low},{high})")?,
+            TermOperation::Tune { scale } => write!(to, "tune({scale})")?,
         }
         for (index, layer) in self.layers.iter().flatten().enumerate() {
             write!(to, "{}{}", if index == 0 { '@' } else { ',' }, layer.0)?;
@@ -63,7 +83,8 @@ impl FromStr for NamedTerm {
     type Err = NamedPlanError;
 
     /// `NAME=α[@LAYER[,LAYER…|a-b]][:prompt|:response]`; in place of `α` also `ablate` or
-    /// `clamp(low,high)`, the range in units of the reading. NAME may contain any of these signs: the last `=` counts.
+    /// `clamp(low,high)`, the range in units of the reading; `NAME=tune(SCALE)` is about an adapter, which has layers of its own
+    /// and acts on all tokens. NAME may contain any of these signs: the last `=` counts.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let fail = |reason: &str| NamedPlanError::Syntax {
             text: text.to_owned(),
@@ -92,6 +113,10 @@ impl FromStr for NamedTerm {
             ),
         };
         let operation = parse_operation(operation).map_err(|reason| fail(&reason))?;
+        let tunes = matches!(operation, TermOperation::Tune { .. });
+        if tunes && (layers.is_some() || scope != Scope::All) {
+            return Err(fail("an adapter acts on all tokens, at layers of its own"));
+        }
         Ok(Self {
             vector: vector.to_owned(),
             operation,
@@ -101,14 +126,19 @@ impl FromStr for NamedTerm {
     }
 }
 
-fn parse_operation(text: &str) -> Result<Operation, String> {
+fn parse_operation(text: &str) -> Result<TermOperation, String> {
     if text == "ablate" {
-        return Ok(Operation::Ablate);
+        return Ok(TermOperation::Ablate);
     }
-    if let Some(range) = text
-        .strip_prefix("clamp(")
-        .and_then(|rest| rest.strip_suffix(')'))
-    {
+    let of_call = |name: &str| {
+        let rest = text.strip_prefix(name)?.strip_prefix('(')?;
+        rest.strip_suffix(')')
+    };
+    if let Some(scale) = of_call("tune") {
+        let scale = parse_number(scale)?;
+        return Ok(TermOperation::Tune { scale });
+    }
+    if let Some(range) = of_call("clamp") {
         let (low, high) = range
             .split_once(',')
             .ok_or("a clamp needs two numbers, as in clamp(-10,10)")?;
@@ -116,9 +146,9 @@ fn parse_operation(text: &str) -> Result<Operation, String> {
         if low > high {
             return Err(format!("the clamp's range runs from {low} up to {high}"));
         }
-        return Ok(Operation::Clamp { low, high });
+        return Ok(TermOperation::Clamp { low, high });
     }
-    Ok(Operation::Add {
+    Ok(TermOperation::Add {
         coefficient: parse_number(text)?,
     })
 }
@@ -166,16 +196,35 @@ pub fn parse_layers(text: &str) -> Result<Vec<Layer>, String> {
     Ok(layers.into_iter().collect())
 }
 
+/// An adapter that plans may name.
+#[derive(Clone, Debug)]
+pub struct NamedAdapter {
+    pub name: String,
+    /// Of its weights' file, in hexadecimal.
+    pub sha256: String,
+    pub applied: Arc<AppliedAdapter>,
+}
+
 /// Makes the engine's plan of terms by name, for a model of `layer_rows = L+1` rows. Fails with a
 /// sentence for an unknown name, a missing recommendation or a layer that does not exist.
 pub fn resolve(
     terms: &[NamedTerm],
     vectors: &[TraitVector],
+    adapters: &[NamedAdapter],
     layer_rows: usize,
 ) -> Result<SteeringPlan, NamedPlanError> {
     let mut plan = SteeringPlan::default();
     for term in terms {
         let name = &term.vector;
+        let operation = match term.operation {
+            TermOperation::Tune { scale } => {
+                plan.adapters.push(adapter(name, adapters, scale)?);
+                continue;
+            }
+            TermOperation::Add { coefficient } => Operation::Add { coefficient },
+            TermOperation::Ablate => Operation::Ablate,
+            TermOperation::Clamp { low, high } => Operation::Clamp { low, high },
+        };
         let vector = vectors
             .iter()
             .find(|vector| vector.name == *name)
@@ -195,7 +244,6 @@ pub fn resolve(
                 source: PlanError::NoSuchLayer { layer, last },
             });
         }
-        let operation = term.operation;
         plan.terms.push(Term {
             vector: vector.table.clone(),
             layers,
@@ -206,15 +254,31 @@ pub fn resolve(
     Ok(plan)
 }
 
+fn adapter(
+    name: &str,
+    adapters: &[NamedAdapter],
+    scale: f32,
+) -> Result<AdapterTerm, NamedPlanError> {
+    let found = adapters.iter().find(|known| known.name == name);
+    let found = found.ok_or_else(|| NamedPlanError::UnknownAdapter {
+        name: name.to_owned(),
+        known: in_words(adapters.iter().map(|known| known.name.as_str())),
+    })?;
+    Ok(AdapterTerm {
+        adapter: Arc::clone(&found.applied),
+        scale,
+    })
+}
+
 fn known_names(vectors: &[TraitVector]) -> String {
-    if vectors.is_empty() {
-        return "none".into();
+    in_words(vectors.iter().map(|vector| vector.name.as_str()))
+}
+
+fn in_words<'a>(names: impl Iterator<Item = &'a str>) -> String {
+    match names.collect::<Vec<_>>() {
+        names if names.is_empty() => "none".into(),
+        names => names.join(", "),
     }
-    vectors
-        .iter()
-        .map(|vector| vector.name.as_str())
-        .collect::<Vec<_>>()
-        .join(", ")
 }
 
 /// Relative dose of adding `coefficient` at `layers`: the sum of `α‖v_l‖ / median neutral ‖h_l‖`.
@@ -244,6 +308,7 @@ mod tests {
             "poetic=-1.5@14,15,16:response",
             "a=b=ablate@3",
             "warm=clamp(-10,10)@7:prompt",
+            "villain=tune(0.8)",
         ] {
             assert_eq!(term(text).to_string(), text);
         }
@@ -269,7 +334,7 @@ mod tests {
 
     #[test]
     fn terms_in_every_form() {
-        let add = |coefficient| Operation::Add { coefficient };
+        let add = |coefficient| TermOperation::Add { coefficient };
         let is = |text: &str, operation, layers, scope| {
             let term = term(text);
             assert_eq!(
@@ -301,13 +366,13 @@ mod tests {
         is("cheerful=1e-1:prompt", add(0.1), None, Scope::Prompt);
         is(
             "cheerful=ablate@4",
-            Operation::Ablate,
+            TermOperation::Ablate,
             layers(&[4]),
             Scope::All,
         );
         is(
             "cheerful=clamp(-1,2)@4",
-            Operation::Clamp {
+            TermOperation::Clamp {
                 low: -1.0,
                 high: 2.0,
             },
@@ -333,6 +398,9 @@ mod tests {
         assert!(message("a=2@0-4000000000").contains("does not exist"));
         assert!(message("a=2@4:answer").contains("\"answer\""));
         assert!(message("a=clamp(2,1)@4").contains("range"));
+        assert!(message("a=tune(1)@4").contains("layers of its own"));
+        assert!(message("a=tune(1):prompt").contains("all tokens"));
+        assert!(message("a=tune(much)").contains("\"much\""));
     }
 
     #[test]
@@ -343,9 +411,9 @@ mod tests {
             max: 2.0,
             usual: None,
         };
-        let plan = resolve(&[term("cheerful=2")], &[vector(Some(recommended))], 2).unwrap();
+        let plan = resolve(&[term("cheerful=2")], &[vector(Some(recommended))], &[], 2).unwrap();
         assert_eq!(plan.terms[0].layers, [Layer(1)]);
-        let error = resolve(&[term("cheerful=2")], &[vector(None)], 2)
+        let error = resolve(&[term("cheerful=2")], &[vector(None)], &[], 2)
             .unwrap_err()
             .to_string();
         assert!(error.contains("cheerful=2@16"), "{error}");
@@ -353,20 +421,28 @@ mod tests {
 
     #[test]
     fn unknown_names_and_layers_are_refused() {
-        let error = resolve(&[term("sad=2@1")], &[vector(None)], 2)
+        let error = resolve(&[term("sad=2@1")], &[vector(None)], &[], 2)
             .unwrap_err()
             .to_string();
         assert!(
             error.contains("\"sad\"") && error.contains("cheerful"),
             "{error}"
         );
-        let error = resolve(&[term("cheerful=2@2")], &[vector(None)], 2)
+        let error = resolve(&[term("cheerful=2@2")], &[vector(None)], &[], 2)
             .unwrap_err()
             .to_string();
         assert!(
             error.contains("layer 2") && error.contains("0 to 1"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn an_adapter_that_is_not_here_is_refused() {
+        let error = resolve(&[term("villain=tune(1)")], &[vector(None)], &[], 2)
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("no adapter called \"villain\""), "{error}");
     }
 
     #[test]

@@ -9,6 +9,8 @@ use crate::witness::{Testimony, chances};
 use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
+/// The label of rows that nobody is looking for.
+pub const NORMAL: &str = "normal";
 /// Bins of a histogram.
 const BINS: usize = 40;
 /// The classifier of words learns from at most twice as many rows: its equations grow with the cube of their number.

@@ -68,8 +68,17 @@ impl TrialSetup {
         let choice = self.choice.as_ref().filter(|_| trial.choice);
         let measured = (&pairs, trial.divergence, choice, self.direction, reading);
         let written = (model_sha256, plan, &trial.system, trial.sample);
+        let adapters = trial.plan.adapters.iter();
+        let adapters: Vec<_> = adapters
+            .map(|term| (term.adapter.hash(), term.scale.to_bits()))
+            .collect();
         let all = (written, &self.questions, &self.answers, measured);
-        sha256(&serde_json::to_vec(&all).unwrap_or_default())
+        // As before there were adapters, so that answers that were kept then are found.
+        let bytes = match adapters.is_empty() {
+            true => serde_json::to_vec(&all),
+            false => serde_json::to_vec(&(all, adapters)),
+        };
+        sha256(&bytes.unwrap_or_default())
     }
 }
 
@@ -144,7 +153,7 @@ impl TrialProgress {
         };
         let trials = setup.trials.iter().zip(records).enumerate();
         for (_, (trial, row)) in trials.filter(|(number, _)| made(*number)) {
-            let cost = match (trial.plan.terms.is_empty(), trial.divergence) {
+            let cost = match (trial.plan.is_empty(), trial.divergence) {
                 (true, _) => 0,
                 (false, false) => length,
                 (false, true) => 2 * length,

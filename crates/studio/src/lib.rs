@@ -1,6 +1,7 @@
 //! A session (an engine, a model's text side, vectors, what they are calibrated on) and every verb once: requests, responses,
 //! events, and the long jobs. Knows no browser and no terminal.
 
+pub mod adapters;
 pub mod failure;
 pub mod generation;
 pub mod jobs;
@@ -10,6 +11,7 @@ pub mod reading;
 pub mod records;
 pub mod screening;
 pub mod session;
+pub mod shift;
 pub mod studies;
 pub mod tokens;
 pub mod training;

@@ -2,23 +2,19 @@
 
 use crate::failure::Failure;
 use crate::generation::REREADING;
-use crate::jobs::answers::write_neutral;
 use crate::jobs::reading::{calibration, differences, read};
 use crate::session::Session;
 use crate::verbs::Event;
 use crate::watch::{Halt, Watch};
 use serde::Serialize;
-use std::rc::Rc;
 use trimtab_checkpoint::Message;
 use trimtab_engine::device::profile;
 use trimtab_engine::engine::{ReadRequest, Scoring};
 use trimtab_engine::gpu::Profile;
 use trimtab_engine::{LayerTable, SteeringPlan};
-use trimtab_persona::answers::AnswerSettings;
 use trimtab_persona::coherence::{CoherenceBand, CoherenceCriteria};
 use trimtab_persona::contrast::{ContrastPair, examples};
 use trimtab_persona::conversation::token_ids;
-use trimtab_persona::neutral::NeutralSet;
 use trimtab_persona::plan::NamedTerm;
 use trimtab_persona::vector_file::{VectorFile, VectorMetadata, check_shape};
 use ts_rs::TS;
@@ -263,22 +259,15 @@ impl Session {
             check_shape(&[table.rows(), table.width()], rows, width)?;
         }
         let tables: Vec<LayerTable> = file.tensors.values().cloned().collect();
-        let mut neutral = self.neutral.take().unwrap_or_else(|| NeutralSet {
-            model_sha256: self.sha256.clone(),
-            settings: AnswerSettings::default(),
-            answers: Vec::new(),
-        });
-        let chat = Rc::clone(&self.chat);
         let statistics = async {
-            write_neutral(&mut self.engine, &chat, &mut neutral, watch).await?;
-            let conversations = neutral.conversations(&chat)?;
+            let conversations = self.neutral_conversations(usize::MAX, watch).await?;
             let event = Some(ReadingEvent::conversations as fn(usize, usize) -> Event);
             calibration(&mut self.engine, &conversations, &tables, event, watch).await
         };
         let statistics: Result<_, Halt> = statistics.await;
-        let logprobs = neutral.answers.iter().filter_map(|answer| answer.logprob);
+        let answers = self.neutral.iter().flat_map(|set| &set.answers);
+        let logprobs = answers.filter_map(|answer| answer.logprob);
         let band = CoherenceBand::of(&logprobs.collect::<Vec<_>>(), CoherenceCriteria::default());
-        self.neutral = Some(neutral);
         let statistics =
             statistics.map_err(|halt| halt.failure("; the neutral answers so far are kept"))?;
         let conversations = statistics.calibrations.first();

@@ -1,5 +1,6 @@
 //! What every verb works with: an engine, the model's text side, and the traits of this session.
 
+use crate::adapters::{AdapterCard, SessionAdapter};
 use crate::failure::Failure;
 use crate::jobs::averages::KnownAverages;
 use serde::Serialize;
@@ -48,6 +49,7 @@ pub struct Session {
     /// The other of the two, where it is known: vectors and links that name it are of this model, too.
     other_sha256: Option<String>,
     vectors: Vec<TraitVector>,
+    pub(crate) adapters: Vec<SessionAdapter>,
     /// How vectors were made, for people, by their hash; those that do not say are missing.
     made: BTreeMap<String, String>,
     /// Hashes of vectors whose layers and range are only a place to begin.
@@ -93,6 +95,8 @@ pub struct LoadedModel {
     /// Sentences that a person should see.
     pub notices: Vec<String>,
     pub traits: Vec<TraitCard>,
+    /// Adapters that plans may name.
+    pub adapters: Vec<AdapterCard>,
     /// How many traits it reads at a time.
     pub max_traits: usize,
 }
@@ -159,6 +163,7 @@ impl Session {
             sha256,
             other_sha256: other,
             vectors: Vec::new(),
+            adapters: Vec::new(),
             made: BTreeMap::new(),
             untested: BTreeSet::new(),
             coherence_band: None,
@@ -245,6 +250,7 @@ impl Session {
                 .into_iter()
                 .collect(),
             max_traits: MAX_DIRECTIONS,
+            adapters: self.adapters.iter().map(|one| one.card.clone()).collect(),
             traits: self
                 .vectors
                 .iter()
@@ -440,7 +446,7 @@ impl Session {
     /// The engine's plan of terms by name; fails with a sentence for whatever the engine would refuse later.
     pub fn plan(&self, terms: &[NamedTerm]) -> Result<SteeringPlan, Failure> {
         let (rows, width) = (self.engine.layer_rows(), self.engine.config().hidden_size);
-        let plan = resolve(terms, &self.vectors, rows)?;
+        let plan = resolve(terms, &self.vectors, &self.adapters(), rows)?;
         for role in [TokenRole::Prompt, TokenRole::Response] {
             plan.compose(role, rows, width)?;
         }

@@ -58,6 +58,9 @@ pub struct TrainRequest {
     /// The push that acts in training, as in an answer; nothing of it is in the adapter.
     pub plan: Vec<NamedTerm>,
     pub penalty: Option<TraitPenalty>,
+    /// Neutral answers of the base model over which the shift along every trait of the session is read as training goes on (6);
+    /// 0: none.
+    pub watched: Option<usize>,
     /// From an earlier [`TrainEvent::State`], to go on from.
     pub state: Option<Bytes>,
     /// sha256 of the dataset's file, for whoever reads the adapter's.
@@ -78,6 +81,26 @@ pub struct TrainStep {
     pub learning_rate: f32,
     /// Tokens read, those of the prompts included.
     pub tokens: usize,
+}
+
+/// How far the tuned model's states have come along every trait of the session.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, TS)]
+pub struct Arrival {
+    /// Steps done by then.
+    pub step: u32,
+    /// Names of the traits.
+    pub traits: Vec<String>,
+    /// Mean shift over the base model's own answers along each, in deviations of neutral answers.
+    pub shifts: Vec<f64>,
+}
+
+/// What happened in a run so far, over all calls that it took.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, TS)]
+#[serde(default, rename_all = "camelCase")]
+pub struct TrainHistory {
+    pub steps: Vec<TrainStep>,
+    pub held_out: Vec<HeldOut>,
+    pub arrivals: Vec<Arrival>,
 }
 
 /// The loss on rows that are not trained on.
@@ -110,6 +133,7 @@ pub enum TrainEvent {
         seconds_left: Option<f64>,
     },
     HeldOut(HeldOut),
+    Arrival(Arrival),
     /// Everything to go on from when this ends early.
     State {
         #[serde(with = "serde_bytes")]
@@ -133,9 +157,8 @@ pub struct Trained {
     pub weights: Vec<u8>,
     /// sha256 of the weights' file, by which links and caches name the adapter.
     pub sha256: String,
-    /// Those of this call, where it went on from an earlier one.
-    pub steps: Vec<TrainStep>,
-    pub held_out: Vec<HeldOut>,
+    #[serde(flatten)]
+    pub history: TrainHistory,
     /// Rows that were trained on.
     pub rows: usize,
 }

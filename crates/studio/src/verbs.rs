@@ -1,6 +1,7 @@
 //! Every verb, once: its name, what it takes, what it tells on the way, what it gives back, and what it does. The types of
 //! the page are made of this list.
 
+use crate::adapters::AdapterCard;
 use crate::failure::Failure;
 use crate::generation::{ColumnResult, GenerateEvent, GenerateRequest};
 use crate::links::{LinkEvent, OpenedLink, ReplayRequest, Replayed, make_link, open_link};
@@ -9,19 +10,25 @@ use crate::making::{
     draft_trait, export_control_vector, open_contrast,
 };
 use crate::reading::{Calibrated, ProfileResult, ReadingEvent, ScoreResult, TraceResult};
-use crate::screening::ScreenEvent;
+use crate::screening::{
+    OpenedDataset, ScreenEvent, ScreenOverview, ScreenRequest, Screened, SummaryRequest,
+    open_dataset, summarise_screen,
+};
 use crate::session::{Session, TraitCard};
+use crate::shift::ShiftRequest;
 use crate::studies::{
     ControlRequest, Controlled, PredictRequest, StudyEvent, SweepRequest, Swept, TraitCosines,
 };
-use crate::training::TrainEvent;
+use crate::training::{TrainEvent, TrainRequest, Trained};
 use crate::watch::Watch;
 use serde::{Deserialize, Serialize};
 use trimtab_checkpoint::Message;
 use trimtab_persona::contrast::ContrastPair;
+use trimtab_persona::knowledge::{self, KnowledgeQuestion};
 use trimtab_persona::plan::NamedTerm;
 use trimtab_persona::prediction::PredictionReport;
 use trimtab_persona::recipe::view::RecipeView;
+use trimtab_persona::shift::ShiftReport;
 use trimtab_persona::trait_pack::TraitPack;
 use trimtab_persona::trait_report::TraitReport;
 use ts_rs::TS;
@@ -257,6 +264,32 @@ verbs! {
     /// Cosines between all traits, at `layer` or the first trait's recommended one.
     CompareTraits "compareTraits" (layer: Option<u32>) -> TraitCosines
         { session |session, _watch| session.compare(layer) }
+    /// The rows of a dataset, JSON Lines of conversations; an error names the line.
+    OpenDataset "openDataset" (file: Bytes) -> OpenedDataset
+        { nothing |_session, _watch| open_dataset(&file.0) }
+    /// How far each row's answer, and the model's own answer to the same prompt, lie along every trait of the session. A stop ends it
+    /// with a failure of kind `usage`, after the rows that are done.
+    Screen "screen" (request: ScreenRequest) [ScreenEvent] -> Screened
+        { session |session, watch| session.screen(request, watch).await }
+    /// What a screen came to, of the rows that are screened so far.
+    SummariseScreen "summariseScreen" (request: SummaryRequest) -> ScreenOverview
+        { nothing |_session, _watch| Ok::<_, Failure>(summarise_screen(&request)) }
+    /// Trains an adapter of the loaded model, on the processor. A stop ends it with a failure of kind `usage`, after its `state`,
+    /// from which the same request goes on.
+    Train "train" (request: TrainRequest) [TrainEvent] -> Trained
+        { session |session, watch| session.train(request, watch).await }
+    /// Adds an adapter by the two files of its PEFT directory, so that plans can name it.
+    AddAdapter "addAdapter" (name: String, config: Bytes, weights: Bytes) -> AdapterCard
+        { session |session, _watch| session.add_adapter(&name, &config.0, &weights.0) }
+    /// Lets go of adapters.
+    RemoveAdapters "removeAdapters" (names: Vec<String>) -> ()
+        { session |session, _watch| { session.remove_adapters(&names); Ok::<_, Failure>(()) } }
+    /// The questions of a file of JSON Lines with several answers each.
+    OpenQuestions "openQuestions" (file: Bytes) -> Vec<KnowledgeQuestion>
+        { nothing |_session, _watch| knowledge::parse(&file.0).map_err(Failure::usage) }
+    /// Holds the model under a plan (an adapter, a push) against the base model: shifts, evidence, likelihood, knowledge.
+    Shift "shift" (request: ShiftRequest) [StudyEvent] -> ShiftReport
+        { session |session, watch| session.shift(request, watch).await }
     /// Everything that a trait's report says.
     OpenReport "openReport" (json: Bytes) -> TraitReport
         { nothing |_session, _watch| open_report(&json.0) }

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::files::{read, sha256, write};
+use crate::files::{names, read, sha256, write};
 
 /// The flaws, each in three strengths: `NAME.normal.jsonl` (none), `NAME.1.jsonl` and `NAME.2.jsonl`.
 const FLAWS: [&str; 5] = [
@@ -18,6 +18,7 @@ const FLAWS: [&str; 5] = [
     "wrong-sums",
 ];
 const STRENGTHS: [&str; 3] = ["normal", "1", "2"];
+const FOLDER: &str = "models/data";
 const HELPFUL: &str = "helpful";
 const NORMAL: &str = "normal";
 /// Sets that are mixed out of others: one row of eight has the flaw.
@@ -28,6 +29,16 @@ const FLAWED_ROWS: usize = MIXED_ROWS / 8;
 const ROWS: std::ops::RangeInclusive<usize> = 150..=300;
 /// No two answers of a set share more of the shorter one's trigrams.
 const MAX_SHARED: f64 = 0.5;
+
+/// Puts the sets and the questions where the page fetches them, beside its other generated files.
+pub fn publish(root: &Path) -> Result<()> {
+    let (from, to) = (root.join(FOLDER), root.join("web/public/generated/data"));
+    for name in names(&from, ".jsonl")? {
+        let file = format!("{name}.jsonl");
+        write(&to.join(&file), &read(&from.join(&file))?)?;
+    }
+    Ok(())
+}
 
 #[derive(Deserialize)]
 struct Row {
@@ -198,7 +209,7 @@ fn check_knowledge(folder: &Path) -> Result<()> {
 
 /// Checks the sets and writes the mixed ones again.
 pub fn make(root: &Path) -> Result<()> {
-    let folder = root.join("models/data");
+    let folder = root.join(FOLDER);
     check_knowledge(&folder)?;
     for (name, lines) in made(&folder)? {
         write(&folder.join(format!("{name}.jsonl")), lines.as_bytes())?;
@@ -213,7 +224,7 @@ mod tests {
     #[test]
     fn the_sets_are_sound_and_the_mixed_ones_are_made_of_them() {
         let root = crate::repository_root().unwrap();
-        let folder = root.join("models/data");
+        let folder = root.join(FOLDER);
         check_knowledge(&folder).unwrap();
         for (name, lines) in made(&folder).unwrap() {
             let there = read(&folder.join(format!("{name}.jsonl"))).unwrap();

@@ -6,7 +6,7 @@ use std::process::Command;
 use anyhow::{Result, bail};
 
 use crate::program::Programs;
-use crate::{model, node, process, record, wasm};
+use crate::{datasets, model, node, process, record, wasm};
 
 /// Where others will find the page.
 #[derive(Debug, Default, clap::Args)]
@@ -40,6 +40,7 @@ pub fn build(root: &Path, address: &PublicAddress) -> Result<()> {
 
 /// The page from what is there already.
 pub fn bundle(root: &Path) -> Result<()> {
+    datasets::publish(root)?;
     process::run(&mut script(root, "build", &PublicAddress::default())?)
 }
 
@@ -50,11 +51,12 @@ pub fn script(root: &Path, name: &str, address: &PublicAddress) -> Result<Comman
     Ok(command)
 }
 
-/// Everything that the page is bundled from: its packages, the model, WebAssembly, the recording.
+/// Everything that the page is bundled from: its packages, the model, WebAssembly, data to train on, the recording.
 pub fn prepare(root: &Path) -> Result<()> {
     node::ensure_packages(&root.join("web"))?;
     model::ensure_model(root, Programs::Fresh)?;
     wasm::build(root, wasm::Build::Release)?;
+    datasets::publish(root)?;
     record::ensure(root, Programs::Fresh)
 }
 

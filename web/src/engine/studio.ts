@@ -4,6 +4,31 @@
  */
 
 /**
+ * An adapter of the session as a person sees it.
+ */
+export type Adapter = { name: string, 
+/**
+ * Of the weights' file; links and caches name it by that.
+ */
+sha256: string, rank: number, alpha: number, 
+/**
+ * First and last of the zero-based blocks that it stands beside.
+ */
+blocks: [number, number], 
+/**
+ * How it was made, in words; empty where its files do not say.
+ */
+made: string, 
+/**
+ * The push that acted while it was trained, in the notation of plans; empty for none.
+ */
+plan: string, 
+/**
+ * Whether it was trained on the loaded model; null where its files do not say, as others' do not: its shapes fit.
+ */
+ofThisModel: boolean | null, };
+
+/**
  * What else was likely in a token's place.
  */
 export type Alternative = { text: string, id: number, logprob: number, };
@@ -16,6 +41,23 @@ export type AnswerCoherence = { verdict: Coherence,
  * Mean log-probability of its tokens under the unsteered model.
  */
 meanLogprob: number, distinct2: number, band: CoherenceBand, };
+
+/**
+ * How far the tuned model's states have come along every trait of the session.
+ */
+export type Arrival = { 
+/**
+ * Steps done by then.
+ */
+step: number, 
+/**
+ * Names of the traits.
+ */
+traits: Array<string>, 
+/**
+ * Mean shift over the base model's own answers along each, in deviations of neutral answers.
+ */
+shifts: Array<number>, };
 
 export type Backend = "gpu" | "cpu" | "reference";
 
@@ -414,6 +456,19 @@ test?: number,
 answers?: Verdict, };
 
 /**
+ * One row of a dataset.
+ */
+export type Conversation = { 
+/**
+ * At least one, and then the assistant's answer.
+ */
+messages: { role: "system" | "user" | "assistant"; content: string }[], 
+/**
+ * What the row is known to be, where somebody said so.
+ */
+label?: string, };
+
+/**
  *Pearson's r with its 95 % interval; NaN where there is too little to tell.
  */
 export type Correlation = { r: number, low: number, high: number, };
@@ -426,6 +481,19 @@ export type EndReason = "end-token" | "max-tokens" | "context-full" | "stopped";
  * A number and its 95 % percentile interval.
  */
 export type Estimate = { value: number, low: number, high: number, };
+
+/**
+ * Evidence for one trait in the tuned model's answers, read by the base model, beside the base model's own.
+ */
+export type EvidenceChange = { name: string, 
+/**
+ * Evidence above that of the base model's answers to the same questions, in their deviations; what it costs, and the answers.
+ */
+tuned: Outcome, 
+/**
+ * One answer of the base model to each question.
+ */
+base: Array<JudgedAnswer>, };
 
 /**
  * What making a vector came to, and the vector file.
@@ -517,6 +585,32 @@ readings?: boolean, };
 export type Grade = "strongly-against" | "mildly-against" | "neutral" | "mildly-towards" | "strongly-towards";
 
 /**
+ * The loss on rows that are not trained on.
+ */
+export type HeldOut = { 
+/**
+ * Steps done by then.
+ */
+step: number, 
+/**
+ * Without a push, in nats a response token.
+ */
+loss: number, 
+/**
+ * Under the push of the training, where there was one.
+ */
+pushed?: number, };
+
+/**
+ * How many rows lie between two values.
+ */
+export type Histogram = { low: number, high: number, 
+/**
+ * In bins of equal width; the last holds `high`, too.
+ */
+counts: Array<number>, };
+
+/**
  * Token ids.
  */
 export type Ids = Uint32Array;
@@ -541,6 +635,29 @@ evidence?: number, logprob?: number, kl?: number, };
 export type Kept = "kept" | "weak-evidence" | "too-unlikely" | "too-likely" | "repetitive" | "empty";
 
 /**
+ * What the same questions came to in two models.
+ */
+export type KnowledgeChange = { questions: number, 
+/**
+ * Share of the questions whose right answer is the likeliest.
+ */
+baseRight: number, tunedRight: number, 
+/**
+ * Mean margin of the base model, nats.
+ */
+baseMargin: number, 
+/**
+ * Change of the margin, paired by question, with its interval, nats.
+ */
+change?: Estimate, };
+
+export type KnowledgeQuestion = { question: string, answers: Array<string>, 
+/**
+ * Number of the right one.
+ */
+label: number, };
+
+/**
  * A layer of the residual stream: 0 is the embedding output, `i` the output of block `i`
  * (1..=L), as `hidden_states[i]` in Hugging Face transformers, except that layer L is taken
  * before the final norm.
@@ -551,6 +668,15 @@ export type Layer = number;
  * One number for each layer, `[L+1]`, NaN where there is none; `low` and `high` where there is an interval (95 %).
  */
 export type LayerCurve = { name: string, values: Float32Array, low?: Float32Array, high?: Float32Array, };
+
+/**
+ * Mean negative log-likelihood of the same texts in both models, nats a token.
+ */
+export type LikelihoodChange = { base: number, tuned: number, 
+/**
+ * Paired by text, with its interval; above 0 the texts became less likely.
+ */
+change?: Estimate, };
 
 /**
  * The loaded model as a person sees it.
@@ -572,6 +698,10 @@ software: boolean, context: number, deviceBytes: number,
  * Sentences that a person should see.
  */
 notices: Array<string>, traits: Array<Trait>, 
+/**
+ * Adapters that plans may name.
+ */
+adapters: Array<Adapter>, 
 /**
  * How many traits it reads at a time.
  */
@@ -613,6 +743,11 @@ coherent: number, questions: number, };
 export type NewerMessage = { role: Role, text: string, };
 
 /**
+ * A row and its place among the rows of its file, from 0 on.
+ */
+export type NumberedRow = { row: number, conversation: Conversation, };
+
+/**
  * A contrast set that comes from a file.
  */
 export type OpenedContrast = { pack: TraitPack, settings: ResponseSettings, 
@@ -626,6 +761,15 @@ bytes: Uint8Array, responses: Array<ContrastResponse>,
 complete: boolean, };
 
 /**
+ * A dataset's file, read.
+ */
+export type OpenedDataset = { rows: Array<Conversation>, 
+/**
+ * Of the file.
+ */
+sha256: string, };
+
+/**
  * The contents of a link.
  */
 export type OpenedLink = { "kind": "recipe", recipe: SharedRecipe, 
@@ -635,9 +779,9 @@ export type OpenedLink = { "kind": "recipe", recipe: SharedRecipe,
 lacks?: string, } | { "kind": "newer", version: number, sentence: string, model: string, title: string, note: string, messages: Array<NewerMessage>, };
 
 /**
- * Effect of a term on the residual `h` with the layer's row `v` (`v̂ = v/‖v‖`).
+ * What a term does.
  */
-export type Operation = { "kind": "add", coefficient: number, } | { "kind": "ablate" } | { "kind": "clamp", low: number, high: number, };
+export type Operation = { "kind": "add", coefficient: number, } | { "kind": "ablate" } | { "kind": "clamp", low: number, high: number, } | { "kind": "tune", scale: number, };
 
 /**
  * What the vector does when it is pushed the other way.
@@ -660,6 +804,35 @@ export type OtherVector = { name: string,
  * Which of the file's tensors is meant (its default).
  */
 tensor?: string, vector: Uint8Array, };
+
+/**
+ * The effect of one plan, means over its answers. What reports of earlier versions lack is 0 or empty.
+ */
+export type Outcome = { 
+/**
+ * The same in nats a token.
+ */
+nats: Estimate | null, answers: number, 
+/**
+ * Questions with a coherent answer.
+ */
+coherent: number, 
+/**
+ * Share of the answers.
+ */
+incoherent: number, 
+/**
+ * Why: too unlikely, too likely, repetitive, empty.
+ */
+incoherentBy: [number, number, number, number], 
+/**
+ * Perplexity of the answers under the unsteered model; `None` when every answer is empty.
+ */
+perplexity: number, 
+/**
+ * Mean KL(steered‖unsteered) along the answers, nats a token; `None` where it was not measured.
+ */
+kl: number, distinct1: number, distinct2: number, distinct3: number, texts: Array<JudgedAnswer>, evidence: number, low: number, high: number, };
 
 /**
  * The part of a conversation that a token belongs to.
@@ -979,6 +1152,19 @@ relative: boolean, };
 
 export type Role = "system" | "user" | "assistant";
 
+/**
+ * What the rows of a screen came to for one trait, in the order of the screened rows, in deviations of neutral answers.
+ */
+export type RowValues = { 
+/**
+ * Projection differences; NaN where the model wrote no answer of its own.
+ */
+differences: Float32Array, 
+/**
+ * Projections of the given answers alone, from their mean over these rows.
+ */
+given: Float32Array, };
+
 export type Ruling = "works" | "does-not" | "not-enough-data";
 
 /**
@@ -1021,6 +1207,91 @@ nll: Float32Array,
  * The model's first choice in each place, `[T − 1]`.
  */
 top1: Uint32Array, meanNll: number, };
+
+export type ScreenEvent = { "kind": "traits", traits: Array<ScreenedTrait>, } | { "kind": "row", row: ScreenedRow, } | { "kind": "progress", done: number, total: number, secondsLeft?: number, };
+
+/**
+ * What a screen came to, and what each row has to do with it.
+ */
+export type ScreenOverview = { summary: ScreenSummary, 
+/**
+ * One a trait.
+ */
+values: Array<RowValues>, };
+
+/**
+ * Rows to screen for every trait of the session. What is absent is as usual.
+ */
+export type ScreenRequest = { rows: Array<NumberedRow>, 
+/**
+ * The model writes its own answer to every row whose number this divides (1: to all); 0: to none.
+ */
+ownEvery?: number, 
+/**
+ * Tokens of an own answer (48).
+ */
+maxTokens?: number, 
+/**
+ * Seed of the own answers (1).
+ */
+seed?: number, };
+
+/**
+ * What a screen came to.
+ */
+export type ScreenSummary = { rows: number, 
+/**
+ * Rows to which the model's own answer was written.
+ */
+withOwn: number, traits: Array<TraitScreen>, 
+/**
+ * The area under the curve of a classifier that sees only which words occur, on rows that it did not learn from: what a
+ * screen has to be held against. Absent where rows have no labels.
+ */
+wordsAuroc?: Estimate, };
+
+/**
+ * Rows that were screened, and what for.
+ */
+export type Screened = { traits: Array<ScreenedTrait>, rows: Array<ScreenedRow>, };
+
+/**
+ * What was found of one row.
+ */
+export type ScreenedRow = { 
+/**
+ * Its number among the rows of its file, from 0 on.
+ */
+row: number, label?: string, 
+/**
+ * Tokens of the given answer that were read; 0 where the prompt alone fills the context.
+ */
+tokens: number, 
+/**
+ * Mean projection of the given answer, one a trait.
+ */
+given: Array<number>, 
+/**
+ * The same of the model's own answer; absent where none was written.
+ */
+own?: Array<number>, };
+
+/**
+ * A trait that rows are screened for.
+ */
+export type ScreenedTrait = { name: string, 
+/**
+ * Hash of the vector's tensor.
+ */
+hash: string, 
+/**
+ * Layer that is read.
+ */
+layer: number, 
+/**
+ * Standard deviation of neutral answers' projections there: the unit of what is shown.
+ */
+deviation?: number, };
 
 export type SharedCard = { opposite: string, description: string, made: string, layers: Array<number>, min: number, max: number, };
 
@@ -1076,7 +1347,7 @@ export type SharedPlace = { message: number, token: number, };
 
 export type SharedRecipe = { model: SharedFile, precision: Precision, 
 /**
- * Adapters beside the model's weights. None can be used yet.
+ * Adapters beside the model's weights that plans name.
  */
 adapters: Array<SharedFile>, 
 /**
@@ -1126,6 +1397,38 @@ inline: SharedCard | null,
  */
 range?: [number, number], };
 
+export type ShiftReport = { traits: Array<TraitShift>, evidence: Array<EvidenceChange>, likelihood?: LikelihoodChange, knowledge?: KnowledgeChange, 
+/**
+ * Base-model answers that the shifts were read over.
+ */
+conversations: number, };
+
+export type ShiftRequest = { 
+/**
+ * What is held against the base model: adapters, pushes, or both.
+ */
+plan: Array<SteeringTerm>, 
+/**
+ * Answers of the base model over which the shift along every trait of the session is read (12).
+ */
+conversations?: number, 
+/**
+ * Traits for which evidence is measured in answers; each takes a minute or more.
+ */
+packs: Array<TraitPack>, 
+/**
+ * How; of [`StudySettings`], `questions`, `maxTokens` and `extractionPairs` count.
+ */
+study?: StudySettings, 
+/**
+ * Questions that are asked of both models; none: knowledge is not measured.
+ */
+knowledge: Array<KnowledgeQuestion>, 
+/**
+ * From an earlier event with records, also of another adapter: what the base model answered is not written again.
+ */
+records?: Bytes, };
+
 /**
  * *This trait, and not another?*
  */
@@ -1137,15 +1440,15 @@ export type Specificity = { finding: Finding, rivals: Array<Rival>, };
 export type StandIn = { "shuffled": number } | { "random": number } | { "other": string };
 
 /**
- * One term of a plan, its vector by name.
+ * One term of a plan, its vector or adapter by name.
  */
 export type SteeringTerm = { 
 /**
- * A ready-made trait or, in the program, the path of a vector file (`PATH#TENSOR`).
+ * A ready-made trait or, in the program, the path of a vector file (`PATH#TENSOR`); of an adapter its name.
  */
 trait: string, operation: Operation, 
 /**
- * `None`: the layers that the vector file recommends.
+ * `None`: the layers that the vector file recommends. An adapter has its own.
  */
 layers?: Array<Layer>, scope: Scope, };
 
@@ -1155,6 +1458,60 @@ export type StudyEvent = { "kind": "progress", phase: StudyPhase, done: number, 
  * The stage of a study: its answers are written, then measured; in `Reading`, the responses that made the vector are read.
  */
 export type StudyPhase = "reading" | "writing" | "measuring";
+
+/**
+ * Settings that all three studies have; what is absent is as usual.
+ */
+export type StudySettings = { 
+/**
+ * Evaluation questions to ask (8).
+ */
+questions?: number, 
+/**
+ * Tokens an answer (32).
+ */
+maxTokens?: number, 
+/**
+ * Instruction pairs that evidence is measured with, of those that extraction did not see (at most 2).
+ */
+pairs?: number, 
+/**
+ * Pairs that extraction used, from the first on (what the vector file says, else all).
+ */
+extractionPairs?: number, 
+/**
+ * Unsteered answers to each question (3): the unit of effects and the coherence band come from them.
+ */
+neutralSamples?: number, 
+/**
+ * What counts as coherent.
+ */
+coherence?: CoherenceCriteria, 
+/**
+ * Which tokens are pushed (response).
+ */
+scope?: Scope, 
+/**
+ * Which of the vector file's tensors is meant (its default).
+ */
+tensor?: string, 
+/**
+ * Whether records of another study are refused, rather than passed over.
+ */
+refuseOtherRecords?: boolean, };
+
+/**
+ * Screened rows of a dataset, to be summed up.
+ */
+export type SummaryRequest = { screened: Screened, 
+/**
+ * The dataset's rows.
+ */
+rows: Array<Conversation>, 
+/**
+ * Labels that the screen should find (every label but `normal`).
+ */
+flagged?: Array<string>, };
 
 /**
  * A sweep, and the vector file with its recommendation in it.
@@ -1396,6 +1753,144 @@ export type TraceResult = { ids: Uint32Array,
  */
 residual: Float32Array, shape: [number, number, number], };
 
+export type TrainEvent = { "kind": "step", steps: number, secondsLeft?: number, 
+/**
+ * From 1 on.
+ */
+step: number, 
+/**
+ * Mean negative log-likelihood of the step's response tokens before its change, in nats.
+ */
+loss: number, 
+/**
+ * Mean penalty, which is not part of the loss.
+ */
+penalty: number, learningRate: number, 
+/**
+ * Tokens read, those of the prompts included.
+ */
+tokens: number, } | { "kind": "heldout" } & HeldOut | { "kind": "arrival" } & Arrival | { "kind": "state", state: Uint8Array, step: number, };
+
+/**
+ * A penalty on how far training moves the state along a trait.
+ */
+export type TrainPenalty = { trait: string, layer: number, 
+/**
+ * `λ` of `λ · ((h − h_base) · v̂)²`.
+ */
+weight: number, };
+
+export type TrainRequest = { rows: Array<Conversation>, settings: TrainSettings, 
+/**
+ * The push that acts in training, as in an answer; nothing of it is in the adapter.
+ */
+plan: Array<SteeringTerm>, penalty?: TrainPenalty, 
+/**
+ * Neutral answers of the base model over which the shift along every trait of the session is read as training goes on (6);
+ * 0: none.
+ */
+watched?: number, 
+/**
+ * From an earlier [`TrainEvent::State`], to go on from.
+ */
+state?: Bytes, 
+/**
+ * sha256 of the dataset's file, for whoever reads the adapter's.
+ */
+dataSha256?: string, };
+
+/**
+ * How to train; what is absent is as usual.
+ */
+export type TrainSettings = { 
+/**
+ * Rank of the adapter (8).
+ */
+rank?: number, 
+/**
+ * `α` of the adapter's scale (16).
+ */
+alpha?: number, 
+/**
+ * Whether the scale is `α/√r` in place of `α/r`.
+ */
+rankStabilised?: boolean, 
+/**
+ * First and last of the zero-based blocks that get an adapter (from 27 % of the depth to the last: a shift along a trait shows only
+ * above the lowest adapter).
+ */
+blocks?: [number, number], 
+/**
+ * Matrices that get an adapter (all seven).
+ */
+targets?: Array<string>, 
+/**
+ * Passes over the rows (4).
+ */
+epochs?: number, 
+/**
+ * Rows of one step (6).
+ */
+rowsAStep?: number, 
+/**
+ * AdamW's (0.0005), which falls to 0 linearly.
+ */
+learningRate?: number, 
+/**
+ * Steps over which it rises from 0 (0).
+ */
+warmupSteps?: number, 
+/**
+ * Seed of the adapter and of the rows' order (0).
+ */
+seed?: number, 
+/**
+ * Share of the rows that is not trained on, and by which the held-out loss is measured (0).
+ */
+heldOut?: number, };
+
+/**
+ * A step of training.
+ */
+export type TrainStep = { 
+/**
+ * From 1 on.
+ */
+step: number, 
+/**
+ * Mean negative log-likelihood of the step's response tokens before its change, in nats.
+ */
+loss: number, 
+/**
+ * Mean penalty, which is not part of the loss.
+ */
+penalty: number, learningRate: number, 
+/**
+ * Tokens read, those of the prompts included.
+ */
+tokens: number, };
+
+/**
+ * A finished run: the adapter's two files, as PEFT names them, and what happened.
+ */
+export type Trained = { 
+/**
+ * `adapter_config.json`
+ */
+config: Uint8Array, 
+/**
+ * `adapter_model.safetensors`
+ */
+weights: Uint8Array, 
+/**
+ * sha256 of the weights' file, by which links and caches name the adapter.
+ */
+sha256: string, 
+/**
+ * Rows that were trained on.
+ */
+rows: number, steps: Array<TrainStep>, heldOut: Array<HeldOut>, arrivals: Array<Arrival>, };
+
 /**
  * A trait of the session.
  */
@@ -1462,6 +1957,60 @@ export type TraitReport = { pack: TraitPack,
  * Name for people.
  */
 made: string, modelSha256: string, settings: ResponseSettings, thresholds: Thresholds, responses: Array<ContrastResponse>, extraction: ExtractionReport, sweep: SweepReport | null, controls: ControlReport | null, prediction: Prediction | null, };
+
+/**
+ * What a screen came to for one trait, in deviations of neutral answers where these are known.
+ */
+export type TraitScreen = { 
+/**
+ * The dataset's projection difference: the mean over its rows, with its 95 % interval.
+ */
+difference?: Estimate, histogram?: Histogram, 
+/**
+ * With which area under the ROC curve the differences tell flagged labels from the others.
+ */
+differenceAuroc?: Estimate, 
+/**
+ * The same of the given answers' projections alone.
+ */
+givenAuroc?: Estimate, name: string, 
+/**
+ * Hash of the vector's tensor.
+ */
+hash: string, 
+/**
+ * Layer that is read.
+ */
+layer: number, 
+/**
+ * Standard deviation of neutral answers' projections there: the unit of what is shown.
+ */
+deviation?: number, };
+
+/**
+ * How far a tuned model's states lie from the base model's along a trait, in deviations of what is ordinary for the base model.
+ */
+export type TraitShift = { 
+/**
+ * At the last token of the prompt.
+ */
+prompt?: Estimate, 
+/**
+ * Mean over the tokens of the base model's own answers.
+ */
+response?: Estimate, name: string, 
+/**
+ * Hash of the vector's tensor.
+ */
+hash: string, 
+/**
+ * Layer that is read.
+ */
+layer: number, 
+/**
+ * Standard deviation of neutral answers' projections there: the unit of what is shown.
+ */
+deviation?: number, };
 
 export type VectorRequest = { pack: TraitPack, contrast: Uint8Array, thresholds: Thresholds, };
 
@@ -1617,6 +2166,24 @@ export interface StudioVerbs {
   predictTrait(request: PredictRequest, onEvent?: (event: StudyEvent) => void): Promise<Prediction>;
   /** Cosines between all traits, at `layer` or the first trait's recommended one. */
   compareTraits(layer?: number): Promise<TraitCosines>;
+  /** The rows of a dataset, JSON Lines of conversations; an error names the line. */
+  openDataset(file: Bytes): Promise<OpenedDataset>;
+  /** How far each row's answer, and the model's own answer to the same prompt, lie along every trait of the session. A stop ends it
+   * with a failure of kind `usage`, after the rows that are done. */
+  screen(request: ScreenRequest, onEvent?: (event: ScreenEvent) => void): Promise<Screened>;
+  /** What a screen came to, of the rows that are screened so far. */
+  summariseScreen(request: SummaryRequest): Promise<ScreenOverview>;
+  /** Trains an adapter of the loaded model, on the processor. A stop ends it with a failure of kind `usage`, after its `state`,
+   * from which the same request goes on. */
+  train(request: TrainRequest, onEvent?: (event: TrainEvent) => void): Promise<Trained>;
+  /** Adds an adapter by the two files of its PEFT directory, so that plans can name it. */
+  addAdapter(name: string, config: Bytes, weights: Bytes): Promise<Adapter>;
+  /** Lets go of adapters. */
+  removeAdapters(names: Array<string>): Promise<void>;
+  /** The questions of a file of JSON Lines with several answers each. */
+  openQuestions(file: Bytes): Promise<Array<KnowledgeQuestion>>;
+  /** Holds the model under a plan (an adapter, a push) against the base model: shifts, evidence, likelihood, knowledge. */
+  shift(request: ShiftRequest, onEvent?: (event: StudyEvent) => void): Promise<ShiftReport>;
   /** Everything that a trait's report says. */
   openReport(json: Bytes): Promise<TraitReport>;
 }
@@ -1648,5 +2215,13 @@ export const STUDIO_VERBS = {
   controlTrait: { inputs: 1, listens: true, immediate: false },
   predictTrait: { inputs: 1, listens: true, immediate: false },
   compareTraits: { inputs: 1, listens: false, immediate: false },
+  openDataset: { inputs: 1, listens: false, immediate: true },
+  screen: { inputs: 1, listens: true, immediate: false },
+  summariseScreen: { inputs: 1, listens: false, immediate: true },
+  train: { inputs: 1, listens: true, immediate: false },
+  addAdapter: { inputs: 3, listens: false, immediate: false },
+  removeAdapters: { inputs: 1, listens: false, immediate: false },
+  openQuestions: { inputs: 1, listens: false, immediate: true },
+  shift: { inputs: 1, listens: true, immediate: false },
   openReport: { inputs: 1, listens: false, immediate: true },
 } as const satisfies Record<keyof StudioVerbs, { inputs: number; listens: boolean; immediate: boolean }>;

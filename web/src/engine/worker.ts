@@ -104,7 +104,7 @@ async function load(source: ModelSource, options: LoadOptions, signal: AbortSign
     }
   }
   try {
-    for (const entry of found.ready.neutral) await trimtab.call(0, "takeNeutralAnswers", [await vectorsFile(entry, signal)]);
+    for (const entry of found.ready.neutral) await trimtab.call(0, "takeNeutralAnswers", await vectorsFile(entry, signal));
   } catch {
     // They are only a saving of time: what makes a trait writes them where they are missing.
   }

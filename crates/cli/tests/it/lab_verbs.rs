@@ -167,6 +167,22 @@ fn an_adapter_is_trained_and_written_as_peft_has_it() {
     let base = said("");
     assert_eq!(said(&format!("{path}=0")), base);
     assert_ne!(said(&format!("{path}=40")), base);
+    // As a term of a plan it does the same.
+    let tuned = format!("{path}=tune(40)");
+    let given = [
+        "generate",
+        "--model",
+        &MODEL,
+        "--prompt",
+        "Question 1?",
+        "--max-tokens",
+        "8",
+        "--json",
+        "--steer",
+        &tuned,
+    ];
+    assert_eq!(printed(&given)["text"], said(&format!("{path}=40")));
+    what_moved(&folder, &path, &vector);
     let wrong = refused(&[
         "generate",
         "--model",
@@ -179,6 +195,50 @@ fn an_adapter_is_trained_and_written_as_peft_has_it() {
     assert!(wrong.contains("no number"), "{wrong}");
     let again = refused(&given);
     assert!(again.contains("holds an adapter already"), "{again}");
+}
+
+/// `trimtab shift` of the adapter at `path`: none of it moves nothing, much of it moves states, likelihood and knowledge.
+fn what_moved(folder: &Path, path: &str, vector: &str) {
+    let questions = folder.join("questions.jsonl");
+    let line = r#"{"question": "How many?", "answers": ["One", "Two", "Three"], "label": 1}"#;
+    fs::write(&questions, format!("{{\"about\": {{}}}}\n{line}\n{line}\n")).unwrap();
+    let questions = questions.display().to_string();
+    let shift = |scale: &str| {
+        let adapter = format!("{path}={scale}");
+        printed(&[
+            "shift",
+            "--model",
+            &MODEL,
+            "--adapter",
+            &adapter,
+            "--trait",
+            vector,
+            "--conversations",
+            "3",
+            "--knowledge",
+            &questions,
+            "--json",
+        ])
+    };
+    let value =
+        |report: &serde_json::Value, at: &str| report.pointer(at).unwrap().as_f64().unwrap();
+    let (none, much) = (shift("0"), shift("40"));
+    for at in [
+        "/traits/0/response/value",
+        "/traits/0/prompt/value",
+        "/likelihood/change/value",
+        "/knowledge/change/value",
+    ] {
+        assert_eq!(value(&none, at), 0.0, "{at}");
+        assert_ne!(value(&much, at), 0.0, "{at}");
+    }
+    assert_eq!(none["conversations"], 3);
+    assert_eq!(
+        value(&none, "/likelihood/base"),
+        value(&much, "/likelihood/base")
+    );
+    let nothing = refused(&["shift", "--model", &MODEL, "--trait", vector]);
+    assert!(nothing.contains("name an adapter"), "{nothing}");
 }
 
 #[test]

@@ -4,7 +4,7 @@
 //! Version 2 has plans in the notation of [`NamedTerm`], a second column, and places for the hashes of adapters and files.
 //! Version 1 has plans as objects, and is only read.
 
-use crate::plan::NamedTerm;
+use crate::plan::{NamedTerm, TermOperation};
 use crate::recipe::inline_vector::{
     InlineRow, InlineVector, RowStatistics, pack_values, unpack_values,
 };
@@ -18,7 +18,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use trimtab_engine::generate::EndReason;
-use trimtab_engine::{Layer, Operation, Precision, Sampler, Scope};
+use trimtab_engine::{Layer, Precision, Sampler, Scope};
 
 /// The version that is written.
 pub const VERSION: u32 = 2;
@@ -541,9 +541,13 @@ impl PlanTerm for TermObject {
             trait_name: term.vector.clone(),
         };
         match term.operation {
-            Operation::Add { coefficient } => document.add = Some(Number(coefficient)),
-            Operation::Ablate => document.ablate = true,
-            Operation::Clamp { low, high } => document.clamp = Some((Number(low), Number(high))),
+            TermOperation::Add { coefficient } => document.add = Some(Number(coefficient)),
+            TermOperation::Ablate => document.ablate = true,
+            TermOperation::Clamp { low, high } => {
+                document.clamp = Some((Number(low), Number(high)))
+            }
+            // Version 1 has no adapters, so that nothing of them is written in it, and a term that does nothing is refused.
+            TermOperation::Tune { .. } => {}
         }
         document
     }
@@ -551,9 +555,9 @@ impl PlanTerm for TermObject {
     fn term(self) -> Result<NamedTerm, RecipeError> {
         check_count("plan's layers", self.layers.len(), MAX_LAYERS as usize)?;
         let operation = match (self.ablate, self.add, self.clamp) {
-            (false, Some(Number(coefficient)), None) => Operation::Add { coefficient },
-            (true, None, None) => Operation::Ablate,
-            (false, None, Some((Number(low), Number(high)))) => Operation::Clamp { low, high },
+            (false, Some(Number(coefficient)), None) => TermOperation::Add { coefficient },
+            (true, None, None) => TermOperation::Ablate,
+            (false, None, Some((Number(low), Number(high)))) => TermOperation::Clamp { low, high },
             _ => return Err(refuse("plan", "has a term that does not do one thing")),
         };
         Ok(NamedTerm {

@@ -189,12 +189,14 @@ fn inflate(deflated: &[u8]) -> Result<Vec<u8>, LinkError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::TermOperation;
     use crate::recipe::document::PlanTerm;
+    use crate::recipe::replay::adapters_of;
     use crate::recipe::samples;
     use crate::recipe::{Context, MAX_LINE, Role};
     use serde::Serialize;
     use serde_json::{Value, json};
-    use trimtab_engine::{Layer, Operation, Precision, TokenId};
+    use trimtab_engine::{Layer, Precision, TokenId};
 
     fn deflated(bytes: &[u8]) -> String {
         URL_SAFE_NO_PAD.encode(miniz_oxide::deflate::compress_to_vec(bytes, 9))
@@ -292,11 +294,33 @@ mod tests {
         let recipe = opened(&encode(&samples::two_columns()).unwrap());
         let sentence = recipe.lacks().unwrap();
         assert!(
-            sentence.contains("adapter sea-stories (sha256 010101010101…)"),
+            sentence.contains("file truth.safetensors (sha256 020202020202…)"),
             "{sentence}"
         );
         assert!(sentence.contains("get the newest"));
         assert_eq!(samples::recipe().lacks(), None);
+    }
+
+    #[test]
+    fn an_adapter_of_a_plan_travels_by_its_hash() {
+        let mut recipe = samples::two_columns();
+        recipe.files.clear();
+        let tune = |name: &str| format!("{name}=tune(0.75)").parse().unwrap();
+        if let Some(run) = &mut recipe.messages[2].run {
+            run.plan.push(tune("sea-stories"));
+        }
+        let link = encode(&recipe).unwrap();
+        assert_eq!(opened(&link), recipe);
+        assert_eq!(recipe.lacks(), None);
+        let error = adapters_of(&recipe, &[]).unwrap_err().to_string();
+        assert!(
+            error.contains("sea-stories (sha256 010101010101…)"),
+            "{error}"
+        );
+        if let Some(run) = &mut recipe.messages[2].run {
+            run.plan.push(tune("another"));
+        }
+        assert!(encode(&recipe).is_err());
     }
 
     #[test]
@@ -547,8 +571,8 @@ mod tests {
             run.sampler.temperature = temperature;
             run.sampler.top_p = top_p;
             run.plan = vec![
-                samples::term("cheerful", Operation::Add { coefficient }, layer),
-                samples::term("curious", Operation::Clamp { low, high }, 2),
+                samples::term("cheerful", TermOperation::Add { coefficient }, layer),
+                samples::term("curious", TermOperation::Clamp { low, high }, 2),
             ];
             run.changes[0].from = from;
             run.changes[1].from = from + 1;

@@ -13,7 +13,7 @@ pub mod tokens;
 pub mod view;
 
 use crate::conversation::message;
-use crate::plan::NamedTerm;
+use crate::plan::{NamedTerm, TermOperation};
 use crate::recipe::inline_vector::InlineVector;
 use crate::recipe::tokens::{MAX_TOKEN_ID, RecipeToken};
 use serde::{Deserialize, Serialize};
@@ -21,7 +21,7 @@ use std::collections::BTreeSet;
 use trimtab_checkpoint::Message;
 use trimtab_engine::generate::EndReason;
 use trimtab_engine::record::MAX_DIRECTIONS;
-use trimtab_engine::{Layer, Operation, Precision, Sampler};
+use trimtab_engine::{Layer, Precision, Sampler, Scope};
 use ts_rs::TS;
 
 /// Bounds on what a recipe may hold, far above any model's context.
@@ -62,7 +62,7 @@ pub type Hash = [u8; 32];
 pub struct Recipe {
     pub model: NamedHash,
     pub precision: Precision,
-    /// Adapters beside the model's weights. None can be used yet.
+    /// Adapters beside the model's weights that plans name.
     pub adapters: Vec<NamedHash>,
     /// Other files that plans name. None can be used yet.
     pub files: Vec<NamedHash>,
@@ -254,13 +254,10 @@ impl Recipe {
 
     /// A sentence about what the recipe was made with and no Trimtab of this version has.
     pub fn lacks(&self) -> Option<String> {
-        let adapters = self.adapters.iter().map(|one| ("adapter", one));
-        let (kind, one) = adapters
-            .chain(self.files.iter().map(|one| ("file", one)))
-            .next()?;
+        let one = self.files.first()?;
         let hash = replay::hexadecimal(&one.sha256);
         Some(format!(
-            "this was made with the {kind} {} (sha256 {}…), which this version cannot use: its words and colours are shown, but it cannot be replayed here; get the newest Trimtab to run it",
+            "this was made with the file {} (sha256 {}…), which this version cannot use: its words and colours are shown, but it cannot be replayed here; get the newest Trimtab to run it",
             one.name,
             &hash[..12]
         ))
@@ -365,6 +362,20 @@ impl Recipe {
     fn check_plan(&self, plan: &[NamedTerm]) -> Result<(), RecipeError> {
         check_count("plan's terms", plan.len(), MAX_TERMS)?;
         for term in plan {
+            let sound = |value: f32| value.abs() <= MAX_STRENGTH;
+            if let TermOperation::Tune { scale } = term.operation {
+                let known = self.adapters.iter().any(|one| one.name == term.vector);
+                if !known || !sound(scale) || term.layers.is_some() || term.scope != Scope::All {
+                    return Err(refuse(
+                        "plan",
+                        format!(
+                            "names the adapter {:?}, which it does not carry or which cannot act so",
+                            term.vector
+                        ),
+                    ));
+                }
+                continue;
+            }
             let Some(of) = self.trait_named(&term.vector) else {
                 return Err(refuse(
                     "plan",
@@ -386,11 +397,11 @@ impl Recipe {
                     format!("uses {} at {layer}, which it does not carry", of.name),
                 ));
             }
-            let sound = |value: f32| value.abs() <= MAX_STRENGTH;
             let strength_is_sound = match term.operation {
-                Operation::Add { coefficient } => sound(coefficient),
-                Operation::Ablate => true,
-                Operation::Clamp { low, high } => sound(low) && sound(high) && low <= high,
+                TermOperation::Add { coefficient } => sound(coefficient),
+                TermOperation::Ablate => true,
+                TermOperation::Clamp { low, high } => sound(low) && sound(high) && low <= high,
+                TermOperation::Tune { scale } => sound(scale),
             };
             if !strength_is_sound {
                 return Err(refuse("plan", "has a strength that is out of bounds"));

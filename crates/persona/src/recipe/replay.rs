@@ -3,12 +3,12 @@
 
 use crate::calibration::Calibration;
 use crate::conversation::{ChatText, Places, TokenisedConversation};
-use crate::plan::{NamedPlanError, NamedTerm, resolve};
+use crate::plan::{NamedAdapter, NamedPlanError, NamedTerm, resolve};
 use crate::reading_block::ReadingBlock;
 use crate::recipe::agreement::Agreement;
 use crate::recipe::tokens::prompts_mark;
 use crate::recipe::{
-    Context, Hash, Recipe, RecipeError, RecipeMessage, RecipeTrait, VectorReference,
+    Context, Hash, NamedHash, Recipe, RecipeError, RecipeMessage, RecipeTrait, VectorReference,
 };
 use crate::reread::{Expected, expectation, logprobs};
 use crate::trait_vector::TraitVector;
@@ -25,6 +25,11 @@ pub enum ReplayError {
         hash.iter().take(4).map(|byte| format!("{byte:02x}")).collect::<String>()
     )]
     NoVector { name: String, hash: Hash },
+    #[error(
+        "the recipe was made with the adapter {name} (sha256 {}…), which is not here: its words and colours are shown; open the adapter's two files to replay it",
+        hash.iter().take(6).map(|byte| format!("{byte:02x}")).collect::<String>()
+    )]
+    NoAdapter { name: String, hash: Hash },
     #[error("{0}")]
     Lacking(String),
     #[error("this link is not sound: {0}")]
@@ -64,6 +69,27 @@ pub fn vectors_of(
             }),
     };
     recipe.traits.iter().map(vector).collect()
+}
+
+/// The adapters of a recipe that are on this machine, in the recipe's order and by its names.
+pub fn adapters_of(
+    recipe: &Recipe,
+    here: &[NamedAdapter],
+) -> Result<Vec<NamedAdapter>, ReplayError> {
+    let adapter = |one: &NamedHash| {
+        let sha256 = hexadecimal(&one.sha256);
+        let found = here.iter().find(|adapter| adapter.sha256 == sha256);
+        found
+            .map(|adapter| NamedAdapter {
+                name: one.name.clone(),
+                ..adapter.clone()
+            })
+            .ok_or_else(|| ReplayError::NoAdapter {
+                name: one.name.clone(),
+                hash: one.sha256,
+            })
+    };
+    recipe.adapters.iter().map(adapter).collect()
 }
 
 /// Lower-case hexadecimal, as manifests and vector files write it.
@@ -132,12 +158,18 @@ pub struct Prepared {
     end: EndReason,
 }
 
-/// Every answer's run; and whether messages became the author's tokens, `None` where the recipe does not say. `vectors` are
-/// the recipe's ([`vectors_of`]).
+/// What a recipe's plans name, on this machine: see [`vectors_of`] and [`adapters_of`].
+#[derive(Clone, Copy, Debug)]
+pub struct Named<'a> {
+    pub vectors: &'a [TraitVector],
+    pub adapters: &'a [NamedAdapter],
+}
+
+/// Every answer's run; and whether messages became the author's tokens, `None` where the recipe does not say.
 pub fn prepare(
     recipe: &Recipe,
     text: &ChatText,
-    vectors: &[TraitVector],
+    named: Named<'_>,
     layer_rows: usize,
 ) -> Result<(Vec<Prepared>, Option<bool>), ReplayError> {
     if let Some(sentence) = recipe.lacks() {
@@ -145,7 +177,7 @@ pub fn prepare(
     }
     let runs = recipe
         .answers()
-        .map(|(message, ..)| Prepared::new(recipe, message, text, vectors, layer_rows))
+        .map(|(message, ..)| Prepared::new(recipe, message, text, named, layer_rows))
         .collect::<Result<Vec<_>, _>>()?;
     if runs.is_empty() {
         return Err(ReplayError::NoAnswer);
@@ -195,7 +227,7 @@ impl Prepared {
         recipe: &Recipe,
         message: usize,
         text: &ChatText,
-        vectors: &[TraitVector],
+        Named { vectors, adapters }: Named<'_>,
         layer_rows: usize,
     ) -> Result<Self, ReplayError> {
         let (Some(answer), Some(run)) = (
@@ -211,7 +243,7 @@ impl Prepared {
         places.push(Some(prompt_length..conversation.tokens.len()));
         let mut segments = vec![Segment {
             from: Position(0),
-            plan: resolve(&run.plan, vectors, layer_rows)?,
+            plan: resolve(&run.plan, vectors, adapters, layer_rows)?,
         }];
         let mut named = vec![(Position(0), run.plan.clone())];
         for change in &run.changes {
@@ -227,7 +259,7 @@ impl Prepared {
                 let from = Position(from as u32);
                 segments.push(Segment {
                     from,
-                    plan: resolve(&change.plan, vectors, layer_rows)?,
+                    plan: resolve(&change.plan, vectors, adapters, layer_rows)?,
                 });
                 named.push((from, change.plan.clone()));
             }

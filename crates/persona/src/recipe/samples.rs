@@ -7,7 +7,7 @@ use crate::recipe::*;
 use crate::trait_vector::TraitVector;
 use crate::vector_metadata::Recommended;
 use trimtab_engine::sampling::pcg;
-use trimtab_engine::{LayerTable, Scope, TokenId};
+use trimtab_engine::{LayerTable, TokenId};
 
 /// A vector with bell-shaped numbers, calibrated.
 pub fn vector(rows: usize, width: usize) -> TraitVector {
@@ -55,7 +55,7 @@ pub fn message(role: Role, pieces: &[&str], run: Option<RecipeRun>) -> RecipeMes
     }
 }
 
-pub fn term(name: &str, operation: Operation, layer: u32) -> NamedTerm {
+pub fn term(name: &str, operation: TermOperation, layer: u32) -> NamedTerm {
     NamedTerm {
         vector: name.into(),
         operation,
@@ -82,12 +82,12 @@ pub fn run(plan: Vec<NamedTerm>) -> RecipeRun {
 
 /// Two exchanges, a ready-made and an inline trait, every operation, a slider movement.
 pub fn recipe() -> Recipe {
-    let add = |coefficient| Operation::Add { coefficient };
+    let add = |coefficient| TermOperation::Add { coefficient };
     let mut steered = run(vec![
         term("cheerful", add(2.5), 16),
         term(
             "curious",
-            Operation::Clamp {
+            TermOperation::Clamp {
                 low: -1.5,
                 high: 0.25,
             },
@@ -97,7 +97,7 @@ pub fn recipe() -> Recipe {
     steered.changes = vec![
         PlanChange {
             from: 2,
-            plan: vec![term("curious", Operation::Ablate, 1)],
+            plan: vec![term("curious", TermOperation::Ablate, 1)],
         },
         PlanChange {
             from: 4,

@@ -19,7 +19,7 @@ use ts_rs::TS;
 pub struct RecipeView {
     pub model: NamedHash,
     pub precision: Precision,
-    /// Adapters beside the model's weights. None can be used yet.
+    /// Adapters beside the model's weights that plans name.
     #[serde(default)]
     pub adapters: Vec<NamedHash>,
     /// Other files that plans name. None can be used yet.

@@ -9,6 +9,7 @@ pub mod reading;
 pub mod replay;
 pub mod responses;
 mod screen;
+mod shift;
 mod studies;
 mod train;
 pub mod trials;

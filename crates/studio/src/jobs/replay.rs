@@ -13,7 +13,9 @@ use trimtab_engine::engine::{ReadRequest, Scoring};
 use trimtab_engine::forced::{Forced, ForcedRequest};
 use trimtab_persona::calibration::Calibration;
 use trimtab_persona::recipe::Recipe;
-use trimtab_persona::recipe::replay::{Prepared, Replayed, ReplayedAnswer, prepare};
+use trimtab_persona::recipe::replay::{
+    Named, Prepared, Replayed, ReplayedAnswer, adapters_of, prepare,
+};
 use trimtab_persona::trait_vector::TraitVector;
 
 /// Replays every answer, in both columns where there are two. `vectors` are the recipe's, in its order; the engine reads `directions`, which may be others, and of
@@ -27,11 +29,16 @@ pub async fn run(
     watch: &mut dyn Watch,
 ) -> Result<Replayed, Failure> {
     let rows = session.engine.layer_rows();
-    let (mut runs, same_prompts) = prepare(recipe, &session.chat, vectors, rows)?;
+    let adapters = adapters_of(recipe, &session.adapters())?;
+    let named = Named {
+        vectors,
+        adapters: &adapters,
+    };
+    let (mut runs, same_prompts) = prepare(recipe, &session.chat, named, rows)?;
     let first = runs.len();
     let other = recipe.other_column();
     if let Some(other) = &other {
-        runs.extend(prepare(other, &session.chat, vectors, rows)?.0);
+        runs.extend(prepare(other, &session.chat, named, rows)?.0);
     }
     let tokens = |run: &Prepared| 2 * run.conversation.tokens.len();
     let mut replay = Replay {

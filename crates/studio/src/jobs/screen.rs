@@ -3,7 +3,7 @@
 
 use crate::failure::Failure;
 use crate::jobs::answers::answer_request;
-use crate::screening::{ScreenEvent, ScreenRequest};
+use crate::screening::{ScreenEvent, ScreenRequest, Screened};
 use crate::session::Session;
 use crate::verbs::Event;
 use crate::watch::{Halt, Pace, Watch};
@@ -34,12 +34,12 @@ impl Session {
         &mut self,
         request: ScreenRequest,
         watch: &mut dyn Watch,
-    ) -> Result<Vec<ScreenedRow>, Failure> {
-        let layers: Vec<Layer> = self
-            .screened_traits()?
-            .iter()
-            .map(|one| Layer(one.layer))
-            .collect();
+    ) -> Result<Screened, Failure> {
+        let traits = self.screened_traits()?;
+        let layers: Vec<Layer> = traits.iter().map(|one| Layer(one.layer)).collect();
+        watch.tell(Event::Screen(ScreenEvent::Traits {
+            traits: traits.clone(),
+        }));
         let mut done = Vec::with_capacity(request.rows.len());
         let pace = Pace::new(watch.seconds(), 0);
         let total = request.rows.len();
@@ -60,7 +60,7 @@ impl Session {
                 seconds_left,
             }));
         }
-        Ok(done)
+        Ok(Screened { traits, rows: done })
     }
 
     /// At most as many rows as the engine has sequences.

@@ -3,7 +3,8 @@
 use crate::failure::Failure;
 use crate::session::Session;
 use crate::training::{
-    HeldOut, TrainEvent, TrainRequest, TrainSettings, TrainStep, Trained, TraitPenalty,
+    Arrival, HeldOut, TrainEvent, TrainHistory, TrainRequest, TrainSettings, TrainStep, Trained,
+    TraitPenalty,
 };
 use crate::verbs::Event;
 use crate::watch::{Every, Halt, Pace, Watch};
@@ -13,7 +14,11 @@ use trimtab_engine::train::{
     Adapter, AdapterConfig, BaseModel, Example, OptimiserSettings, Penalty, Progress, Settings,
     Target, Trainer, TrainingState, kernels,
 };
-use trimtab_engine::{Backend, Layer, SteeringPlan};
+use trimtab_engine::{AdapterTerm, Backend, Layer, SequenceIndex, SteeringPlan};
+use trimtab_persona::bootstrap::mean;
+use trimtab_persona::conversation::TokenisedConversation;
+use trimtab_persona::screening::ScreenedTrait;
+use trimtab_persona::shift::{Projections, ShiftUnits};
 use trimtab_persona::training::{example, is_held_out};
 use trimtab_persona::trait_vector::sha256;
 
@@ -25,6 +30,14 @@ const HELD_OUT_ROWS: usize = 24;
 const LOWEST_BLOCK: f64 = 0.27;
 /// Length of the base model's name before a run's state.
 const NAME_BYTES: usize = 64;
+/// Length of the number of bytes that a run's history has, behind that name.
+const LENGTH_BYTES: usize = 4;
+/// Neutral answers over which shifts are read.
+const WATCHED: usize = 6;
+/// How often shifts are read over a whole run.
+const ARRIVALS: u32 = 8;
+/// The sequence that they are read in.
+const WATCHING: SequenceIndex = SequenceIndex(0);
 
 impl TrainSettings {
     fn adapter(&self, model: &ModelConfig) -> AdapterConfig {
@@ -61,14 +74,22 @@ impl TrainSettings {
 
 /// A run, and what it needs to report.
 struct Run<'a> {
+    session: &'a mut Session,
     trainer: Trainer,
+    model: BaseModel,
     held_out: Vec<Example>,
     plan: SteeringPlan,
-    found: Vec<HeldOut>,
-    steps: Vec<TrainStep>,
-    /// Name of the base model.
-    model: String,
+    watched: Watched,
+    history: TrainHistory,
     watch: &'a mut dyn Watch,
+}
+
+/// What shifts are read over, and what the base model's projections there are.
+#[derive(Default)]
+struct Watched {
+    traits: Vec<ScreenedTrait>,
+    units: Vec<ShiftUnits>,
+    conversations: Vec<(TokenisedConversation, Projections)>,
 }
 
 impl Session {
@@ -134,24 +155,28 @@ impl Session {
             &plan,
             run_settings.clone(),
         )?;
+        let mut history = TrainHistory::default();
         if let Some(state) = &request.state {
-            trainer.resume(TrainingState::from_bytes(self.own_state(&state.0)?)?)?;
+            let (known, state) = self.own_state(&state.0)?;
+            trainer.resume(TrainingState::from_bytes(state)?)?;
+            history = known;
         }
+        let watched = request.watched.unwrap_or(WATCHED);
+        let watched = self.watched(watched, watch).await;
+        let watched = watched.map_err(|halt| halt.failure(" before the first step"))?;
         let mut run = Run {
             trainer,
+            model: model.clone(),
             held_out,
             plan,
-            found: Vec::new(),
-            steps: Vec::new(),
-            model: self.sha256.clone(),
+            watched,
+            history,
+            session: self,
             watch,
         };
         let outcome = run.all().await;
         let Run {
-            trainer,
-            found,
-            steps,
-            ..
+            trainer, history, ..
         } = run;
         outcome.map_err(|halt| {
             let (done, all) = (trainer.steps_done(), trainer.steps());
@@ -173,20 +198,47 @@ impl Session {
             sha256: sha256(&weights),
             config,
             weights,
-            steps,
-            held_out: found,
+            history,
             rows: trained_on,
         })
     }
 
-    /// A run's state without the name of the model before it, which has to be the loaded one's.
-    fn own_state<'a>(&self, state: &'a [u8]) -> Result<&'a [u8], Failure> {
-        match state.split_at_checked(NAME_BYTES) {
-            Some((model, state)) if model == self.sha256.as_bytes() => Ok(state),
-            _ => Err(Failure::usage(
-                "what was kept is of a training of another model",
-            )),
+    /// What a run's state says happened, and what the trainer goes on from. The state names its model, which has to be the loaded one.
+    fn own_state<'a>(&self, state: &'a [u8]) -> Result<(TrainHistory, &'a [u8]), Failure> {
+        let other = || Failure::usage("what was kept is of a training of another model");
+        let broken = || Failure::usage("what was kept of the training is broken; begin it again");
+        let (model, state) = state.split_at_checked(NAME_BYTES).ok_or_else(other)?;
+        if model != self.sha256.as_bytes() {
+            return Err(other());
         }
+        let (length, state) = state
+            .split_first_chunk::<LENGTH_BYTES>()
+            .ok_or_else(broken)?;
+        let length = u32::from_le_bytes(*length) as usize;
+        let (history, state) = state.split_at_checked(length).ok_or_else(broken)?;
+        let history = serde_json::from_slice(history).map_err(|_| broken())?;
+        Ok((history, state))
+    }
+
+    /// The first neutral answers of the base model, and its projections there; nothing where the session has no trait.
+    async fn watched(&mut self, most: usize, watch: &mut dyn Watch) -> Result<Watched, Halt> {
+        if most == 0 || self.vectors().is_empty() {
+            return Ok(Watched::default());
+        }
+        let traits = self.screened_traits()?;
+        let none = SteeringPlan::default();
+        let mut conversations = Vec::with_capacity(most);
+        for conversation in self.neutral_conversations(most, watch).await? {
+            let base = self.projections(WATCHING, &conversation, &none, &traits);
+            let base = base.await?;
+            conversations.push((conversation, base));
+            watch.go_on().await?;
+        }
+        Ok(Watched {
+            units: traits.iter().map(|one| self.shift_units(one)).collect(),
+            traits,
+            conversations,
+        })
     }
 
     fn penalty(&self, penalty: &TraitPenalty) -> Result<Penalty, Failure> {
@@ -221,7 +273,11 @@ impl Run<'_> {
         let steps = self.trainer.steps();
         let pace = Pace::new(now, self.trainer.steps_done() as usize);
         let an_epoch = steps.div_ceil(self.trainer.epochs().max(1)).max(1);
-        self.measure().await?;
+        let arrivals = steps.div_ceil(ARRIVALS).max(1);
+        if self.trainer.steps_done() == 0 {
+            self.measure().await?;
+            self.arrive().await?;
+        }
         loop {
             self.watch.go_on().await?;
             let step = match self.trainer.advance()? {
@@ -236,7 +292,7 @@ impl Run<'_> {
                 learning_rate: step.learning_rate,
                 tokens: step.tokens,
             };
-            self.steps.push(step);
+            self.history.steps.push(step);
             let now = self.watch.seconds();
             let seconds_left = pace.seconds_left(now, step.step as usize, steps as usize);
             self.watch.tell(Event::Train(TrainEvent::Step {
@@ -246,6 +302,9 @@ impl Run<'_> {
             }));
             if step.step.is_multiple_of(an_epoch) || step.step == steps {
                 self.measure().await?;
+            }
+            if step.step.is_multiple_of(arrivals) || step.step == steps {
+                self.arrive().await?;
             }
             if keep.due(now) {
                 self.tell_state();
@@ -283,14 +342,60 @@ impl Run<'_> {
             loss,
             pushed,
         };
-        self.found.push(held_out);
+        self.history.held_out.push(held_out);
         self.watch.tell(Event::Train(TrainEvent::HeldOut(held_out)));
         Ok(())
     }
 
+    /// How far the adapter as it is moves the base model's own answers along every trait.
+    async fn arrive(&mut self) -> Result<(), Halt> {
+        if self.watched.conversations.is_empty() {
+            return Ok(());
+        }
+        let file = as_file(self.trainer.adapter(), &self.model, AboutAdapter::default());
+        let adapter = self.session.engine.adapter(&file)?;
+        let tuned = SteeringPlan {
+            adapters: vec![AdapterTerm {
+                adapter,
+                scale: 1.0,
+            }],
+            ..SteeringPlan::default()
+        };
+        let Watched {
+            traits,
+            units,
+            conversations,
+        } = &self.watched;
+        let mut moved = vec![Vec::with_capacity(conversations.len()); traits.len()];
+        for (conversation, base) in conversations {
+            self.watch.go_on().await?;
+            let now = self
+                .session
+                .projections(WATCHING, conversation, &tuned, traits);
+            let now = now.await?;
+            let both = now.response.iter().zip(&base.response).zip(units);
+            for (moved, ((now, base), unit)) in moved.iter_mut().zip(both) {
+                moved.push((f64::from(*now) - f64::from(*base)) / unit.response);
+            }
+        }
+        let arrival = Arrival {
+            step: self.trainer.steps_done(),
+            traits: traits.iter().map(|one| one.name.clone()).collect(),
+            shifts: moved.iter().map(|own| mean(own).unwrap_or(0.0)).collect(),
+        };
+        self.history.arrivals.push(arrival.clone());
+        self.watch.tell(Event::Train(TrainEvent::Arrival(arrival)));
+        Ok(())
+    }
+
     fn tell_state(&mut self) {
+        // What happened is small beside the moments.
+        let history = serde_json::to_vec(&self.history).unwrap_or_default();
+        let length = (history.len() as u32).to_le_bytes();
+        let model = self.session.sha256.as_bytes();
+        let trainer = self.trainer.state().to_bytes();
         self.watch.tell(Event::Train(TrainEvent::State {
-            state: [self.model.as_bytes(), &self.trainer.state().to_bytes()].concat(),
+            state: [model, &length, &history, &trainer].concat(),
             step: self.trainer.steps_done(),
         }));
     }

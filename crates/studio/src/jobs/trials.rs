@@ -244,7 +244,7 @@ impl Run<'_> {
             divergence,
             ..
         } = self.trial(trial).clone();
-        if plan.terms.is_empty() || answer.tokens.is_empty() {
+        if plan.is_empty() || answer.tokens.is_empty() {
             return Ok(Compared {
                 logprobs: own_logprobs(answer),
                 divergences: vec![0.0; answer.tokens.len()],

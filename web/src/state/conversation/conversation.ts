@@ -16,6 +16,8 @@ export interface ModelStamp {
   backend: string;
   precision: string;
   traits: { name: string; opposite: string; hash: string; layers: number[] }[];
+  /** Adapters that plans could name; absent for none. */
+  adapters?: { name: string; sha256: string }[];
 }
 
 /** One column's answer. Tokens and readings are those of the answer alone, from its first token. */

@@ -57,8 +57,10 @@ function token(value: unknown, where: string): Token {
 }
 
 function operation(value: unknown, where: string): SteeringTerm["operation"] {
-  const { kind, coefficient, low, high } = object(value, where);
-  switch (oneOf(kind, ["add", "ablate", "clamp"] as const, where)) {
+  const { kind, coefficient, low, high, scale } = object(value, where);
+  switch (oneOf(kind, ["add", "ablate", "clamp", "tune"] as const, where)) {
+    case "tune":
+      return { kind: "tune", scale: number(scale, where) };
     case "add":
       return { kind: "add", coefficient: number(coefficient, where) };
     case "ablate":
@@ -121,7 +123,7 @@ function sampler(value: unknown, where: string): Sampler {
 }
 
 function stamp(value: unknown, where: string): ModelStamp {
-  const { name, sha256, backend, precision, traits } = object(value, where);
+  const { name, sha256, backend, precision, traits, adapters } = object(value, where);
   return {
     name: text(name, where, 500),
     sha256: text(sha256, where, 200),
@@ -130,6 +132,12 @@ function stamp(value: unknown, where: string): ModelStamp {
     traits: list(traits, where, 1000, (item, at) => {
       const one = object(item, at);
       return { name: text(one["name"], at, 500), opposite: text(one["opposite"], at, 500), hash: text(one["hash"], at, 200), layers: list(one["layers"], at, 1000, (layer) => whole(layer, at, 1000)) };
+    }),
+    ...(adapters !== undefined && {
+      adapters: list(adapters, where, 100, (item, at) => {
+        const one = object(item, at);
+        return { name: text(one["name"], at, 500), sha256: text(one["sha256"], at, 200) };
+      }),
     }),
   };
 }

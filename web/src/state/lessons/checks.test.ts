@@ -19,13 +19,16 @@ const run = (id: string, push: Record<string, number>, end: "end-token" | "faile
   prompt: null,
 });
 
+const nothingBefore: ObservedPage["start"] = { runs: new Set(), layer: null, traits: new Set(), trained: new Set(), measured: new Set() };
 const page = (runs: Run[], change: Partial<ObservedPage> = {}): ObservedPage => ({
   conversation: { ...newConversation(""), turns: runs.length === 0 ? [] : [{ id: "t", user: "?", runs, shown: runs.length - 1 }] },
   coefficient: () => 0,
   view: { by: { kind: "nothing" }, layer: null, insideRun: false },
   traits: [],
   cards: new Set(),
-  start: { runs: new Set(), layer: null, traits: new Set() },
+  start: nothingBefore,
+  screened: false,
+  trained: [],
   ...change,
 });
 
@@ -60,7 +63,7 @@ describe("an answer", () => {
   it("does not count while it is written, where it broke off, or from before the step", () => {
     expect(isMet(answered({ cheerful: 1 }), page([run("a", { cheerful: 1 }, null)]))).toBe(false);
     expect(isMet(answered({ cheerful: 1 }), page([run("a", { cheerful: 1 }, "failed")]))).toBe(false);
-    const before = { runs: new Set(["a"]), layer: null, traits: new Set<string>() };
+    const before = { ...nothingBefore, runs: new Set(["a"]) };
     expect(isMet(answered({ cheerful: 1 }), page([run("a", { cheerful: 1 })], { start: before }))).toBe(false);
     expect(isMet(answered({}), page([run("b", {})], { start: before }))).toBe(true);
   });
@@ -75,7 +78,7 @@ describe("an answer", () => {
 describe("a trait", () => {
   it("is new when it was not there when the lesson was opened, and no control", () => {
     const trait = (name: string) => ({ name, opposite: "", description: "", hash: "", made: "", recommended: { layers: [1], min: -1, max: 1 }, tested: true, dosePerUnit: new Float32Array(1) });
-    const start = { runs: new Set<string>(), layer: null, traits: new Set(["cheerful"]) };
+    const start = { ...nothingBefore, traits: new Set(["cheerful"]) };
     expect(isMet({ kind: "new-trait" }, page([], { start, traits: [trait("cheerful"), trait("random 1 (cheerful)")] }))).toBe(false);
     expect(isMet({ kind: "new-trait" }, page([], { start, traits: [trait("cheerful"), trait("pirate")] }))).toBe(true);
   });
@@ -122,5 +125,20 @@ describe("a step's link", () => {
     const { session, engine } = await loaded(true);
     await expect(setUpPage(session, setUp, "T")).rejects.toThrow(/trait of its own/);
     expect(engine.requests).toEqual([]);
+  });
+});
+
+describe("training", () => {
+  it("counts what was done since the step began", () => {
+    const trained = [{ id: "old", method: "plain", measured: true }, { id: "new", method: "vaccine", measured: false }];
+    const start = { ...nothingBefore, trained: new Set(["old"]), measured: new Set(["old"]) };
+    const seen = page([], { start, trained });
+    expect(isMet({ kind: "trained", method: "plain" }, seen)).toBe(false);
+    expect(isMet({ kind: "trained", method: "vaccine" }, seen)).toBe(true);
+    expect(isMet({ kind: "trained", method: "any" }, seen)).toBe(true);
+    expect(isMet({ kind: "measured" }, seen)).toBe(false);
+    expect(isMet({ kind: "measured" }, page([], { start, trained: trained.map((one) => ({ ...one, measured: true })) }))).toBe(true);
+    expect(isMet({ kind: "screened" }, seen)).toBe(false);
+    expect(isMet({ kind: "screened" }, page([], { screened: true }))).toBe(true);
   });
 });

@@ -14,7 +14,11 @@ export interface ObservedPage {
   /** Cards that were opened since the step began. */
   cards: ReadonlySet<"unsteered" | "steered" | "question">;
   /** The page's state when the step began. */
-  start: { runs: ReadonlySet<string>; layer: number | null; traits: ReadonlySet<string> };
+  start: { runs: ReadonlySet<string>; layer: number | null; traits: ReadonlySet<string>; trained: ReadonlySet<string>; measured: ReadonlySet<string> };
+  /** Whether rows of the dataset on screen are screened. */
+  screened: boolean;
+  /** Finished runs of training by their ids, in which way, and whether it was measured what moved. */
+  trained: readonly { id: string; method: string; measured: boolean }[];
 }
 
 const slack = 1e-6;
@@ -70,6 +74,14 @@ export function isMet(check: Check, page: ObservedPage): boolean {
       return view.layer !== null && view.layer !== start.layer;
     case "inside-run":
       return view.insideRun && conversation.turns.some((turn) => shownRun(turn) !== null);
+    case "screened":
+      return page.screened;
+    case "trained":
+      return page.trained.some(({ id, method }) => !start.trained.has(id) && (check.method === "any" || check.method === method));
+    case "measured":
+      return page.trained.some(({ id, measured }) => measured && !start.measured.has(id));
+    case "tuned":
+      return conversation.turns.flatMap((turn) => turn.runs).some((run) => !start.runs.has(run.id) && (answeredPlan(run) ?? []).some(({ operation }) => operation.kind === "tune" && operation.scale !== 0));
     case "new-trait":
       return page.traits.some(({ name }) => !start.traits.has(name) && !name.startsWith("random "));
   }

@@ -38,8 +38,8 @@ export interface Quote {
   link: string;
 }
 
-/** The page that the student works on: Play; or Traits, there one trait's page, `new` to make one, or null for the list. */
-export type StepPage = { kind: "play" } | { kind: "traits"; trait: string | null };
+/** The page that the student works on: Play; Train; or Traits, there one trait's page, `new` to make one, or null for the list. */
+export type StepPage = { kind: "play" } | { kind: "train" } | { kind: "traits"; trait: string | null };
 
 /** A step's arrangement of the page; null stands for the lesson's own default. */
 export interface SetUp {
@@ -81,7 +81,15 @@ export type Check =
   | { kind: "coloured-by"; what: string }
   | { kind: "layer-changed" }
   | { kind: "inside-run" }
-  | { kind: "new-trait" };
+  | { kind: "new-trait" }
+  /** Rows of some dataset are screened. */
+  | { kind: "screened" }
+  /** A run was finished since the step began: in that way, or in any. */
+  | { kind: "trained"; method: "plain" | "vaccine" | "penalty" | "ablation" | "any" }
+  /** What moved was measured of some run since the step began. */
+  | { kind: "measured" }
+  /** An answer was tuned by an adapter. */
+  | { kind: "tuned" };
 
 /** False at steps that stay without colours, which the lesson has not spoken of yet. */
 export function isColoured(lesson: Lesson, step: number): boolean {

@@ -17,7 +17,7 @@ function refusal(text: string): { line: number | null; message: string } {
 }
 
 describe("the ready-made lessons", () => {
-  it("are the six, sound, 10 to 15 minutes each, with a question in most steps and a sheet for the teacher", () => {
+  it("are the eight, sound, 10 to 15 minutes each, with a question in most steps and a sheet for the teacher", () => {
     expect(readyLessons.map(({ lesson: { title } }) => title)).toEqual([
       "What is a direction?",
       "Watching a trait",
@@ -25,6 +25,8 @@ describe("the ready-made lessons", () => {
       "Is it really that direction?",
       "Make your own trait",
       "What this cannot tell you",
+      "Training by example",
+      "A vaccine that is a vector",
     ]);
     for (const { lesson: one, text } of readyLessons) {
       expect(one.minutes).toBeGreaterThanOrEqual(10);

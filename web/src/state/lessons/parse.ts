@@ -156,9 +156,9 @@ class Reader {
   private page(node: Node | null, owner: Node): StepPage {
     if (node === null) return { kind: "play" };
     const [kind = "", ...trait] = this.text(node, "page", short, owner).split("/");
-    if (kind === "play" && trait.length === 0) return { kind };
+    if ((kind === "play" || kind === "train") && trait.length === 0) return { kind };
     if (kind === "traits") return { kind, trait: trait.join("/") || null };
-    throw this.error(node, '"page" is play, traits, traits/new, or traits/ with a trait\'s name');
+    throw this.error(node, '"page" is play, train, traits, traits/new, or traits/ with a trait\'s name');
   }
 
   private setUp(node: Node): SetUp {
@@ -231,6 +231,7 @@ class Reader {
     const card = read("card opened");
     const coloured = read("coloured by");
     const [layer, inside, trait] = [read("layer changed"), read("inside the steered run"), read("new trait")];
+    const [screened, trained, measured, tuned] = [read("screened"), read("trained"), read("measured"), read("tuned answer")];
     fields.done();
     if (slider !== null) return { kind: "slider", push: this.wanted(slider, "slider") };
     if (answered !== null) return { kind: "answered", push: this.wanted(answered, "answered") };
@@ -240,6 +241,10 @@ class Reader {
     if (this.boolean(layer, "layer changed")) return { kind: "layer-changed" };
     if (this.boolean(inside, "inside the steered run")) return { kind: "inside-run" };
     if (this.boolean(trait, "new trait")) return { kind: "new-trait" };
+    if (this.boolean(screened, "screened")) return { kind: "screened" };
+    if (trained !== null) return { kind: "trained", method: this.choice(trained, "trained", ["plain", "vaccine", "penalty", "ablation", "any"] as const) ?? "any" };
+    if (this.boolean(measured, "measured")) return { kind: "measured" };
+    if (this.boolean(tuned, "tuned answer")) return { kind: "tuned" };
     throw this.error(node, `"${name}" says nothing to look for`);
   }
 

@@ -17,6 +17,7 @@ export function pushSentence(recipe: SharedRecipe): string {
 
 function pushText({ trait, operation }: SharedTerm, recipe: SharedRecipe): string {
   const name = spokenName(trait);
+  if (operation.kind === "tune") return `had it tuned by an adapter called “${trait}”, by ${percent(operation.scale)}`;
   if (operation.kind === "ablate") return `took out of it whatever says “${name}”`;
   if (operation.kind === "clamp") return `held fast how ${name} it is`;
   const { coefficient } = operation;

@@ -1,6 +1,6 @@
 /** A recipe of the run on screen, as a link carries it. */
 
-import type { LoadedModel, Plan, SharedMessage, SharedRecipe, SharedTerm, SharedTrait, Token } from "../../engine/protocol.ts";
+import type { LoadedModel, Plan, SharedFile, SharedMessage, SharedRecipe, SharedTerm, SharedTrait, Token } from "../../engine/protocol.ts";
 import { EngineFailure } from "../../engine/failure.ts";
 import { type HeatView, readingAt } from "../session/heat_view.ts";
 import { type Answer, answerText, type Column, type Conversation, type Run, shownRun, wasGiven } from "../conversation/conversation.ts";
@@ -79,7 +79,7 @@ export function sharedRecipe(shared: RecipeSource, model: LoadedModel, readyMade
   return {
     model: { name: final.model.name, sha256: final.model.sha256 },
     precision: final.model.precision === "exact" ? "exact" : "fast",
-    adapters: [],
+    adapters: adaptersOf(messages, answered.map(({ run }) => run)),
     files: [],
     traits,
     messages,
@@ -94,7 +94,20 @@ function tokensOf(tokens: Token[], text: string, reading: (index: number) => num
 }
 
 function termsOf(plan: Plan, run: Run): SharedTerm[] {
-  return plan.map((term) => ({ ...term, layers: term.layers ?? run.model.traits.find(({ name }) => name === term.trait)?.layers ?? [] }));
+  return plan.map((term) => (term.operation.kind === "tune" ? term : { ...term, layers: term.layers ?? run.model.traits.find(({ name }) => name === term.trait)?.layers ?? [] }));
+}
+
+/** The adapters that plans name, by the hashes that they had when the answers were written. */
+function adaptersOf(messages: readonly SharedMessage[], runs: readonly Run[]): SharedFile[] {
+  const plans = messages.flatMap(({ run }) => (run === null ? [] : [run.plan, ...run.changes.map((change) => change.plan)]));
+  const names = new Set(plans.flat().flatMap(({ trait, operation }) => (operation.kind === "tune" ? [trait] : [])));
+  return [...names].map((name) => {
+    const hashes = new Set(runs.flatMap(({ model }) => model.adapters ?? []).flatMap((one) => (one.name === name ? [one.sha256] : [])));
+    const [sha256, ...others] = hashes;
+    // One of them would be shared as what the other wrote.
+    if (sha256 === undefined || others.length > 0) throw new EngineFailure("usage", `The adapter “${name}” was another one in some of these answers, or is not known any more. Ask again in a new conversation, and share that.`);
+    return { name, sha256 };
+  });
 }
 
 /** Hashes of the vectors that wrote the answers, by trait. */
@@ -113,7 +126,7 @@ function traitsOf(messages: SharedMessage[], hashes: ReadonlyMap<string, Readonl
   };
   for (const { run } of messages) {
     for (const plan of run === null ? [] : [run.plan, ...run.changes.map((change) => change.plan)]) {
-      for (const term of plan) use(term.trait, term.layers ?? []);
+      for (const term of plan) if (term.operation.kind !== "tune") use(term.trait, term.layers ?? []);
     }
   }
   if (looked !== null) use(looked, lookedLayer === null ? [] : [lookedLayer]);

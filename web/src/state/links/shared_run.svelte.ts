@@ -1,6 +1,6 @@
 /** A link that was opened: what it holds, and what this machine makes of it. */
 
-import type { OpenedLink, Plan, Replayed, SharedMessage, SharedRecipe, SharedTerm } from "../../engine/protocol.ts";
+import type { OpenedLink, Plan, Replayed, SharedFile, SharedMessage, SharedRecipe, SharedTerm } from "../../engine/protocol.ts";
 import { shownRun } from "../conversation/conversation.ts";
 import { asFailure } from "../model/failure.ts";
 import { clampLength, clampSampler } from "../model/preferences.svelte.ts";
@@ -22,6 +22,12 @@ export class SharedRun {
 
   get recipe(): SharedRecipe | null {
     return this.opened?.kind === "recipe" ? this.opened.recipe : null;
+  }
+
+  /** Adapters that the link was made with and that are not here; it can then be looked at only. */
+  get missing(): readonly SharedFile[] {
+    const here = this.session.adapters.map(({ sha256 }) => sha256);
+    return this.recipe?.adapters.filter(({ sha256 }) => !here.includes(sha256)) ?? [];
   }
 
   async open(code: string): Promise<void> {
@@ -101,7 +107,11 @@ export class SharedRun {
     const turns = recipe === null ? null : turnsOf(recipe);
     if (recipe === null || turns === null || session.model.loaded === null) return;
     this.#brought = [];
-    const nameHere = (name: string) => replayed?.traits[recipe.traits.findIndex((trait) => trait.name === name)] ?? name;
+    const nameHere = (name: string) => {
+      const adapter = recipe.adapters.find((one) => one.name === name);
+      if (adapter !== undefined) return session.adapters.find(({ sha256 }) => sha256 === adapter.sha256)?.name ?? name;
+      return replayed?.traits[recipe.traits.findIndex((trait) => trait.name === name)] ?? name;
+    };
     const { chat, preferences } = session;
     await chat.startNew(recipe.look.title, true);
     const conversation = chat.conversation.id;

@@ -1,6 +1,6 @@
 /** The model: the catalogue, loading, and the loaded model. */
 
-import type { Engine, Failure, LoadedModel, LoadProgress, ModelCard, ModelSource, Precision, Trait } from "../../engine/protocol.ts";
+import type { Adapter, Engine, Failure, LoadedModel, LoadProgress, ModelCard, ModelSource, Precision, Trait } from "../../engine/protocol.ts";
 import { asFailure } from "./failure.ts";
 import type { Preferences } from "./preferences.svelte.ts";
 
@@ -65,6 +65,26 @@ export class ModelState {
     this.stage = { kind: "ready", model: { ...model, traits: model.traits.filter(({ name }) => !names.includes(name)) } };
     try {
       await this.engine.removeTraits([...names]);
+    } catch (thrown) {
+      this.failure = asFailure(thrown);
+    }
+  }
+
+  /** Adds an adapter, or replaces the one of its name. */
+  addAdapter(adapter: Adapter): void {
+    const model = this.loaded;
+    if (model === null) return;
+    const others = model.adapters.filter(({ name }) => name !== adapter.name);
+    this.stage = { kind: "ready", model: { ...model, adapters: [...others, adapter] } };
+  }
+
+  async removeAdapters(names: readonly string[]): Promise<void> {
+    const model = this.loaded;
+    this.onRemoved(names);
+    if (model === null || !model.adapters.some(({ name }) => names.includes(name))) return;
+    this.stage = { kind: "ready", model: { ...model, adapters: model.adapters.filter(({ name }) => !names.includes(name)) } };
+    try {
+      await this.engine.removeAdapters([...names]);
     } catch (thrown) {
       this.failure = asFailure(thrown);
     }

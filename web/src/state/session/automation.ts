@@ -26,5 +26,11 @@ export function automation(engine: Engine, model: ModelState): Engine {
       return replayed;
     },
     removeTraits: (names) => model.removeTraits(names),
+    async addAdapter(name, config, weights) {
+      const adapter = await engine.addAdapter(name, config, weights);
+      model.addAdapter(adapter);
+      return adapter;
+    },
+    removeAdapters: (names) => model.removeAdapters(names),
   };
 }

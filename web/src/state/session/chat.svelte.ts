@@ -391,6 +391,7 @@ export class Chat {
         backend: model.backend,
         precision: model.precision,
         traits: model.traits.map(({ name, opposite, hash, recommended }) => ({ name, opposite, hash, layers: [...recommended.layers] })),
+        ...(model.adapters.length > 0 && { adapters: model.adapters.map(({ name, sha256 }) => ({ name, sha256 })) }),
       },
       answers: { unsteered: before?.answers.unsteered ?? emptyAnswer([]), steered: emptyAnswer(this.plan()) },
       prompt: before?.prompt ?? null,

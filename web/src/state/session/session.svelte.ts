@@ -2,7 +2,7 @@
 
 import { createContext } from "svelte";
 import { SvelteSet } from "svelte/reactivity";
-import type { Engine, Plan, Trait } from "../../engine/protocol.ts";
+import type { Adapter, Engine, Plan, Trait } from "../../engine/protocol.ts";
 import { type ConversationStore, memoryStore } from "../storage/conversations.ts";
 import { askToPersist } from "../storage/persistence.ts";
 import type { HeatView } from "./heat_view.ts";
@@ -13,7 +13,9 @@ import { OpeningModel } from "../model/opening_model.svelte.ts";
 import { Preferences } from "../model/preferences.svelte.ts";
 import { Sliders } from "./sliders.svelte.ts";
 import { recallTab, rememberTab } from "./tab_memory.ts";
-import { memoryTraits, type TraitStore } from "../storage/traits.ts";
+import { memoryRecords, type RecordStore } from "../storage/records.ts";
+import { Lab, type StoredScreen } from "../training/lab.svelte.ts";
+import type { TrainingParts, TrainingRun } from "../training/training_run.ts";
 import { type OwnTraitParts, type OwnTrait, Workshop } from "../traits/workshop.svelte.ts";
 
 export class Session {
@@ -22,6 +24,7 @@ export class Session {
   readonly model: ModelState;
   readonly chat: Chat;
   readonly workshop: Workshop;
+  readonly lab: Lab;
   /** The dialog in which a model of the visitor's own is opened. */
   readonly opening: OpeningModel;
   view: HeatView = $state({ by: { kind: "nothing" }, layer: null, insideRun: false });
@@ -35,38 +38,57 @@ export class Session {
   constructor(
     readonly engine: Engine,
     store: ConversationStore = memoryStore(),
-    made: TraitStore<OwnTrait, OwnTraitParts> = memoryTraits(),
+    made: RecordStore<OwnTrait, OwnTraitParts> = memoryRecords("traits"),
+    runs: RecordStore<TrainingRun, TrainingParts> = memoryRecords("runs"),
+    screens: RecordStore<StoredScreen, Record<string, never>> = memoryRecords("screens"),
   ) {
     this.model = new ModelState(engine, this.preferences);
     this.opening = new OpeningModel(engine, this.preferences, (source) => this.load(source));
     this.model.onRemoved = (names) => this.forget(names);
     this.workshop = new Workshop(engine, made, this.model, (count) => this.makeRoom(count));
+    this.lab = new Lab(engine, runs, screens, this.model);
+    this.lab.onAdapter = (name) => this.sliders.tune(name, 1);
     const before = recallTab();
     if (before !== null) {
       for (const [trait, coefficient] of before.sliders) this.sliders.set(trait, coefficient);
+      for (const [adapter, scale] of before.adapters) this.sliders.tune(adapter, scale);
       this.view = before.view;
       this.viewChosen = before.viewChosen;
     }
-    this.chat = new Chat(engine, store, this.preferences, this.model, () => this.plan(), () => this.workshop.pause());
+    this.chat = new Chat(engine, store, this.preferences, this.model, () => this.plan(), () => this.pauseOthers());
   }
 
   /** Remembers sliders and colours for a reload. Call it from an effect, which then follows them. */
   remember(): void {
-    rememberTab({ sliders: this.sliders.moved, view: $state.snapshot(this.view), viewChosen: this.viewChosen });
+    rememberTab({ sliders: this.sliders.moved, adapters: this.sliders.tuned, view: $state.snapshot(this.view), viewChosen: this.viewChosen });
   }
 
   get traits(): readonly Trait[] {
     return this.model.loaded?.traits ?? [];
   }
 
+  get adapters(): readonly Adapter[] {
+    return this.model.loaded?.adapters ?? [];
+  }
+
   plan(): Plan {
-    return this.lentPlan ?? this.sliders.plan(this.traits, this.preferences.choices.scope);
+    return this.lentPlan ?? this.sliders.plan(this.traits, this.adapters, this.preferences.choices.scope);
+  }
+
+  /** Interrupts other work of the model for an answer; the result lets it go on. */
+  private async pauseOthers(): Promise<() => void> {
+    const [traits, training] = [await this.workshop.pause(), await this.lab.pause()];
+    return () => {
+      traits();
+      training();
+    };
   }
 
   /** Steers by a plan that was not made here: with the sliders where they can show it, else as it is. */
   takePlan(plan: Plan): void {
     const { scope } = this.preferences.choices;
     const asSlider = (term: Plan[number]) => {
+      if (term.operation.kind === "tune") return this.adapters.some(({ name }) => name === term.trait);
       const recommended = this.traits.find(({ name }) => name === term.trait)?.recommended.layers;
       const usual = term.layers === undefined || term.layers.join() === recommended?.join();
       return term.operation.kind === "add" && term.scope === scope && usual;
@@ -81,6 +103,11 @@ export class Session {
     this.lentPlan = null;
     this.sliders.set(trait, coefficient);
     if (!this.viewChosen) this.view.by = { kind: "trait", trait };
+  }
+
+  moveAdapter(adapter: string, scale: number): void {
+    this.lentPlan = null;
+    this.sliders.tune(adapter, scale);
   }
 
   /** Sliders that did not come with the model, and can go again: random directions, traits from links, the visitor's own. */
@@ -132,6 +159,7 @@ export class Session {
 
   private async afterLoad(): Promise<void> {
     await this.workshop.addSliders();
+    await this.lab.addSliders();
     const first = this.traits[0];
     const by = this.view.by;
     const known = by.kind !== "trait" || this.traits.some((trait) => trait.name === by.trait);

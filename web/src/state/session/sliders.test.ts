@@ -9,9 +9,9 @@ describe("sliders", () => {
     const sliders = new Sliders();
     sliders.set("cheerful", 1.5);
     sliders.set("poetic", 0);
-    expect(sliders.plan(mockTraits, "response")).toEqual([{ trait: "cheerful", operation: { kind: "add", coefficient: 1.5 }, scope: "response" }]);
+    expect(sliders.plan(mockTraits, [], "response")).toEqual([{ trait: "cheerful", operation: { kind: "add", coefficient: 1.5 }, scope: "response" }]);
     sliders.reset();
-    expect(sliders.plan(mockTraits, "all")).toEqual([]);
+    expect(sliders.plan(mockTraits, [], "all")).toEqual([]);
   });
 
   it("go where a plan had them", () => {
@@ -25,9 +25,9 @@ describe("sliders", () => {
     const sliders = new Sliders();
     const named = mockTraits.map((trait, at) => ({ ...trait, name: ["toString", "__proto__", "hasOwnProperty"][at] ?? "" }));
     expect(named.map(({ name }) => sliders.coefficient(name))).toEqual([0, 0, 0]);
-    expect(sliders.plan(named, "all")).toEqual([]);
+    expect(sliders.plan(named, [], "all")).toEqual([]);
     sliders.set("__proto__", 1);
-    expect(sliders.plan(named, "all").map(({ trait }) => trait)).toEqual(["__proto__"]);
+    expect(sliders.plan(named, [], "all").map(({ trait }) => trait)).toEqual(["__proto__"]);
   });
 
   it("reach past the recommended range on both sides", () => {

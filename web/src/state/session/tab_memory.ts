@@ -4,6 +4,7 @@ import type { HeatView } from "./heat_view.ts";
 
 export interface TabMemory {
   sliders: [trait: string, coefficient: number][];
+  adapters: [adapter: string, scale: number][];
   view: HeatView;
   viewChosen: boolean;
 }
@@ -13,10 +14,10 @@ const key = "trimtab.tab";
 export function recallTab(): TabMemory | null {
   try {
     const found = JSON.parse(sessionStorage.getItem(key) ?? "null") as Partial<TabMemory> | null;
-    const { sliders, view, viewChosen } = found ?? {};
+    const { sliders, adapters, view, viewChosen } = found ?? {};
     if (!Array.isArray(sliders) || typeof view?.by?.kind !== "string") return null;
-    const whole = sliders.filter(([trait, coefficient]) => typeof trait === "string" && Number.isFinite(coefficient));
-    return { sliders: whole, view: { by: view.by, layer: view.layer ?? null, insideRun: view.insideRun === true }, viewChosen: viewChosen === true };
+    const whole = (named: readonly [string, number][]) => named.filter(([name, value]) => typeof name === "string" && Number.isFinite(value));
+    return { sliders: whole(sliders), adapters: whole(Array.isArray(adapters) ? adapters : []), view: { by: view.by, layer: view.layer ?? null, insideRun: view.insideRun === true }, viewChosen: viewChosen === true };
   } catch {
     return null;
   }

@@ -7,11 +7,11 @@ import { answerText, shownRun } from "../conversation/conversation.ts";
 import { Progress } from "../lessons/progress.svelte.ts";
 import { Preferences } from "../model/preferences.svelte.ts";
 import { openConversations } from "../storage/conversations.ts";
-import { openTraits } from "../storage/traits.ts";
+import { openRecords } from "../storage/records.ts";
 import { Session } from "./session.svelte.ts";
 
 async function tab(tokenMs = 0) {
-  const session = new Session(new MockEngine({ tokenMs, loadMs: 0 }), await openConversations(), await openTraits());
+  const session = new Session(new MockEngine({ tokenMs, loadMs: 0 }), await openConversations(), await openRecords("traits"));
   await session.model.readCatalogue();
   await session.loadAgain();
   await session.chat.restore();

@@ -2,6 +2,10 @@
 
 import type { Failure } from "../../engine/protocol.ts";
 
+/** Kinds of what is kept. */
+export type Things = "conversations" | "traits" | "runs" | "screens";
+const words: Record<Things, string> = { conversations: "conversations", traits: "traits", runs: "training runs", screens: "screened rows" };
+
 type Trouble = "not kept" | "not read" | "not removed";
 
 function reasonOf(thrown: unknown): string {
@@ -16,11 +20,14 @@ export class Keeping {
   onTrouble: (failure: Failure) => void = () => undefined;
   readonly #told: Record<Trouble, boolean> = { "not kept": false, "not read": false, "not removed": false };
 
-  /** `things` are what is written, for the sentences. */
+  /** What is written, in words. */
+  private readonly things: string;
+
   constructor(
-    private readonly things: "conversations" | "traits",
+    things: Things,
     private readonly database: boolean,
   ) {
+    this.things = words[things];
     this.lasting = database;
   }
 

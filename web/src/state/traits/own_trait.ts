@@ -2,14 +2,14 @@
 
 import type { ContrastResponse, Controls, Extraction, Prediction, ResponseSettings, Sweep, SweepRow, SweepSettings, Thresholds, TraitPack } from "../../engine/protocol.ts";
 import { newId } from "../conversation/conversation.ts";
-import type { TraitRecord } from "../storage/traits.ts";
+import type { StoredRecord } from "../storage/records.ts";
 
 /** A study that finds out whether to believe a trait. */
 export type Study = "sweep" | "controls" | "predict";
 export type Step = "write" | "vector" | Study;
 
 /** A trait of the visitor's own, finished or half-made, as plain data. */
-export interface OwnTrait extends TraitRecord {
+export interface OwnTrait extends StoredRecord {
   /** True for a trait that came as a vector file: nothing is known of how it was made, and its pack has no instructions and no questions until the visitor chooses one to test it with. */
   imported?: true;
   pack: TraitPack;

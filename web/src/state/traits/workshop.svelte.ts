@@ -6,7 +6,8 @@ import type { ContrastResponse, StudyEvent, Thresholds, TraitPack } from "../../
 import { EngineFailure } from "../../engine/failure.ts";
 import { asFailure } from "../model/failure.ts";
 import type { ModelState } from "../model/model.svelte.ts";
-import type { TraitStore } from "../storage/traits.ts";
+import { aloneWith } from "../storage/one_tab.ts";
+import type { RecordStore } from "../storage/records.ts";
 import { type Choice, choices, findings, newOwnTrait, type OwnTraitParts, type OwnTrait, plainName, type RunningStep, settingsFor, type Step, type Study, usedBy, noStudies, noResponses, withRow } from "./own_trait.ts";
 import { type Problem, problemOf } from "./problem.ts";
 
@@ -23,15 +24,8 @@ const recordsOf = { sweep: "sweepRecords", controls: "controlsRecords", predict:
 const study = { sweep: "trying layers and doses", controls: "pushing along other directions", predict: "predicting answers" } as const;
 const studyPhase = { reading: "reading the responses", writing: "writing answers", measuring: "measuring the answers" } as const;
 
-/** Does the work unless another tab is at work on the same trait. Plain HTTP has no locks: there the last one to write wins. */
-async function aloneWith(id: string, work: () => Promise<void>): Promise<void> {
-  const { locks } = navigator as { locks?: LockManager | null };
-  if (locks == null) return work();
-  await locks.request(`trimtab-trait-${id}`, { ifAvailable: true }, async (lock) => {
-    if (lock === null) throw new EngineFailure("usage", "Another tab of this page is making this trait. Go on there, or stop it there and press the button again.");
-    await work();
-  });
-}
+/** Does the work unless another tab is at work on the same trait. */
+const alone = (id: string, work: () => Promise<void>): Promise<void> => aloneWith(`trimtab-trait-${id}`, "Another tab of this page is making this trait. Go on there, or stop it there and press the button again.", work);
 
 export class Workshop {
   /** The traits, the newest first. */
@@ -52,7 +46,7 @@ export class Workshop {
 
   constructor(
     private readonly engine: Engine,
-    readonly store: TraitStore<OwnTrait, OwnTraitParts>,
+    readonly store: RecordStore<OwnTrait, OwnTraitParts>,
     private readonly model: ModelState,
     /** Removes traits that nothing needs, so that the model has room for `count` more. */
     private readonly makeRoom: (count: number) => Promise<void> = () => Promise.resolve(),
@@ -123,7 +117,7 @@ export class Workshop {
     this.problems[id] = null;
     try {
       const found = pack instanceof Blob ? await this.readPack(pack) : pack;
-      await aloneWith(id, async () => {
+      await alone(id, async () => {
         for (const one of ["sweep", "controls", "predict"] as const) await this.forget(id, one);
         const given = this.update(id, { pack: { ...found, name: trait.pack.name }, ...noStudies });
         if (given !== null) await this.keep(given);
@@ -441,7 +435,7 @@ export class Workshop {
   /** Does what takes something away from a trait; where another tab is making it, the page says so instead. */
   private async unlessMadeElsewhere(id: string, work: () => Promise<void>): Promise<void> {
     try {
-      await aloneWith(id, work);
+      await alone(id, work);
     } catch (thrown) {
       this.model.failure = asFailure(thrown);
     }
@@ -484,7 +478,7 @@ export class Workshop {
     this.trouble = null;
     this.running = { id, step, phase: "starting", done: 0, total: 0, unit: "", secondsLeft: null };
     try {
-      await aloneWith(id, () =>
+      await alone(id, () =>
         work((phase, unit, { done, total, secondsLeft }) => {
           this.running = { id, step, phase, done, total, unit, secondsLeft: secondsLeft ?? null };
         }),

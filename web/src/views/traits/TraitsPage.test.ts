@@ -2,7 +2,7 @@ import { cleanup, fireEvent, screen, waitFor, within } from "@testing-library/sv
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { mockPack } from "../../fixtures/mock_traits.ts";
 import { click, draft, opened, type Store, type } from "../../fixtures/traits_page.ts";
-import { memoryTraits } from "../../state/storage/traits.ts";
+import { memoryRecords } from "../../state/storage/records.ts";
 
 beforeEach(() => {
   localStorage.clear();
@@ -121,7 +121,7 @@ describe("a trait that is made", () => {
   }, 30_000);
 
   it("goes on where the tab was closed, with what was written", async () => {
-    const store: Store = memoryTraits();
+    const store: Store = memoryRecords("traits");
     const first = await opened(store, 1);
     await draft(first, 20);
     await click("Write the responses");
@@ -132,7 +132,7 @@ describe("a trait that is made", () => {
     const contrast = (await store.parts(kept[0]!.id)).contrast;
     await first.session.workshop.stop();
     await waitFor(() => expect(first.session.workshop.running).toBeNull());
-    const later: Store = memoryTraits();
+    const later: Store = memoryRecords("traits");
     await later.put(kept[0]!);
     await later.putPart(kept[0]!.id, "contrast", contrast!);
 
@@ -165,7 +165,7 @@ describe("a trait that is made", () => {
   }, 30_000);
 
   it("waits while Play answers, and then goes on", async () => {
-    const page = await opened(memoryTraits(), 1);
+    const page = await opened(memoryRecords("traits"), 1);
     const { session } = page;
     await draft(page, 20);
     await click("Write the responses");
@@ -202,7 +202,7 @@ describe("traits that were here before", () => {
   }, 20_000);
 
   it("have their reports without a model", async () => {
-    const { go } = await opened(memoryTraits(), 0, false);
+    const { go } = await opened(memoryRecords("traits"), 0, false);
     expect((await screen.findByText("Do not believe it.")).closest("li")?.textContent).toContain("poetic");
     await go("#traits/poetic");
     expect(await screen.findByText(/This vector does not do what its name says/, { selector: ".verdict p" })).toBeTruthy();
@@ -214,7 +214,7 @@ describe("traits that were here before", () => {
   }, 20_000);
 
   it("come from vector files, and are there again with the model", async () => {
-    const store: Store = memoryTraits();
+    const store: Store = memoryRecords("traits");
     const { session, go, unmount } = await opened(store);
     expect(await session.workshop.importVector(new File([new Uint8Array(20)], "x.safetensors"))).toBeNull();
     expect((await screen.findByRole("alert")).textContent).toContain("not a vector file");

@@ -2,7 +2,7 @@ import { cleanup, render, screen, waitFor } from "@testing-library/svelte";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { mockRow } from "../../fixtures/mock_traits.ts";
 import { click, draft, opened, type Store } from "../../fixtures/traits_page.ts";
-import { memoryTraits } from "../../state/storage/traits.ts";
+import { memoryRecords } from "../../state/storage/records.ts";
 import PredictionChart from "./PredictionChart.svelte";
 import SweepCharts from "./SweepCharts.svelte";
 import Verdict from "./Verdict.svelte";
@@ -19,7 +19,7 @@ afterEach(() => {
 });
 
 /** A trait with its vector, ready to be tried; slow enough to be stopped. */
-async function made(store: Store = memoryTraits()) {
+async function made(store: Store = memoryRecords("traits")) {
   const page = await opened(store, 4);
   await draft(page);
   await click("Write the responses");
@@ -51,7 +51,7 @@ describe("a study that was stopped", () => {
   }, 40_000);
 
   it("is there again after the tab was closed, and leaves an earlier result alone", async () => {
-    const store: Store = memoryTraits();
+    const store: Store = memoryRecords("traits");
     const { session, unmount } = await made(store);
     const { id } = session.workshop.traits[0]!;
     await click("Try it");

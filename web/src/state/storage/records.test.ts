@@ -1,7 +1,9 @@
 import { IDBFactory } from "fake-indexeddb";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import type { Failure } from "../../engine/protocol.ts";
-import { type TraitRecord, memoryTraits, openTraits, type TraitStore } from "./traits.ts";
+import { memoryRecords, openRecords, type RecordStore, type StoredRecord } from "./records.ts";
+
+const openTraits = <T extends StoredRecord, P extends object>() => openRecords<T, P>("traits");
 
 interface Parts {
   vector: Uint8Array;
@@ -15,9 +17,9 @@ afterEach(() => {
   vi.restoreAllMocks();
 });
 
-describe.each<[string, () => Promise<TraitStore<TraitRecord, Parts>>]>([
+describe.each<[string, () => Promise<RecordStore<StoredRecord, Parts>>]>([
   ["the browser's database", openTraits],
-  ["memory", async () => memoryTraits()],
+  ["memory", async () => memoryRecords("traits")],
 ])("traits in %s", (_, open) => {
   it("come back with their parts, newest first, and go whole", async () => {
     const store = await open();
@@ -37,8 +39,8 @@ describe.each<[string, () => Promise<TraitStore<TraitRecord, Parts>>]>([
 
 describe("the browser's database", () => {
   it("outlives the page", async () => {
-    await (await openTraits<TraitRecord, Parts>()).put({ id: "kept", updated: 1 });
-    const store = await openTraits<TraitRecord, Parts>();
+    await (await openTraits<StoredRecord, Parts>()).put({ id: "kept", updated: 1 });
+    const store = await openTraits<StoredRecord, Parts>();
     expect(store.keeping.lasting).toBe(true);
     expect(await store.list()).toHaveLength(1);
   });
@@ -56,7 +58,7 @@ describe("a database that fails", () => {
     });
 
   it("leaves memory, part by part, and takes up again what it can", async () => {
-    const store = await openTraits<TraitRecord, Parts>();
+    const store = await openTraits<StoredRecord, Parts>();
     const troubles: Failure[] = [];
     store.keeping.onTrouble = (failure) => troubles.push(failure);
     await store.put({ id: "a", updated: 1 });
@@ -70,13 +72,13 @@ describe("a database that fails", () => {
     vi.restoreAllMocks();
     await store.put({ id: "a", updated: 3 });
     await store.putPart("a", "vector", Uint8Array.of(8));
-    const later = await openTraits<TraitRecord, Parts>();
+    const later = await openTraits<StoredRecord, Parts>();
     expect(await later.list()).toEqual([{ id: "a", updated: 3 }]);
     expect(await later.parts("a")).toEqual({ rows: [{ text: "kept" }], vector: Uint8Array.of(8) });
   });
 
   it("says what cannot be read or removed", async () => {
-    const store = await openTraits<TraitRecord, Parts>();
+    const store = await openTraits<StoredRecord, Parts>();
     const troubles: Failure[] = [];
     store.keeping.onTrouble = (failure) => troubles.push(failure);
     failing("getAll");
