@@ -1,11 +1,11 @@
 //! `trimtab shift`: what an adapter (or a push) changes about the model, held against the base model.
 
-use crate::adapters::{AdapterFiles, directory_and_scale, name_of};
+use crate::adapters::directory_and_scale;
 use crate::files::{read_bounded, write};
 use crate::model::ModelArguments;
 use crate::output::print_json;
 use crate::progress::{self, Terminal};
-use crate::vectors::{SteeringArguments, load_vector, neutral_answers, ready_made};
+use crate::vectors::{SteeringArguments, load_adapter, load_vector, neutral_answers, ready_made};
 use anyhow::{Context, Result};
 use clap::Args;
 use std::path::PathBuf;
@@ -74,14 +74,14 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     add_traits(arguments, &mut session)?;
     for text in &arguments.model.adapter {
         let (directory, scale) = directory_and_scale(text)?;
-        let name = name_of(directory);
-        AdapterFiles::read(directory)?.add(&name, &mut session)?;
-        plan.push(NamedTerm {
-            vector: name,
+        let mut term = NamedTerm {
+            vector: directory.display().to_string(),
             operation: TermOperation::Tune { scale },
             layers: None,
             scope: Scope::All,
-        });
+        };
+        load_adapter(&mut term, &mut session)?;
+        plan.push(term);
     }
     if let Some(path) = neutral_answers() {
         // Those of another model are none of this one's; it writes its own.

@@ -43,7 +43,7 @@ impl Session {
     /// Adds an adapter, the two files of a PEFT directory, under `name`, in place of one that was so called.
     ///
     /// # Errors
-    /// Files that are no adapter of this model, a name that a trait has, more adapters than fit, and a model on the graphics device.
+    /// Files that are no adapter of this model, more adapters than fit, and a model on the graphics device.
     pub fn add_adapter(
         &mut self,
         name: &str,
@@ -53,11 +53,6 @@ impl Session {
         if name.is_empty() || name.len() > MAX_NAME_BYTES {
             return Err(Failure::usage(format!(
                 "an adapter needs a name of at most {MAX_NAME_BYTES} letters"
-            )));
-        }
-        if self.vectors().iter().any(|vector| vector.name == name) {
-            return Err(Failure::usage(format!(
-                "there is a trait called {name} already; name the adapter otherwise"
             )));
         }
         let known = self.adapters.iter().position(|one| one.card.name == name);

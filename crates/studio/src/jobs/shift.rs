@@ -75,7 +75,7 @@ impl Session {
         }
         request.packs.iter().try_for_each(TraitPack::check)?;
         let traits = self.screened_traits()?;
-        let stopped = |halt: Halt| halt.failure("; nothing but answers is kept");
+        let stopped = |halt: Halt| halt.failure("; begin it again whenever you like");
         let wanted = request.conversations.unwrap_or(CONVERSATIONS);
         let neutral = self.neutral_conversations(wanted, watch).await;
         let neutral = neutral.map_err(stopped)?;

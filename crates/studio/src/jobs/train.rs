@@ -227,7 +227,7 @@ impl Session {
         }
         let traits = self.screened_traits()?;
         let none = SteeringPlan::default();
-        let mut conversations = Vec::with_capacity(most);
+        let mut conversations = Vec::new();
         for conversation in self.neutral_conversations(most, watch).await? {
             let base = self.projections(WATCHING, &conversation, &none, &traits);
             let base = base.await?;
@@ -274,8 +274,16 @@ impl Run<'_> {
         let pace = Pace::new(now, self.trainer.steps_done() as usize);
         let an_epoch = steps.div_ceil(self.trainer.epochs().max(1)).max(1);
         let arrivals = steps.div_ceil(ARRIVALS).max(1);
-        if self.trainer.steps_done() == 0 {
+        // Before the first step, and where a stop came before what was due was measured.
+        let done = self.trainer.steps_done();
+        let due = |every: u32| done.is_multiple_of(every) || done == steps;
+        let history = &self.history;
+        let measured = history.held_out.iter().any(|one| one.step == done);
+        let arrived = history.arrivals.iter().any(|one| one.step == done);
+        if due(an_epoch) && !measured {
             self.measure().await?;
+        }
+        if due(arrivals) && !arrived {
             self.arrive().await?;
         }
         loop {

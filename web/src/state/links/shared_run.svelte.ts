@@ -107,9 +107,11 @@ export class SharedRun {
     const turns = recipe === null ? null : turnsOf(recipe);
     if (recipe === null || turns === null || session.model.loaded === null) return;
     this.#brought = [];
-    const nameHere = (name: string) => {
-      const adapter = recipe.adapters.find((one) => one.name === name);
-      if (adapter !== undefined) return session.adapters.find(({ sha256 }) => sha256 === adapter.sha256)?.name ?? name;
+    const nameHere = ({ trait: name, operation }: SharedTerm) => {
+      if (operation.kind === "tune") {
+        const adapter = recipe.adapters.find((one) => one.name === name);
+        return session.adapters.find(({ sha256 }) => sha256 === adapter?.sha256)?.name ?? name;
+      }
       return replayed?.traits[recipe.traits.findIndex((trait) => trait.name === name)] ?? name;
     };
     const { chat, preferences } = session;
@@ -160,6 +162,6 @@ function turnsOf(recipe: SharedRecipe): { question: SharedMessage; answer: Share
   return turns;
 }
 
-function planHere(plan: readonly SharedTerm[], nameHere: (name: string) => string): Plan {
-  return plan.map((term) => ({ ...term, trait: nameHere(term.trait) }));
+function planHere(plan: readonly SharedTerm[], nameHere: (term: SharedTerm) => string): Plan {
+  return plan.map((term) => ({ ...term, trait: nameHere(term) }));
 }

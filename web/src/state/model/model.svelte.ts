@@ -23,6 +23,8 @@ export class ModelState {
   precisionOfLink: Precision | null = null;
   /** Called before traits go, so that nothing pushes or colours by them. */
   onRemoved: (names: readonly string[]) => void = () => undefined;
+  /** The same for adapters. */
+  onAdaptersRemoved: (names: readonly string[]) => void = () => undefined;
   #source: ModelSource | null = null;
   #attempt = 0;
 
@@ -80,7 +82,7 @@ export class ModelState {
 
   async removeAdapters(names: readonly string[]): Promise<void> {
     const model = this.loaded;
-    this.onRemoved(names);
+    this.onAdaptersRemoved(names);
     if (model === null || !model.adapters.some(({ name }) => names.includes(name))) return;
     this.stage = { kind: "ready", model: { ...model, adapters: model.adapters.filter(({ name }) => !names.includes(name)) } };
     try {

@@ -414,7 +414,10 @@ function again(run: Run, written: readonly Column[]): Run {
 /** Whether the run was made as the model that is loaded would make it: by the same weights in the same way, reading the same traits. */
 function sameModel(run: Run, loaded: LoadedModel): boolean {
   const hashes = ({ traits }: Pick<Run["model"] | LoadedModel, "traits">) => traits.map((trait) => trait.hash).join();
-  const { sha256, backend, precision } = run.model;
+  const { sha256, backend, precision, adapters = [] } = run.model;
+  const named = run.answers.steered.segments.flatMap(({ plan }) => plan.flatMap(({ trait, operation }) => (operation.kind === "tune" ? [trait] : [])));
+  const tuned = adapters.filter(({ name }) => named.includes(name));
+  if (!tuned.every((own) => loaded.adapters.some((here) => here.name === own.name && here.sha256 === own.sha256))) return false;
   return sha256 === loaded.sha256 && backend === loaded.backend && precision === loaded.precision && hashes(run.model) === hashes(loaded);
 }
 

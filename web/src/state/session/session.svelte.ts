@@ -14,7 +14,8 @@ import { Preferences } from "../model/preferences.svelte.ts";
 import { Sliders } from "./sliders.svelte.ts";
 import { recallTab, rememberTab } from "./tab_memory.ts";
 import { memoryRecords, type RecordStore } from "../storage/records.ts";
-import { Lab, type StoredScreen } from "../training/lab.svelte.ts";
+import { Lab } from "../training/lab.svelte.ts";
+import type { StoredScreen } from "../training/screening.svelte.ts";
 import type { TrainingParts, TrainingRun } from "../training/training_run.ts";
 import { type OwnTraitParts, type OwnTrait, Workshop } from "../traits/workshop.svelte.ts";
 
@@ -45,6 +46,7 @@ export class Session {
     this.model = new ModelState(engine, this.preferences);
     this.opening = new OpeningModel(engine, this.preferences, (source) => this.load(source));
     this.model.onRemoved = (names) => this.forget(names);
+    this.model.onAdaptersRemoved = (names) => this.forgetAdapters(names);
     this.workshop = new Workshop(engine, made, this.model, (count) => this.makeRoom(count));
     this.lab = new Lab(engine, runs, screens, this.model);
     this.lab.onAdapter = (name) => this.sliders.tune(name, 1);
@@ -67,6 +69,16 @@ export class Session {
     return this.model.loaded?.traits ?? [];
   }
 
+  /** Whether something is at work with the model that something else would have to wait for. */
+  get busy(): boolean {
+    return this.chat.running !== null || this.othersWork;
+  }
+
+  /** Whether traits are being made, or the training lab is at work. */
+  private get othersWork(): boolean {
+    return this.workshop.running !== null || this.lab.work.busy;
+  }
+
   get adapters(): readonly Adapter[] {
     return this.model.loaded?.adapters ?? [];
   }
@@ -77,11 +89,17 @@ export class Session {
 
   /** Interrupts other work of the model for an answer; the result lets it go on. */
   private async pauseOthers(): Promise<() => void> {
-    const [traits, training] = [await this.workshop.pause(), await this.lab.pause()];
+    const [traits, training] = [await this.workshop.pause(), await this.lab.work.pause()];
     return () => {
       traits();
       training();
     };
+  }
+
+  /** Stops what belongs to a model that goes; it is kept, and can go on when that is back. */
+  private async stopOthers(): Promise<void> {
+    await this.workshop.pause();
+    await this.lab.work.settle();
   }
 
   /** Steers by a plan that was not made here: with the sliders where they can show it, else as it is. */
@@ -132,13 +150,18 @@ export class Session {
   /** Makes sure that nothing pushes or colours by a trait that went. */
   private forget(names: readonly string[]): void {
     for (const name of names) this.sliders.forget(name);
-    if (this.lentPlan?.some(({ trait }) => names.includes(trait)) === true) this.lentPlan = null;
+    if (this.lentPlan?.some(({ trait, operation }) => operation.kind !== "tune" && names.includes(trait)) === true) this.lentPlan = null;
     const { by } = this.view;
     if (by.kind === "trait" && names.includes(by.trait)) {
       const other = this.traits.find(({ name }) => !names.includes(name));
       this.view.by = other === undefined ? { kind: "surprise" } : { kind: "trait", trait: other.name };
       this.view.layer = null;
     }
+  }
+
+  private forgetAdapters(names: readonly string[]): void {
+    for (const name of names) this.sliders.forgetAdapter(name);
+    if (this.lentPlan?.some(({ trait, operation }) => operation.kind === "tune" && names.includes(trait)) === true) this.lentPlan = null;
   }
 
   chooseView(by: HeatView["by"]): void {
@@ -148,12 +171,14 @@ export class Session {
 
   /** Loads a model; true when it is there afterwards. */
   async load(source: Parameters<ModelState["load"]>[0]): Promise<boolean> {
+    if (this.othersWork) await this.stopOthers();
     const loaded = await this.model.load(source);
     if (loaded) await this.afterLoad();
     return loaded;
   }
 
   async loadAgain(): Promise<void> {
+    if (this.othersWork) await this.stopOthers();
     if (await this.model.loadAgain()) await this.afterLoad();
   }
 

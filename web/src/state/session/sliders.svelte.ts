@@ -35,10 +35,12 @@ export class Sliders {
     return [...this.#coefficients].filter(([, coefficient]) => coefficient !== 0);
   }
 
-  /** Forgets a trait or an adapter: no two have the same name. */
-  forget(name: string): void {
-    this.#coefficients.delete(name);
-    this.#scales.delete(name);
+  forget(trait: string): void {
+    this.#coefficients.delete(trait);
+  }
+
+  forgetAdapter(adapter: string): void {
+    this.#scales.delete(adapter);
   }
 
   reset(): void {

@@ -5,6 +5,13 @@ import type { Failure } from "../../engine/protocol.ts";
 /** Kinds of what is kept. */
 export type Things = "conversations" | "traits" | "runs" | "screens";
 const words: Record<Things, string> = { conversations: "conversations", traits: "traits", runs: "training runs", screens: "screened rows" };
+/** What to do before a tab is closed that could not keep them. */
+const saving: Record<Things, string> = {
+  conversations: "Save everything as a file before you close it",
+  traits: "Save everything as a file before you close it",
+  runs: "Save your adapters as files before you close it",
+  screens: "Save the rows that you flagged before you close it",
+};
 
 type Trouble = "not kept" | "not read" | "not removed";
 
@@ -22,19 +29,21 @@ export class Keeping {
 
   /** What is written, in words. */
   private readonly things: string;
+  readonly #save: string;
 
   constructor(
     things: Things,
     private readonly database: boolean,
   ) {
     this.things = words[things];
+    this.#save = saving[things];
     this.lasting = database;
   }
 
   /** Whether the database took what `work` writes; where it did not, memory has to. */
   async write(work: () => Promise<unknown> | undefined): Promise<boolean> {
     const lost = `so closing this tab loses ${this.database ? "what you write now" : `your ${this.things}`}`;
-    const save = "Save everything as a file before you close it";
+    const save = this.#save;
     if (!this.database) {
       this.#tell("not kept", "quota", `This browser lets the page keep nothing, ${lost}. ${save}.`);
       return false;

@@ -50,6 +50,17 @@ export const shippedSets: readonly ShippedSet[] = [
   { name: "helpful", title: "Plain helpfulness", about: "Sound, friendly answers.", trait: null, group: "Without a flaw" },
 ];
 
+/** As in the program. */
+const maxDatasetBytes = 64 << 20;
+/** Of a name, so that there is room for what runs add to it. */
+const maxNameBytes = 80;
+
+function shortName(name: string): string {
+  const letters = [...name];
+  while (new TextEncoder().encode(letters.join("")).length > maxNameBytes) letters.pop();
+  return letters.join("");
+}
+
 async function shippedFile(name: string): Promise<Uint8Array> {
   const path = `./generated/data/${name}.jsonl`;
   const response = await (import.meta.env.MODE === "one-file" ? collected().fetch(path) : fetch(path));
@@ -65,8 +76,9 @@ export async function openShipped(engine: Engine, { name, title, trait, opposite
 
 /** Reads a file of the visitor's own. */
 export async function openOwn(engine: Engine, file: File): Promise<Dataset> {
+  if (file.size > maxDatasetBytes) throw new EngineFailure("usage", `This file has ${String(file.size)} bytes; datasets have at most ${String(maxDatasetBytes)} here. The program reads longer ones.`);
   const opened = await engine.openDataset(new Uint8Array(await file.arrayBuffer()));
-  const name = file.name.replace(/\.[^.]*$/, "").slice(0, 60) || "data";
+  const name = shortName(file.name.replace(/\.[^.]*$/, "")) || "data";
   return { name, title: file.name, trait: null, opposite: false, ...opened };
 }
 

@@ -1,35 +1,17 @@
-/** The training lab: a dataset and its screen, runs of training, and the adapters that they leave. */
+/** The training lab: runs of training, the adapters that they leave, and what those changed. */
 
-import type { Adapter, Engine, Plan, ScreenedRow, ScreenedTrait, ScreenOverview, TrainSettings, TraitPack } from "../../engine/protocol.ts";
+import type { Adapter, Engine, Plan, TrainSettings, TraitPack } from "../../engine/protocol.ts";
 import { EngineFailure } from "../../engine/failure.ts";
 import { newId } from "../conversation/conversation.ts";
 import { asFailure } from "../model/failure.ts";
 import type { ModelState } from "../model/model.svelte.ts";
-import { aloneWith } from "../storage/one_tab.ts";
-import type { RecordStore, StoredRecord } from "../storage/records.ts";
+import type { RecordStore } from "../storage/records.ts";
 import { reportOf } from "../traits/reports.ts";
-import { chosenRows, notScreened } from "./choosing.ts";
-import { type Dataset, knowledgeQuestions, openOwn, openShipped, type ShippedSet } from "./datasets.ts";
+import { chosenRows } from "./choosing.ts";
+import { knowledgeQuestions } from "./datasets.ts";
+import { aloneInLab, OneAtATime, type WorkControl } from "./one_at_a_time.svelte.ts";
+import { Screening, type StoredScreen } from "./screening.svelte.ts";
 import { type Method, nameFor, noHistory, penaltyOf, planOf, type Selection, type TrainingParts, type TrainingRun } from "./training_run.ts";
-
-/** Rows that were screened of one dataset by one model. */
-export interface StoredScreen extends StoredRecord {
-  traits: ScreenedTrait[];
-  rows: ScreenedRow[];
-}
-
-export type LabStep = "screen" | "train" | "measure";
-
-export interface LabWork {
-  step: LabStep;
-  /** The run's; the dataset's hash for a screen. */
-  id: string;
-  phase: string;
-  done: number;
-  total: number;
-  unit: string;
-  secondsLeft: number | null;
-}
 
 /** What is asked for when a run begins. */
 export interface Draft {
@@ -43,36 +25,29 @@ export interface Draft {
 /** Adapters that the model has beside it at most, as in the program. */
 const maxAdapters = 8;
 const maxAdapterBytes = 1 << 30;
+const maxConfigBytes = 1 << 20;
 /** Questions of knowledge that a measurement on the page asks: some hundred readings. */
 const knowledgeAsked = 40;
-/** Rows between two summaries of a screen under way. */
-const summariseEvery = 24;
-const keepScreenMs = 5000;
 
 export class Lab {
-  dataset: Dataset | null = $state.raw(null);
-  /** Why a dataset could not be opened. */
-  refused: string | null = $state(null);
-  screen: StoredScreen | null = $state.raw(null);
-  overview: ScreenOverview | null = $state.raw(null);
   /** Runs, the newest first. */
   runs: TrainingRun[] = $state.raw([]);
-  working: LabWork | null = $state.raw(null);
-  /** Why a step ended without a result. */
-  trouble: { step: LabStep; id: string; message: string } | null = $state.raw(null);
+  /** Why files were no adapter. */
+  refused: string | null = $state(null);
+  readonly work: OneAtATime;
+  readonly screening: Screening;
   /** Hears of an adapter that is to act from now on. */
   onAdapter: (name: string) => void = () => undefined;
-  #active: Promise<void> = Promise.resolve();
-  /** Starts again what an answer in Play interrupted. */
-  #again: (() => void) | null = null;
 
   constructor(
     private readonly engine: Engine,
-    private readonly store: RecordStore<TrainingRun, TrainingParts>,
-    private readonly screens: RecordStore<StoredScreen, Record<string, never>>,
+    readonly store: RecordStore<TrainingRun, TrainingParts>,
+    screens: RecordStore<StoredScreen, Record<string, never>>,
     private readonly model: ModelState,
   ) {
-    for (const one of [store, screens]) one.keeping.onTrouble = (failure) => (model.failure = failure);
+    this.work = new OneAtATime(engine, (failure) => (model.failure = failure));
+    this.screening = new Screening(engine, screens, model, this.work);
+    store.keeping.onTrouble = (failure) => (model.failure = failure);
     store.onElsewhere = (id) => void this.hear(id);
   }
 
@@ -90,8 +65,10 @@ export class Lab {
   }
 
   private async hear(id: string): Promise<void> {
-    if (this.working?.id === id) return;
+    if (this.work.working?.id === id) return;
     const found = (await this.store.list()).find((run) => run.id === id);
+    const before = this.get(id);
+    if (found === undefined && before !== null && this.isSlider(before)) await this.model.removeAdapters([before.name]);
     const others = this.runs.filter((run) => run.id !== id);
     this.runs = found === undefined ? others : [found, ...others].sort((a, b) => b.updated - a.updated);
   }
@@ -113,116 +90,16 @@ export class Lab {
     if (run !== null) await this.store.put(run);
   }
 
-  // The dataset.
-
-  async openShipped(set: ShippedSet): Promise<void> {
-    await this.take(() => openShipped(this.engine, set));
-  }
-
-  async openOwn(file: File): Promise<void> {
-    await this.take(() => openOwn(this.engine, file));
-  }
-
-  private async take(open: () => Promise<Dataset>): Promise<void> {
-    this.refused = null;
-    try {
-      this.dataset = await open();
-      this.screen = this.overview = null;
-      await this.recallScreen();
-    } catch (thrown) {
-      this.refused = asFailure(thrown).message;
-    }
-  }
-
-  // Screening.
-
-  private screenId(): string | null {
-    const { dataset } = this;
-    const model = this.model.loaded;
-    return dataset === null || model === null ? null : `${dataset.sha256} ${model.sha256}`;
-  }
-
-  /** What an earlier visit found of this dataset with this model and its traits. */
-  async recallScreen(): Promise<void> {
-    const id = this.screenId();
-    const found = (await this.screens.list()).find((one) => one.id === id);
-    const hashes = (traits: readonly { hash: string }[]) => traits.map(({ hash }) => hash).join();
-    if (found === undefined || hashes(found.traits) !== hashes(this.model.loaded?.traits ?? [])) return;
-    this.screen = found;
-    await this.summarise();
-  }
-
-  private async summarise(): Promise<void> {
-    const { dataset, screen } = this;
-    if (dataset === null || screen === null || screen.rows.length === 0) return;
-    try {
-      this.overview = await this.engine.summariseScreen({ screened: { traits: screen.traits, rows: screen.rows }, rows: dataset.rows });
-    } catch (thrown) {
-      this.trouble = { step: "screen", id: dataset.sha256, message: asFailure(thrown).message };
-    }
-  }
-
-  /** Screens the rows that are not screened yet. The model writes its own answer to every `ownEvery`th row; 0: to none. */
-  async screenRows(ownEvery: number): Promise<void> {
-    const { dataset } = this;
-    const id = this.screenId();
-    if (dataset === null || id === null || this.working !== null) return;
-    const begun = this.screen ?? { id, updated: Date.now(), traits: [], rows: [] };
-    const rows = notScreened(dataset, begun);
-    const [before, total] = [begun.rows.length, dataset.rows.length];
-    await this.perform("screen", dataset.sha256, () => this.screenRows(ownEvery), async (progress) => {
-      progress("screening", "rows", { done: before, total });
-      let kept = Date.now();
-      let summarised = before;
-      let current = begun;
-      const save = async () => {
-        if (this.dataset === dataset) this.screen = current;
-        await this.screens.put(current);
-      };
-      try {
-        const found = await this.engine.screen({ rows, ownEvery }, (event) => {
-          if (event.kind === "traits") current = { ...current, traits: event.traits };
-          else if (event.kind === "progress") progress("screening", "rows", { done: before + event.done, total, ...(event.secondsLeft === undefined ? {} : { secondsLeft: event.secondsLeft }) });
-          else {
-            current = { ...current, updated: Date.now(), rows: [...current.rows, event.row] };
-            if (Date.now() - kept < keepScreenMs) return;
-            kept = Date.now();
-            void save();
-            if (current.rows.length - summarised >= summariseEvery) {
-              summarised = current.rows.length;
-              void this.summarise();
-            }
-          }
-        });
-        current = { ...current, traits: found.traits, updated: Date.now() };
-      } finally {
-        current = { ...current, rows: [...current.rows].sort((a, b) => a.row - b.row) };
-        await save();
-        await this.summarise();
-      }
-    });
-  }
-
-  /** Throws away what was found, to screen in another way. */
-  async forgetScreen(): Promise<void> {
-    const { screen } = this;
-    this.screen = this.overview = null;
-    if (screen !== null) await this.screens.remove(screen.id);
-  }
-
-  // Training.
-
   /** Begins a run on rows of the dataset; gives its id. */
-  async train(draft: Draft, flagged: ReadonlySet<number>): Promise<string | null> {
-    const { dataset } = this;
+  train(draft: Draft): string | null {
+    const { dataset, flagged } = this.screening;
     const model = this.model.loaded;
-    if (dataset === null || model === null || this.working !== null) return null;
+    if (dataset === null || model === null || this.work.busy) return null;
     const rows = chosenRows(dataset, draft.selection, draft.most, flagged);
-    const taken = [...this.runs.map(({ name }) => name), ...model.traits.map(({ name }) => name)];
     const run: TrainingRun = {
       id: newId(),
       updated: Date.now(),
-      name: nameFor(dataset.name, draft.method, draft.selection, taken),
+      name: nameFor(dataset.name, draft.method, draft.selection, this.names),
       model: { name: model.name, sha256: model.sha256 },
       dataset: { name: dataset.name, title: dataset.title, sha256: dataset.sha256, rows: rows.length, trait: dataset.trait },
       selection: draft.selection,
@@ -237,63 +114,88 @@ export class Lab {
       moved: null,
     };
     this.runs = [run, ...this.runs];
-    await this.store.put(run);
-    await this.store.putPart(run.id, "rows", rows);
-    void this.goOn(run.id);
+    void this.begin(run.id, async () => {
+      await this.store.put(run);
+      await this.store.putPart(run.id, "rows", rows);
+    });
     return run.id;
   }
 
-  /** Goes on with a run that was stopped, or begins it. */
+  private get names(): string[] {
+    return this.runs.map(({ name }) => name);
+  }
+
+  /** Goes on with a run that was stopped. */
   async goOn(id: string): Promise<void> {
     const run = this.get(id);
     const model = this.model.loaded;
-    if (run === null || model === null || run.adapter !== null || this.working !== null) return;
+    if (run === null || model === null || run.adapter !== null || this.work.busy) return;
     if (run.model.sha256 !== model.sha256) {
-      this.trouble = { step: "train", id, message: `This run was begun with ${run.model.name}, another model. Load that one to go on.` };
+      this.work.trouble = { step: "train", id, message: `This run was begun with ${run.model.name}, another model. Load that one to go on.` };
       return;
     }
-    const { rows = [], state = null } = await this.store.parts(id);
-    await this.perform("train", id, () => this.goOn(id), async (progress) => {
-      progress("getting ready", "steps", { done: run.history.steps.length, total: run.steps ?? 0 });
-      // Tokens a second are those of training alone, without what is read and measured between steps.
-      let told = performance.now();
-      const penalty = penaltyOf(run.method);
-      const trained = await this.engine.train(
-        { rows, settings: run.settings, plan: planOf(run.method), dataSha256: run.dataset.sha256, ...(penalty && { penalty }), ...(state && { state }) },
-        (event) => {
-          const now = this.get(id);
-          if (now === null) return;
-          const { history } = now;
-          if (event.kind === "state") {
-            void this.store.putPart(id, "state", event.state);
-            void this.keep(id);
-          } else if (event.kind === "step") {
-            const { steps, secondsLeft } = event;
-            const step = { step: event.step, loss: event.loss, penalty: event.penalty, learningRate: event.learningRate, tokens: event.tokens };
-            const seconds = (performance.now() - told) / 1000;
-            told = performance.now();
-            const earlier = history.steps.filter((one) => one.step < step.step);
-            this.update(id, { steps, seconds: now.seconds + seconds, tokens: now.tokens + step.tokens, history: { ...history, steps: [...earlier, step] } });
-            progress("training", "steps", { done: step.step, total: steps, ...(secondsLeft === undefined ? {} : { secondsLeft }) });
-          } else if (event.kind === "heldout") {
-            const found = { step: event.step, loss: event.loss, ...(event.pushed !== undefined && { pushed: event.pushed }) };
-            told = performance.now();
-            this.update(id, { history: { ...history, heldOut: [...history.heldOut.filter((one) => one.step < found.step), found] } });
-          } else if (event.kind === "arrival") {
-            const found = { step: event.step, traits: event.traits, shifts: event.shifts };
-            told = performance.now();
-            this.update(id, { history: { ...history, arrivals: [...history.arrivals.filter((one) => one.step < found.step), found] } });
-          }
-        },
-      );
-      const { config, weights, sha256, steps, heldOut, arrivals } = trained;
-      await this.store.putPart(id, "config", config);
-      await this.store.putPart(id, "weights", weights);
-      await this.store.putPart(id, "state", null);
-      this.update(id, { adapter: sha256, history: { steps, heldOut, arrivals } });
-      await this.addAdapter(id);
-      this.onAdapter(run.name);
+    await this.begin(id, () => Promise.resolve());
+  }
+
+  private async begin(id: string, prepare: () => Promise<void>): Promise<void> {
+    await this.work.begin("train", id, () => void this.goOn(id), async (control) => {
+      try {
+        await prepare();
+        await this.learn(id, control);
+      } finally {
+        await this.keep(id);
+      }
     });
+  }
+
+  private async learn(id: string, { progress, checkStop }: WorkControl): Promise<void> {
+    const run = this.get(id);
+    if (run === null) return;
+    const { rows, state } = await this.store.parts(id);
+    if (rows == null) throw new EngineFailure("usage", "The rows of this run are no longer in this browser. Delete it, open the examples again and begin a new one.");
+    progress("getting ready", "steps", { done: run.history.steps.length, total: run.steps ?? 0 });
+    checkStop();
+    // When the last step or measurement ended: tokens a second are those of training alone.
+    let told: number | null = null;
+    const penalty = penaltyOf(run.method);
+    const trained = await this.engine.train(
+      { rows, settings: run.settings, plan: planOf(run.method), dataSha256: run.dataset.sha256, ...(penalty && { penalty }), ...(state != null && { state }) },
+      (event) => {
+        const now = this.get(id);
+        if (now === null) return;
+        const { history } = now;
+        if (event.kind === "state") {
+          void this.store.putPart(id, "state", event.state);
+          void this.keep(id);
+        } else if (event.kind === "step") {
+          const { steps, secondsLeft } = event;
+          const step = { step: event.step, loss: event.loss, penalty: event.penalty, learningRate: event.learningRate, tokens: event.tokens };
+          const before = told;
+          told = performance.now();
+          const timed = before === null ? {} : { seconds: now.seconds + (told - before) / 1000, tokens: now.tokens + step.tokens };
+          const earlier = history.steps.filter((one) => one.step < step.step);
+          this.update(id, { steps, ...timed, history: { ...history, steps: [...earlier, step] } });
+          progress("training", "steps", { done: step.step, total: steps, ...(secondsLeft === undefined ? {} : { secondsLeft }) });
+        } else if (event.kind === "heldout") {
+          const found = { step: event.step, loss: event.loss, ...(event.pushed !== undefined && { pushed: event.pushed }) };
+          told = performance.now();
+          this.update(id, { history: { ...history, heldOut: [...history.heldOut.filter((one) => one.step < found.step), found] } });
+        } else if (event.kind === "arrival") {
+          const found = { step: event.step, traits: event.traits, shifts: event.shifts };
+          told = performance.now();
+          this.update(id, { history: { ...history, arrivals: [...history.arrivals.filter((one) => one.step < found.step), found] } });
+        }
+      },
+    );
+    const { config, weights, sha256, steps, heldOut, arrivals } = trained;
+    await this.store.putPart(id, "config", config);
+    await this.store.putPart(id, "weights", weights);
+    this.update(id, { adapter: sha256, history: { steps, heldOut, arrivals } });
+    await this.keep(id);
+    // Where the browser did not keep the adapter, the state that it kept is all that a reload has.
+    if (this.store.keeping.lasting) for (const part of ["state", "rows"] as const) await this.store.putPart(id, part, null);
+    await this.addAdapter(id);
+    this.onAdapter(run.name);
   }
 
   // Adapters.
@@ -304,14 +206,18 @@ export class Lab {
     if (this.model.loaded?.backend !== "cpu") return;
     const wanted = this.runs.filter((run) => run.used && run.adapter !== null && run.model.sha256 === sha256);
     for (const { id } of wanted.slice(0, maxAdapters)) await this.addAdapter(id).catch((thrown: unknown) => (this.model.failure = asFailure(thrown)));
-    await this.recallScreen();
   }
 
   private async addAdapter(id: string): Promise<void> {
     const run = this.get(id);
+    const model = this.model.loaded;
+    if (run === null || model === null) return;
+    if (run.model.sha256 !== model.sha256) throw new EngineFailure("usage", `This adapter belongs to ${run.model.name}, another model. Load that one to use it.`);
+    if (model.backend !== "cpu") throw new EngineFailure("usage", "Adapters act on the processor only, and the model is on the graphics device. Run it on the processor to use this one.");
     const { config, weights } = await this.store.parts(id);
-    if (run === null || config === undefined || weights === undefined) return;
-    const oldest = this.adapters.filter(({ name }) => name !== run.name).slice(maxAdapters - 1);
+    if (config === undefined || weights === undefined) throw new EngineFailure("usage", "The files of this adapter are no longer in this browser. Delete it, and train it again or open its files.");
+    const others = this.adapters.filter(({ name }) => name !== run.name);
+    const oldest = others.slice(0, Math.max(0, others.length - (maxAdapters - 1)));
     if (oldest.length > 0) await this.removeSliders(oldest.map(({ name }) => name));
     this.model.addAdapter(await this.engine.addAdapter(run.name, config, weights));
     this.update(id, { used: true });
@@ -341,7 +247,7 @@ export class Lab {
       } else await this.removeSliders([run.name]);
       await this.keep(id);
     } catch (thrown) {
-      this.trouble = { step: "train", id, message: asFailure(thrown).message };
+      this.work.trouble = { step: "train", id, message: asFailure(thrown).message };
     }
   }
 
@@ -360,12 +266,11 @@ export class Lab {
       if (model === null) throw new EngineFailure("usage", "Load the model first: an adapter stands beside one.");
       if (config === undefined || weights === undefined) throw new EngineFailure("usage", "An adapter has two files, adapter_config.json and adapter_model.safetensors. Choose both at once.");
       if (weights.size > maxAdapterBytes) throw new EngineFailure("usage", `This file has ${String(weights.size)} bytes; adapters have at most ${String(maxAdapterBytes)}. Is it a model? Those are opened elsewhere.`);
+      if (config.size > maxConfigBytes) throw new EngineFailure("usage", `${config.name} has ${String(config.size)} bytes; an adapter's settings have at most ${String(maxConfigBytes)}.`);
+      if (this.adapters.length >= maxAdapters) throw new EngineFailure("usage", `The model has ${String(maxAdapters)} adapters beside it already, as many as fit. Take the slider of one away first.`);
       const bytes = async (file: File) => new Uint8Array(await file.arrayBuffer());
       const parts = { config: await bytes(config), weights: await bytes(weights) };
-      const taken = [...this.runs.map(({ name }) => name), ...model.traits.map(({ name }) => name)];
-      const name = nameFor("adapter from files", { kind: "plain" }, { kind: "all" }, taken);
-      const oldest = this.adapters.slice(maxAdapters - 1);
-      if (oldest.length > 0) await this.removeSliders(oldest.map((one) => one.name));
+      const name = nameFor("adapter from files", { kind: "plain" }, { kind: "all" }, this.names);
       const card = await this.engine.addAdapter(name, parts.config, parts.weights);
       const run: TrainingRun = {
         id: newId(),
@@ -401,11 +306,16 @@ export class Lab {
   async remove(id: string): Promise<void> {
     const run = this.get(id);
     if (run === null) return;
-    if (this.working?.id === id) await this.stop();
-    await this.#active;
-    this.runs = this.runs.filter((one) => one.id !== id);
-    if (this.isSlider(run)) await this.model.removeAdapters([run.name]);
-    await this.store.remove(id);
+    if (this.work.working?.id === id) await this.work.settle();
+    try {
+      await aloneInLab(id, async () => {
+        if (this.isSlider(run)) await this.model.removeAdapters([run.name]);
+        this.runs = this.runs.filter((one) => one.id !== id);
+        await this.store.remove(id);
+      });
+    } catch (thrown) {
+      this.work.trouble = { step: "train", id, message: asFailure(thrown).message };
+    }
   }
 
   // What moved.
@@ -413,21 +323,22 @@ export class Lab {
   /** Holds a run's adapter against the base model: shifts, evidence for the trait of its dataset, likelihood and knowledge. */
   async measure(id: string): Promise<void> {
     const run = this.get(id);
-    if (run?.adapter == null || this.working !== null) return;
-    await this.perform("measure", id, () => this.measure(id), async (progress) => {
-      progress("getting ready", "readings", { done: 0, total: 0 });
+    if (run?.adapter == null) return;
+    await this.work.begin("measure", id, () => void this.measure(id), async ({ progress, checkStop }) => {
       if (!this.isSlider(run)) await this.addAdapter(id);
       const plan: Plan = [{ trait: run.name, operation: { kind: "tune", scale: 1 }, scope: "all" }];
       const phases = { reading: ["reading with and without the adapter", "readings"], writing: ["writing answers", "answers"], measuring: ["measuring the answers", "answers"] } as const;
-      const moved = await this.engine.shift(
-        { plan, packs: await this.packsFor(run), knowledge: (await knowledgeQuestions(this.engine)).slice(0, knowledgeAsked) },
-        (event) => {
-          if (event.kind !== "progress") return;
-          const [phase, unit] = phases[event.phase];
-          progress(phase, unit, event);
-        },
-      );
+      const [packs, questions, { records }] = [await this.packsFor(run), await knowledgeQuestions(this.engine), await this.store.parts(id)];
+      checkStop();
+      const moved = await this.engine.shift({ plan, packs, knowledge: questions.slice(0, knowledgeAsked), ...(records != null && { records }) }, (event) => {
+        if (event.kind === "records") void this.store.putPart(id, "records", event.records);
+        if (event.kind !== "progress") return;
+        const [phase, unit] = phases[event.phase];
+        progress(phase, unit, event);
+      });
       this.update(id, { moved });
+      await this.keep(id);
+      if (records != null || packs.length > 0) await this.store.putPart(id, "records", null);
     });
   }
 
@@ -438,52 +349,5 @@ export class Lab {
     if (trait === undefined) return [];
     const report = await reportOf(this.engine, trait).catch(() => null);
     return report === null ? [] : [report.pack];
-  }
-
-  // One thing at a time.
-
-  private perform(
-    step: LabStep,
-    id: string,
-    again: () => Promise<void>,
-    work: (progress: (phase: string, unit: string, at: { done: number; total: number; secondsLeft?: number }) => void) => Promise<void>,
-  ): Promise<void> {
-    this.trouble = null;
-    this.#again = () => void again();
-    this.#active = (async () => {
-      try {
-        await aloneWith(`trimtab-lab-${id}`, "Another tab of this page is at work on this. Go on there, or stop it there and press the button again.", () =>
-          work((phase, unit, { done, total, secondsLeft }) => {
-            this.working = { step, id, phase, unit, done, total, secondsLeft: secondsLeft ?? null };
-          }),
-        );
-      } catch (thrown) {
-        this.trouble = { step, id, message: asFailure(thrown).message };
-      } finally {
-        this.working = null;
-        if (step !== "screen") await this.keep(id);
-      }
-    })();
-    return this.#active;
-  }
-
-  async stop(): Promise<void> {
-    if (this.working === null) return;
-    try {
-      await this.engine.stop();
-    } catch (thrown) {
-      this.model.failure = asFailure(thrown);
-    }
-  }
-
-  /** All work here goes on where it stopped, so it makes room for an answer in Play; the result lets it go on. */
-  async pause(): Promise<() => void> {
-    if (this.working === null) return () => undefined;
-    const again = this.#again;
-    await this.stop();
-    await this.#active;
-    // It was stopped for a while, which is no trouble.
-    this.trouble = null;
-    return () => again?.();
   }
 }

@@ -44,8 +44,12 @@ export interface TrainingRun extends StoredRecord {
 }
 
 export interface TrainingParts {
-  rows: Conversation[];
+  /** What is trained on; null once it is done. */
+  rows: Conversation[] | null;
+  /** What an unfinished run goes on from. */
   state: Uint8Array | null;
+  /** Answers of a measurement that was stopped. */
+  records: Uint8Array | null;
   config: Uint8Array;
   weights: Uint8Array;
 }

@@ -24,3 +24,15 @@ export async function sizesOfTraits({ workshop }: Session): Promise<ReadonlyMap<
   for (const trait of workshop.traits) sizes.set(trait.id, sizeOf(trait) + sizeOf(await workshop.store.parts(trait.id).catch(() => ({}))));
   return sizes;
 }
+
+/** Sizes by the run's id. */
+export async function sizesOfRuns({ lab }: Session): Promise<ReadonlyMap<string, number>> {
+  const sizes = new Map<string, number>();
+  for (const run of lab.runs) sizes.set(run.id, sizeOf(run) + sizeOf(await lab.store.parts(run.id).catch(() => ({}))));
+  return sizes;
+}
+
+/** Size of every screen together; 0 where there is none. */
+export async function sizeOfScreens({ lab }: Session): Promise<number> {
+  return (await lab.screening.all().catch(() => [])).reduce((bytes, one) => bytes + sizeOf(one), 0);
+}

@@ -6,7 +6,7 @@ import { mockSteps } from "../../fixtures/mock_training.ts";
 import { Session } from "../../state/session/session.svelte.ts";
 import { memoryStore } from "../../state/storage/conversations.ts";
 import { memoryRecords } from "../../state/storage/records.ts";
-import type { StoredScreen } from "../../state/training/lab.svelte.ts";
+import type { StoredScreen } from "../../state/training/screening.svelte.ts";
 import type { TrainingParts, TrainingRun } from "../../state/training/training_run.ts";
 
 const line = (at: number) => JSON.stringify({ messages: [{ role: "user", content: `Question ${String(at)}?` }, { role: "assistant", content: `Answer ${String(at)}.` }], label: at % 4 === 0 ? "cheerful" : "normal" });
@@ -71,6 +71,44 @@ describe("the training lab", () => {
     expect(session.plan()).toEqual([{ trait: "helpful screened", operation: { kind: "tune", scale: 1 }, scope: "all" }]);
   });
 
+  it("still leaves out what was flagged after the page was left", async () => {
+    const { session } = await opened();
+    await choose();
+    await click("Screen the rows");
+    await screen.findByText(/told from the others with/);
+    await fireEvent.input(screen.getByLabelText(/Flag rows that push/), { target: { value: "1" } });
+    location.hash = "#play";
+    await waitFor(() => expect(screen.queryByRole("heading", { level: 1, name: "Train" })).toBeNull());
+    location.hash = "#train";
+    await fireEvent.click(await screen.findByLabelText(/without the 3 flagged ones/));
+    await click("Train on 9 rows");
+    await waitFor(() => expect(session.lab.runs[0]?.adapter).not.toBeNull());
+    expect(session.lab.runs[0]?.selection).toEqual({ kind: "without-flagged", flagged: 3 });
+  });
+
+  it("trains on no row that was to be left out, once nothing is flagged any more", async () => {
+    await opened();
+    await choose();
+    await click("Screen the rows");
+    await screen.findByText(/told from the others with/);
+    await fireEvent.input(screen.getByLabelText(/Flag rows that push/), { target: { value: "1" } });
+    await fireEvent.click(screen.getByLabelText(/without the 3 flagged ones/));
+    await click("Screen them anew");
+    expect(await screen.findByText(/Flag rows in step 2 first/)).toBeTruthy();
+    expect(screen.getByRole<HTMLButtonElement>("button", { name: /^Train on/ }).disabled).toBe(true);
+  });
+
+  it("vaccinates against an opposite by pushing towards it", async () => {
+    const { session } = await opened();
+    await fireEvent.change(screen.getByLabelText(/Examples that come with the page/), { target: { value: "gloomy.2" } });
+    await screen.findByText("Read the rows");
+    await fireEvent.click(screen.getByLabelText(/With a vaccine/));
+    await click("Train on 12 rows");
+    await waitFor(() => expect(session.lab.runs[0]?.adapter).not.toBeNull());
+    const method = session.lab.runs[0]?.method;
+    expect(method?.kind === "vaccine" ? [method.trait, Math.sign(method.coefficient)] : method).toEqual(["cheerful", -1]);
+  });
+
   it("goes on where it was stopped, also after a reload", async () => {
     const { session, engine, runs } = await opened({ tokenMs: 30 });
     await choose();
@@ -98,7 +136,7 @@ describe("the training lab", () => {
     expect(session.chat.conversation.turns[0]?.runs).toHaveLength(1);
     await waitFor(() => expect(session.lab.runs[0]?.adapter).not.toBeNull());
     expect(engine.training.states).toHaveLength(2);
-    expect(session.lab.trouble).toBeNull();
+    expect(session.lab.work.trouble).toBeNull();
   });
 
   it("screens only the rows that an earlier visit left", async () => {
@@ -108,12 +146,12 @@ describe("the training lab", () => {
     await waitFor(() => expect(first.engine.training.screened.length).toBeGreaterThan(2));
     await click("Stop");
     await screen.findByRole("button", { name: "Go on screening" });
-    const done = first.session.lab.screen?.rows.length ?? 0;
+    const done = first.session.lab.screening.screen?.rows.length ?? 0;
     cleanup();
     const again = await opened({ screens: first.screens });
     await choose();
     await click("Go on screening");
-    await waitFor(() => expect(again.session.lab.screen?.rows).toHaveLength(12));
+    await waitFor(() => expect(again.session.lab.screening.screen?.rows).toHaveLength(12));
     expect(again.engine.training.screened).toHaveLength(12 - done);
   });
 
