@@ -1,5 +1,6 @@
 //! `trimtab link replay`: the author's tokens, forced through the model of this machine.
 
+use crate::adapters::{AdapterFiles, directory_and_scale};
 use crate::link::{LinkArgument, recipe_of};
 use crate::model::ModelArguments;
 use crate::output::print_json;
@@ -11,6 +12,7 @@ use serde::Serialize;
 use trimtab_engine::{Backend, Precision};
 use trimtab_persona::recipe::replay::hexadecimal;
 use trimtab_persona::recipe::{Recipe, RecipeMessage, VectorReference};
+use trimtab_persona::trait_vector::sha256;
 use trimtab_persona::vector_file::TraitVector;
 use trimtab_studio::generation::SEQUENCES;
 use trimtab_studio::links::Replayed;
@@ -20,7 +22,7 @@ use trimtab_studio::session::Session;
 pub struct RecipeArguments {
     #[command(flatten)]
     link: LinkArgument,
-    /// `--precision` takes the place of the recipe's own
+    /// `--precision` takes the place of the recipe's own; an adapter that the link names, known by its hash, acts where its plans say
     #[command(flatten)]
     pub model: ModelArguments,
     /// A vector file (PATH or PATH#TENSOR) in which a trait of the link may be found by its hash, besides
@@ -35,7 +37,23 @@ impl RecipeArguments {
         let recipe = recipe_of(&self.link)?;
         let mut model = self.model.clone();
         model.precision = model.precision.or(Some(recipe.precision));
-        let session = model.session(Some(context(&recipe)), SEQUENCES)?;
+        let mut named = Vec::new();
+        let mut everywhere = Vec::new();
+        for text in std::mem::take(&mut model.adapter) {
+            let (directory, _) = directory_and_scale(&text)?;
+            let files = AdapterFiles::read(directory)?;
+            let hash = sha256(&files.weights);
+            let mut known = recipe.adapters.iter();
+            match known.find(|one| hexadecimal(&one.sha256) == hash) {
+                Some(one) => named.push((one.name.clone(), files)),
+                None => everywhere.push(text),
+            }
+        }
+        model.adapter = everywhere;
+        let mut session = model.session(Some(context(&recipe)), SEQUENCES)?;
+        for (name, files) in named {
+            files.add(&name, &mut session)?;
+        }
         Ok((recipe, session))
     }
 }

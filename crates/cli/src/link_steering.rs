@@ -45,10 +45,8 @@ impl LinkSteering {
                 plan.push(term.parse()?);
             }
         }
-        let terms = plan.iter_mut().chain(changes.values_mut().flatten());
-        terms
-            .map(|term| load_adapter(term, session))
-            .collect::<Result<()>>()?;
+        let mut terms = plan.iter_mut().chain(changes.values_mut().flatten());
+        terms.try_for_each(|term| load_adapter(term, session))?;
         let terms = plan.iter_mut().chain(changes.values_mut().flatten());
         let vectors = load_vectors(terms, session)?;
         let mut steering = Self {

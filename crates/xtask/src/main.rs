@@ -28,6 +28,7 @@ mod small_model;
 mod system;
 mod test_times;
 mod toolchain;
+mod training_study;
 mod traits;
 mod verdict_error;
 mod wasm;
@@ -99,6 +100,12 @@ enum Task {
     /// what was found is kept, and a stopped run goes on. Wants the reports that `traits` makes.
     VerdictError {
         /// Null vectors of these traits and these planted directions [default: all]
+        names: Vec<String>,
+    },
+    /// Train some fifty adapters, plainly, with a vector, screened, and measure what each moved. About seven minutes a run; what
+    /// was found is kept, and a stopped study goes on.
+    TrainingStudy {
+        /// Only runs whose names begin so, as in "plain villainous" [default: all]
         names: Vec<String>,
     },
     /// Make the ready-made traits: contrast sets, vectors and reports in models/vectors. About ten minutes each on two cores.
@@ -185,6 +192,7 @@ fn run(task: Task) -> Result<()> {
         Task::Traits { names } => traits::make(&root, &names),
         Task::Lessons => lessons::quote(&root),
         Task::VerdictError { names } => verdict_error::measure(&root, &names),
+        Task::TrainingStudy { names } => training_study::measure(&root, &names),
         Task::Datasets => datasets::make(&root),
         Task::Links => links::make(&root),
         Task::Fuzz {

@@ -169,7 +169,7 @@ fn an_adapter_is_trained_and_written_as_peft_has_it() {
     assert_ne!(said(&format!("{path}=40")), base);
     // As a term of a plan it does the same.
     let tuned = format!("{path}=tune(40)");
-    let given = [
+    let in_plan = [
         "generate",
         "--model",
         &MODEL,
@@ -181,7 +181,8 @@ fn an_adapter_is_trained_and_written_as_peft_has_it() {
         "--steer",
         &tuned,
     ];
-    assert_eq!(printed(&given)["text"], said(&format!("{path}=40")));
+    assert_eq!(printed(&in_plan)["text"], said(&format!("{path}=40")));
+    link_names_it(&path, &tuned);
     what_moved(&folder, &path, &vector);
     let wrong = refused(&[
         "generate",
@@ -195,6 +196,19 @@ fn an_adapter_is_trained_and_written_as_peft_has_it() {
     assert!(wrong.contains("no number"), "{wrong}");
     let again = refused(&given);
     assert!(again.contains("holds an adapter already"), "{again}");
+}
+
+/// A link of an answer under the adapter at `path` is replayed where the adapter is given, and says what it lacks elsewhere.
+fn link_names_it(path: &str, tuned: &str) {
+    let make = ["link", "make", "--json", "--model", &MODEL];
+    let what = ["--prompt", "Question 1?", "--max-tokens", "6"];
+    let made = printed(&[&make[..], &what, &["--steer", tuned]].concat());
+    let link = made["link"].as_str().unwrap();
+    let replay = ["link", "replay", "--json", "--model", &MODEL, link];
+    let replayed = printed(&[&replay[..], &["--adapter", path]].concat());
+    assert_eq!(replayed["agreed"], replayed["tokens"], "{replayed}");
+    let lacking = refused(&replay);
+    assert!(lacking.contains("adapter"), "{lacking}");
 }
 
 /// `trimtab shift` of the adapter at `path`: none of it moves nothing, much of it moves states, likelihood and knowledge.

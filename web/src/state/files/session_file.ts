@@ -4,6 +4,7 @@ import type { Conversation } from "../conversation/conversation.ts";
 import { type LessonProgress, parseProgress } from "../lessons/progress.svelte.ts";
 import { type OwnLesson, parseOwnLessons } from "../lessons/own_lessons.ts";
 import { readTrait, type SavedTrait } from "./session_traits.ts";
+import { readAdapter, type SavedAdapter } from "./session_adapters.ts";
 import { FileError, list, object } from "../untrusted/fields.ts";
 import { conversationFrom } from "./conversation_file.ts";
 
@@ -13,15 +14,17 @@ export interface SessionFile {
   lessons: OwnLesson[];
   progress: Record<string, LessonProgress>;
   traits: SavedTrait[];
+  adapters: SavedAdapter[];
 }
 
 export const maxSessionBytes = 256 << 20;
 const maxConversations = 1000;
 const maxTraits = 200;
+const maxAdapters = 50;
 
 /** Writes a session's file. Numbers keep every bit: a float array becomes base64 of its little-endian bytes. */
-export function sessionText({ conversations, lessons, progress, traits }: SessionFile): string {
-  return JSON.stringify({ format: "trimtab-session-1", conversations, lessons, progress, traits }, (_, value: unknown) => {
+export function sessionText({ conversations, lessons, progress, traits, adapters }: SessionFile): string {
+  return JSON.stringify({ format: "trimtab-session-1", conversations, lessons, progress, traits, adapters }, (_, value: unknown) => {
     if (value instanceof Float32Array) return { f32: base64(littleEndian(value)) };
     return value instanceof Uint8Array ? { u8: base64(value) } : value;
   });
@@ -52,7 +55,7 @@ export function readSession(text: string): SessionFile {
   }
   const file = object(found, "the file");
   const format = file["format"];
-  if (format === "trimtab-conversation-1") return { conversations: [conversationFrom(file, "the conversation")], lessons: [], progress: {}, traits: [] };
+  if (format === "trimtab-conversation-1") return { conversations: [conversationFrom(file, "the conversation")], lessons: [], progress: {}, traits: [], adapters: [] };
   if (format !== "trimtab-session-1") {
     const newer = typeof format === "string" && /^trimtab-(session|conversation)-\d+$/.test(format);
     throw new FileError(newer ? "This file was made by a newer Trimtab. Reload the page to get the newest one, then open it again." : "This is no session of Trimtab.");
@@ -62,5 +65,6 @@ export function readSession(text: string): SessionFile {
     lessons: parseOwnLessons(JSON.stringify(file["lessons"] ?? [])),
     progress: parseProgress(JSON.stringify(file["progress"] ?? {})),
     traits: list(file["traits"] ?? [], "traits", maxTraits, readTrait),
+    adapters: list(file["adapters"] ?? [], "adapters", maxAdapters, readAdapter),
   };
 }

@@ -9,7 +9,7 @@ const words: Record<Things, string> = { conversations: "conversations", traits: 
 const saving: Record<Things, string> = {
   conversations: "Save everything as a file before you close it",
   traits: "Save everything as a file before you close it",
-  runs: "Save your adapters as files before you close it",
+  runs: "Save everything as a file before you close it",
   screens: "Save the rows that you flagged before you close it",
 };
 

@@ -219,8 +219,10 @@ export class Lab {
     const others = this.adapters.filter(({ name }) => name !== run.name);
     const oldest = others.slice(0, Math.max(0, others.length - (maxAdapters - 1)));
     if (oldest.length > 0) await this.removeSliders(oldest.map(({ name }) => name));
-    this.model.addAdapter(await this.engine.addAdapter(run.name, config, weights));
-    this.update(id, { used: true });
+    const card = await this.engine.addAdapter(run.name, config, weights);
+    this.model.addAdapter(card);
+    // A session's file may have said another.
+    this.update(id, { used: true, adapter: card.sha256 });
   }
 
   private async removeSliders(names: string[]): Promise<void> {

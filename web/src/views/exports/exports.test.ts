@@ -8,6 +8,7 @@ import { csv } from "../elements/csv.ts";
 import { draw, toSvg } from "./picture.ts";
 import { readingsCsv, readingsJson } from "./readings.ts";
 import { readSession, sessionText } from "../../state/files/session_file.ts";
+import { adoptAdapters, savedAdapters } from "../../state/files/session_adapters.ts";
 import { adoptTraits, savedTraits } from "../../state/files/session_traits.ts";
 
 async function answered() {
@@ -85,7 +86,8 @@ describe("a session's file", () => {
     const progress = { direction: { step: 1, done: ["0.1"], passed: [0] } };
     const lessons = [{ name: "own-1", text: "trimtab lesson: 1" }];
     const traits = [{ imported: true, pack: { name: "mine" }, settings: { pairs: 3, questions: 20, maxTokens: 40, temperature: 0.8, seed: 1 }, thresholds: { evidence: 0, deviations: 3, distinct2: 0.7 }, model: { name: "m", sha256: "" }, contrast: null, vector: Uint8Array.of(0, 200, 255) }];
-    expect(readSession(sessionText({ conversations, lessons, progress, traits }))).toEqual({ conversations, lessons, progress, traits });
+    const adapters = [{ name: "mine", about: "Data", model: { name: "m", sha256: "ab" }, rank: 8, alpha: 16, sha256: "cd", config: Uint8Array.of(1), weights: Uint8Array.of(0, 255) }];
+    expect(readSession(sessionText({ conversations, lessons, progress, traits, adapters }))).toEqual({ conversations, lessons, progress, traits, adapters });
   });
 
   it("brings the visitor's own traits to another browser, and writes over none", async () => {
@@ -93,7 +95,7 @@ describe("a session's file", () => {
     const { workshop, engine } = session;
     await workshop.importVector(new File([Uint8Array.of(1, 2, 3)], "mine.safetensors"));
     await workshop.draft("sea-dog", "Talks like an old sailor.", "city clerk", "");
-    const saved = readSession(sessionText({ conversations: [], lessons: [], progress: {}, traits: await savedTraits(workshop) })).traits;
+    const saved = readSession(sessionText({ conversations: [], lessons: [], progress: {}, traits: await savedTraits(workshop), adapters: [] })).traits;
     const other = new Session(engine, memoryStore());
     await other.model.readCatalogue();
     await other.loadAgain();
@@ -103,6 +105,22 @@ describe("a session's file", () => {
     expect(await adoptTraits(saved, other.workshop, engine)).toBe(0);
     const evil = { ...saved[1]!, imported: true, pack: { name: "__proto__", opposite: "", description: "" } };
     await expect(adoptTraits([evil], other.workshop, engine)).rejects.toThrow(/a trait's name/);
+  });
+
+  it("brings adapters to another browser, once", async () => {
+    const { session } = await answered();
+    session.preferences.choices.backend = "cpu";
+    await session.loadAgain();
+    await session.lab.importAdapter([new File(["{}"], "adapter_config.json"), new File(["x"], "adapter_model.safetensors")]);
+    const saved = readSession(sessionText({ conversations: [], lessons: [], progress: {}, traits: [], adapters: await savedAdapters(session.lab) })).adapters;
+    const other = new Session(session.engine, memoryStore());
+    other.preferences.choices.backend = "cpu";
+    await other.model.readCatalogue();
+    await other.loadAgain();
+    expect(await adoptAdapters(saved, other.lab)).toBe(1);
+    expect(other.adapters.map(({ name }) => name)).toEqual(["adapter from files"]);
+    expect(await other.lab.files(other.lab.runs[0]?.id ?? "")).toEqual({ config: saved[0]?.config, weights: saved[0]?.weights });
+    expect(await adoptAdapters(saved, other.lab)).toBe(0);
   });
 
   it("may be one conversation's, whose numbers are written out", async () => {
@@ -116,7 +134,7 @@ describe("a session's file", () => {
 
   it("is refused with a sentence when it is none, newer, or damaged", async () => {
     const { session } = await answered();
-    const sound = JSON.parse(sessionText({ conversations: [session.chat.conversation], lessons: [], progress: {}, traits: [] })) as Record<string, unknown>;
+    const sound = JSON.parse(sessionText({ conversations: [session.chat.conversation], lessons: [], progress: {}, traits: [], adapters: [] })) as Record<string, unknown>;
     const damaged = (change: (conversation: never) => void) => {
       const copy = structuredClone(sound) as { conversations: never[] };
       change(copy.conversations[0]!);
@@ -139,7 +157,7 @@ describe("a session's file", () => {
 
   it("gives new ids for those that could not be ours", async () => {
     const { session } = await answered();
-    const text = sessionText({ conversations: [{ ...session.chat.conversation, id: "../../<x>" }], lessons: [], progress: {}, traits: [] });
+    const text = sessionText({ conversations: [{ ...session.chat.conversation, id: "../../<x>" }], lessons: [], progress: {}, traits: [], adapters: [] });
     expect(readSession(text).conversations[0]?.id).toMatch(/^[0-9a-f]{24}$/);
   });
 });
