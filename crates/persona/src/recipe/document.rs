@@ -315,10 +315,14 @@ impl Document<TermText> {
             let changes = run.changes.iter().map(|change| &change.plan);
             run.plan.iter().chain(changes)
         });
-        // What is no name of a trait here may be a later version's expression over some.
+        // What is no name of a trait or an adapter here may be a later version's expression over some.
         let known = |term: &TermText| {
-            let term = term.read();
-            term.is_some_and(|term| self.traits.iter().any(|one| one.name == term.vector))
+            term.read().is_some_and(|term| match term.operation {
+                TermOperation::Tune { .. } => {
+                    self.adapters.iter().any(|one| one.name == term.vector)
+                }
+                _ => self.traits.iter().any(|one| one.name == term.vector),
+            })
         };
         let unknown = plans.flatten().find(|term| !known(term));
         unknown.map(|term| term.0.as_str())
