@@ -454,7 +454,7 @@ pub fn cosines(tables: &[&LayerTable], layer: Layer) -> Vec<f32> {
 }
 
 /// 0 where one has no length.
-fn cosine(a: &[f32], b: &[f32]) -> f64 {
+pub(crate) fn cosine(a: &[f32], b: &[f32]) -> f64 {
     let products = a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b));
     let length = norm(a) * norm(b);
     match length > 0.0 {

@@ -41,5 +41,6 @@ pub mod trials;
 pub mod vector_file;
 pub mod vector_making;
 pub mod vector_metadata;
+pub mod vector_move;
 pub mod verdict;
 pub mod witness;

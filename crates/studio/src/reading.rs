@@ -87,7 +87,7 @@ impl ReadingEvent {
         move |done| Event::Reading(Self::Tokens { done, total })
     }
 
-    fn conversations(done: usize, total: usize) -> Event {
+    pub(crate) fn conversations(done: usize, total: usize) -> Event {
         Event::Reading(Self::Conversations { done, total })
     }
 }

@@ -31,6 +31,7 @@ use trimtab_persona::recipe::view::RecipeView;
 use trimtab_persona::shift::ShiftReport;
 use trimtab_persona::trait_pack::TraitPack;
 use trimtab_persona::trait_report::TraitReport;
+use trimtab_persona::vector_move::VectorMove;
 use ts_rs::TS;
 
 /// A message of a run that is under way.
@@ -290,6 +291,9 @@ verbs! {
     /// Holds the model under a plan (an adapter, a push) against the base model: shifts, evidence, likelihood, knowledge.
     Shift "shift" (request: ShiftRequest) [StudyEvent] -> ShiftReport
         { session |session, watch| session.shift(request, watch).await }
+    /// How the vector of given conversations lies in the model under a plan (an adapter) to the one in the base model, by layer.
+    ExtractAnew "extractAnew" (pairs: Vec<ContrastPair>, plan: Vec<NamedTerm>) [ReadingEvent] -> VectorMove
+        { session |session, watch| session.extract_anew(pairs, &plan, watch).await }
     /// Everything that a trait's report says.
     OpenReport "openReport" (json: Bytes) -> TraitReport
         { nothing |_session, _watch| open_report(&json.0) }

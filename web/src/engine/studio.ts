@@ -670,6 +670,24 @@ export type Layer = number;
 export type LayerCurve = { name: string, values: Float32Array, low?: Float32Array, high?: Float32Array, };
 
 /**
+ * At one layer.
+ */
+export type LayerMove = { 
+/**
+ * Of the tuned model's vector to the base model's.
+ */
+cosine: number, 
+/**
+ * Of the base model's vector from one half of the answers to that from the other: what the choice of answers alone does. Each is
+ * made of half as many, so that the whole one is surer than this says.
+ */
+halves: number, 
+/**
+ * The tuned model's length divided by the base model's.
+ */
+length: number, };
+
+/**
  * Mean negative log-likelihood of the same texts in both models, nats a token.
  */
 export type LikelihoodChange = { base: number, tuned: number, 
@@ -2012,6 +2030,16 @@ layer: number,
  */
 deviation?: number, };
 
+export type VectorMove = { 
+/**
+ * By layer, from layer 0 on.
+ */
+layers: Array<LayerMove>, 
+/**
+ * Answers of the positive and of the negative side.
+ */
+answers: [number, number], };
+
 export type VectorRequest = { pack: TraitPack, contrast: Uint8Array, thresholds: Thresholds, };
 
 export type Verdict = { ruling: Ruling, sentence: string, movement: Movement, chance: Chance, specificity: Specificity, witnesses: Array<Witness>, wholeness: Wholeness, otherSide: OtherSide, criteria: VerdictCriteria, };
@@ -2184,6 +2212,8 @@ export interface StudioVerbs {
   openQuestions(file: Bytes): Promise<Array<KnowledgeQuestion>>;
   /** Holds the model under a plan (an adapter, a push) against the base model: shifts, evidence, likelihood, knowledge. */
   shift(request: ShiftRequest, onEvent?: (event: StudyEvent) => void): Promise<ShiftReport>;
+  /** How the vector of given conversations lies in the model under a plan (an adapter) to the one in the base model, by layer. */
+  extractAnew(pairs: Array<ContrastPair>, plan: Array<SteeringTerm>, onEvent?: (event: ReadingEvent) => void): Promise<VectorMove>;
   /** Everything that a trait's report says. */
   openReport(json: Bytes): Promise<TraitReport>;
 }
@@ -2223,5 +2253,6 @@ export const STUDIO_VERBS = {
   removeAdapters: { inputs: 1, listens: false, immediate: false },
   openQuestions: { inputs: 1, listens: false, immediate: true },
   shift: { inputs: 1, listens: true, immediate: false },
+  extractAnew: { inputs: 2, listens: true, immediate: false },
   openReport: { inputs: 1, listens: false, immediate: true },
 } as const satisfies Record<keyof StudioVerbs, { inputs: number; listens: boolean; immediate: boolean }>;

@@ -1,5 +1,6 @@
 //! The long jobs: each an `async fn` that holds its own loop and is given a [`crate::watch::Watch`].
 
+mod anew;
 pub mod answers;
 pub mod averages;
 pub mod columns;

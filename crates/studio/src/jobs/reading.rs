@@ -25,17 +25,18 @@ pub async fn read(
     Ok(reading.finish(engine))
 }
 
-/// The residual stream of a conversation in the unsteered model, `[T, L+1, d]`.
+/// The residual stream of a conversation under a plan, `[T, L+1, d]`.
 async fn residual(
     engine: &mut Engine,
+    (sequence, plan): (SequenceIndex, &SteeringPlan),
     tokens: &[TokenId],
     prompt_length: usize,
 ) -> Result<Vec<f32>, EngineError> {
     let request = ReadRequest {
-        sequence: SequenceIndex(0),
+        sequence,
         tokens,
         prompt_length,
-        plan: &SteeringPlan::default(),
+        plan,
         score: Scoring::Nothing,
         capture: true,
     };
@@ -48,8 +49,19 @@ pub async fn averages(
     tokens: &[TokenId],
     prompt_length: usize,
 ) -> Result<Averages, EngineError> {
+    let unsteered = (SequenceIndex(0), &SteeringPlan::default());
+    averages_under(engine, unsteered, tokens, prompt_length).await
+}
+
+/// The same under a plan, in a sequence of its own.
+pub async fn averages_under(
+    engine: &mut Engine,
+    how: (SequenceIndex, &SteeringPlan),
+    tokens: &[TokenId],
+    prompt_length: usize,
+) -> Result<Averages, EngineError> {
     let size = engine.layer_rows() * engine.config().hidden_size;
-    let residual = residual(engine, tokens, prompt_length).await?;
+    let residual = residual(engine, how, tokens, prompt_length).await?;
     Ok(Averages::of(&residual, size, prompt_length))
 }
 
@@ -87,7 +99,9 @@ pub async fn calibration(
         if let Some(event) = event {
             watch.tell(event(done, conversations.len()));
         }
-        let read = residual(engine, &conversation.tokens, conversation.prompt_length).await?;
+        let unsteered = (SequenceIndex(0), &SteeringPlan::default());
+        let length = conversation.prompt_length;
+        let read = residual(engine, unsteered, &conversation.tokens, length).await?;
         sums.add(conversation, &read);
         watch.go_on().await?;
     }

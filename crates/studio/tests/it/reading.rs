@@ -4,11 +4,13 @@
 use crate::{CPU_EXACT, Hearing, small_session, with_session};
 use pollster::block_on;
 use safetensors::SafeTensors;
+use serde_json::json;
 use trimtab_engine::engine::{ReadRequest, Scoring};
 use trimtab_engine::{Layer, Sampler, SequenceIndex, SteeringPlan, TokenId};
 use trimtab_persona::contrast::parse_pairs;
 use trimtab_persona::conversation::message;
 use trimtab_persona::neutral::QUESTIONS;
+use trimtab_persona::plan::NamedTerm;
 use trimtab_persona::trait_vector::norm;
 use trimtab_persona::vector_file::VectorFile;
 use trimtab_studio::generation::{ColumnKind, ColumnRequest, GenerateRequest};
@@ -128,4 +130,34 @@ fn a_calibration_writes_the_neutral_answers_once_and_goes_on_where_it_was_stoppe
     assert_eq!(made.metadata.model_sha256, Some(session.sha256.clone()));
     let again = block_on(session.calibrate(&file, &mut Hearing::new(|_| false))).unwrap();
     assert_eq!(again.vector, calibrated.vector);
+}
+
+/// A push is the same for both sides, so that the vector moves only in the layers after it, where the model answers to the push.
+#[test]
+fn a_vector_made_anew_under_a_push_moves_after_the_push_alone() {
+    let mut session = small_session();
+    let file = chat_model::vector_file(&chat_model::vector(1));
+    session.add_vector("pushed", &file).unwrap();
+    let pair = |side: i8, asked: &str, answer: &str| {
+        let messages = [message("user", asked), message("assistant", answer)];
+        json!({ "side": side, "messages": messages })
+    };
+    let both = |asked| [pair(1, asked, "Hello you!"), pair(-1, asked, "No.")];
+    let all = [both("Hello!"), both("Is it so?")].concat();
+    let written = json!({ "pairs": all });
+    let pairs = || parse_pairs(written.to_string().as_bytes()).unwrap();
+    let mut anew = |plan: &[NamedTerm]| {
+        block_on(session.extract_anew(pairs(), plan, &mut Hearing::new(|_| false)))
+    };
+    let moved = anew(&["pushed=4@1".parse().unwrap()]).unwrap();
+    assert_eq!(moved.answers, [2, 2]);
+    let [embedding, pushed, .., last] = &moved.layers[..] else {
+        panic!("{moved:?}");
+    };
+    for same in [embedding, pushed] {
+        assert!((same.cosine - 1.0).abs() < 1e-5, "{same:?}");
+        assert!((same.length - 1.0).abs() < 1e-4, "{same:?}");
+    }
+    assert!(last.cosine < 0.999, "{last:?}");
+    assert!(anew(&[]).unwrap_err().to_string().contains("adapter"));
 }

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
-import type { Conversation } from "../../engine/protocol.ts";
-import { chosenRows, flaggedRows, notScreened } from "./choosing.ts";
+import type { Conversation, TraitReport } from "../../engine/protocol.ts";
+import { chosenRows, contrastPairs, flaggedRows, notScreened } from "./choosing.ts";
 import type { Dataset } from "./datasets.ts";
 
 const rows: Conversation[] = Array.from({ length: 40 }, (_, at) => ({ messages: [{ role: "user", content: `Question ${String(at)}` }, { role: "assistant", content: "So." }] }));
@@ -36,5 +36,17 @@ describe("a screen", () => {
     expect([...flaggedRows(screen, Float32Array.of(0.5, 2, Number.NaN), 1)]).toEqual([7]);
     expect(flaggedRows(screen, Float32Array.of(3, 3, 3), null).size).toBe(0);
     expect(flaggedRows(null, null, 1).size).toBe(0);
+  });
+});
+
+describe("answers that a vector is made anew of", () => {
+  it("are spread over both sides, with the instruction that each was written under, and without broken ones", () => {
+    const pack = { instructions: [{ positive: "Be glad.", negative: "Be sad." }], questions: { extraction: ["A?", "B?"], evaluation: [] } } as unknown as TraitReport["pack"];
+    const response = (side: 1 | -1, question: number, coherence: "coherent" | "repetitive") => ({ pair: 0, side, question, text: `${String(side)} ${String(question)}`, tokens: 5, evidence: 1, witness: null, coherence });
+    const responses = [response(1, 0, "coherent"), response(1, 1, "repetitive"), response(-1, 0, "coherent"), response(-1, 1, "coherent")];
+    const pairs = contrastPairs({ pack, responses }, 1);
+    expect(pairs.map(({ side }) => side)).toEqual([1, -1]);
+    expect(pairs[0]?.messages).toEqual([{ role: "system", content: "Be glad." }, { role: "user", content: "A?" }, { role: "assistant", content: "1 0" }]);
+    expect(contrastPairs({ pack, responses }, 9)).toHaveLength(3);
   });
 });

@@ -1,6 +1,6 @@
 /** Which rows of a dataset are screened, and which are trained on. */
 
-import type { Conversation, NumberedRow, ScreenedRow } from "../../engine/protocol.ts";
+import type { ContrastPair, Conversation, NumberedRow, ScreenedRow, TraitReport } from "../../engine/protocol.ts";
 import type { Dataset } from "./datasets.ts";
 import type { Selection } from "./training_run.ts";
 
@@ -38,4 +38,19 @@ export function notScreened(dataset: Dataset, screen: { rows: readonly ScreenedR
 export function flaggedRows(screen: { rows: readonly ScreenedRow[] } | null, values: Float32Array | null, threshold: number | null): ReadonlySet<number> {
   if (screen === null || values === null || threshold === null) return new Set();
   return new Set(screen.rows.filter((_, at) => (values[at] ?? Number.NaN) > threshold).map(({ row }) => row));
+}
+
+/** Responses that a ready-made vector was made of, as conversations: at most `most` of each side, spread over pairs and questions. Texts that are broken are left out. */
+export function contrastPairs({ pack, responses }: Pick<TraitReport, "pack" | "responses">, most: number): ContrastPair[] {
+  const ofSide = (wanted: 1 | -1) => {
+    const own = responses.filter(({ side, coherence }) => side === wanted && (coherence === null || coherence === "coherent"));
+    const kept = Math.min(most, own.length);
+    return Array.from({ length: kept }, (_, at) => own[Math.floor((at * own.length) / kept)]).filter((one) => one !== undefined);
+  };
+  return [...ofSide(1), ...ofSide(-1)].flatMap(({ side, pair, question, text }): ContrastPair[] => {
+    const instruction = pack.instructions[pair]?.[side === 1 ? "positive" : "negative"];
+    const asked = pack.questions.extraction[question];
+    if (instruction === undefined || asked === undefined) return [];
+    return [{ side, messages: [{ role: "system", content: instruction }, { role: "user", content: asked }, { role: "assistant", content: text }] }];
+  });
 }

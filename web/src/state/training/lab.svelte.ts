@@ -1,13 +1,13 @@
 /** The training lab: runs of training, the adapters that they leave, and what those changed. */
 
-import type { Adapter, Engine, Plan, TrainSettings, TraitPack } from "../../engine/protocol.ts";
+import type { Adapter, Engine, Plan, TrainSettings, Trait, TraitPack } from "../../engine/protocol.ts";
 import { EngineFailure } from "../../engine/failure.ts";
 import { newId } from "../conversation/conversation.ts";
 import { asFailure } from "../model/failure.ts";
 import type { ModelState } from "../model/model.svelte.ts";
 import type { RecordStore } from "../storage/records.ts";
 import { reportOf } from "../traits/reports.ts";
-import { chosenRows } from "./choosing.ts";
+import { chosenRows, contrastPairs } from "./choosing.ts";
 import { knowledgeQuestions } from "./datasets.ts";
 import { aloneInLab, OneAtATime, type WorkControl } from "./one_at_a_time.svelte.ts";
 import { Screening, type StoredScreen } from "./screening.svelte.ts";
@@ -28,6 +28,8 @@ const maxAdapterBytes = 1 << 30;
 const maxConfigBytes = 1 << 20;
 /** Questions of knowledge that a measurement on the page asks: some hundred readings. */
 const knowledgeAsked = 40;
+/** Answers of each side that a vector is made anew of: about a minute of reading. */
+const anewAnswers = 20;
 
 export class Lab {
   /** Runs, the newest first. */
@@ -344,11 +346,34 @@ export class Lab {
     });
   }
 
+  /** Makes the vector of the trait that a run is about anew from the tuned model, of the answers that the ready-made one was made of. */
+  async extractAnew(id: string): Promise<void> {
+    const run = this.get(id);
+    if (run?.adapter == null) return;
+    await this.work.begin("measure", id, () => void this.extractAnew(id), async ({ progress, checkStop }) => {
+      const trait = this.traitOf(run);
+      const report = trait === null ? null : await reportOf(this.engine, trait);
+      if (trait === null || report === null) throw new EngineFailure("usage", "The answers that this trait's vector was made of are not here. It has to be one that comes with the model.");
+      if (!this.isSlider(run)) await this.addAdapter(id);
+      checkStop();
+      const plan: Plan = [{ trait: run.name, operation: { kind: "tune", scale: 1 }, scope: "all" }];
+      const move = await this.engine.extractAnew(contrastPairs(report, anewAnswers), plan, ({ done, total }) => progress("reading with and without the adapter", "readings", { done, total }));
+      this.update(id, { anew: { trait: trait.name, layer: trait.recommended.layers[0] ?? 0, move } });
+      await this.keep(id);
+    });
+  }
+
+  /** The ready-made trait that a run is about; null for none. */
+  traitOf(run: TrainingRun): Trait | null {
+    const wanted = run.method.kind === "plain" ? run.dataset.trait : run.method.trait;
+    const found = this.model.loaded?.traits.find(({ name }) => name === wanted);
+    return found !== undefined && this.model.readyMade.includes(found.hash) ? found : null;
+  }
+
   /** The pack of the trait that a run is about, where there is a ready-made one. */
   private async packsFor(run: TrainingRun): Promise<TraitPack[]> {
-    const wanted = run.method.kind === "plain" ? run.dataset.trait : run.method.trait;
-    const trait = this.model.loaded?.traits.find(({ name }) => name === wanted);
-    if (trait === undefined) return [];
+    const trait = this.traitOf(run);
+    if (trait === null) return [];
     const report = await reportOf(this.engine, trait).catch(() => null);
     return report === null ? [] : [report.pack];
   }

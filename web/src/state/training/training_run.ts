@@ -1,6 +1,6 @@
 /** A run of training and the adapter that comes of it: what storage keeps. */
 
-import type { Conversation, Plan, ShiftReport, Trained, TrainPenalty, TrainSettings } from "../../engine/protocol.ts";
+import type { Conversation, Plan, ShiftReport, Trained, TrainPenalty, TrainSettings, VectorMove } from "../../engine/protocol.ts";
 import { signed, spokenName } from "../../format.ts";
 import type { StoredRecord } from "../storage/records.ts";
 
@@ -39,6 +39,8 @@ export interface TrainingRun extends StoredRecord {
   /** Whether it has a slider in Play whenever its model is loaded. */
   used: boolean;
   moved: ShiftReport | null;
+  /** A trait's vector made anew from the tuned model, beside the base model's. */
+  anew?: { trait: string; layer: number; move: VectorMove };
   /** True for an adapter that came as files. */
   imported?: true;
 }

@@ -169,6 +169,16 @@ describe("the training lab", () => {
     await waitFor(() => expect(session.plan()).toHaveLength(1));
   });
 
+  it("says whether the vector itself moved", async () => {
+    const { session } = await opened();
+    await fireEvent.change(screen.getByLabelText(/Examples that come with the page/), { target: { value: "gloomy.2" } });
+    await screen.findByText("Read the rows");
+    await click("Train on 12 rows");
+    await click("Did the vector move?");
+    expect(await screen.findByText(/It did not turn further/)).toBeTruthy();
+    expect(session.lab.runs[0]?.anew?.trait).toBe("cheerful");
+  });
+
   it("takes an adapter of somebody else's, and refuses half of one", async () => {
     const { session } = await opened();
     await session.lab.importAdapter([new File(["{}"], "adapter_config.json")]);
