@@ -1,6 +1,7 @@
 //! Whether a trait's vector itself moves when a model is tuned: the mean difference of the same answers in both models.
 
 use crate::controls::cosine;
+use crate::trait_vector::norm;
 use serde::{Deserialize, Serialize};
 use trimtab_engine::{Layer, LayerTable};
 use ts_rs::TS;
@@ -35,19 +36,15 @@ impl VectorMove {
         halves: (&LayerTable, &LayerTable),
         answers: [usize; 2],
     ) -> Self {
-        let length = |row: &[f32]| {
-            let squares = row.iter().map(|x| f64::from(*x).powi(2));
-            squares.sum::<f64>().sqrt()
-        };
         let at = |layer: usize| {
             let layer = Layer(layer as u32);
             let (own, other) = (base.row(layer), tuned.row(layer));
             LayerMove {
                 cosine: cosine(own, other),
                 halves: cosine(halves.0.row(layer), halves.1.row(layer)),
-                length: match length(own) {
+                length: match norm(own) {
                     0.0 => 0.0,
-                    own => length(other) / own,
+                    own => norm(other) / own,
                 },
             }
         };
